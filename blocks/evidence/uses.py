@@ -1,0 +1,69 @@
+"""The ledger of uses: everything a rehearsal depended on, with the domain that it belongs to.
+
+Blocks write it themselves, so it is complete by construction: whoever goes through a block is noted.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+UseKind = Literal["host", "tool", "object", "key", "address", "name", "certificate", "credential"]
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """One thing that a stage depended on. `domain` is empty where nobody can attribute it."""
+
+    stage: str
+    at: datetime
+    kind: UseKind
+    name: str
+    domain: str
+
+
+class Ledger:
+    """Collects uses; the same thing used twice in one stage is noted once. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stage = ""
+        self._uses: dict[tuple[str, UseKind, str, str], Use] = {}
+
+    def enter(self, stage: str) -> None:
+        """From here on, uses belong to `stage`."""
+        with self._lock:
+            self._stage = stage
+
+    def note(self, kind: UseKind, name: str, domain: str) -> None:
+        """Note that `name` of `domain` was used now."""
+        with self._lock:
+            key = (self._stage, kind, name, domain)
+            if key not in self._uses:
+                self._uses[key] = Use(self._stage, datetime.now(UTC), kind, name, domain)
+
+    def uses(self) -> tuple[Use, ...]:
+        """All uses so far, in order."""
+        with self._lock:
+            return tuple(self._uses.values())
+
+
+_current = Ledger()
+
+
+def ledger() -> Ledger:
+    """The ledger of the rehearsal that this process runs."""
+    return _current
+
+
+@contextmanager
+def new_ledger() -> Iterator[Ledger]:
+    """A fresh ledger for one rehearsal; the former one comes back at the end."""
+    global _current
+    former, _current = _current, Ledger()
+    try:
+        yield _current
+    finally:
+        _current = former

@@ -1,0 +1,1 @@
+"""When and where: Prefect deployments, and the lab."""

@@ -1,0 +1,1 @@
+"""Sentences: `python -m flows.NAME` runs each."""

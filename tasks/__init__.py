@@ -1,0 +1,1 @@
+"""Verbs: one file a stage, and what is computed from records."""
