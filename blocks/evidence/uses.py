@@ -1,6 +1,7 @@
 """The ledger of uses: everything a rehearsal depended on, with the domain that it belongs to.
 
-Blocks write it themselves, so it is complete by construction: whoever goes through a block is noted.
+Blocks write it themselves, so it is complete by construction: whoever goes through a block is
+noted.
 """
 
 import threading
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+from blocks.evidence.moments import Moment
+
 UseKind = Literal["host", "tool", "object", "key", "address", "name", "certificate", "credential"]
 
 
@@ -18,7 +21,7 @@ class Use:
     """One thing that a stage depended on. `domain` is empty where nobody can attribute it."""
 
     stage: str
-    at: datetime
+    at: Moment
     kind: UseKind
     name: str
     domain: str

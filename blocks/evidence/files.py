@@ -1,0 +1,41 @@
+"""Files that are whole or absent: write, fsync, rename."""
+
+import os
+from pathlib import Path
+from uuid import uuid4
+
+from blocks.errors import PermanentError
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, making its folder; a reader never sees half of it.
+
+    Raises:
+        PermanentError: the folder cannot be made or written.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise PermanentError(
+            error.strerror or str(error),
+            operation=f"writing {path}",
+            hint="name a folder that can be written and has space",
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,515 @@
+"""Findings: assumptions that broke, or that would have, on the way to the other side.
+
+The catalogue holds every assumption that farside knows by a stable id, with what to do about it.
+One cause is one finding: its identity is its id and its subject, however often it was met.
+"""
+
+import threading
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+
+class Category(StrEnum):
+    """What kind of assumption broke."""
+
+    KEYS = "keys"
+    TOOLING = "tooling"
+    TOPOLOGY = "topology"
+    BANDWIDTH = "bandwidth"
+    INTEGRITY = "integrity"
+
+
+class Severity(StrEnum):
+    """How bad it is in a real disaster."""
+
+    CRITICAL = "critical"
+    """Recovery fails, or what comes back is wrong, or it leans on the domain that was lost."""
+    MAJOR = "major"
+    """Recovery works, but late, or with something that has to be repaired."""
+    MINOR = "minor"
+    """Worth knowing before the day."""
+
+    @property
+    def rank(self) -> int:
+        """0 is the worst."""
+        return list(Severity).index(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Assumption:
+    """A row of the catalogue: what a broken assumption is called and what mends it."""
+
+    id: str
+    category: Category
+    severity: Severity
+    title: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """An assumption that broke, met at `stage`.
+
+    `subject` is what it is about (a host, an object, an address), `evidence` what was seen.
+    Two findings are equal if id and subject are.
+    """
+
+    id: str
+    category: Category = field(compare=False)
+    severity: Severity = field(compare=False)
+    subject: str
+    evidence: str = field(compare=False)
+    remedy: str = field(compare=False)
+    stage: str = field(compare=False)
+
+    @property
+    def title(self) -> str:
+        """The broken assumption in a few words; the id, if this version does not know it."""
+        known = CATALOGUE.get(self.id)
+        return known.title if known else self.id
+
+
+def finding(
+    id: str,
+    subject: str,
+    evidence: str,
+    stage: str,
+    *,
+    severity: Severity | None = None,
+    remedy: str | None = None,
+) -> Finding:
+    """A finding from the catalogue.
+
+    Severity and remedy are the catalogue's unless more is known about this very case.
+
+    Raises:
+        KeyError: there is no such id in the catalogue (a mistake in farside).
+    """
+    known = CATALOGUE[id]
+    return Finding(
+        id=id,
+        category=known.category,
+        severity=severity or known.severity,
+        subject=subject,
+        evidence=evidence,
+        remedy=remedy or known.remedy,
+        stage=stage,
+    )
+
+
+def id_of_code(code: str) -> str | None:
+    """The finding that an error code of the host-side helper stands for; None if it is none."""
+    return _BY_CODE.get(code)
+
+
+class Findings:
+    """Collects findings; what is met again adds to the evidence of the first. Thread-safe."""
+
+    _EVIDENCE_KEPT = 5
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: dict[Finding, list[Finding]] = {}
+
+    def add(self, *findings: Finding) -> None:
+        """Note findings."""
+        with self._lock:
+            for item in findings:
+                self._found.setdefault(item, []).append(item)
+
+    def all(self) -> tuple[Finding, ...]:
+        """Every finding once, the worst first, then in the order in which they were met."""
+        with self._lock:
+            merged = [self._merge(group) for group in self._found.values()]
+        return tuple(sorted(merged, key=lambda item: item.severity.rank))
+
+    def _merge(self, group: list[Finding]) -> Finding:
+        evidence = list(dict.fromkeys(item.evidence for item in group))
+        shown = "; ".join(evidence[: self._EVIDENCE_KEPT])
+        if len(evidence) > self._EVIDENCE_KEPT:
+            shown += f"; and {len(evidence) - self._EVIDENCE_KEPT} more"
+        worst = min((item.severity for item in group), key=lambda severity: severity.rank)
+        return replace(group[0], severity=worst, evidence=shown)
+
+
+_CRITICAL, _MAJOR = Severity.CRITICAL, Severity.MAJOR
+
+_KEYS = (
+    (
+        "key-only-in-source",
+        _CRITICAL,
+        "the private key cannot be had in the recovery domain",
+        "Escrow an age identity that is among the plan's recipients in the recovery domain's "
+        "vault, under the name that the plan gives it.",
+    ),
+    (
+        "sealed-to-source-only",
+        _CRITICAL,
+        "the recovery domain is not among the set's recipients",
+        "Add the recovery domain's age recipient to the plan, take a new backup, and re-seal "
+        "or expire the sets that lack it.",
+    ),
+    (
+        "key-stale",
+        _CRITICAL,
+        "the key in the recovery vault is not the one that this set was sealed to",
+        "Escrow the identity that belongs to the recipients in the manifest, and keep older "
+        "identities for as long as sets sealed to them are retained.",
+    ),
+    (
+        "key-rotated-away",
+        _CRITICAL,
+        "a retained set can no longer be opened by any key in the recovery vault",
+        "Put the retired identity back into the recovery vault, or re-seal the old sets to the "
+        "current recipients.",
+    ),
+    (
+        "key-chain-in-source",
+        _CRITICAL,
+        "what protects the key lies in the source domain",
+        "Move whatever unlocks the recovery vault (passphrase, KMS key, unsealing peer) out of "
+        "the source domain.",
+    ),
+    (
+        "app-secret-missing",
+        _CRITICAL,
+        "a secret that the application needs to read its rows did not come along",
+        "Escrow the application's own secrets in the recovery vault together with the backup key.",
+    ),
+    (
+        "login-missing",
+        _CRITICAL,
+        "the application's role cannot connect after the restore",
+        "Make sure that roles, grants and passwords are part of the backup, and that the "
+        "recovery vault holds the application's current password.",
+    ),
+    (
+        "ca-unknown",
+        _CRITICAL,
+        "the recovery side does not trust a certificate that it meets",
+        "Install the recovery domain's own CA certificate there and name it in the plan "
+        "(ca_file); never trust one that the source issues.",
+    ),
+    (
+        "ssh-trust-missing",
+        _CRITICAL,
+        "an SSH key or a host key is not known on the recovery side",
+        "Compare the host's key on its console with the host_key in the plan, correct the plan "
+        "if the change was wanted, and authorise the operator's key on the host.",
+    ),
+    (
+        "credential-from-source",
+        _CRITICAL,
+        "a credential came from the source domain's vault or account",
+        "Issue a credential in the recovery domain and put that one into the plan.",
+    ),
+)
+
+_TOOLING = (
+    (
+        "tool-missing",
+        _CRITICAL,
+        "a program that the restore calls is not on the recovery host",
+        "Install it on the recovery host, from packages that do not come from the source domain.",
+    ),
+    (
+        "engine-version",
+        _CRITICAL,
+        "the recovery side runs a version that cannot read the set",
+        "Install the major version named in the manifest on the recovery host, and upgrade both "
+        "domains together from now on.",
+    ),
+    (
+        "extension-missing",
+        _CRITICAL,
+        "an extension's library is not installed on the recovery side",
+        "Install the package of the extension on the recovery host, in the source's version.",
+    ),
+    (
+        "library-preloaded",
+        _MAJOR,
+        "the configuration preloads a library that is not there",
+        "Install the library on the recovery host, or decide that the restored service runs "
+        "without it and say so in the recovery plan.",
+    ),
+    (
+        "locale-changed",
+        _CRITICAL,
+        "text sorts differently on the recovery side",
+        "Use the same C library and ICU versions on both sides, or plan a REINDEX of every "
+        "text index into the RTO.",
+    ),
+    (
+        "setting-too-low",
+        _CRITICAL,
+        "a setting on the recovery side is too low for the replay",
+        "Raise the setting on the recovery side to at least the source's value.",
+    ),
+    (
+        "tool-fetched-from-source",
+        _CRITICAL,
+        "a tool, package, image or script was fetched from the source domain",
+        "Install it ahead of time, or mirror it into the recovery domain.",
+    ),
+    (
+        "control-plane-in-source",
+        _CRITICAL,
+        "the orchestrator, its database or its workers are in the source domain",
+        "Run farside and its Prefect server outside the source domain, best in the recovery one.",
+    ),
+    (
+        "disk-too-small",
+        _CRITICAL,
+        "the restored data does not fit on the recovery host",
+        "Give the target at least the space that the evidence asks for.",
+    ),
+    (
+        "clock-skew",
+        _MAJOR,
+        "clocks disagree",
+        "Run a time service on the host, from a time source outside the source domain.",
+    ),
+    (
+        "host-unreachable",
+        _CRITICAL,
+        "a host that the recovery needs cannot be reached",
+        "Start the host, or correct its address and port in the plan; check the route from "
+        "where farside runs.",
+    ),
+)
+
+_TOPOLOGY = (
+    (
+        "address-hard-coded",
+        _MAJOR,
+        "configuration or data names an address of the source",
+        "Replace the address by a name that the recovery domain resolves itself, or make the "
+        "change part of the recovery plan.",
+    ),
+    (
+        "path-hard-coded",
+        _MAJOR,
+        "configuration names a path of the old host",
+        "Use paths that exist in both domains, or map them in the plan.",
+    ),
+    (
+        "name-resolves-to-source",
+        _CRITICAL,
+        "a name used on the recovery side leads back to the source",
+        "Serve the name from resolvers of the recovery domain, with the recovery side's address.",
+    ),
+    (
+        "node-count-differs",
+        _CRITICAL,
+        "the cluster does not come up with the number of nodes that the recovery domain has",
+        "Write down, and rehearse, the shape that the recovery domain really has.",
+    ),
+    (
+        "node-identity-reused",
+        _CRITICAL,
+        "a restored node carries an identity of the old cluster",
+        "Give the restored cluster a new identity before it may talk to anybody.",
+    ),
+    (
+        "peer-list-stale",
+        _MAJOR,
+        "a node waits for a peer that is gone",
+        "Rewrite membership from the recovery domain's inventory during the restore.",
+    ),
+    (
+        "placement-dropped",
+        _MAJOR,
+        "replicas are not where they should be",
+        "Define placement for the recovery domain's own zones and re-apply it after the restore.",
+    ),
+    (
+        "port-taken",
+        _CRITICAL,
+        "a port that the restored service needs is taken",
+        "Stop what listens there, or give the target another port in the plan.",
+    ),
+    (
+        "target-occupied",
+        _CRITICAL,
+        "something lives in the target directory",
+        "Name an empty directory in the plan, or move away what is there; farside never "
+        "overwrites. What an earlier rehearsal left is removed by `python -m flows.sweep`.",
+    ),
+    (
+        "store-region-hard-coded",
+        _CRITICAL,
+        "bucket, region or endpoint are the source domain's",
+        "Name the recovery domain's own bucket, region and endpoint.",
+    ),
+    (
+        "source-used",
+        _CRITICAL,
+        "something of the source was used, or asked for, after it was lost",
+        "Give the recovery side its own copy of what the evidence names; with the source gone "
+        "for good, this call hangs or fails.",
+    ),
+)
+
+_BANDWIDTH = (
+    (
+        "rto-missed",
+        _MAJOR,
+        "recovery took longer than its objective",
+        "Shorten the stage that dominates, or agree on an objective that can be kept.",
+    ),
+    (
+        "rpo-missed",
+        _MAJOR,
+        "more recent data was lost than the objective allows",
+        "Ship the log more often or more quickly, or agree on an objective that can be kept.",
+    ),
+    (
+        "bandwidth-insufficient",
+        _MAJOR,
+        "at production size and the link's rate, recovery does not fit its objective",
+        "Widen the link, keep a recent copy on the far side, or make the backups smaller.",
+    ),
+    (
+        "copy-behind",
+        _CRITICAL,
+        "the copy on the far side is incomplete or old",
+        "Find out why the transfer fell behind, and alert on the age of the newest complete set "
+        "in the recovery store.",
+    ),
+    (
+        "log-gap",
+        _CRITICAL,
+        "the log is broken before the recovery target",
+        "Find out why the segment is missing, take a new base backup at once, and alert on the "
+        "archiver's failures.",
+    ),
+    (
+        "copy-is-cold",
+        _CRITICAL,
+        "objects cannot be read at once: they are in an archive storage class",
+        "Keep the sets that recovery needs in a storage class that is readable at once, or put "
+        "the retrieval time into the RTO.",
+    ),
+    (
+        "usable-not-restored",
+        _MAJOR,
+        "the service is up, but not yet fit for use",
+        "Plan warming, index builds and replica catch-up into the recovery and its RTO.",
+    ),
+    (
+        "many-at-once",
+        _MAJOR,
+        "the fleet does not recover in time together",
+        "Set an order of recovery, and size links, stores and hosts for concurrent restores.",
+    ),
+)
+
+_INTEGRITY = (
+    (
+        "object-corrupt",
+        _CRITICAL,
+        "an object is not what was written",
+        "Copy the object again from another store if one has it; otherwise the set is lost: "
+        "take a new backup, and look for the fault in the store or on the way.",
+    ),
+    (
+        "object-missing",
+        _CRITICAL,
+        "an object that the manifest names is not in the recovery store",
+        "Transfer the set again, and compare the store's lifecycle rules with the retention "
+        "that recovery needs.",
+    ),
+    (
+        "manifest-forged",
+        _CRITICAL,
+        "the manifest's signature is not the source's",
+        "Treat the store as compromised until it is explained. If the signing key was changed "
+        "on purpose, pin the new public key in the plan.",
+    ),
+    (
+        "incomplete-restore",
+        _CRITICAL,
+        "what came back is not all of it",
+        "Compare the restored database with the manifest as the evidence says; find out what "
+        "the backup leaves out.",
+    ),
+    (
+        "index-corrupt",
+        _CRITICAL,
+        "an index disagrees with its table",
+        "REINDEX it, then find the cause: a changed collation, a faulty disk, or a source that "
+        "was corrupt already.",
+    ),
+    (
+        "page-corrupt",
+        _CRITICAL,
+        "a page fails its checksum",
+        "Check the source's own pages; if they are sound, check the recovery host's disk and "
+        "memory, and restore again.",
+    ),
+    (
+        "check-failed",
+        _CRITICAL,
+        "the plan's own check gives another answer on the restored service",
+        "Compare expected and actual in the record; until it is explained, the backup does not "
+        "bring back what the business needs.",
+    ),
+    (
+        "archive-into-production",
+        _CRITICAL,
+        "the restored instance archives towards production",
+        "Clear the archiving settings in the restored configuration before the first start.",
+    ),
+    (
+        "restored-jobs-fire",
+        _CRITICAL,
+        "a scheduler, subscription, slot or hook is awake on the restored service",
+        "Disable it during the restore, before the service may reach anything.",
+    ),
+    (
+        "fence-leaks",
+        _CRITICAL,
+        "the source can still be reached from the recovery side",
+        "Close the route that the evidence names; without a fence the rehearsal proves nothing.",
+    ),
+    (
+        "leftovers",
+        _MAJOR,
+        "something of a rehearsal remains",
+        "Run `python -m flows.sweep`, and remove by hand what it reports as remaining.",
+    ),
+    (
+        "backup-failed",
+        _CRITICAL,
+        "no backup could be taken",
+        "Mend what the evidence names on the source side: today's data has no way across.",
+    ),
+    (
+        "restore-failed",
+        _CRITICAL,
+        "the restore did not succeed",
+        "Mend what the evidence names on the recovery host, then rehearse again.",
+    ),
+)
+
+CATALOGUE: dict[str, Assumption] = {
+    id: Assumption(id, category, severity, title, remedy)
+    for category, rows in (
+        (Category.KEYS, _KEYS),
+        (Category.TOOLING, _TOOLING),
+        (Category.TOPOLOGY, _TOPOLOGY),
+        (Category.BANDWIDTH, _BANDWIDTH),
+        (Category.INTEGRITY, _INTEGRITY),
+    )
+    for id, severity, title, remedy in rows
+}
+"""Every assumption that farside knows, by its id."""
+
+_BY_CODE = {
+    "object-missing": "object-missing",
+    "object-corrupt": "object-corrupt",
+    "age-no-identity": "key-stale",
+    "age-malformed": "object-corrupt",
+    "no-space": "disk-too-small",
+    "tool-missing": "tool-missing",
+}
