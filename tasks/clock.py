@@ -1,0 +1,245 @@
+"""The clock of a rehearsal: what each stage and step took, as the record keeps it.
+
+Stamps come from the wall clock, durations from the monotonic one, so that a clock that is set in
+the middle of a rehearsal does not change what it measured.
+"""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol
+
+from prefect.exceptions import CancelledRun
+
+from blocks.evidence.record import STAGES, Stage, StageState, Step
+from blocks.evidence.uses import ledger
+
+
+class Listener(Protocol):
+    """Is told what happens, as it happens, from whatever thread it happens in."""
+
+    def stage_started(self, stage: str, attempt: int) -> None:
+        """`stage` begins; `attempt` counts from 1."""
+
+    def step_started(self, stage: str, step: str) -> None:
+        """A step begins inside `stage`."""
+
+    def stage_moved(self, stage: str, bytes: int, expected: int | None) -> None:
+        """`stage` has moved `bytes` so far, of `expected` where that is known."""
+
+    def stage_ended(self, stage: Stage) -> None:
+        """An attempt at a stage ended; a failed one may be followed by another attempt."""
+
+
+class Silence:
+    """The listener that does nothing."""
+
+    def stage_started(self, stage: str, attempt: int) -> None: ...
+
+    def step_started(self, stage: str, step: str) -> None: ...
+
+    def stage_moved(self, stage: str, bytes: int, expected: int | None) -> None: ...
+
+    def stage_ended(self, stage: Stage) -> None: ...
+
+
+@dataclass(slots=True)
+class StepInProgress:
+    """A step that runs now. Set `bytes` to what it moved, if it moved any."""
+
+    name: str
+    bytes: int | None = None
+
+
+@dataclass(slots=True)
+class _Run:
+    """What is known of a stage so far; guarded by the clock's lock."""
+
+    started_at: datetime
+    started: float
+    attempt: int = 0
+    state: StageState | None = None
+    ended_at: datetime | None = None
+    ended: float | None = None
+    error: str | None = None
+    bytes: int | None = None
+    expected: int | None = None
+    moved: dict[str, int] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+
+    def total(self) -> int | None:
+        """Bytes of the present attempt: as given, else as reported live, else of its steps."""
+        if self.bytes is not None:
+            return self.bytes
+        if self.moved:
+            return sum(self.moved.values())
+        known = [
+            step.bytes
+            for step in self.steps
+            if step.attempt == self.attempt and step.bytes is not None
+        ]
+        return sum(known) if known else None
+
+
+class StageInProgress:
+    """An attempt at a stage that runs now: time steps in it, report what it moves.
+
+    A thread that outlives its attempt (a time limit cannot stop one) does not disturb the next.
+    """
+
+    def __init__(self, clock: "StageClock", name: str, attempt: int) -> None:
+        self._clock = clock
+        self.name = name
+        self.attempt = attempt
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[StepInProgress]:
+        """Time what runs inside as a step, also if it fails."""
+        self._clock.listener.step_started(self.name, name)
+        step = StepInProgress(name)
+        started_at, started = datetime.now(UTC), time.monotonic()
+        try:
+            yield step
+        finally:
+            seconds = round(time.monotonic() - started, 3)
+            ended_at = datetime.now(UTC)
+            self._add(Step(name, started_at, ended_at, seconds, step.bytes, self.attempt))
+
+    def add_step(
+        self, name: str, started_at: datetime, ended_at: datetime, bytes: int | None = None
+    ) -> None:
+        """Add a step that was timed elsewhere (on a host); the times must have a time zone."""
+        seconds = round((ended_at - started_at).total_seconds(), 3)
+        self._add(Step(name, started_at, ended_at, seconds, bytes, self.attempt))
+
+    def expect(self, bytes: int) -> None:
+        """Say how many bytes this stage is going to move."""
+        self._clock._expect(self, bytes)
+
+    def moved(self, bytes: int, of: str = "") -> None:
+        """Say how many bytes this attempt moved so far, `of` one of several objects."""
+        self._clock._moved(self, bytes, of)
+
+    def total(self, bytes: int) -> None:
+        """Set the stage's bytes, where they are neither what was reported nor the steps' sum."""
+        self._clock._total(self, bytes)
+
+    def _add(self, step: Step) -> None:
+        self._clock._add(self, step)
+
+
+class StageClock:
+    """Times stages and their steps. Thread-safe.
+
+    `names` are the stages of the rehearsal in order; those that never run are in the record as
+    skipped. `listener` is told of everything.
+    """
+
+    def __init__(self, listener: Listener | None = None, names: Sequence[str] = STAGES) -> None:
+        self.listener: Listener = listener or Silence()
+        self._names = list(names)
+        self._runs: dict[str, _Run] = {}
+        self._skipped: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[StageInProgress]:
+        """Time what runs inside as an attempt at stage `name`, and book its uses on it.
+
+        Run again (by a retry), it counts another attempt of the same stage. An exception is noted
+        and goes on its way: an ordinary one as failed; Ctrl-C, a signal or a cancellation as
+        cancelled.
+        """
+        attempt = self._begin(name)
+        try:
+            yield StageInProgress(self, name, attempt)
+        except BaseException as error:
+            cancelled = isinstance(error, CancelledRun) or not isinstance(error, Exception)
+            state = StageState.CANCELLED if cancelled else StageState.FAILED
+            self._end(name, state, str(error) or type(error).__name__)
+            raise
+        self._end(name, StageState.COMPLETED, None)
+
+    def skip(self, name: str, reason: str) -> None:
+        """Note that stage `name` is left out on purpose, and why."""
+        with self._lock:
+            self._skipped[name] = reason
+            self._know(name)
+            stage = self._stage(name)
+        self.listener.stage_ended(stage)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """All stages for the record, in order; one that still runs has no end, as cancelled."""
+        with self._lock:
+            return tuple(self._stage(name) for name in self._names)
+
+    def _know(self, name: str) -> None:
+        if name not in self._names:
+            self._names.append(name)
+
+    def _begin(self, name: str) -> int:
+        ledger().enter(name)
+        with self._lock:
+            self._know(name)
+            run = self._runs.setdefault(name, _Run(datetime.now(UTC), time.monotonic()))
+            run.attempt += 1
+            run.state = run.ended_at = run.ended = run.error = run.bytes = run.expected = None
+            run.moved = {}
+            attempt = run.attempt
+        self.listener.stage_started(name, attempt)
+        return attempt
+
+    def _end(self, name: str, state: StageState, error: str | None) -> None:
+        with self._lock:
+            run = self._runs[name]
+            run.state, run.error = state, error
+            run.ended_at, run.ended = datetime.now(UTC), time.monotonic()
+            stage = self._stage(name)
+        self.listener.stage_ended(stage)
+
+    def _add(self, stage: StageInProgress, step: Step) -> None:
+        with self._lock:
+            self._runs[stage.name].steps.append(step)
+
+    def _expect(self, stage: StageInProgress, bytes: int) -> None:
+        with self._lock:
+            run = self._runs[stage.name]
+            if stage.attempt != run.attempt:
+                return
+            run.expected = bytes
+            so_far = run.total() or 0
+        self.listener.stage_moved(stage.name, so_far, bytes)
+
+    def _moved(self, stage: StageInProgress, bytes: int, of: str) -> None:
+        with self._lock:
+            run = self._runs[stage.name]
+            if stage.attempt != run.attempt:
+                return
+            run.moved[of] = bytes
+            so_far, expected = sum(run.moved.values()), run.expected
+        self.listener.stage_moved(stage.name, so_far, expected)
+
+    def _total(self, stage: StageInProgress, bytes: int) -> None:
+        with self._lock:
+            run = self._runs[stage.name]
+            if stage.attempt == run.attempt:
+                run.bytes = bytes
+
+    def _stage(self, name: str) -> Stage:
+        run = self._runs.get(name)
+        if run is None:
+            return Stage(name, StageState.SKIPPED, error=self._skipped.get(name))
+        return Stage(
+            name=name,
+            state=run.state or StageState.CANCELLED,
+            started_at=run.started_at,
+            ended_at=run.ended_at,
+            seconds=None if run.ended is None else round(run.ended - run.started, 3),
+            attempts=run.attempt,
+            bytes=run.total(),
+            steps=tuple(sorted(run.steps, key=lambda step: step.started_at)),
+            error=run.error,
+        )
