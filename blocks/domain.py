@@ -1,0 +1,99 @@
+"""A failure domain: hosts, store, vault and networks that are lost together."""
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import ClassVar
+
+from pydantic import Field, model_validator
+
+from blocks.base import DomainPart
+from blocks.errors import PermanentError
+from blocks.hosts import AnyHost, Host, SSHHost
+from blocks.stores import AnyStore
+from blocks.vaults import AnyVault, HostVault
+
+
+class FailureDomain(DomainPart):
+    """What is lost together. Everything in it knows its name and notes its uses under it."""
+
+    _block_type_name: ClassVar[str | None] = "farside failure domain"
+    _block_type_slug: ClassVar[str | None] = "farside-failure-domain"
+    _description: ClassVar[str | None] = "Hosts, store, vault and networks that are lost together."
+
+    name: str = Field(description="What the plan calls this domain", pattern=r"^[A-Za-z0-9._-]+$")
+    networks: list[IPv4Network | IPv6Network] = Field(
+        default=[], description="Networks whose addresses belong to the domain, as in 10.1.0.0/16"
+    )
+    names: list[str] = Field(
+        default=[], description="DNS suffixes whose names belong to the domain, as in east.example"
+    )
+    hosts: list[AnyHost] = Field(description="Its hosts; their names differ", min_length=1)
+    store: AnyStore = Field(description="Its object store")
+    vault: AnyVault | None = Field(default=None, description="Where it keeps its private keys")
+
+    @model_validator(mode="after")
+    def _adopt_parts(self) -> "FailureDomain":
+        names = [host.name for host in self.hosts]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two hosts are called {', '.join(twice)}")
+        self.join(self.name)
+        for part in self._parts():
+            part.join(self.name)
+        return self
+
+    def host(self, name: str) -> Host:
+        """The host called `name`; raises PermanentError naming those that there are."""
+        for host in self.hosts:
+            if host.name == name:
+                return host
+        raise PermanentError(
+            f"no host {name!r}; there are {', '.join(host.name for host in self.hosts)}",
+            domain=self.name,
+            hint="correct the plan",
+        )
+
+    def owns_address(self, address: str) -> bool:
+        """Whether an IP address is in the domain's networks or one of its parts' own."""
+        try:
+            ip = ip_address(address)
+        except ValueError:
+            return False
+        return any(ip in network for network in self.networks) or address in self._places()
+
+    def owns_name(self, name: str) -> bool:
+        """Whether a DNS name, or an IP address given as one, belongs to the domain."""
+        wanted = _bare(name)
+        suffixes = [_bare(suffix) for suffix in self.names]
+        return (
+            wanted in {_bare(place) for place in self._places()}
+            or any(wanted == suffix or wanted.endswith(f".{suffix}") for suffix in suffixes)
+            or self.owns_address(name)
+        )
+
+    def endpoints(self, more: Iterable[tuple[str, int]] = ()) -> list[tuple[str, int]]:
+        """Where the domain answers: SSH of hosts and vault, the store, and `more`; none twice."""
+        ssh = [(host.address, host.port) for host in self._hosts() if isinstance(host, SSHHost)]
+        return list(dict.fromkeys([*ssh, *self.store.endpoints(), *more]))
+
+    def close(self) -> None:
+        """Close all connections; the next use makes them again."""
+        with ExitStack() as stack:
+            for part in self._parts():
+                stack.callback(part.close)
+
+    def _parts(self) -> list[Host | AnyStore | AnyVault]:
+        return [*self.hosts, self.store, *([self.vault] if self.vault else [])]
+
+    def _hosts(self) -> list[Host]:
+        vault = [self.vault.host] if isinstance(self.vault, HostVault) else []
+        return [*self.hosts, *vault]
+
+    def _places(self) -> set[str]:
+        # A local host is part of farside's own machine, not of a place that can be lost alone.
+        hosts = {host.address for host in self._hosts() if isinstance(host, SSHHost)}
+        return hosts | {address for address, _ in self.store.endpoints()}
+
+
+def _bare(name: str) -> str:
+    return name.strip().strip(".").lower()

@@ -1,0 +1,906 @@
+"""Hosts: run a command, start one and talk to it, put a small file, get one.
+
+Both kinds behave alike, and `tests/blocks/test_hosts.py` holds both to it. Bulk data never passes
+here: a host streams straight to and from its domain's store.
+"""
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import logging
+import os
+import queue
+import secrets
+import shlex
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, PrivateAttr, field_validator
+
+from blocks.base import DomainPart
+from blocks.errors import PermanentError, TransientError
+
+if TYPE_CHECKING:  # paramiko is imported at the first connection: this module loads with Prefect
+    from paramiko import Channel, PKey, SFTPClient, Transport
+
+CONNECT_SECONDS = 15.0
+"""Time limit for each step of making a connection."""
+KEEPALIVE_SECONDS = 10
+"""A message at least this often, so that a dead peer is noticed."""
+DEAD_PEER_SECONDS = 30
+"""Unacknowledged data this old breaks the connection."""
+FILE_SECONDS = 60.0
+"""Time limit for one answer while a file is put or got."""
+EXIT_GRACE_SECONDS = 5.0
+"""How long a process may go on after its input was closed, before it is killed."""
+
+_CHUNK = 1 << 16
+_TAIL = 8192
+_QUEUED_CHUNKS = 64
+
+
+class HostUnreachable(TransientError):
+    """No connection could be made."""
+
+
+class ConnectionLost(TransientError):
+    """The connection broke while something was under way on the host."""
+
+
+class CommandTimeout(TransientError):
+    """A command took longer than its time limit; it was killed."""
+
+
+class CommandFailed(PermanentError):
+    """A command ended with a non-zero exit code.
+
+    `exit_code` is negative when a signal ended it; `stderr` is the end of what it wrote there.
+    """
+
+    def __init__(self, message: str, *, exit_code: int, stderr: str, **where: str) -> None:
+        super().__init__(message, **where)
+        self.exit_code = exit_code
+        self.stderr = stderr
+
+
+class CommandNotStarted(PermanentError):
+    """The host refused to start a command, or the arguments cannot be passed to any."""
+
+
+class HostKeyMismatch(PermanentError):
+    """The host showed another key than the pinned one, or none is pinned."""
+
+
+class AuthenticationRefused(PermanentError):
+    """The host refused the user's key, or the key file cannot be used."""
+
+
+class FileMissing(PermanentError):
+    """A file to get is not there."""
+
+
+class FileRefused(PermanentError):
+    """A file could not be read or written: permissions, space, a directory in the way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A command that ended. `exit_code` is negative when a signal ended it."""
+
+    argv: tuple[str, ...]
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        """Standard output as text, without the white space around it."""
+        return self.stdout.decode(errors="replace").strip()
+
+
+class Process(ABC):
+    """A command that runs on a host, with its three streams.
+
+    Standard output and error are drained by threads from the start, so neither side can block the
+    other. As a context manager: at the end the input is closed, and what then goes on for
+    longer than `EXIT_GRACE_SECONDS` is killed.
+    """
+
+    def __init__(self, host: str, domain: str, program: str) -> None:
+        self.host = host
+        self.domain = domain
+        self.program = program
+        self._output: queue.Queue[bytes | None] = queue.Queue(_QUEUED_CHUNKS)
+        self._stderr = bytearray()
+        self._stderr_done = threading.Event()
+        self._abandoned = threading.Event()
+        self._stdout_ended = False
+
+    # What a kind of host has to say
+
+    @abstractmethod
+    def write(self, data: bytes) -> None:
+        """Write to standard input; blocks while the process does not read.
+
+        Raises ConnectionLost when the process no longer reads.
+        """
+
+    @abstractmethod
+    def close_input(self) -> None:
+        """End standard input; a second time does nothing."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End the process and its process group, as far as the host can be told to."""
+
+    @abstractmethod
+    def _read(self) -> bytes:
+        """Some bytes of standard output; empty at its end."""
+
+    @abstractmethod
+    def _read_stderr(self) -> bytes:
+        """Some bytes of standard error; empty at its end."""
+
+    @abstractmethod
+    def _exit_code(self, timeout: float) -> int | None:
+        """The exit code once there is one, None after `timeout` seconds; raises ConnectionLost."""
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Close what is open on this side."""
+
+    # What is the same everywhere
+
+    def _input_refused(self) -> ConnectionLost:
+        return ConnectionLost(
+            f"{self.program} no longer reads its input",
+            operation="run",
+            domain=self.domain,
+            host=self.host,
+        )
+
+    def _begin(self) -> Self:
+        for pump in (self._pump_stdout, self._pump_stderr):
+            threading.Thread(target=pump, name=f"{self.host}-{pump.__name__}", daemon=True).start()
+        return self
+
+    def _pump_stdout(self) -> None:
+        while data := self._read():
+            self._offer(data)
+        self._offer(None)
+
+    def _offer(self, data: bytes | None) -> None:
+        while not self._abandoned.is_set():
+            with contextlib.suppress(queue.Full):
+                self._output.put(data, timeout=0.2)
+                return
+
+    def _pump_stderr(self) -> None:
+        while data := self._read_stderr():
+            self._keep_stderr(data)
+        self._stderr_done.set()
+
+    def _keep_stderr(self, data: bytes) -> None:
+        self._stderr += data
+        del self._stderr[:-_TAIL]
+
+    def _chunk(self, timeout: float | None) -> bytes | None:
+        """The next bytes of standard output, None at its end; raises queue.Empty."""
+        if self._stdout_ended:
+            return None
+        data = self._output.get(timeout=timeout)
+        self._stdout_ended = data is None
+        return data
+
+    def write_line(self, line: str) -> None:
+        """Write one line to standard input."""
+        self.write(line.encode() + b"\n")
+
+    def lines(self, idle: float | None = None) -> Iterator[str]:
+        """Lines of standard output as they come, without their ends.
+
+        Raises CommandTimeout when `idle` seconds pass without output.
+        """
+        rest = bytearray()
+        while (data := self._chunk_or_timeout(idle)) is not None:
+            start = len(rest)
+            rest += data
+            if (end := rest.rfind(b"\n", start)) >= 0:
+                whole = bytes(rest[:end])
+                del rest[: end + 1]
+                for line in whole.split(b"\n"):
+                    yield line.decode(errors="replace")
+        if rest:
+            yield rest.decode(errors="replace")
+
+    def _chunk_or_timeout(self, timeout: float | None) -> bytes | None:
+        try:
+            return self._chunk(timeout)
+        except queue.Empty:
+            raise CommandTimeout(
+                f"{self.program} was silent for {timeout:g} s",
+                operation="run",
+                domain=self.domain,
+                host=self.host,
+            ) from None
+
+    def wait(self, timeout: float = 60.0) -> int:
+        """The exit code; output that nobody read is thrown away meanwhile.
+
+        Raises CommandTimeout after `timeout` seconds (the process goes on), and ConnectionLost.
+        """
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            with contextlib.suppress(queue.Empty):
+                self._chunk(0 if self._stdout_ended else min(0.05, left))
+            if (code := self._exit_code(min(0.05, left))) is not None:
+                self._stderr_done.wait(1.0)
+                return code
+        raise CommandTimeout(
+            f"{self.program} did not end within {timeout:g} s",
+            operation="run",
+            domain=self.domain,
+            host=self.host,
+        )
+
+    def stderr_tail(self) -> str:
+        """The end of standard error so far, at most 8 KiB."""
+        return bytes(self._stderr).decode(errors="replace").strip()
+
+    def close(self) -> None:
+        """Close the input, let the process end, kill it if it does not."""
+        with contextlib.suppress(TransientError):
+            self.close_input()
+        try:
+            self.wait(EXIT_GRACE_SECONDS)
+        except TransientError:
+            self.kill()
+        finally:
+            self._abandoned.set()
+            self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class _Collector:
+    """Runs a started process to its end with everything it writes kept, within a time limit."""
+
+    def __init__(self, process: Process, timeout: float) -> None:
+        self._process = process
+        self._timeout = timeout
+        self._deadline = time.monotonic() + timeout
+
+    def run(self, data: bytes | None) -> tuple[int, bytes]:
+        feeder = threading.Thread(target=self._feed, args=(data,), daemon=True)
+        feeder.start()
+        output = bytearray()
+        while (chunk := self._chunk()) is not None:
+            output += chunk
+        return self._code(), bytes(output)
+
+    def _feed(self, data: bytes | None) -> None:
+        # A process that stops reading is no failure by itself: its exit code says what happened.
+        with contextlib.suppress(TransientError):
+            if data:
+                self._process.write(data)
+            self._process.close_input()
+
+    def _left(self) -> float:
+        return max(0.0, self._deadline - time.monotonic())
+
+    def _chunk(self) -> bytes | None:
+        try:
+            return self._process._chunk(self._left())
+        except queue.Empty:
+            raise self._too_long() from None
+
+    def _code(self) -> int:
+        code = self._process._exit_code(self._left())
+        if code is None:
+            raise self._too_long()
+        self._process._stderr_done.wait(min(5.0, self._left()))
+        return code
+
+    def _too_long(self) -> CommandTimeout:
+        process = self._process
+        try:
+            ended = process._exit_code(0) is not None
+        except ConnectionLost:
+            ended = False
+        process.kill()
+        if ended:
+            text = f"{process.program} ended, but something that it started keeps its output open"
+            hint = "start background programs with their output redirected"
+        else:
+            text = f"{process.program} did not end within {self._timeout:g} s"
+            hint = "see what the host is busy with"
+        return CommandTimeout(
+            text, operation="run", domain=process.domain, host=process.host, hint=hint
+        )
+
+
+class Host(DomainPart):
+    """A machine on which commands run."""
+
+    name: str = Field(description="What the plan calls this host", min_length=1)
+    address: str = Field(description="IP address or DNS name", min_length=1)
+    work_dir: str = Field(
+        default="/var/tmp/farside",
+        description="Directory on the host for what a rehearsal needs there; created if missing",
+        pattern=r"^/",
+    )
+    python: str = Field(
+        default="python3",
+        description="Python >= 3.11 on the host, with cryptography and zstandard",
+        min_length=1,
+    )
+
+    @abstractmethod
+    def _start(self, argv: Sequence[str]) -> Process:
+        """Start `argv`; raises CommandNotStarted, HostUnreachable and what connecting raises."""
+
+    @abstractmethod
+    def put(self, data: bytes, path: str, mode: int = 0o600) -> None:
+        """Write a small file at once (temporary name, then rename); its directory must exist.
+
+        Raises FileRefused, and what connecting raises.
+        """
+
+    @abstractmethod
+    def get(self, path: str) -> bytes:
+        """Read a small file. Raises FileMissing, FileRefused, and what connecting raises."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the connection, if there is one; the next use makes another."""
+
+    def start(self, argv: Sequence[str]) -> Process:
+        """Start a command and talk to it; no shell interprets the arguments.
+
+        Raises CommandNotStarted, HostUnreachable, HostKeyMismatch, AuthenticationRefused.
+        """
+        if not argv or any("\0" in word for word in argv):
+            raise CommandNotStarted(
+                "a command needs a program, and its arguments no NUL characters",
+                operation="run",
+                domain=self.domain,
+                host=self.name,
+            )
+        self.note("host", self.name)
+        self.note("tool", f"{self.name}:{argv[0]}")
+        return self._start(argv)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        input: bytes | None = None,
+        timeout: float = 60.0,
+        check: bool = True,
+    ) -> Completed:
+        """Run a command to its end, with `input` on its standard input.
+
+        Standard error is kept up to its last 8 KiB. Raises CommandFailed for a non-zero exit code
+        if `check`, CommandTimeout after `timeout` seconds, ConnectionLost, and what `start` raises.
+        """
+        with self.start(argv) as process:
+            code, output = _Collector(process, timeout).run(input)
+            stderr = bytes(process._stderr)
+        if check and code != 0:
+            raise self._failed(argv[0], code, stderr)
+        return Completed(tuple(argv), code, output, stderr)
+
+    def _failed(self, program: str, code: int, stderr: bytes) -> CommandFailed:
+        tail = stderr.decode(errors="replace").strip()
+        how = f"ended with exit code {code}" if code >= 0 else "was ended by a signal"
+        said = ": " + tail[-1000:] if tail else ", and said nothing"
+        return CommandFailed(
+            f"{program} {how}{said}",
+            exit_code=code,
+            stderr=tail,
+            operation="run",
+            domain=self.domain,
+            host=self.name,
+        )
+
+    def _file_error(self, error: OSError, path: str, operation: str) -> PermanentError:
+        where = {"operation": operation, "domain": self.domain, "host": self.name}
+        if isinstance(error, FileNotFoundError):
+            return FileMissing(f"{path} is not there", **where)
+        return FileRefused(
+            f"{path}: {error.strerror or error}",
+            hint="look at the permissions and the free space there",
+            **where,
+        )
+
+
+class _LocalProcess(Process):
+    def __init__(self, host: str, domain: str, program: str, popen: subprocess.Popen[bytes]):
+        super().__init__(host, domain, program)
+        self._popen = popen
+        assert popen.stdin is not None
+        assert popen.stdout is not None
+        assert popen.stderr is not None
+        self._stdin, self._out, self._err = popen.stdin, popen.stdout, popen.stderr
+
+    def write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._stdin.write(rest) :]
+        except (OSError, ValueError) as error:
+            raise self._input_refused() from error
+
+    def close_input(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stdin.close()
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._popen.pid, signal.SIGKILL)
+
+    def _read(self) -> bytes:
+        return _read_or_close(self._out)
+
+    def _read_stderr(self) -> bytes:
+        return _read_or_close(self._err)
+
+    def _exit_code(self, timeout: float) -> int | None:
+        try:
+            return self._popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def _release(self) -> None:
+        """The pumps close what they read from; closing it under them is no good."""
+
+
+def _read_or_close(pipe: IO[bytes]) -> bytes:
+    data = os.read(pipe.fileno(), _CHUNK)
+    if not data:
+        pipe.close()
+    return data
+
+
+class LocalHost(Host):
+    """The machine that farside itself runs on."""
+
+    _block_type_name: ClassVar[str | None] = "farside local host"
+    _block_type_slug: ClassVar[str | None] = "farside-local-host"
+    _description: ClassVar[str | None] = "The machine that farside itself runs on."
+
+    kind: Literal["local"] = Field(default="local", description="Commands run here")
+    name: str = Field(default="local", description="What the plan calls this host", min_length=1)
+    address: str = Field(default="127.0.0.1", description="IP address or DNS name", min_length=1)
+
+    def _start(self, argv: Sequence[str]) -> Process:
+        try:
+            popen = subprocess.Popen(
+                # Through a shell like SSH's, so that a missing program ends with 127 here as well.
+                ["/bin/sh", "-c", 'exec "$@"', "sh", *argv],
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise CommandNotStarted(
+                f"{argv[0]}: {error.strerror or error}",
+                operation="run",
+                domain=self.domain,
+                host=self.name,
+            ) from error
+        return _LocalProcess(self.name, self.domain, argv[0], popen)._begin()
+
+    def put(self, data: bytes, path: str, mode: int = 0o600) -> None:
+        """See Host."""
+        self.note("host", self.name)
+        target = Path(path)
+        draft = target.with_name(_draft_name(target.name))
+        try:
+            try:
+                draft.touch(0o600, exist_ok=False)
+                with draft.open("wb") as file:
+                    os.fchmod(file.fileno(), mode)
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                draft.replace(target)
+            finally:
+                draft.unlink(missing_ok=True)
+        except OSError as error:
+            raise self._file_error(error, path, "put") from error
+
+    def get(self, path: str) -> bytes:
+        """See Host."""
+        self.note("host", self.name)
+        try:
+            return Path(path).read_bytes()
+        except OSError as error:
+            raise self._file_error(error, path, "get") from error
+
+    def close(self) -> None:
+        """See Host; there is nothing to close."""
+
+
+class _SSHProcess(Process):
+    def __init__(self, host: str, domain: str, program: str, channel: "Channel") -> None:
+        super().__init__(host, domain, program)
+        self._channel = channel
+
+    def write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        try:
+            # In slices: paramiko copies what is left each time that the window is full.
+            for start in range(0, len(rest), _CHUNK):
+                self._channel.sendall(bytes(rest[start : start + _CHUNK]))
+        except OSError as error:
+            raise self._input_refused() from error
+
+    def close_input(self) -> None:
+        with contextlib.suppress(OSError, EOFError):
+            self._channel.shutdown_write()
+
+    def kill(self) -> None:
+        """See Process. A server without RFC 4254 signals closes the process's streams only."""
+        with contextlib.suppress(Exception):  # best effort: the connection may be what is broken
+            _send_signal(self._channel, "KILL")
+        self._release()
+
+    def _read(self) -> bytes:
+        return self._channel.recv(_CHUNK)
+
+    def _read_stderr(self) -> bytes:
+        return self._channel.recv_stderr(_CHUNK)
+
+    def _exit_code(self, timeout: float) -> int | None:
+        channel = self._channel
+        if not channel.status_event.wait(timeout):
+            return None
+        transport = channel.get_transport()
+        if channel.exit_status == -1 and not (transport and transport.is_active()):
+            raise ConnectionLost(
+                f"the connection broke while {self.program} was running",
+                operation="run",
+                domain=self.domain,
+                host=self.host,
+                hint="is the host up? what it was doing may go on there",
+            )
+        return channel.exit_status
+
+    def _release(self) -> None:
+        with contextlib.suppress(OSError, EOFError):
+            self._channel.close()
+
+
+def _send_signal(channel: "Channel", name: str) -> None:
+    from paramiko import Message
+    from paramiko.common import cMSG_CHANNEL_REQUEST
+
+    transport = channel.get_transport()
+    if transport is None or channel.closed:
+        return
+    message = Message()
+    message.add_byte(cMSG_CHANNEL_REQUEST)
+    message.add_int(channel.remote_chanid)
+    message.add_string("signal")
+    message.add_boolean(False)
+    message.add_string(name)
+    transport._send_user_message(message)  # type: ignore[attr-defined]  # no public way
+
+
+class SSHHost(Host):
+    """A host reached over SSH, with one key of ours and its host key pinned.
+
+    One connection serves all threads; every command and file has a channel of its own. No agent,
+    no key that is not named here, no known_hosts file. The account's login shell must be a
+    POSIX one.
+    """
+
+    _block_type_name: ClassVar[str | None] = "farside SSH host"
+    _block_type_slug: ClassVar[str | None] = "farside-ssh-host"
+    _description: ClassVar[str | None] = "A host reached over SSH with a pinned host key."
+
+    kind: Literal["ssh"] = Field(default="ssh", description="Commands run over SSH")
+    port: int = Field(default=22, ge=1, le=65535, description="Port of the SSH server")
+    user: str = Field(description="Account on the host; its shell is a POSIX one", min_length=1)
+    identity_file: Path = Field(
+        description="Private key file (ed25519, ECDSA or RSA, no passphrase) on the orchestrator"
+    )
+    host_key: str = Field(
+        default="",
+        description="The host's public key, as in ssh-keyscan's output: 'ssh-ed25519 AAAA...'. "
+        "Without it every connection is refused, and the error shows the key that was offered",
+    )
+
+    _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+    _transport: "Transport | None" = PrivateAttr(default=None)
+
+    @field_validator("host_key")
+    @classmethod
+    def _is_public_key(cls, value: str) -> str:
+        if value:
+            _parse_public_key(value)
+        return value
+
+    def _start(self, argv: Sequence[str]) -> Process:
+        from paramiko import SSHException
+
+        channel = self._open_channel()
+        try:
+            channel.exec_command(shlex.join(argv).encode("utf-8", "surrogateescape"))
+        except (SSHException, OSError, EOFError) as error:
+            channel.close()
+            raise CommandNotStarted(
+                f"the SSH server did not start {argv[0]}: {error}", **self._where("run")
+            ) from error
+        return _SSHProcess(self.name, self.domain, argv[0], channel)._begin()
+
+    def put(self, data: bytes, path: str, mode: int = 0o600) -> None:
+        """See Host."""
+        target = PurePosixPath(path)
+        draft = str(target.with_name(_draft_name(target.name)))
+        with self._files(path, "put") as sftp:
+            try:
+                with sftp.open(draft, "wbx") as file:
+                    # Before the first byte: the file is made with the account's umask.
+                    sftp.chmod(draft, mode)
+                    file.set_pipelined(True)
+                    file.write(data)
+                sftp.posix_rename(draft, path)
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    sftp.remove(draft)
+                raise
+
+    def get(self, path: str) -> bytes:
+        """See Host."""
+        with self._files(path, "get") as sftp, sftp.open(path, "rb") as file:
+            if stat.S_ISDIR(file.stat().st_mode or 0):
+                raise IsADirectoryError(None, "is a directory")
+            file.prefetch()
+            return file.read()
+
+    def close(self) -> None:
+        """See Host."""
+        with self._lock:
+            transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()
+
+    @contextlib.contextmanager
+    def _files(self, path: str, operation: str) -> Iterator["SFTPClient"]:
+        from paramiko import SFTPClient, SFTPError, SSHException
+
+        self.note("host", self.name)
+        channel = self._open_channel()
+        try:
+            channel.settimeout(FILE_SECONDS)
+            channel.invoke_subsystem("sftp")
+            with SFTPClient(channel) as sftp:
+                yield sftp
+        except TimeoutError as error:
+            raise ConnectionLost(
+                f"no answer for {FILE_SECONDS:g} s about {path}", **self._where(operation)
+            ) from error
+        except (SSHException, EOFError) as error:
+            raise self._broken(error, f"the file service broke off at {path}", operation) from error
+        except SFTPError as error:
+            raise FileRefused(f"{path}: {error}", **self._where(operation)) from error
+        except OSError as error:
+            if not channel.closed or error.errno is not None:
+                raise self._file_error(error, path, operation) from error
+            raise self._broken(error, f"the file service broke off at {path}", operation) from error
+        finally:
+            channel.close()
+
+    def _broken(
+        self, error: Exception, what: str, operation: str
+    ) -> ConnectionLost | CommandNotStarted:
+        transport = self._transport
+        if transport is not None and transport.is_active():
+            return CommandNotStarted(
+                f"{what}: {error}",
+                hint="does the SSH server offer SFTP to this account?",
+                **self._where(operation),
+            )
+        return ConnectionLost(f"{what}: {error}", **self._where(operation))
+
+    def _open_channel(self) -> "Channel":
+        from paramiko import ChannelException, SSHException
+
+        transport = self._connection()
+        try:
+            return transport.open_session(timeout=CONNECT_SECONDS)
+        except ChannelException as error:
+            raise HostUnreachable(
+                f"the SSH server opens no further channel: {error}",
+                hint="raise MaxSessions in its configuration",
+                **self._where("connect"),
+            ) from error
+        except (SSHException, OSError, EOFError) as error:
+            transport.close()  # it does not answer: the next use makes a new one
+            raise ConnectionLost(
+                f"the connection broke: {error}", **self._where("connect")
+            ) from error
+
+    def _connection(self) -> "Transport":
+        with self._lock:
+            if self._transport is None or not self._transport.is_active():
+                self._transport = self._connect()
+            return self._transport
+
+    def _connect(self) -> "Transport":
+        from paramiko import SSHException
+
+        self.note("address", f"{self.address}:{self.port}")
+        self.note("credential", f"ssh key {self.identity_file} for {self.user}@{self.name}")
+        identity = self._identity()
+        transport = self._handshake()
+        try:
+            self._check_host_key(transport.get_remote_server_key())
+            self._authenticate(transport, identity)
+        except (SSHException, OSError, EOFError) as error:
+            transport.close()
+            raise HostUnreachable(
+                f"{self.address} port {self.port} broke off: {error}", **self._where("connect")
+            ) from error
+        except PermanentError:
+            transport.close()
+            raise
+        transport.set_keepalive(KEEPALIVE_SECONDS)
+        return transport
+
+    def _identity(self) -> "PKey":
+        from paramiko import PKey
+
+        path = self.identity_file.expanduser()
+        try:
+            return PKey.from_path(path)
+        except Exception as error:  # paramiko and cryptography raise many kinds here
+            reason = error.strerror if isinstance(error, OSError) else "not a usable private key"
+            raise AuthenticationRefused(
+                f"key file {path}: {reason}",
+                hint="name an ed25519, ECDSA or RSA private key without passphrase, readable here",
+                **self._where("connect"),
+            ) from error
+
+    def _handshake(self) -> "Transport":
+        from paramiko import SSHException, Transport
+
+        transport = None
+        try:
+            transport = Transport(_connected_socket(self.address, self.port))
+            transport.set_log_channel(_quiet_log_channel())
+            transport.banner_timeout = transport.handshake_timeout = CONNECT_SECONDS
+            transport.auth_timeout = transport.channel_timeout = CONNECT_SECONDS
+            self._prefer_pinned_type(transport)
+            transport.start_client(timeout=CONNECT_SECONDS)
+            if not transport.initial_kex_done:
+                raise SSHException(f"no key exchange within {CONNECT_SECONDS:g} s")
+            return transport
+        except (SSHException, OSError, EOFError) as error:
+            if transport is not None:
+                transport.close()
+            raise HostUnreachable(
+                f"no SSH connection to {self.address} port {self.port}: {error}",
+                hint="is the host up, and its SSH server listening there?",
+                **self._where("connect"),
+            ) from error
+
+    def _prefer_pinned_type(self, transport: "Transport") -> None:
+        """Ask for the pinned kind of key first: a server has several, and any would differ."""
+        pinned = self.host_key.split()[:1]
+        wanted = ["rsa-sha2-512", "rsa-sha2-256"] if pinned == ["ssh-rsa"] else pinned
+        options = transport.get_security_options()
+        known = list(options.key_types)
+        first = [kind for kind in wanted if kind in known]
+        options.key_types = first + [kind for kind in known if kind not in first]
+
+    def _check_host_key(self, offered: "PKey") -> None:
+        blob = offered.asbytes()
+        got = f"{offered.get_name()} {_fingerprint(blob)}"
+        if not self.host_key:
+            raise HostKeyMismatch(
+                f"no host key is pinned for {self.address} port {self.port}; it offers {got}",
+                hint="compare that with the host's console, then pin host_key: "
+                f"{offered.get_name()} {base64.b64encode(blob).decode()}",
+                **self._where("connect"),
+            )
+        kind, pinned = _parse_public_key(self.host_key)
+        if blob != pinned:
+            raise HostKeyMismatch(
+                f"{self.address} port {self.port} shows another host key than the pinned one: "
+                f"expected {kind} {_fingerprint(pinned)}, got {got}",
+                hint="if the host was reinstalled, compare the key with its console and pin the "
+                "new one; otherwise somebody may be in between",
+                **self._where("connect"),
+            )
+
+    def _authenticate(self, transport: "Transport", identity: "PKey") -> None:
+        from paramiko import AuthenticationException
+
+        try:
+            missing = transport.auth_publickey(self.user, identity)
+        except AuthenticationException as error:
+            raise self._refused(identity) from error
+        if missing:
+            raise self._refused(identity)
+
+    def _refused(self, identity: "PKey") -> AuthenticationRefused:
+        return AuthenticationRefused(
+            f"{self.address} port {self.port} refuses {self.user} with the key of "
+            f"{self.identity_file} ({_fingerprint(identity.asbytes())})",
+            hint="put its public half into the account's authorized_keys",
+            **self._where("connect"),
+        )
+
+    def _where(self, operation: str) -> dict[str, str]:
+        return {"operation": operation, "domain": self.domain, "host": self.name}
+
+
+AnyHost = Annotated[SSHHost | LocalHost, Field(discriminator="kind")]
+"""Any kind of host, told apart by `kind`."""
+
+
+def _connected_socket(address: str, port: int) -> socket.socket:
+    connection = socket.create_connection((address, port), timeout=CONNECT_SECONDS)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # A host that vanished acknowledges nothing: break the connection instead of waiting on it.
+        limit = DEAD_PEER_SECONDS * 1000
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit)
+    return connection
+
+
+def _quiet_log_channel() -> str:
+    """A logger for paramiko, which prints tracebacks of errors that reach the caller anyway."""
+    name = "paramiko.farside"
+    logger = logging.getLogger(name)
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.CRITICAL)
+    return name
+
+
+def _parse_public_key(line: str) -> tuple[str, bytes]:
+    """The kind and the bytes of a public key line; raises ValueError."""
+    words = line.split()
+    try:
+        kind, blob = words[0], base64.b64decode(words[1], validate=True)
+        (length,) = struct.unpack_from(">I", blob)
+    except (IndexError, binascii.Error, struct.error):
+        raise ValueError("not a public key; expected one like 'ssh-ed25519 AAAA...'") from None
+    if blob[4 : 4 + length] != kind.encode():
+        raise ValueError(f"the key's text does not hold a key of type {kind}")
+    return kind, blob
+
+
+def _fingerprint(blob: bytes) -> str:
+    digest = hashlib.sha256(blob).digest()
+    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def _draft_name(name: str) -> str:
+    return f".{name}.{secrets.token_hex(4)}.part"

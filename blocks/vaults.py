@@ -1,0 +1,100 @@
+"""Vaults: where a failure domain keeps its private keys and passwords."""
+
+import re
+from abc import abstractmethod
+from typing import ClassVar, Literal
+
+from pydantic import Field, SecretStr
+
+from blocks.base import DomainPart
+from blocks.errors import PermanentError
+from blocks.hosts import AnyHost, FileMissing
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class SecretMissing(PermanentError):
+    """The vault holds no secret of that name."""
+
+
+class KeyVault(DomainPart):
+    """Keeps secrets under names."""
+
+    @abstractmethod
+    def read(self, name: str) -> SecretStr:
+        """The secret called `name`, without a line end.
+
+        Raises SecretMissing, PermanentError where it cannot be read, TransientError where the
+        vault does not answer.
+        """
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """The names of all secrets, sorted. Raises as `read` does."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close what is open; the next use opens it again."""
+
+
+class HostVault(KeyVault):
+    """A directory on a host, one file a secret.
+
+    What cannot be a secret's name (`.hidden`, `a b`) is not one.
+    """
+
+    _block_type_name: ClassVar[str | None] = "farside host vault"
+    _block_type_slug: ClassVar[str | None] = "farside-host-vault"
+    _description: ClassVar[str | None] = "Secrets as files in a directory of a host."
+
+    kind: Literal["host"] = Field(default="host", description="Secrets are files on a host")
+    host: AnyHost = Field(description="The host that holds the files")
+    directory: str = Field(description="Absolute path of their directory", pattern=r"^/")
+
+    def join(self, domain: str) -> None:
+        """See DomainPart."""
+        super().join(domain)
+        self.host.join(domain)
+
+    def read(self, name: str) -> SecretStr:
+        """See KeyVault."""
+        if not _NAME.fullmatch(name):
+            raise self._missing(name)
+        self.note("key", name)
+        try:
+            data = self.host.get(f"{self.directory}/{name}")
+        except FileMissing as error:
+            raise self._missing(name) from error
+        try:
+            return SecretStr(data.decode().rstrip("\r\n"))
+        except UnicodeDecodeError:
+            # Without its cause: that one's text holds a part of the secret.
+            raise PermanentError(
+                f"the secret {name} is not text",
+                operation="key fetch",
+                domain=self.domain,
+                host=self.host.name,
+            ) from None
+
+    def names(self) -> list[str]:
+        """See KeyVault."""
+        # The path with a slash at its end: a link to the directory is followed.
+        listing = self.host.run(["ls", "-1", f"{self.directory}/"]).text.splitlines()
+        return sorted(name for name in listing if _NAME.fullmatch(name))
+
+    def close(self) -> None:
+        """See KeyVault."""
+        self.host.close()
+
+    def _missing(self, name: str) -> SecretMissing:
+        return SecretMissing(
+            f"no secret {name!r} in {self.directory}",
+            operation="key fetch",
+            domain=self.domain,
+            host=self.host.name,
+            hint="put it there, or correct its name in the plan",
+        )
+
+
+AnyVault = HostVault
+"""Any kind of vault, told apart by `kind`."""
