@@ -1,0 +1,435 @@
+"""A record for people: the summary on the terminal, Markdown, and artifacts in Prefect's UI."""
+
+import logging
+import re
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
+from rich.padding import Padding
+from rich.segment import Segment
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from blocks.evidence.findings import Finding, Severity
+from blocks.evidence.moments import iso
+from blocks.evidence.record import Check, CheckStatus, Record, Stage, StageState, Verdict
+from tasks.progress import MARKS
+from tasks.units import duration, rate, size
+
+_log = logging.getLogger(__name__)
+
+_VERDICT_STYLES = {
+    Verdict.VERIFIED: "bold green",
+    Verdict.PARTIAL: "bold yellow",
+    Verdict.COULD_NOT_VERIFY: "bold yellow",
+    Verdict.FAILED: "bold red",
+}
+_SEVERITY_STYLES = {
+    Severity.CRITICAL: "bold red",
+    Severity.MAJOR: "yellow",
+    Severity.MINOR: "cyan",
+}
+_FINDINGS_SHOWN = 5
+_CHECKS_SHOWN = 5
+_NOT_VERIFIED_SHOWN = 3
+
+
+def summary(record: Record, path: Path | None = None, *, note: str = "") -> RenderableType:
+    """The rehearsal in ten seconds of reading.
+
+    `path` is where the record was written; `note` a last line, such as how to reach a service
+    that was kept.
+    """
+    parts: list[RenderableType] = [_headline(record), _objectives(record), _bars(record)]
+    parts += _trouble(record)
+    parts.append(_checks(record))
+    if record.findings:
+        parts.append(_findings(record.findings))
+    parts.append(_closing(record, path, note))
+    return Padding(Group(*(Padding(part, (0, 0, 1, 0)) for part in parts[:-1]), parts[-1]), (1, 1))
+
+
+def markdown(record: Record) -> str:
+    """The record as Markdown: summary, stages, checks, findings with remedies, runbook."""
+    sections = [
+        f"# {_verdict(record)}: {_cell(record.plan.name)}",
+        _markdown_summary(record),
+        "## Stages\n\n" + _markdown_table(_stage_rows(record)),
+    ]
+    sections += [f"**{name}** {what}" for name, what in _errors(record)]
+    sections.append("## Findings\n\n" + (_markdown_findings(record.findings) or "None."))
+    if record.checks:
+        sections.append("## Checks\n\n" + _markdown_table(_check_rows(record)))
+    if record.not_verified:
+        sections.append(
+            "## Not verified\n\n" + "\n".join(f"- {_cell(item)}" for item in record.not_verified)
+        )
+    if record.runbook:
+        sections.append("## Runbook, without farside\n\n" + _markdown_runbook(record))
+    return "\n\n".join(sections) + "\n"
+
+
+def publish(record: Record) -> None:
+    """Show the record in Prefect's UI: a Markdown artifact, and a table of the stages.
+
+    To be called inside a flow run. The artifacts are copies for the eye: if the server does not
+    take them, that is logged, and the rehearsal's outcome stays what it is.
+    """
+    key = f"farside-{_slug(record.plan.name)}"
+    try:
+        create_markdown_artifact(
+            markdown(record), key=key, description=f"Rehearsal {record.rehearsal_id}"
+        )
+        create_table_artifact(
+            _stage_rows(record),
+            key=f"{key}-stages",
+            description=f"Stages of rehearsal {record.rehearsal_id}",
+        )
+    except Exception as error:
+        _log.warning("The artifacts of %s were not published: %s", record.rehearsal_id, error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bar:
+    """A bar as long as its share of the widest: first the part before the declaration, then the
+    part on the RTA clock, which is darker.
+    """
+
+    before: float
+    on_the_clock: float
+    widest: float
+    style: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        light, dark = ("-", "#") if options.ascii_only else ("░", "█")
+        scale = options.max_width / self.widest if self.widest else 0
+        total = self.before + self.on_the_clock
+        length = max(1, round(total * scale)) if total else 0
+        counted = length if not self.before else round(length * self.on_the_clock / (total or 1))
+        yield Segment(light * (length - counted), Style.parse("blue"))
+        yield Segment(dark * counted, Style.parse(self.style))
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(8, options.max_width)
+
+
+def _verdict(record: Record) -> str:
+    """The verdict, and what spoils it."""
+    missed = [
+        name for name, met in (("RTO", record.rto_met), ("RPO", record.rpo_met)) if met is False
+    ]
+    return ", ".join([record.verdict.value.upper(), *(f"{name} MISSED" for name in missed)])
+
+
+def _headline(record: Record) -> RenderableType:
+    text = _verdict(record)
+    style = _VERDICT_STYLES[record.verdict]
+    if "MISSED" in text and record.verdict is Verdict.VERIFIED:
+        style = "bold yellow"
+    plan = record.plan
+    return Text.assemble(
+        (text, style),
+        f"  {plan.name}: {plan.engine}, {plan.source} to {plan.recovery}",
+        (f"  {record.rehearsal_id}", "dim"),
+    )
+
+
+def _objectives(record: Record) -> RenderableType:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column()
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    table.add_row(
+        Text("RTA", "bold"),
+        _seconds(record.rta_seconds),
+        _against(record.rto_met, record.rto_seconds, "RTO"),
+        "declared disaster to verified service",
+    )
+    table.add_row(
+        Text("RPA", "bold"),
+        _seconds(record.rpa_seconds),
+        _against(record.rpo_met, record.rpo_seconds, "RPO"),
+        _lost(record),
+    )
+    return table
+
+
+def _seconds(seconds: float | None) -> str:
+    return "unknown" if seconds is None else duration(seconds)
+
+
+def _against(met: bool | None, objective: float | None, name: str) -> Text:
+    if objective is None:
+        return Text("no objective", "dim")
+    word, style = {
+        True: ("within", "green"),
+        False: ("misses", "bold red"),
+        None: ("against", "yellow"),
+    }[met]
+    return Text(f"{word} {name} {duration(objective)}", style)
+
+
+def _lost(record: Record) -> str:
+    if record.transactions_lost is None:
+        return "transactions lost: unknown"
+    plural = "" if record.transactions_lost == 1 else "s"
+    return f"{record.transactions_lost} acknowledged transaction{plural} lost"
+
+
+def _bars(record: Record) -> RenderableType:
+    table = Table.grid(padding=(0, 2, 0, 0), expand=True)
+    table.add_column(width=1)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(ratio=1)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    widest = max((stage.seconds or 0 for stage in record.stages), default=0)
+    breakdown = record.rta_breakdown()
+    for stage in record.stages:
+        counted = min(breakdown.get(stage.name, 0), stage.seconds or 0)
+        attempts = f" x{stage.attempts}" if stage.attempts > 1 else ""
+        style = "bold red" if stage.state is StageState.FAILED else ""
+        table.add_row(
+            _Mark(stage.state),
+            Text(stage.name + attempts, style),
+            stage.state.value if stage.seconds is None else duration(stage.seconds),
+            _Bar((stage.seconds or 0) - counted, counted, widest, "magenta"),
+            "" if stage.bytes is None else size(stage.bytes),
+            rate(stage.bytes, stage.seconds),
+        )
+    return Group(table, _Legend()) if breakdown else table
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """The mark of a stage's state."""
+
+    state: StageState
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        mark, plain, style = MARKS[self.state]
+        yield Text(plain if options.ascii_only else mark, style)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Legend:
+    """What the bars mean."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        light, dark = ("-", "#") if options.ascii_only else ("░", "█")
+        yield Text.assemble(
+            "   ",
+            (dark, "magenta"),
+            (" on the RTA clock  ", "dim"),
+            (light, "blue"),
+            (" off it", "dim"),
+        )
+
+
+def _errors(record: Record) -> list[tuple[str, str]]:
+    """Stage and cause of everything that did not complete; cancelled ones and retries too."""
+    return [
+        (f"{stage.name} {stage.state.value}:", stage.error)
+        for stage in record.stages
+        if stage.error and stage.state in (StageState.FAILED, StageState.CANCELLED)
+    ]
+
+
+def _trouble(record: Record) -> list[RenderableType]:
+    lines = [
+        Text.assemble((f"{name} ", "bold red"), _shorten(what, 400))
+        for name, what in _errors(record)
+    ]
+    return [Group(*lines)] if lines else []
+
+
+def _checks(record: Record) -> RenderableType:
+    if not record.checks:
+        return Text("Checks  none ran", "yellow")
+    count = Counter(check.status for check in record.checks)
+    parts = [
+        (f"{count[CheckStatus.PASSED]} passed", "green"),
+        (f"{count[CheckStatus.FAILED]} failed", "bold red"),
+        (f"{count[CheckStatus.UNKNOWN]} could not run", "yellow"),
+    ]
+    shown = [(text, style) for text, style in parts if not text.startswith("0 ")]
+    head = Text("Checks  ", "bold")
+    head.append(Text(", ").join(Text(text, style) for text, style in shown))
+    bad = sorted(
+        (check for check in record.checks if check.status is not CheckStatus.PASSED),
+        key=lambda check: check.status is CheckStatus.UNKNOWN,
+    )
+    lines: list[RenderableType] = [Padding(_bad_check(check), (0, 0, 0, 2)) for check in bad]
+    return Group(head, *_at_most(lines, _CHECKS_SHOWN))
+
+
+def _bad_check(check: Check) -> Text:
+    failed = check.status is CheckStatus.FAILED
+    text = Text.assemble((check.name, "bold red" if failed else "yellow"))
+    if failed:
+        text.append(f"  expected {_value(check.expected)}, got {_value(check.actual)}")
+    if check.detail:
+        text.append(f"  {_shorten(check.detail, 200)}")
+    return text
+
+
+def _value(value: str | None) -> str:
+    return "nothing" if value is None else _shorten(value, 80)
+
+
+def _findings(findings: Sequence[Finding]) -> RenderableType:
+    lines: list[RenderableType] = []
+    for item in sorted(findings, key=lambda item: item.severity.rank):
+        head = Text.assemble(
+            (item.severity.value, _SEVERITY_STYLES[item.severity]),
+            "  ",
+            (item.id, "bold"),
+            f"  {item.subject}",
+        )
+        body = Table.grid(padding=(0, 1, 0, 0))
+        body.add_row(Text("seen", "dim"), Text(_shorten(item.evidence, 300)))
+        body.add_row(Text("do", "dim"), Text(item.remedy, "bold"))
+        lines.append(Padding(Group(head, Padding(body, (0, 0, 0, 2))), (0, 0, 0, 2)))
+    return Group(Text("Findings", "bold"), *_at_most(lines, _FINDINGS_SHOWN))
+
+
+def _at_most(lines: Sequence[RenderableType], most: int) -> Iterable[RenderableType]:
+    rest = len(lines) - most
+    return [*lines[:most], *([Text(f"  and {rest} more in the record", "dim")] if rest > 0 else [])]
+
+
+def _closing(record: Record, path: Path | None, note: str) -> RenderableType:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    if chosen := record.backup_set:
+        amounts = [
+            f"{size(amount)} {word}"
+            for amount, word in ((chosen.bytes, "stored"), (chosen.raw_bytes, "restored"))
+            if amount is not None
+        ]
+        table.add_row(
+            Text("Set", "bold"), ", ".join([f"{chosen.id} ({chosen.selection})", *amounts])
+        )
+    if record.not_verified:
+        items = list(record.not_verified[:_NOT_VERIFIED_SHOWN])
+        if (rest := len(record.not_verified) - len(items)) > 0:
+            items.append(f"and {rest} more")
+        table.add_row(Text("Not verified", "bold"), "; ".join(items))
+    table.add_row(
+        Text("Record", "bold"), str(path) if path else Text("was not written", "bold red")
+    )
+    if note:
+        table.add_row(Text("Note", "bold"), note)
+    return table
+
+
+def _shorten(text: str, width: int) -> str:
+    return textwrap.shorten(text, width, placeholder=" ...")
+
+
+def _stage_rows(record: Record) -> list[dict[str, str]]:
+    breakdown = record.rta_breakdown()
+    return [
+        {
+            "stage": stage.name,
+            "state": stage.state.value,
+            "took": "" if stage.seconds is None else duration(stage.seconds),
+            "of it RTA": duration(breakdown[stage.name]) if stage.name in breakdown else "",
+            "moved": "" if stage.bytes is None else size(stage.bytes),
+            "rate": rate(stage.bytes, stage.seconds),
+            "attempts": str(stage.attempts) if stage.attempts else "",
+            "steps": _steps(stage),
+        }
+        for stage in record.stages
+    ]
+
+
+def _steps(stage: Stage) -> str:
+    return ", ".join(
+        f"{step.name} {duration(step.seconds)}" for step in stage.steps if step.seconds is not None
+    )
+
+
+def _check_rows(record: Record) -> list[dict[str, str]]:
+    return [
+        {
+            "check": check.name,
+            "status": check.status.value,
+            "expected": check.expected or "",
+            "actual": check.actual or "",
+            "detail": check.detail or "",
+        }
+        for check in record.checks
+    ]
+
+
+def _markdown_summary(record: Record) -> str:
+    plan, chosen = record.plan, record.backup_set
+    rows = [
+        ("Rehearsal", record.rehearsal_id),
+        ("Plan", f"{plan.name} ({plan.engine}, {plan.source} to {plan.recovery})"),
+        ("Declared", iso(record.declared_at) if record.declared_at else "never"),
+        ("Usable", iso(record.usable_at) if record.usable_at else "never"),
+        (
+            "RTA",
+            f"{_seconds(record.rta_seconds)}, "
+            f"{_against(record.rto_met, record.rto_seconds, 'RTO').plain}",
+        ),
+        (
+            "RPA",
+            f"{_seconds(record.rpa_seconds)}, "
+            f"{_against(record.rpo_met, record.rpo_seconds, 'RPO').plain}",
+        ),
+        ("Lost", _lost(record)),
+        ("Backup set", f"{chosen.id} ({chosen.selection})" if chosen else "none"),
+    ]
+    return _markdown_table([{"": name, "outcome": value} for name, value in rows])
+
+
+def _markdown_findings(findings: Sequence[Finding]) -> str:
+    return "\n\n".join(
+        f"### {item.id}: {_cell(item.subject)}\n\n"
+        f"*{item.severity.value}, {item.category.value}, met in {item.stage}*: {item.title}.\n\n"
+        f"- Seen: {_cell(item.evidence)}\n"
+        f"- Remedy: {_cell(item.remedy)}"
+        for item in findings
+    )
+
+
+def _markdown_runbook(record: Record) -> str:
+    return "\n\n".join(
+        f"{number}. {_cell(step.title)}{f' (on {_cell(step.where)})' if step.where else ''}\n\n"
+        + textwrap.indent("```sh\n" + "\n".join(step.commands) + "\n```", "   ")
+        for number, step in enumerate(record.runbook, 1)
+    )
+
+
+def _markdown_table(rows: Sequence[dict[str, str]]) -> str:
+    if not rows:
+        return "None."
+    names = list(rows[0])
+    lines = [names, ["---"] * len(names), *([_cell(row[name]) for name in names] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """Text that comes from databases and hosts, made harmless inside Markdown."""
+    escaped = re.sub(r"([\\`*_|<>\[\]])", r"\\\1", text)
+    return re.sub(r"\s+", " ", escaped).strip()
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
