@@ -1,1 +1,1 @@
-"""A backup set: the format, the streams, the manifest. Runs on database hosts; imports no Prefect."""
+"""A backup set: format, streams, manifest. Runs on database hosts too; imports no Prefect."""

@@ -1,0 +1,596 @@
+"""What is said between the orchestrator and the helper on a host: typed, spelled once.
+
+Standard input carries one job (a line of JSON), then one line for each question the helper asks.
+Standard output carries events, one line each. `Lease*`, `VolumeSealed` and `Stored` are questions:
+the helper waits for the answer named in their description, one question at a time. All other
+events need none. The last event is `Done` (exit code 0) or `Failed` (exit code 1).
+Byte counts are bytes; times are seconds since the epoch by the host's clock.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from blocks.artifact import wire
+from blocks.artifact.objects import PART_SIZE, VOLUME_PARTS, Part, SealedObject, Volume
+
+__all__ = [
+    "Answer",
+    "Code",
+    "CopyJob",
+    "CopyResult",
+    "DirectoryFacts",
+    "Done",
+    "Event",
+    "FactsJob",
+    "FactsResult",
+    "Failed",
+    "FileTarget",
+    "GetLease",
+    "Job",
+    "Landed",
+    "Leftover",
+    "Made",
+    "MadePath",
+    "MadePidfile",
+    "MadeProcess",
+    "MarkJob",
+    "MarkResult",
+    "Ok",
+    "OpenItem",
+    "OpenJob",
+    "OpenResult",
+    "Part",
+    "PartLanded",
+    "PortFacts",
+    "ProbeJob",
+    "ProbeResult",
+    "Probed",
+    "Progress",
+    "PutLease",
+    "PutObjectLease",
+    "Result",
+    "SealJob",
+    "SealResult",
+    "SealedObject",
+    "Source",
+    "StepTaken",
+    "Stop",
+    "Stored",
+    "SweepJob",
+    "SweepResult",
+    "TarTarget",
+    "ToolFacts",
+    "Url",
+    "Urls",
+    "Volume",
+    "VolumeSealed",
+    "WalJob",
+    "WalResult",
+    "from_line",
+    "to_line",
+]
+
+Code = Literal[
+    "object-missing",  # the store has no such object
+    "object-corrupt",  # a part's length or SHA-256 is not the manifest's
+    "age-no-identity",  # the private key is none of the recipients'
+    "age-malformed",  # not an age file, cut off, or changed
+    "no-space",  # a disk of the host is full
+    "url-expired",  # the store refused a fresh presigned URL (HTTP 403)
+    "tool-missing",  # a program or Python module is not on the host
+    "child-failed",  # a program ended with an error; its last words are in the message
+    "network",  # the store could not be reached, or kept failing
+    "aborted",  # standard input ended: the orchestrator is gone or gave up
+    "internal",  # a bug, or a request that cannot be
+]
+
+# --- what a job is about -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One stream of a sealed child. `name` is the sealed object's, e.g. `base.tar.zst.age`.
+
+    stdout: what the child prints. fifo: what it writes to `path`, whose directory the child makes
+    itself. file: the file `path`, read after the child ended well.
+    """
+
+    name: str
+    kind: Literal["stdout", "fifo", "file"]
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TarTarget:
+    """Extract a tar into `directory`, which is made if it is missing."""
+
+    kind: Literal["tar"] = "tar"
+    directory: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileTarget:
+    """Write to `path`, under a temporary name until the last byte is authenticated."""
+
+    kind: Literal["file"] = "file"
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenItem:
+    """One sealed object, and where its plaintext goes."""
+
+    object: SealedObject
+    target: TarTarget | FileTarget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Landed:
+    """A part that an earlier copy already uploaded: `part` counts from 1."""
+
+    object: str
+    volume: int
+    part: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadePath:
+    """Marks a file or directory that a rehearsal made: absolute."""
+
+    kind: Literal["path"] = "path"
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadePidfile:
+    """Marks a file whose first line is a process id, such as postmaster.pid."""
+
+    kind: Literal["pidfile"] = "pidfile"
+    pidfile: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeProcess:
+    """Marks a process; `start` is field 22 of /proc/PID/stat, so that a reused id is told apart."""
+
+    kind: Literal["process"] = "process"
+    pid: int
+    start: int
+
+
+Made = MadePath | MadePidfile | MadeProcess
+
+# --- jobs ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealJob:
+    """Run `argv`, and store each of its sources as a sealed object. Result: SealResult.
+
+    `secret` and a line feed are written to the child's standard input. `marker` is the rehearsal's
+    marker directory on the host: processes started are noted there, for the sweep.
+    """
+
+    job: Literal["seal"] = "seal"
+    argv: tuple[str, ...]
+    sources: tuple[Source, ...]
+    recipients: tuple[str, ...]
+    secret: str | None = field(default=None, repr=False)
+    cwd: str | None = None
+    part_size: int = PART_SIZE
+    volume_parts: int = VOLUME_PARTS
+    ca_pem: str | None = field(default=None, repr=False)
+    marker: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalJob:
+    """Run `argv` (pg_receivewal into `directory`), store what it completes. Result: WalResult.
+
+    A segment that grew is stored every `interval_seconds` as `wal/SEG.partial-NNNNNN.zst.age`,
+    counting from `first_partial`; a complete one as `wal/SEG.zst.age`, and then deleted from
+    `directory`. Ends when told `Stop`.
+    """
+
+    job: Literal["wal"] = "wal"
+    argv: tuple[str, ...]
+    directory: str
+    recipients: tuple[str, ...]
+    interval_seconds: float
+    secret: str | None = field(default=None, repr=False)
+    first_partial: int = 1
+    part_size: int = PART_SIZE
+    ca_pem: str | None = field(default=None, repr=False)
+    marker: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyJob:
+    """Copy sealed objects from the source's store to the target's. Result: CopyResult.
+
+    `rate` in bytes a second, for all of them together; None is no limit. Parts in `landed` are
+    not copied again, a volume whose parts all landed is only reported.
+    """
+
+    job: Literal["copy"] = "copy"
+    objects: tuple[SealedObject, ...]
+    landed: tuple[Landed, ...] = ()
+    rate: float | None = None
+    parallel: int = 4
+    ca_source: str | None = field(default=None, repr=False)
+    ca_target: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenJob:
+    """Fetch, verify, decrypt and unpack sealed objects, in order. Result: OpenResult."""
+
+    job: Literal["open"] = "open"
+    items: tuple[OpenItem, ...]
+    identity: str = field(repr=False)
+    parallel: int = 4
+    ca_pem: str | None = field(default=None, repr=False)
+    marker: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactsJob:
+    """Say what the host is and has; changes nothing. Result: FactsResult.
+
+    `tools` are names (looked up in PATH) or absolute paths. `ports` are tried by binding.
+    """
+
+    job: Literal["facts"] = "facts"
+    work_dir: str | None = None
+    directories: tuple[str, ...] = ()
+    ports: tuple[tuple[str, int], ...] = ()
+    tools: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeJob:
+    """Try to connect to each endpoint, all at once. Result: ProbeResult."""
+
+    job: Literal["probe"] = "probe"
+    endpoints: tuple[tuple[str, int], ...]
+    timeout: float = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkJob:
+    """Note, durably, what a rehearsal is about to make, for the sweep. Result: MarkResult."""
+
+    job: Literal["mark"] = "mark"
+    work_dir: str
+    rehearsal_id: str
+    made: tuple[Made, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepJob:
+    """Find, or remove, what one rehearsal or all left in `work_dir`. Result: SweepResult."""
+
+    job: Literal["sweep"] = "sweep"
+    work_dir: str
+    rehearsal_id: str | None = None
+    remove: bool = False
+
+
+Job = SealJob | WalJob | CopyJob | OpenJob | FactsJob | ProbeJob | MarkJob | SweepJob
+
+# --- results -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealResult:
+    """What was stored, in the order of the job's sources."""
+
+    job: Literal["seal"] = "seal"
+    objects: tuple[SealedObject, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalResult:
+    """How many objects were stored, and the number for the next `first_partial`."""
+
+    job: Literal["wal"] = "wal"
+    stored: int
+    next_partial: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyResult:
+    """How much was copied now, and how much an earlier copy had left done."""
+
+    job: Literal["copy"] = "copy"
+    copied_bytes: int
+    skipped_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenResult:
+    """Bytes read from the store and bytes of plaintext after decompression."""
+
+    job: Literal["open"] = "open"
+    sealed_bytes: int
+    raw_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectoryFacts:
+    """`free_bytes` and `writable` are those of the nearest parent that exists."""
+
+    path: str
+    exists: bool
+    empty: bool
+    writable: bool
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortFacts:
+    """Whether the port could be bound; if not, `reason` says why."""
+
+    address: str
+    port: int
+    free: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolFacts:
+    """`path` is None for a tool that is missing; `version` is the first line it prints."""
+
+    name: str
+    path: str | None
+    version: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftover:
+    """What one rehearsal left: paths that exist, processes that live (`pid: command`)."""
+
+    rehearsal_id: str
+    paths: tuple[str, ...]
+    processes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactsResult:
+    """The host as the preflight sees it. `modules` has None for a Python module it lacks."""
+
+    job: Literal["facts"] = "facts"
+    python: str
+    modules: dict[str, str | None]
+    time: float
+    user: str
+    uid: int
+    hostname: str
+    cores: int
+    memory_bytes: int
+    directories: tuple[DirectoryFacts, ...]
+    ports: tuple[PortFacts, ...]
+    tools: tuple[ToolFacts, ...]
+    leftovers: tuple[Leftover, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probed:
+    """What a connection attempt met."""
+
+    address: str
+    port: int
+    status: Literal["open", "refused", "timeout", "unreachable"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeResult:
+    """One entry for each endpoint, in order."""
+
+    job: Literal["probe"] = "probe"
+    endpoints: tuple[Probed, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkResult:
+    """How many entries were added."""
+
+    job: Literal["mark"] = "mark"
+    added: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepResult:
+    """`found` before anything was removed; `remaining` after. Not removing leaves them the same."""
+
+    job: Literal["sweep"] = "sweep"
+    found: tuple[Leftover, ...]
+    remaining: tuple[Leftover, ...]
+
+
+Result = (
+    SealResult
+    | WalResult
+    | CopyResult
+    | OpenResult
+    | FactsResult
+    | ProbeResult
+    | MarkResult
+    | SweepResult
+)
+
+# --- events: what the helper says ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutLease:
+    """Asks for UploadPart URLs of parts `first` (from 1) to `first + count - 1`. Answer: Urls.
+
+    The first lease of a volume creates its multipart upload, `volume_key(object, volume)`.
+    """
+
+    event: Literal["lease"] = "lease"
+    what: Literal["put"] = "put"
+    object: str
+    volume: int
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutObjectLease:
+    """Asks for a URL that stores the whole object `object` with one PUT. Answer: Url."""
+
+    event: Literal["lease"] = "lease"
+    what: Literal["put-object"] = "put-object"
+    object: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetLease:
+    """Asks for a URL that reads volume `volume` of `object`, stored as `key`. Answer: Url."""
+
+    event: Literal["lease"] = "lease"
+    what: Literal["get"] = "get"
+    object: str
+    volume: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeSealed:
+    """All parts of a volume are uploaded: complete the multipart upload. Answer: Ok, when done.
+
+    `etags` are as the store gave them, one for each part in order.
+    """
+
+    event: Literal["volume"] = "volume"
+    object: str
+    volume: int
+    parts: tuple[Part, ...]
+    etags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A log object is stored: index it. Answer: Ok, when the index is stored; then the file goes.
+
+    `segment_time` is the modification time of the file that was sealed.
+    """
+
+    event: Literal["stored"] = "stored"
+    object: SealedObject
+    segment_time: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartLanded:
+    """A copied part is in the target's store; keep it, for a copy that resumes."""
+
+    event: Literal["part"] = "part"
+    object: str
+    volume: int
+    part: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far `object` is: bytes before compression (0 for a copy) and bytes moved."""
+
+    event: Literal["progress"] = "progress"
+    object: str
+    raw: int
+    sealed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTaken:
+    """A timed part of the job."""
+
+    event: Literal["step"] = "step"
+    name: str
+    started_at: float
+    ended_at: float
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """The job succeeded. `peak_rss` is the helper's own, in bytes."""
+
+    event: Literal["done"] = "done"
+    result: Result
+    peak_rss: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The job failed; nothing that it started still runs."""
+
+    event: Literal["error"] = "error"
+    kind: Literal["permanent", "transient"]
+    code: Code
+    message: str
+    hint: str = ""
+    host_errno: int | None = None
+
+
+Event = (
+    PutLease
+    | PutObjectLease
+    | GetLease
+    | VolumeSealed
+    | Stored
+    | PartLanded
+    | Progress
+    | StepTaken
+    | Done
+    | Failed
+)
+
+# --- answers: what the orchestrator says ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Urls:
+    """Presigned URLs, in the order asked for. They grant access: never logged."""
+
+    answer: Literal["urls"] = "urls"
+    urls: tuple[str, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Url:
+    """One presigned URL. It grants access: never logged."""
+
+    answer: Literal["url"] = "url"
+    url: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ok:
+    """Done as asked."""
+
+    answer: Literal["ok"] = "ok"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """Ends a WalJob in good order. May be said at any time, also while a question is open."""
+
+    answer: Literal["stop"] = "stop"
+
+
+Answer = Urls | Url | Ok | Stop
+
+
+def to_line(value: Job | Event | Answer) -> str:
+    """One line of JSON, with its line feed."""
+    return wire.dumps(value) + "\n"
+
+
+def from_line(kind: Any, line: str | bytes) -> Any:
+    """The Job, Event or Answer that `line` holds: `from_line(Event, line)`. Raises WireError."""
+    return wire.loads(kind, line)
