@@ -1,0 +1,124 @@
+"""`python -m deployments.lab`: the loopback lab by hand."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from blocks.errors import FarsideError
+from deployments.lab.places import Places
+
+app = typer.Typer(
+    help="Two failure domains, east and west, on this machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        help="The lab's directory. [default: $FARSIDE_LAB, or one in the temporary files]"
+    ),
+]
+Scale = Annotated[
+    int | None,
+    typer.Option(min=1, help="pgbench's scale, 15 MB each. [default: 10 for a new lab]"),
+]
+Events = Annotated[bool, typer.Option("--events", hidden=True)]
+
+
+@app.callback()
+def lab(context: typer.Context, root: Root = None) -> None:
+    """Two failure domains, east and west, on this machine."""
+    # Files are for their owner, directories too; what services share is opened by hand.
+    os.umask(0o022)
+    context.obj = Places.at(root)
+
+
+@app.command()
+def up(context: typer.Context, scale: Scale = None, events: Events = False) -> None:
+    """Make the lab, or start what is missing in it."""
+    from deployments.lab import lifecycle
+
+    def say(step: str) -> None:
+        typer.echo(json.dumps({"step": step}) if events else step)
+        sys.stdout.flush()
+
+    try:
+        fresh = lifecycle.up(context.obj, scale, say)
+    except FarsideError as error:
+        if not events:
+            raise
+        typer.echo(json.dumps({"error": {"message": error.message, "hint": error.hint}}))
+        raise typer.Exit(1) from None
+    if events:
+        typer.echo(json.dumps({"fresh": fresh}))
+    else:
+        typer.echo(f"up: {context.obj.root}")
+
+
+@app.command()
+def status(context: typer.Context) -> None:
+    """Say what runs. The exit code is 0 if everything does."""
+    from deployments.lab import lifecycle
+
+    found = lifecycle.status(context.obj)
+    for service in found.services:
+        address = "{}:{}".format(*service.endpoint) if service.endpoint else "-"
+        state = "ready" if service.ready else "not ready" if service.pid else "not running"
+        typer.echo(f"{service.name:<22} {address:<20} {service.pid or '-':>8} {state}")
+    if found.lost:
+        typer.echo("east is lost: `tripped` shows who calls there, `up` brings it back")
+    typer.echo(f"{'up' if found.up else 'not up'}: {context.obj.root}")
+    if not found.up:
+        raise typer.Exit(1)
+
+
+@app.command()
+def down(context: typer.Context) -> None:
+    """Kill all of the lab, and remove all its files."""
+    from deployments.lab import lifecycle
+
+    for path in lifecycle.down(context.obj):
+        typer.echo(f"left, because the lab did not make it: {path}")
+
+
+@app.command()
+def lose(context: typer.Context, domain: str) -> None:
+    """Lose a domain: kill its processes, make its files unreadable, watch its addresses."""
+    from deployments.lab import lifecycle
+
+    lifecycle.lose(context.obj, domain)
+
+
+@app.command()
+def lift(context: typer.Context) -> None:
+    """Stop watching the addresses of a lost domain; `up` starts it again."""
+    from deployments.lab import lifecycle
+
+    lifecycle.lift(context.obj)
+
+
+@app.command()
+def tripped(context: typer.Context) -> None:
+    """Print who has called a lost domain, a JSON object on each line."""
+    from deployments.lab import fence
+
+    for line in fence.attempts(context.obj):
+        typer.echo(line)
+
+
+def main() -> None:
+    """Run the command line; an error says what to do, without a traceback."""
+    try:
+        app()
+    except FarsideError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

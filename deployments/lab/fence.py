@@ -1,0 +1,120 @@
+"""Lose east, see who still calls there, and give its addresses back."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from blocks.errors import PermanentError
+from deployments.lab import processes, tripwires
+from deployments.lab.domains import WELL_KNOWN_PORTS, Site
+from deployments.lab.places import Places, write
+from deployments.lab.processes import Service
+
+NAME = "fence-tripwires"
+_READY_SECONDS = tripwires.BIND_SECONDS + 5
+_POLL_SECONDS = 0.01
+#: A tree that was lost, and one that is there.
+_UNREADABLE, _READABLE = 0o000, 0o755
+
+
+def is_raised(places: Places) -> bool:
+    """True from `lose` until `lift`."""
+    return _configuration(places).exists()
+
+
+def lose(places: Places, site: Site) -> None:
+    """Kill all of a domain, make its tree unreadable, listen on its addresses.
+
+    Losing what is lost changes nothing, except that what has stopped listening listens again.
+    Raises PermanentError if a process survives or an address cannot be taken.
+    """
+    watching = processes.running(places, NAME) is not None
+    if not is_raised(places):
+        _attempts(places).write_text("")
+    if not watching:
+        _ready(places).unlink(missing_ok=True)
+        write(_configuration(places), json.dumps(_document(places, site)))
+        # Started first: while it loads, the domain dies, and it takes each address as it falls.
+        processes.start(places, _service(places))
+    processes.kill_domain(places, places.tree(site.name))
+    places.tree(site.name).chmod(_UNREADABLE)
+    _wait(places)
+
+
+def lift(places: Places, site: Site) -> None:
+    """Stop listening and make the tree readable. The domain stays dead until `up`."""
+    processes.kill_domain(places, places.fence)
+    for path in (_configuration(places), _ready(places)):
+        path.unlink(missing_ok=True)
+    if places.tree(site.name).exists():
+        places.tree(site.name).chmod(_READABLE)
+
+
+def attempts(places: Places) -> Iterator[str]:
+    """A JSON line for each call since the domain was lost, oldest first."""
+    try:
+        lines = _attempts(places).read_text().splitlines(keepends=True)
+    except FileNotFoundError:
+        return
+    # A line without its end is still being written.
+    yield from (line.rstrip("\n") for line in lines if line.endswith("\n"))
+
+
+def _document(places: Places, site: Site) -> dict[str, object]:
+    required = set(site.endpoints)
+    known = {(address, port) for address in site.names for port in WELL_KNOWN_PORTS}
+    wires = [
+        tripwires.Wire(site.names[address], address, port, (address, port) in required)
+        for address, port in sorted(required | known)
+    ]
+    return {
+        "wires": [asdict(wire) for wire in wires],
+        "attempts": str(_attempts(places)),
+        "ready": str(_ready(places)),
+    }
+
+
+def _service(places: Places) -> Service:
+    # As the caller: only root sees whose sockets call, and may take ports below 1024.
+    script = Path(tripwires.__file__)
+    return Service(
+        name=NAME,
+        tree=places.fence,
+        argv=(sys.executable, "-P", str(script), str(_configuration(places))),
+        cwd=places.fence,
+        log=places.fence / "tripwires.log",
+        ready=_ready(places).exists,
+    )
+
+
+def _wait(places: Places) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    service = _service(places)
+    while not service.ready():
+        if processes.running(places, NAME) is None or time.monotonic() > deadline:
+            raise processes.failure(service, "could not take the addresses of the lost domain")
+        time.sleep(_POLL_SECONDS)
+
+
+def _configuration(places: Places) -> Path:
+    return places.fence / "tripwires.json"
+
+
+def _attempts(places: Places) -> Path:
+    return places.fence / "attempts.jsonl"
+
+
+def _ready(places: Places) -> Path:
+    return places.fence / "ready"
+
+
+def domain_that_can_be_lost(name: str, sites: tuple[Site, Site]) -> Site:
+    """East. Raises PermanentError for any other name."""
+    if name != sites[0].name:
+        raise PermanentError(
+            f"{name!r} cannot be lost", operation="lab lose", hint="only east can: `lose east`"
+        )
+    return sites[0]

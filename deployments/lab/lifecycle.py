@@ -1,0 +1,303 @@
+"""Bring the lab up, say how it is, take it down."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from blocks.errors import PermanentError
+from deployments.lab import credentials, fence, postgres, processes, rendering, runtime
+from deployments.lab.accounts import Account, service_account
+from deployments.lab.addresses import claimed
+from deployments.lab.domains import EAST, WEST, Endpoint, Site
+from deployments.lab.places import (
+    STAMP,
+    Places,
+    State,
+    load_state,
+    locked,
+    save_state,
+)
+from deployments.lab.processes import Service
+from deployments.lab.services import (
+    all_services,
+    applications,
+    databases,
+    network_services,
+)
+
+DEFAULT_SCALE = 10
+_READY_SECONDS = 60.0
+_POLL_SECONDS = 0.02
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """One service: `pid` is None if it does not run."""
+
+    name: str
+    pid: int | None
+    endpoint: Endpoint | None
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How the lab is. `up` if everything runs and nothing is lost."""
+
+    state: State | None
+    lost: bool
+    services: tuple[ServiceStatus, ...]
+
+    @property
+    def up(self) -> bool:
+        built = self.state is not None and self.state.built
+        return built and not self.lost and all(s.pid and s.ready for s in self.services)
+
+
+def up(places: Places, scale: int | None, say: Say) -> bool:
+    """Make the lab, or start what is missing in it. True if it was made.
+
+    Raises PermanentError with what is wrong and what to do.
+    """
+    account = service_account()
+    _make_root(places, account)
+    with locked(places):
+        state = load_state(places)
+        fresh = state is None or not state.built
+        if state is None or not state.built:
+            _clear(places)
+            state = _build(places, scale or DEFAULT_SCALE, account, say)
+        elif scale is not None and scale != state.scale:
+            raise PermanentError(
+                f"the lab is there with scale {state.scale}, not {scale}",
+                operation="lab up",
+                hint="`python -m deployments.lab down` first",
+            )
+        if fence.is_raised(places):
+            say("giving east its addresses back")
+            fence.lift(places, state.sites[0])
+        _start_all(places, state, account, say)
+        rendering.render(places, state.sites, account)
+    return fresh
+
+
+def status(places: Places) -> Status:
+    """Look, and change nothing."""
+    state = load_state(places)
+    if state is None or not state.built:
+        return Status(state, lost=False, services=())
+    lost = fence.is_raised(places)
+    found = []
+    for site in state.sites:
+        if lost and site.domain is EAST:
+            continue
+        for service in all_services(places, site):
+            pid = processes.running(places, service.name)
+            ready = pid is not None and service.ready()
+            found.append(ServiceStatus(service.name, pid, service.endpoint, ready))
+    return Status(state, lost, tuple(found))
+
+
+def down(places: Places) -> list[Path]:
+    """Kill all of the lab and remove all its files. Returns what is in the root and not its own.
+
+    Works on half a lab as well, and on none. Raises PermanentError if a process survives.
+    """
+    if not places.root.is_dir():
+        _kill_all(places)
+        return []
+    if places.root.stat().st_uid != os.getuid():
+        raise _not_ours(places)
+    with locked(places):
+        _kill_all(places)
+        _clear(places)
+        places.lock.unlink(missing_ok=True)
+        left = sorted(places.root.iterdir())
+        if not left:
+            places.root.rmdir()
+    return left
+
+
+def lose(places: Places, name: str) -> None:
+    """Lose a domain. Raises PermanentError."""
+    with locked(places):
+        site = fence.domain_that_can_be_lost(name, _built(places).sites)
+        fence.lose(places, site)
+
+
+def lift(places: Places) -> None:
+    """Undo the fence. Without effect where there is none."""
+    if not places.root.is_dir():
+        return
+    with locked(places):
+        state = load_state(places)
+        if state is not None and fence.is_raised(places):
+            fence.lift(places, state.sites[0])
+
+
+def _built(places: Places) -> State:
+    state = load_state(places)
+    if state is None or not state.built:
+        raise PermanentError(
+            f"there is no lab in {places.root}",
+            operation="lab",
+            hint="`python -m deployments.lab up` makes it",
+        )
+    return state
+
+
+def _build(places: Places, scale: int, account: Account, say: Say) -> State:
+    with claimed() as (east_network, west_network), ThreadPoolExecutor(4) as pool:
+        state = State(east_network, west_network, scale, built=False)
+        east, west = state.sites
+        _make_directories(places, state.sites, account)
+        save_state(places, state)
+        say("copying the tools")
+        packages = runtime.HOST_PACKAGES
+        more = (*packages, *runtime.APPLICATION_PACKAGES)
+        credentials.create(places, state.sites, account)
+        install_east = pool.submit(runtime.install, places, east.name, account, more)
+        install_west = pool.submit(runtime.install, places, west.name, account, packages)
+        install_east.result()
+        database = pool.submit(_build_database, places, east, scale, account, say)
+        install_west.result()
+        say("starting SSH servers and object stores")
+        network = [s for site in state.sites for s in network_services(places, site)]
+        _start(places, network, account)
+        _await(places, network)
+        database.result()
+    state = State(east_network, west_network, scale, built=True)
+    save_state(places, state)
+    return state
+
+
+def _build_database(places: Places, east: Site, scale: int, account: Account, say: Say) -> None:
+    say("making the database")
+    postgres.initialise(places, east, account)
+    primary = databases(places, east)[:1]
+    _start(places, primary, account)
+    _await(places, primary)
+    say(f"filling the database (scale {scale}), making the standby")
+    postgres.fill(places, east, account, scale)
+
+
+def _start_all(places: Places, state: State, account: Account, say: Say) -> None:
+    east, _ = state.sites
+    network = [s for site in state.sites for s in network_services(places, site)]
+    servers, writers = databases(places, east), applications(places, east)
+    dead = [s for s in servers if processes.running(places, s.name) is None]
+    for server in dead:
+        # Its orphans go before it starts again, and whoever lost connections starts anew.
+        processes.kill_domain(places, server.cwd)
+        postgres.forget_dead(server.cwd)
+    if dead:
+        for writer in writers:
+            processes.kill_service(places, writer.name)
+    started = _start(places, [*network, *servers], account)
+    if started:
+        say(f"starting {', '.join(service.name for service in started)}")
+    _await(places, [*network, *servers])
+    started = _start(places, writers, account)
+    if started:
+        say("starting the application: load and heartbeat")
+    _await(places, writers)
+
+
+def _start(places: Places, wanted: Iterable[Service], account: Account) -> list[Service]:
+    """Start those that do not run, and return them."""
+    missing = [s for s in wanted if processes.running(places, s.name) is None]
+    for service in missing:
+        processes.start(places, service, account)
+    return missing
+
+
+def _await(places: Places, services: Iterable[Service]) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    for service in services:
+        while not service.ready():
+            if processes.running(places, service.name) is None:
+                raise processes.failure(service, "has stopped")
+            if time.monotonic() > deadline:
+                raise processes.failure(service, f"is not ready after {_READY_SECONDS:.0f} s")
+            time.sleep(_POLL_SECONDS)
+
+
+def _make_root(places: Places, account: Account) -> None:
+    places.root.mkdir(parents=True, exist_ok=True)
+    if places.root.stat().st_uid != os.getuid():
+        raise _not_ours(places)
+    if not places.state.exists() and any(not _is_own(path) for path in places.root.iterdir()):
+        raise PermanentError(
+            f"{places.root} is not empty, and no lab",
+            operation="lab up",
+            hint="give an empty or new directory: --root, or FARSIDE_LAB",
+        )
+    places.root.chmod(0o711 if account.other else 0o700)
+    if not account.can_enter(places.root):
+        raise PermanentError(
+            f"the services run as {account.name}, which cannot enter {places.root}",
+            operation="lab up",
+            hint="put the lab where everybody may pass: --root /var/tmp/NAME, or FARSIDE_LAB",
+        )
+
+
+def _make_directories(places: Places, sites: tuple[Site, Site], account: Account) -> None:
+    for top in places.tops:
+        top.mkdir()
+        top.chmod(0o755)
+        (top / STAMP).touch()
+    (places.root / "operator").chmod(0o700)
+    account.own(places.ledger)
+    for site in sites:
+        places.logs(site.name).mkdir()
+        (places.tree(site.name) / "hosts").mkdir()
+        homes = [places.host(site.name, host.name) for host in site.domain.hosts]
+        bucket = places.store(site.name) / credentials.BUCKET
+        for path in (*homes, places.store(site.name), bucket, places.secrets(site.name)):
+            path.mkdir(mode=0o700)
+            account.own(path)
+
+
+def _not_ours(places: Places) -> PermanentError:
+    return PermanentError(
+        f"{places.root} belongs to somebody else",
+        operation="lab",
+        hint="give a directory of your own: --root, or FARSIDE_LAB",
+    )
+
+
+def _is_own(path: Path) -> bool:
+    return path.name in (".lock", ".lab.json.new") or (path / STAMP).exists()
+
+
+def _kill_all(places: Places) -> None:
+    for tree in (places.fence, places.tree(EAST.name), places.tree(WEST.name)):
+        processes.kill_domain(places, tree)
+
+
+def _clear(places: Places) -> None:
+    """Kill what runs and remove what the lab made; the lock stays."""
+    _kill_all(places)
+    known = places.state.exists()
+    for top in places.tops:
+        if not top.is_symlink() and top.is_dir():
+            top.chmod(0o700)
+            if known or (top / STAMP).exists():
+                shutil.rmtree(top, onerror=_open_and_retry)
+    places.state.unlink(missing_ok=True)
+
+
+def _open_and_retry(function: Callable[[str], object], path: str, _: object) -> None:
+    """What a host's user has closed is opened, then removed."""
+    Path(path).parent.chmod(0o700)
+    if Path(path).is_dir() and not Path(path).is_symlink():
+        Path(path).chmod(0o700)
+        shutil.rmtree(path)
+    else:
+        function(path)

@@ -1,0 +1,194 @@
+"""Where the lab keeps what: its root, its state, its lock."""
+
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from blocks.errors import PermanentError
+from deployments.lab.domains import EAST, WEST, Site
+
+STATE_VERSION = 1
+#: In each directory that the lab made in its root; nothing without it is ever removed.
+STAMP = ".farside-lab"
+
+
+def default_root() -> Path:
+    """`$FARSIDE_LAB`, else a directory of this user's in the directory for temporary files."""
+    given = os.environ.get("FARSIDE_LAB")
+    return Path(given) if given else Path(tempfile.gettempdir()) / f"farside-lab-{os.getuid()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Paths in a lab's root.
+
+    `operator` holds the orchestrator's credentials for each domain, `ledger` and `fence` are
+    neutral ground: they outlive the loss of east.
+    """
+
+    root: Path
+
+    @classmethod
+    def at(cls, root: Path | str | None) -> "Places":
+        """The lab in `root`, or in the default place."""
+        # Resolved, because that is how /proc tells where a process is.
+        return cls(Path(root or default_root()).resolve())
+
+    @property
+    def state(self) -> Path:
+        return self.root / "lab.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / ".lock"
+
+    @property
+    def plans(self) -> Path:
+        return self.root / "plans"
+
+    @property
+    def ledger(self) -> Path:
+        return self.root / "ledger"
+
+    @property
+    def fence(self) -> Path:
+        return self.root / "fence"
+
+    @property
+    def processes(self) -> Path:
+        return self.root / "processes"
+
+    def operator(self, domain: str) -> Path:
+        return self.root / "operator" / domain
+
+    def tree(self, domain: str) -> Path:
+        return self.root / domain
+
+    def host(self, domain: str, host: str) -> Path:
+        """The directory that stands for a host's own disk."""
+        return self.tree(domain) / "hosts" / host
+
+    def runtime(self, domain: str) -> Path:
+        """The domain's own copy of the tools."""
+        return self.tree(domain) / "runtime"
+
+    def python(self, domain: str) -> Path:
+        return self.runtime(domain) / "python" / "bin" / "python3"
+
+    def postgres_bin(self, domain: str, major: int = 18) -> Path:
+        return self.runtime(domain) / "postgresql" / str(major) / "bin"
+
+    def secrets(self, domain: str) -> Path:
+        """The vault: each secret is one file."""
+        return self.host(domain, "vault") / "secrets"
+
+    def store(self, domain: str) -> Path:
+        return self.tree(domain) / "store"
+
+    def logs(self, domain: str) -> Path:
+        return self.tree(domain) / "logs"
+
+    @property
+    def tops(self) -> tuple[Path, ...]:
+        """All directories that the lab makes in its root."""
+        return (
+            self.tree(EAST.name),
+            self.tree(WEST.name),
+            self.root / "operator",
+            self.plans,
+            self.ledger,
+            self.fence,
+            self.processes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a lab remembers: its networks and the size of its database."""
+
+    east: IPv4Network
+    west: IPv4Network
+    scale: int
+    built: bool
+
+    @property
+    def sites(self) -> tuple[Site, Site]:
+        return Site(EAST, self.east), Site(WEST, self.west)
+
+
+def load_state(places: Places) -> State | None:
+    """The lab's state, or None where there is no lab.
+
+    Raises PermanentError for a file that is not of this lab.
+    """
+    try:
+        document = json.loads(places.state.read_text())
+        if document["version"] != STATE_VERSION:
+            raise ValueError(f"version {document['version']}")
+        return State(
+            east=IPv4Network(document["east"]),
+            west=IPv4Network(document["west"]),
+            scale=int(document["scale"]),
+            built=bool(document["built"]),
+        )
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise PermanentError(
+            f"{places.state} is not the state of a lab: {error}",
+            operation="lab",
+            hint="run `python -m deployments.lab down`, then `up`",
+        ) from None
+
+
+def save_state(places: Places, state: State) -> None:
+    """Write the state; a reader sees the old one or the new one."""
+    document = {
+        "version": STATE_VERSION,
+        "east": str(state.east),
+        "west": str(state.west),
+        "scale": state.scale,
+        "built": state.built,
+    }
+    write(places.state, json.dumps(document, indent=2) + "\n")
+
+
+def write(path: Path, text: str, mode: int = 0o600) -> None:
+    """Replace a file by its new content at once."""
+    temporary = path.with_name(f".{path.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+@contextmanager
+def locked(places: Places) -> Iterator[None]:
+    """One command at a time. The lock's file is in the root, so that `down` can remove it."""
+    while True:
+        descriptor = os.open(places.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_still(places.lock, descriptor):
+                yield
+                return
+        finally:
+            os.close(descriptor)
+        # The file was removed by a `down` while this command waited for it.
+        if not places.root.is_dir():
+            raise PermanentError("the lab was taken down meanwhile", operation="lab")
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    try:
+        return path.stat().st_ino == os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return False

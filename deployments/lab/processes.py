@@ -1,0 +1,233 @@
+"""The lab's processes: start them so that they outlive us, find them, kill them, all of them.
+
+A process belongs to a domain if it was started as one of its services, or if its environment,
+its program or its working directory is in the domain's tree, or if a process that belongs to it
+started it. So what was started over SSH is found as well, and what a killed lab left behind.
+"""
+
+import ctypes
+import json
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from blocks.errors import PermanentError
+from deployments.lab.accounts import Account
+from deployments.lab.domains import Endpoint
+from deployments.lab.places import Places, write
+
+#: In the environment of everything that runs in a domain: the domain's tree.
+MARK = "FARSIDE_LAB_DOMAIN"
+#: The whole environment of a service, besides the mark and its own additions.
+PLAIN = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC"}
+_KILL_PASSES = 20
+_GONE_SECONDS = 5.0
+_LOG_TAIL = 2000
+_DATABASE_SHARED_FILES = re.compile(r"/dev/shm/PostgreSQL\.\d+")
+_POLL_SECONDS = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A process that the lab keeps running. `ready` says whether it does its work."""
+
+    name: str
+    tree: Path
+    argv: tuple[str, ...]
+    cwd: Path
+    log: Path
+    ready: Callable[[], bool]
+    endpoint: Endpoint | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def start(places: Places, service: Service, account: Account | None = None) -> None:
+    """Start a service in a session of its own, with nothing inherited, and note its identity.
+
+    It runs as `account`, or as the caller.
+    """
+    environment = {**PLAIN, "HOME": str(service.cwd), MARK: str(service.tree)}
+    with service.log.open("ab") as log:
+        child = subprocess.Popen(
+            service.argv,
+            cwd=service.cwd,
+            env={**environment, **service.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            umask=0o077,
+            **(account.identity if account else {}),
+        )
+    identity = {"pid": child.pid, "started": psutil.Process(child.pid).create_time()}
+    write(places.processes / f"{service.name}.json", json.dumps(identity))
+    # Whether it lives is asked of the kernel, by identity; it is not waited for.
+    child.returncode = 0
+
+
+def running(places: Places, name: str) -> int | None:
+    """The process id of a service, or None if it does not run."""
+    process = _noted(places.processes / f"{name}.json")
+    return process.pid if process else None
+
+
+def failure(service: Service, what: str) -> PermanentError:
+    """An error that shows the end of the service's log."""
+    try:
+        tail = service.log.read_text(errors="replace")[-_LOG_TAIL:].strip()
+    except OSError:
+        tail = ""
+    return PermanentError(
+        f"{service.name} {what}" + (f"; its log ends with:\n{tail}" if tail else ""),
+        operation="lab up",
+        hint=f"read {service.log}; `down`, then `up` builds the lab anew",
+    )
+
+
+def kill_service(places: Places, name: str) -> None:
+    """Kill one service and its children."""
+    process = _noted(places.processes / f"{name}.json")
+    if process:
+        _kill(_with_children([process]))
+
+
+def kill_domain(places: Places, tree: Path) -> None:
+    """Kill every process of a domain, and free the shared memory of its databases.
+
+    Raises PermanentError if one survives.
+    """
+    killed = {note["pid"] for note in _notes(places, tree.name)}
+    for _ in range(_KILL_PASSES):
+        found = members(places, tree)
+        if not found:
+            _free_shared_memory(killed)
+            return
+        killed |= {process.pid for process in found}
+        _kill(found)
+    left = ", ".join(str(process.pid) for process in members(places, tree))
+    raise PermanentError(
+        f"processes of {tree.name} survive being killed: {left}",
+        operation="lab",
+        hint="see what they wait for in /proc/PID/wchan",
+    )
+
+
+def members(places: Places, tree: Path) -> list[psutil.Process]:
+    """Every living process of a domain, except the caller and its ancestors."""
+    me = psutil.Process()
+    spared = {me.pid, *(parent.pid for parent in me.parents())}
+    found = [p for p in psutil.process_iter() if p.pid not in spared and _belongs(p, tree)]
+    noted = (_noted(path) for path in places.processes.glob(f"{tree.name}-*.json"))
+    found += [process for process in noted if process and process not in found]
+    return [p for p in _with_children(found) if p.pid not in spared]
+
+
+def _belongs(process: psutil.Process, tree: Path) -> bool:
+    try:
+        with process.oneshot():
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return False
+            if process.environ().get(MARK) == str(tree):
+                return True
+            if _inside(process.exe(), tree):
+                return True
+            # A person's shell may stand in the tree; it has a terminal.
+            return _inside(process.cwd(), tree) and process.terminal() is None
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+
+
+def _inside(path: str, tree: Path) -> bool:
+    return path == str(tree) or path.startswith(f"{tree}/")
+
+
+def _with_children(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    everyone: dict[int, psutil.Process] = {}
+    for process in processes:
+        everyone[process.pid] = process
+        try:
+            everyone.update({child.pid: child for child in process.children(recursive=True)})
+        except psutil.NoSuchProcess:
+            continue
+    return [process for process in everyone.values() if _alive(process)]
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    segments = {path for process in processes for path in _shared_files(process)}
+    for process in processes:
+        try:
+            process.send_signal(signal.SIGKILL)
+        except psutil.NoSuchProcess:
+            continue
+    # Not psutil.wait_procs: a zombie that nobody collects is dead enough.
+    deadline = time.monotonic() + _GONE_SECONDS
+    while any(map(_alive, processes)) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    for path in segments:
+        path.unlink(missing_ok=True)
+
+
+def _shared_files(process: psutil.Process) -> list[Path]:
+    """POSIX shared memory of a database, which outlives it when it is killed."""
+    try:
+        if process.name() != "postgres":
+            return []
+        maps = Path(f"/proc/{process.pid}/maps").read_text()
+    except (psutil.NoSuchProcess, OSError):
+        return []
+    return [Path(path) for path in set(_DATABASE_SHARED_FILES.findall(maps))]
+
+
+def _notes(places: Places, domain: str) -> list[dict[str, int]]:
+    return [
+        note
+        for path in places.processes.glob(f"{domain}-*.json")
+        if (note := _read(path)) is not None
+    ]
+
+
+def _read(path: Path) -> dict[str, int] | None:
+    try:
+        note = json.loads(path.read_text())
+        return {"pid": int(note["pid"]), "started": note["started"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _noted(path: Path) -> psutil.Process | None:
+    note = _read(path)
+    if note is None:
+        return None
+    try:
+        process = psutil.Process(note["pid"])
+        same = abs(process.create_time() - note["started"]) < 0.5
+        return process if same and _alive(process) else None
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _free_shared_memory(creators: set[int]) -> None:
+    """A killed PostgreSQL leaves a small System V segment, which no file system shows."""
+    try:
+        lines = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
+    except OSError:
+        return
+    library = ctypes.CDLL(None)
+    for line in lines:
+        fields = line.split()
+        segment, creator, attached = int(fields[1]), int(fields[4]), int(fields[6])
+        if creator in creators and attached == 0:
+            library.shmctl(segment, 0, None)  # 0 is IPC_RMID

