@@ -5,8 +5,11 @@ class FarsideError(Exception):
     """What failed, where, and what to do next.
 
     `operation`, `domain` and `host` say where; `hint` is the operator's next step. Text given
-    here reaches logs, the terminal and the record: it never holds a secret.
+    here reaches logs, the terminal and the record: it never holds a secret. `finding` is the id of
+    the broken assumption that such an error stands for, if it stands for one.
     """
+
+    finding: str | None = None
 
     def __init__(
         self,

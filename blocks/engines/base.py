@@ -1,0 +1,215 @@
+"""The contract of an engine: what a database must be able to do to be rehearsed.
+
+`README.md` beside this file is the guide for adding one.
+"""
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any, ClassVar, Protocol
+
+from prefect.blocks.core import Block
+from pydantic import ConfigDict, SecretStr
+
+from blocks.artifact.manifest import LogIndex, Manifest
+from blocks.domain import FailureDomain
+from blocks.evidence.findings import Finding
+from blocks.evidence.record import Check, Node, RunbookStep
+from blocks.hosts import Host
+from blocks.sets import SetReader, SetWriter
+
+Facts = Mapping[str, Any]
+"""What an engine knows of a source: plain JSON, stored in the signed manifest."""
+
+
+class StepHandle(Protocol):
+    """A step being timed. `bytes` may be set while it runs."""
+
+    bytes: int | None
+
+
+class Steps(Protocol):
+    """Where an engine says which step it is in; the time is taken there."""
+
+    def step(self, name: str) -> AbstractContextManager[StepHandle]:
+        """Time what happens inside as the step `name` of the current stage."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    """What a recovery host needs to be able to restore a set."""
+
+    host: str
+    programs: tuple[str, ...]
+    directories: Mapping[str, int]
+    """Directory that must be empty or absent -> bytes that it will take."""
+    ports: tuple[tuple[str, int], ...]
+    """Addresses and ports that the restored service will listen on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """What a capture learned: stored in the manifest."""
+
+    taken_at: datetime
+    completed_at: datetime
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """All that a restore may use. Nothing in here comes from the source domain."""
+
+    rehearsal_id: str
+    recovery: FailureDomain
+    reader: SetReader
+    manifest: Manifest
+    log: LogIndex
+    identity: SecretStr
+    steps: Steps
+    host: Host
+    """The recovery host that Requirements named."""
+    work: str
+    """Directory of this rehearsal on the recovery host; it exists, mode 0700."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A restored service: running, isolated, in the recovery domain's own shape."""
+
+    rehearsal_id: str
+    host: str
+    address: str
+    port: int
+    directory: str
+    control: str
+    """How farside reaches it as administrator, in the engine's own terms (a socket directory)."""
+    administrator: str
+    """The account that farside uses there."""
+    reach: str
+    """How a person reaches it; shown by --keep."""
+    nodes: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SqlQuestion:
+    """A plan's own check: a query in the engine's language and the value that passes."""
+
+    name: str
+    database: str
+    sql: str
+    expected: str
+
+
+class Engine(Block, ABC):
+    """One kind of database. A subclass is one file in this folder, and nothing else changes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    label: ClassVar[str]
+    """The `kind` by which a plan names it."""
+
+    @abstractmethod
+    def check_hosts(self, source: FailureDomain, recovery: FailureDomain) -> None:
+        """Every host that the plan names exists in its domain. Raises ValueError."""
+
+    @abstractmethod
+    def source_endpoints(self, source: FailureDomain) -> list[tuple[str, int]]:
+        """Address and port of every source server: none may answer once it is lost."""
+
+    @abstractmethod
+    def predicted_nodes(self, recovery: FailureDomain) -> tuple[Node, ...]:
+        """The nodes that a restore will make."""
+
+    @abstractmethod
+    def survey(self, source: FailureDomain) -> Facts:
+        """What the live source is. Reads only. Raises PermanentError, TransientError."""
+
+    @abstractmethod
+    def requirements(self, facts: Facts) -> Requirements:
+        """What the recovery hosts must have to restore a source with these facts."""
+
+    @abstractmethod
+    def compare(self, facts: Facts, recovery: FailureDomain) -> list[Finding]:
+        """Versions, extensions and libraries of the source against the recovery hosts."""
+
+    @abstractmethod
+    def capture(
+        self, source: FailureDomain, sink: SetWriter, facts: Facts, steps: Steps
+    ) -> Captured:
+        """Stream a consistent backup into `sink`, sealed, and start following the log."""
+
+    @abstractmethod
+    def withdraw(self, source: FailureDomain, rehearsal_id: str) -> list[str]:
+        """Remove what a capture made inside the source; returns what was removed.
+
+        Called after the fence is lifted, and by the sweep: it must work a second time.
+        """
+
+    @abstractmethod
+    def restore(self, using: Restoration) -> Service:
+        """Bring the service up from the set, isolated. Raises PermanentError, TransientError."""
+
+    @abstractmethod
+    def verify(
+        self, service: Service, using: Restoration, questions: Sequence[SqlQuestion]
+    ) -> Iterator[Check]:
+        """Prove the service, one check after the other; a check that cannot run says so."""
+
+    @abstractmethod
+    def recovered_until(self, service: Service, recovery: FailureDomain) -> datetime | None:
+        """Time of the newest transaction in the restored data; None if it cannot be known."""
+
+    @abstractmethod
+    def ticks(
+        self, service: Service, recovery: FailureDomain, database: str, table: str
+    ) -> "Ticks":
+        """What the restored heartbeat table holds."""
+
+    @abstractmethod
+    def destroy(self, service: Service, recovery: FailureDomain) -> None:
+        """Stop the service at once. Files are removed by the sweep that follows."""
+
+    @abstractmethod
+    def runbook(
+        self, manifest: Manifest, log: LogIndex, recovery: FailureDomain
+    ) -> tuple[RunbookStep, ...]:
+        """The commands that restore this very set by hand, without farside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticks:
+    """A restored heartbeat table: how many rows, the highest id, its time, the first id missing."""
+
+    count: int
+    newest_id: int | None
+    newest_at: datetime | None
+    first_missing: int | None
+
+
+@cache
+def engines() -> Mapping[str, type[Engine]]:
+    """All engines by label: every module of this folder is asked."""
+    import blocks.engines as folder
+
+    for module in pkgutil.iter_modules(folder.__path__):
+        if module.name != "base" and not module.ispkg:
+            importlib.import_module(f"blocks.engines.{module.name}")
+    return {cls.label: cls for cls in Engine.__subclasses__()}
+
+
+def engine_of(value: object) -> Engine:
+    """The engine that a plan's `engine` part describes: `kind` chooses the class."""
+    if isinstance(value, Engine):
+        return value
+    kind = value.get("kind") if isinstance(value, Mapping) else None
+    known = engines()
+    if kind not in known:
+        raise ValueError(f"kind must be one of: {', '.join(sorted(known))}")
+    return known[str(kind)].model_validate(value)

@@ -1,0 +1,332 @@
+"""The checks of a restored PostgreSQL server: each passed, failed, or could not run."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from blocks.engines.pg.psql import LoginRefused, Psql, identifier
+from blocks.engines.pg.survey import (
+    COLLATIONS,
+    SCHEMA_DIGEST,
+    TABLES,
+    write_probe,
+)
+from blocks.errors import FarsideError
+from blocks.evidence.record import Check, CheckStatus
+
+HOURS = 3600.0
+
+_BTREES = """
+SELECT i.indexrelid, i.indexrelid::regclass::text AS name, i.indrelid::regclass::text AS rel,
+       pg_get_expr(i.indpred, i.indrelid) AS predicate, i.indkey, i.indoption,
+       i.indnkeyatts AS keys, c.relname
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_am m ON m.oid = c.relam
+WHERE m.amname = 'btree' AND c.relkind = 'i' AND i.indisvalid AND i.indisready
+  AND n.nspname !~ '^pg_(temp|toast_temp)' AND c.relpersistence = 'p'
+ORDER BY 1
+"""
+
+# heapallindexed: every heap tuple must be found in the index (PostgreSQL docs, amcheck).
+_AMCHECK = f"""
+DO $farside$
+DECLARE r record; done int := 0; bad jsonb := '[]';
+BEGIN
+  FOR r IN {_BTREES} LOOP
+    BEGIN
+      PERFORM bt_index_check(r.indexrelid::regclass, true);
+    EXCEPTION WHEN OTHERS THEN
+      bad := bad || jsonb_build_object('index', r.name, 'problem', SQLERRM);
+    END;
+    done := done + 1;
+  END LOOP;
+  PERFORM set_config('farside.result', jsonb_build_object(
+    'done', done, 'bad', bad, 'skipped', '[]'::jsonb)::text, false);
+END $farside$;
+SELECT current_setting('farside.result');
+"""
+
+# Without amcheck: the same rows read through the index, in order, and from the table alone.
+# Row contents and their places (ctid) are summed up as hashes; an index that misses a row, has
+# one too many, points to a wrong one or is out of order gives another answer.
+_SCANS = f"""
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+DO $farside$
+DECLARE
+  r record; k int; keys text; ordering text; options int[]; compare text; filter text;
+  heap record; scan record; plan json; done int := 0;
+  bad jsonb := '[]'; skipped jsonb := '[]'; through text;
+BEGIN
+  SET LOCAL max_parallel_workers_per_gather = 0;
+  SET LOCAL jit = off;
+  FOR r IN {_BTREES} LOOP
+   BEGIN
+    keys := ''; ordering := ''; options := string_to_array(r.indoption::text, ' ')::int[];
+    FOR k IN 1..r.keys LOOP
+      keys := keys || CASE WHEN k > 1 THEN ', ' ELSE '' END
+              || '(' || pg_get_indexdef(r.indexrelid, k, false) || ')';
+      ordering := ordering || CASE WHEN k > 1 THEN ', ' ELSE '' END
+              || '(' || pg_get_indexdef(r.indexrelid, k, false) || ')'
+              || CASE WHEN options[k] & 1 = 1 THEN ' DESC' ELSE ' ASC' END
+              || CASE WHEN options[k] & 2 = 2 THEN ' NULLS FIRST' ELSE ' NULLS LAST' END;
+    END LOOP;
+    compare := CASE WHEN 0 = ALL (options[1:r.keys]) THEN 'cur < prev'
+                    WHEN 3 = ALL (options[1:r.keys]) THEN 'cur > prev' ELSE 'false' END;
+    filter := CASE WHEN r.predicate IS NULL THEN '' ELSE ' WHERE ' || r.predicate END;
+    SET LOCAL enable_seqscan = on; SET LOCAL enable_indexscan = off;
+    SET LOCAL enable_indexonlyscan = off; SET LOCAL enable_bitmapscan = off;
+    EXECUTE format('SELECT count(*) AS n, sum(hashtextextended(ROW(ctid, %s)::text, 0)::numeric)'
+                   ' AS h FROM %s%s', keys, r.rel, filter) INTO heap;
+    SET LOCAL enable_seqscan = off; SET LOCAL enable_indexscan = on; SET LOCAL enable_sort = off;
+    through := format('SELECT count(*) AS n, sum(h) AS h, count(*) FILTER (WHERE %s) AS disorder'
+                      ' FROM (SELECT hashtextextended(ROW(ctid, %s)::text, 0)::numeric AS h,'
+                      ' ROW(%s) AS cur, lag(ROW(%s)) OVER (ORDER BY %s) AS prev FROM %s%s) q',
+                      compare, keys, keys, keys, ordering, r.rel, filter);
+    EXECUTE 'EXPLAIN (FORMAT JSON) ' || through INTO plan;
+    IF position(to_json(r.relname::text)::text IN plan::text) = 0 THEN
+      skipped := skipped || to_jsonb(r.name);
+    ELSE
+      EXECUTE through INTO scan;
+      IF (scan.n, scan.h) IS DISTINCT FROM (heap.n, heap.h) THEN
+        bad := bad || jsonb_build_object('index', r.name, 'problem', format(
+          'the index gives %s rows, the table %s, or other ones', scan.n, heap.n));
+      ELSIF scan.disorder > 0 THEN
+        bad := bad || jsonb_build_object('index', r.name, 'problem', format(
+          '%s rows out of order', scan.disorder));
+      END IF;
+      done := done + 1;
+    END IF;
+   EXCEPTION WHEN OTHERS THEN
+    bad := bad || jsonb_build_object('index', r.name, 'problem', SQLERRM);
+   END;
+  END LOOP;
+  PERFORM set_config('farside.result', jsonb_build_object(
+    'done', done, 'bad', bad, 'skipped', skipped)::text, false);
+END $farside$;
+SELECT current_setting('farside.result');
+COMMIT;
+"""
+
+
+def login(application: Psql, database: str) -> Check:
+    """The application's own role gets in, with the password from the recovery vault."""
+    name, expected = "login", f"{application.role} logs in to {database}"
+    try:
+        found = application.value(database, "SELECT current_user::text")
+    except LoginRefused as error:
+        return Check(name, CheckStatus.FAILED, expected, error.message)
+    except FarsideError as error:
+        return Check(name, CheckStatus.UNKNOWN, expected, error.message)
+    status = CheckStatus.PASSED if found == application.role else CheckStatus.FAILED
+    return Check(name, status, expected, f"{found} logged in to {database}")
+
+
+def schema(control: Psql, facts: Mapping[str, Any]) -> Check:
+    """Definitions of all objects, owners and grants are those of the manifest."""
+    wrong = []
+    for database in facts["databases"]:
+        found = control.rows(database["name"], SCHEMA_DIGEST, timeout=600)[0]["digest"]
+        if found != database["schema_digest"]:
+            wrong.append(f"{database['name']}: {found}, manifest {database['schema_digest']}")
+    actual = (
+        "another schema (or DDL ran after the snapshot): " + "; ".join(wrong)
+        if wrong
+        else f"the same in {len(facts['databases'])} databases"
+    )
+    status = CheckStatus.FAILED if wrong else CheckStatus.PASSED
+    return Check("schema-digest", status, "the manifest's schema digests", actual)
+
+
+def roles(control: Psql, facts: Mapping[str, Any]) -> Check:
+    """All roles of the manifest exist."""
+    found = {row["name"] for row in control.rows("postgres", "SELECT rolname AS name FROM pg_roles")}
+    wanted = {role["name"] for role in facts["roles"]}
+    missing = sorted(wanted - found)
+    actual = f"missing: {', '.join(missing)}" if missing else f"all {len(wanted)} roles"
+    return Check(
+        "roles",
+        CheckStatus.FAILED if missing else CheckStatus.PASSED,
+        f"{len(wanted)} roles of the manifest",
+        actual,
+    )
+
+
+def row_counts(control: Psql, facts: Mapping[str, Any]) -> Check:
+    """Every table is there, with no fewer rows than estimated at the source.
+
+    The manifest holds estimates (the planner's, from the last ANALYZE), and the log goes on after
+    it: a shortfall of more than a tenth and 1000 rows fails, growth does not.
+    """
+    short, tables, total = [], 0, 0
+    for database in facts["databases"]:
+        name = database["name"]
+        present = {(row["schema"], row["name"]) for row in control.rows(name, TABLES)}
+        for table in database["tables"]:
+            label = f"{name}.{table['schema']}.{table['name']}"
+            if (table["schema"], table["name"]) not in present:
+                short.append(f"{label} is missing")
+                continue
+            counted = int(
+                control.value(
+                    name,
+                    "SELECT count(*) FROM"
+                    f" {identifier(table['schema'])}.{identifier(table['name'])}",
+                    timeout=HOURS,
+                )
+                or 0
+            )
+            tables, total = tables + 1, total + counted
+            if counted < table["rows"] - max(1000, table["rows"] // 10):
+                short.append(f"{label} has {counted} of about {table['rows']} rows")
+    return Check(
+        "row-counts",
+        CheckStatus.FAILED if short else CheckStatus.PASSED,
+        "every table of the manifest, no fewer rows than estimated",
+        "; ".join(short) or f"{total} rows in {tables} tables",
+    )
+
+
+def collations(control: Psql, facts: Mapping[str, Any]) -> Check:
+    """Text sorts here as it did there: recorded against actual collation versions."""
+    changed, compared = [], 0
+    for database in facts["databases"]:
+        rows = control.rows(
+            database["name"],
+            "SELECT 'default' AS name, datcollversion AS recorded_version,"
+            " pg_database_collation_actual_version(oid) AS actual_version"
+            " FROM pg_database WHERE datname = current_database() UNION ALL"
+            f" (SELECT * FROM ({COLLATIONS}) c)",
+        )
+        for row in rows:
+            compared += row["recorded_version"] is not None
+            if row["recorded_version"] != row["actual_version"]:
+                changed.append(
+                    f"{database['name']}: {row['name']} was {row['recorded_version']},"
+                    f" is {row['actual_version']}"
+                )
+    return Check(
+        "collation-versions",
+        CheckStatus.FAILED if changed else CheckStatus.PASSED,
+        "the collation versions recorded in the data",
+        "; ".join(changed) or f"unchanged ({compared} versioned)",
+    )
+
+
+def btrees(control: Psql, facts: Mapping[str, Any]) -> Check:
+    """Every B-tree against its table: amcheck where there is one, else ordered scans."""
+    has = control.value(
+        "postgres", "SELECT count(*) FROM pg_available_extensions WHERE name = 'amcheck'"
+    )
+    method = "amcheck" if has == "1" else "ordered index scans against sequential scans"
+    done, bad, skipped = 0, [], []
+    for database in facts["databases"]:
+        name = database["name"]
+        script = f"CREATE EXTENSION IF NOT EXISTS amcheck;\n{_AMCHECK}" if has == "1" else _SCANS
+        text = control.script(
+            name, "SET client_min_messages = error;\n" + script, timeout=12 * HOURS
+        )
+        result = json.loads(text.strip().splitlines()[-1])
+        done += result["done"]
+        bad += [f"{name}: {row['index']}: {row['problem']}" for row in result["bad"]]
+        skipped += [f"{name}: {index}" for index in result["skipped"]]
+    expected = "every B-tree agrees with its table"
+    if bad:
+        return Check("btree-indexes", CheckStatus.FAILED, expected, f"{'; '.join(bad)} ({method})")
+    if skipped or not done:
+        return Check(
+            "btree-indexes",
+            CheckStatus.UNKNOWN,
+            expected,
+            f"{done} agree; not comparable without amcheck: {', '.join(skipped)} ({method})",
+        )
+    return Check(
+        "btree-indexes", CheckStatus.PASSED, expected, f"all {done} agree, by {method}"
+    )
+
+
+def committed_write(control: Psql, rehearsal_id: str) -> Check:
+    """A row is committed, read back in another session, and removed again."""
+    write, read, undo = write_probe(rehearsal_id)
+    expected = "a committed row is read back in another session"
+    control.script("postgres", write)
+    found = control.value("postgres", read)
+    control.script("postgres", undo)
+    status = CheckStatus.PASSED if found == rehearsal_id else CheckStatus.FAILED
+    return Check("committed-write", status, expected, f"read back {found!r}")
+
+
+def application_write(application: Psql, database: str, statement: str) -> Check:
+    """The application's own write, as its own role, committed."""
+    expected = f"{application.role} commits a write in {database}"
+    try:
+        before = application.value(database, "SELECT pg_current_wal_lsn()::text")
+        application.script(database, statement)
+        after = application.value(database, "SELECT pg_current_wal_lsn()::text")
+    except FarsideError as error:
+        return Check("application-write", CheckStatus.FAILED, expected, error.message)
+    status = CheckStatus.PASSED if before != after else CheckStatus.FAILED
+    return Check("application-write", status, expected, f"log went from {before} to {after}")
+
+
+def isolation(control: Psql, allowed_libraries: list[str]) -> Check:
+    """The live server archives nowhere, streams from nowhere, subscribes to nothing."""
+    wanted = {
+        "archive_mode": "off",
+        "archive_command": ("", "(disabled)"),
+        "archive_library": "",
+        "primary_conninfo": "",
+        "max_logical_replication_workers": "0",
+        "synchronous_standby_names": "",
+        "shared_preload_libraries": ",".join(allowed_libraries),
+    }
+    names = ", ".join(f"'{name}'" for name in wanted)
+    found = {
+        row["name"]: row["setting"]
+        for row in control.rows(
+            "postgres", f"SELECT name, setting FROM pg_settings WHERE name IN ({names})"
+        )
+    }
+    wrong = [
+        f"{name} = {found.get(name)!r}"
+        for name, value in wanted.items()
+        if (found.get(name, "") not in value if isinstance(value, tuple) else
+            found.get(name, "") != value)
+    ]
+    wrong += [
+        f"a {row['backend_type']} runs"
+        for row in control.rows(
+            "postgres",
+            "SELECT backend_type FROM pg_stat_activity WHERE backend_type IN"
+            " ('walreceiver', 'walsender', 'archiver', 'logical replication apply worker',"
+            " 'logical replication launcher')",
+        )
+    ]
+    slots = control.value("postgres", "SELECT count(*) FROM pg_replication_slots")
+    if slots != "0":
+        wrong.append(f"{slots} replication slots")
+    return Check(
+        "isolation",
+        CheckStatus.FAILED if wrong else CheckStatus.PASSED,
+        "archives nowhere, streams from nowhere, subscribes to nothing",
+        "; ".join(wrong) or "archiving, streaming, subscriptions and slots are all off",
+    )
+
+
+def question(control: Psql, name: str, database: str, sql: str, expected: str) -> Check:
+    """A check of the plan: one value, and the only answer that passes."""
+    try:
+        found = control.value(database, sql.strip().rstrip(";"), timeout=HOURS)
+    except FarsideError as error:
+        return Check(name, CheckStatus.UNKNOWN, expected, f"could not run: {error.message}")
+    status = CheckStatus.PASSED if found == expected else CheckStatus.FAILED
+    return Check(name, status, expected, "NULL" if found is None else found)
+
+
+def guarded(name: str, expected: str, run: Any) -> Iterator[Check]:
+    """What `run` finds; if it breaks, the check could not run, and says why."""
+    try:
+        yield run()
+    except FarsideError as error:
+        yield Check(name, CheckStatus.UNKNOWN, expected, f"could not run: {error.message}")
+
+

@@ -1,0 +1,164 @@
+"""What a PostgreSQL server is: everything that the recovery side must be able to match."""
+
+from typing import Any
+
+from blocks.engines.pg.psql import Psql, identifier, literal
+
+USER_SCHEMAS = (
+    "n.nspname NOT IN ('pg_catalog', 'information_schema')"
+    " AND n.nspname !~ '^pg_(toast|temp)' AND n.nspname !~ '^farside_'"
+)
+"""Schemas that hold the site's own objects (farside's write probe is not one of them)."""
+
+SCHEMA_DIGEST = f"""
+SELECT md5(coalesce(string_agg(line, E'\\n' ORDER BY line COLLATE "C"), '')) AS digest
+FROM (
+  SELECT format('relation %I.%I %s %s %s %s', n.nspname, c.relname, c.relkind,
+                c.relpersistence, pg_get_userbyid(c.relowner), c.relacl) AS line
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind <> 't' AND {USER_SCHEMAS}
+  UNION ALL
+  SELECT format('column %I.%I.%I %s %s %s', n.nspname, c.relname, a.attname,
+                format_type(a.atttypid, a.atttypmod), a.attnotnull,
+                pg_get_expr(d.adbin, d.adrelid))
+  FROM pg_attribute a
+  JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+  WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c')
+    AND {USER_SCHEMAS}
+  UNION ALL
+  SELECT 'index ' || pg_get_indexdef(i.indexrelid)
+  FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+  JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {USER_SCHEMAS}
+  UNION ALL
+  SELECT format('constraint %I.%I %s', n.nspname, k.conname, pg_get_constraintdef(k.oid))
+  FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace WHERE {USER_SCHEMAS}
+  UNION ALL
+  SELECT 'routine ' || md5(pg_get_functiondef(p.oid))
+  FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+  WHERE p.prokind IN ('f', 'p') AND {USER_SCHEMAS}
+  UNION ALL
+  SELECT format('view %I.%I %s', n.nspname, c.relname, md5(pg_get_viewdef(c.oid)))
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind IN ('v', 'm') AND {USER_SCHEMAS}
+  UNION ALL
+  SELECT 'trigger ' || pg_get_triggerdef(t.oid)
+  FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE NOT t.tgisinternal AND {USER_SCHEMAS}
+  UNION ALL
+  SELECT format('extension %I %s', extname, extversion) FROM pg_extension
+) AS lines
+"""
+"""One digest over the definitions of all of a database's own objects, owners and grants."""
+
+TABLES = f"""
+SELECT n.nspname AS schema, c.relname AS name,
+       greatest(c.reltuples::bigint, coalesce(pg_stat_get_live_tuples(c.oid), 0), 0) AS rows
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND {USER_SCHEMAS}
+ORDER BY 1, 2
+"""
+"""Permanent tables with the row estimate of the planner or the statistics, whichever is higher."""
+
+_SERVER = """
+SELECT current_setting('server_version') AS version,
+       current_setting('server_version_num')::int AS version_num,
+       (SELECT system_identifier::text FROM pg_control_system()) AS system_identifier,
+       (SELECT timeline_id FROM pg_control_checkpoint()) AS timeline,
+       current_setting('data_checksums') = 'on' AS data_checksums,
+       (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size')
+         AS wal_segment_size,
+       pg_is_in_recovery() AS in_recovery,
+       current_setting('shared_preload_libraries') AS shared_preload_libraries,
+       current_user AS superuser
+"""
+
+_SETTINGS = """
+SELECT name, setting, category, context, source, sourcefile, sourceline
+FROM pg_settings
+WHERE source NOT IN ('default', 'override', 'client', 'session', 'interactive')
+   OR name IN ('max_connections', 'max_worker_processes', 'max_wal_senders',
+               'max_prepared_transactions', 'max_locks_per_transaction',
+               'TimeZone', 'DateStyle', 'lc_messages', 'lc_monetary', 'lc_numeric', 'lc_time',
+               'default_text_search_config')
+ORDER BY name
+"""
+
+_TABLESPACES = """
+SELECT oid::text AS oid, spcname AS name, pg_tablespace_location(oid) AS location,
+       pg_tablespace_size(oid) AS bytes
+FROM pg_tablespace WHERE pg_tablespace_location(oid) <> '' ORDER BY oid
+"""
+
+_ROLES = """
+SELECT rolname AS name, rolsuper AS superuser, rolcanlogin AS login,
+       rolreplication AS replication,
+       CASE WHEN rolpassword IS NULL THEN 'none' WHEN rolpassword LIKE 'SCRAM-SHA-256$%'
+            THEN 'scram-sha-256' ELSE 'md5' END AS password
+FROM pg_authid WHERE rolname !~ '^pg_' ORDER BY rolname
+"""
+
+# Columns for locale providers and versions came with 15.
+_DATABASES = """
+SELECT datname AS name, pg_encoding_to_char(encoding) AS encoding, datcollate AS collate,
+       datctype AS ctype, datlocprovider::text AS provider, datcollversion AS recorded_version,
+       pg_database_collation_actual_version(oid) AS actual_version,
+       pg_database_size(oid) AS bytes
+FROM pg_database WHERE datallowconn ORDER BY datname
+"""
+
+COLLATIONS = """
+SELECT n.nspname || '.' || c.collname AS name, c.collversion AS recorded_version,
+       pg_collation_actual_version(c.oid) AS actual_version
+FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace
+WHERE c.collversion IS NOT NULL
+  AND EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attcollation = c.oid)
+ORDER BY 1
+"""
+
+_EXTENSIONS = "SELECT extname AS name, extversion AS version FROM pg_extension ORDER BY 1"
+
+_SUBSCRIPTIONS = (
+    "SELECT subname AS name, subenabled AS enabled FROM pg_subscription s"
+    " JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = current_database() ORDER BY 1"
+)
+
+
+def survey(psql: Psql) -> dict[str, Any]:
+    """Facts of the server as plain JSON. Reads only. Raises as Psql does."""
+    facts: dict[str, Any] = psql.rows("postgres", _SERVER)[0]
+    facts["settings"] = psql.rows("postgres", _SETTINGS)
+    facts["tablespaces"] = psql.rows("postgres", _TABLESPACES)
+    facts["roles"] = psql.rows("postgres", _ROLES)
+    facts["databases"] = psql.rows("postgres", _DATABASES)
+    for database in facts["databases"]:
+        name = database["name"]
+        database["collations"] = psql.rows(name, COLLATIONS)
+        database["extensions"] = psql.rows(name, _EXTENSIONS)
+        database["subscriptions"] = psql.rows(name, _SUBSCRIPTIONS)
+        database["tables"] = psql.rows(name, TABLES)
+        database["schema_digest"] = psql.rows(name, SCHEMA_DIGEST)[0]["digest"]
+    return facts
+
+
+def data_bytes(facts: Any) -> int:
+    """Bytes of all databases outside tablespaces' own accounting: what a restore will take."""
+    return sum(int(database["bytes"]) for database in facts["databases"])
+
+
+def major(facts: Any) -> int:
+    """The major version: a set is restored by the same one."""
+    return int(facts["version_num"]) // 10000
+
+
+def write_probe(rehearsal_id: str) -> tuple[str, str, str]:
+    """SQL that commits a row in a schema of our own, reads it in another session, removes it."""
+    schema = identifier("farside_" + rehearsal_id.replace("-", "_"))
+    token = literal(rehearsal_id)
+    return (
+        f"CREATE SCHEMA {schema}; CREATE TABLE {schema}.probe (token text);"
+        f" INSERT INTO {schema}.probe VALUES ({token});",
+        f"SELECT token FROM {schema}.probe",
+        f"DROP SCHEMA {schema} CASCADE;",
+    )

@@ -1,0 +1,81 @@
+"""Names and places in the write-ahead log (PostgreSQL docs, 28.6 and xlogdefs.h)."""
+
+import re
+from collections.abc import Iterable
+
+from blocks.artifact.manifest import SealedObject
+
+_NAME = re.compile(
+    r"wal/(?P<file>(?P<segment>[0-9A-F]{24})|[0-9A-F]{8}\.history)"
+    r"(?:\.partial-(?P<count>\d+))?\.zst\.age"
+)
+
+
+def parse_lsn(text: str) -> int:
+    """`16/B374D848` as a byte position."""
+    high, low = text.split("/")
+    return (int(high, 16) << 32) | int(low, 16)
+
+
+def format_lsn(position: int) -> str:
+    """A byte position as PostgreSQL writes it."""
+    return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
+
+
+def segment_of(position: int, timeline: int, segment_size: int) -> str:
+    """The name of the segment file that holds the byte at `position`."""
+    return _named(f"{timeline:08X}", position // segment_size, segment_size)
+
+
+def following(segment: str, segment_size: int) -> str:
+    """The segment after `segment` on the same timeline."""
+    number = int(segment[8:16], 16) * (0x100000000 // segment_size) + int(segment[16:], 16)
+    return _named(segment[:8], number + 1, segment_size)
+
+
+def _named(timeline: str, number: int, segment_size: int) -> str:
+    per_id = 0x100000000 // segment_size
+    return f"{timeline}{number // per_id:08X}{number % per_id:08X}"
+
+
+def partial_count(name: str) -> int | None:
+    """The running number of a partial segment's object; None for a complete one."""
+    match = _NAME.fullmatch(name)
+    return int(match["count"]) if match and match["count"] else None
+
+
+def needed(objects: Iterable[SealedObject], from_segment: str = "") -> dict[str, SealedObject]:
+    """File name -> the object to replay it from: the complete one, else the newest partial.
+
+    Segments before `from_segment` are left out; timeline history files are all kept.
+    """
+    best: dict[str, SealedObject] = {}
+    for item in objects:
+        match = _NAME.fullmatch(item.name)
+        if match is None or (match["segment"] and match["segment"][8:] < from_segment[8:]):
+            continue
+        known = best.get(match["file"])
+        if known is None or _rank(item.name) > _rank(known.name):
+            best[match["file"]] = item
+    return dict(sorted(best.items()))
+
+
+def _rank(name: str) -> float:
+    count = partial_count(name)
+    return float("inf") if count is None else count
+
+
+def gaps(files: Iterable[str], first: str, segment_size: int) -> list[str]:
+    """Segments missing between `first` and the last file, following the timeline switches.
+
+    A later timeline's segment stands in for the same position of an earlier one.
+    """
+    positions = {name[8:] for name in files if len(name) == 24}
+    if not positions:
+        return [first]
+    missing, here, last = [], first, max(positions)
+    while here[8:] <= last:
+        if here[8:] not in positions:
+            missing.append(here)
+        here = following(here, segment_size)
+    return missing

@@ -1,0 +1,669 @@
+"""PostgreSQL 15 and later: a physical base backup plus the log, up to the last that crossed.
+
+The base is what `pg_basebackup` streams, the log what `pg_receivewal` receives through a slot of the
+rehearsal's own. The engine takes a server's bin directory; any packaging of PostgreSQL will do.
+"""
+
+import re
+import shlex
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from blocks.artifact.job import FileTarget, MadePath, MadePidfile, OpenItem, Source, TarTarget
+from blocks.artifact.manifest import LogIndex, Manifest, SealedObject
+from blocks.domain import FailureDomain
+from blocks.engines.base import (
+    Captured,
+    Engine,
+    Facts,
+    Requirements,
+    Restoration,
+    Service,
+    SqlQuestion,
+    Steps,
+    Ticks,
+)
+from blocks.engines.pg import checks, config, survey, wal
+from blocks.engines.pg.psql import Psql, identifier, literal, quote_conninfo
+from blocks.engines.pg.runbook import commands
+from blocks.errors import PermanentError, TransientError
+from blocks.evidence.findings import Finding, finding
+from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep
+from blocks.hosts import Host
+from blocks.sets import SetReader, SetWriter
+
+LOG_INTERVAL_SECONDS = 1.0
+"""How often the unfinished log segment is sealed: the data at risk while the link is idle."""
+START_SECONDS = 6 * 3600.0
+"""Time limit for replaying the log."""
+
+_POSITION = (
+    "SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
+    " ELSE pg_current_wal_lsn() END)::text"
+)
+_READY = "database system is ready to accept connections"
+_REPLAYED = re.compile(r"redo done at|archive recovery complete|redo is not required")
+_DIED = re.compile(r"^.*(?:FATAL|PANIC):.*$", re.MULTILINE)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceServer(_Part):
+    """The server that is backed up: a primary, or a standby of it."""
+
+    host: str = Field(description="Host of the source domain whose psql asks the server")
+    address: str
+    port: int = 5432
+    bin_dir: str
+    superuser: str = "postgres"
+    password: str = Field(description="Name of the superuser's password in the source's vault")
+
+
+class BackupTool(_Part):
+    """The host that takes the backup and receives the log."""
+
+    host: str
+    bin_dir: str
+    role: str = Field(description="A role with REPLICATION")
+    password: str = Field(description="Name of its password in the source's vault")
+
+
+class TargetServer(_Part):
+    """Where the service is restored: another host, address, port and directory."""
+
+    host: str
+    address: str
+    port: int = 5432
+    bin_dir: str
+    data_dir: str = Field(description="Must be empty or absent")
+    tablespaces: str | None = Field(
+        default=None, description="Parent directory for tablespaces; required if the source has any"
+    )
+
+
+class Application(_Part):
+    """The role by which the application connects; its password is in the recovery vault."""
+
+    role: str
+    database: str
+    password: str
+    write: str | None = Field(default=None, description="A harmless write of the application's")
+
+
+class Postgres(Engine):
+    """PostgreSQL, restored to the last log record that crossed the gap."""
+
+    _block_type_name = "farside PostgreSQL engine"
+    _block_type_slug = "farside-postgres"
+
+    label: ClassVar[str] = "postgres"
+
+    kind: Literal["postgres"] = "postgres"
+    source: SourceServer
+    backup: BackupTool
+    target: TargetServer
+    application: Application
+
+    # -- what the plan says -------------------------------------------------------------------
+
+    def check_hosts(self, source: FailureDomain, recovery: FailureDomain) -> None:
+        """See Engine."""
+        for domain, part, name in (
+            (source, "source.host", self.source.host),
+            (source, "backup.host", self.backup.host),
+            (recovery, "target.host", self.target.host),
+        ):
+            known = sorted(host.name for host in domain.hosts)
+            if name not in known:
+                raise ValueError(
+                    f"engine.{part}: {name!r} is not a host of {domain.name} ({', '.join(known)})"
+                )
+        if source.owns_address(self.target.address):
+            raise ValueError("engine.target.address lies in the source domain's networks")
+
+    def source_endpoints(self, source: FailureDomain) -> list[tuple[str, int]]:  # noqa: ARG002
+        """See Engine."""
+        return [(self.source.address, self.source.port)]
+
+    def predicted_nodes(self, recovery: FailureDomain) -> tuple[Node, ...]:  # noqa: ARG002
+        """See Engine."""
+        return (Node(self.target.host, "primary", self.target.address, self.target.port),)
+
+    # -- the source ---------------------------------------------------------------------------
+
+    def _superuser(self, source: FailureDomain) -> Psql:
+        return Psql(
+            source.host(self.source.host),
+            self.source.bin_dir,
+            self.source.address,
+            self.source.port,
+            self.source.superuser,
+            source.secret(self.source.password),
+        )
+
+    def survey(self, source: FailureDomain) -> Facts:
+        """See Engine."""
+        facts = survey.survey(self._superuser(source))
+        if facts["version_num"] < 150000:
+            raise PermanentError(
+                f"the server is PostgreSQL {facts['version']}; 15 is the oldest that works",
+                operation="survey",
+                domain=source.name,
+                host=self.source.host,
+                hint="upgrade the source, or rehearse it with another tool",
+            )
+        return facts
+
+    def capture(
+        self, source: FailureDomain, sink: SetWriter, facts: Facts, steps: Steps
+    ) -> Captured:
+        """See Engine. The log is followed from before the base backup on."""
+        superuser = self._superuser(source)
+        host = source.host(self.backup.host)
+        secret = source.secret(self.backup.password)
+        slot = _slot(sink.rehearsal_id)
+        conninfo = " ".join(
+            f"{key}={quote_conninfo(value)}"
+            for key, value in (
+                ("host", self.source.address),
+                ("port", str(self.source.port)),
+                ("user", self.backup.role),
+                ("application_name", slot),
+            )
+        )
+        receive = [f"{self.backup.bin_dir}/pg_receivewal", "-W", "-d", conninfo, "-S", slot]
+        with steps.step("follow log"):
+            directory = f"{sink.work(host)}/wal"
+            host.run(["mkdir", "-p", "-m", "0700", directory])
+            host.run(
+                [*receive, "--create-slot", "--if-not-exists"],
+                input=f"{secret.get_secret_value()}\n".encode(),
+            )
+            sink.follow(
+                host,
+                [*receive, "-D", directory, "--no-loop", "--synchronous"],
+                secret=secret,
+                directory=directory,
+                interval=LOG_INTERVAL_SECONDS,
+            )
+            _until(
+                lambda: superuser.value(
+                    "postgres",
+                    "SELECT count(*) FROM pg_replication_slots"
+                    f" WHERE active AND slot_name = {literal(slot)}",
+                )
+                == "1",
+                sink.check_follower,
+                60,
+                f"pg_receivewal on {host.name} does not start to stream",
+            )
+        taken_at = datetime.now(UTC)
+        segment_size, timeline = facts["wal_segment_size"], facts["timeline"]
+        start = wal.parse_lsn(str(superuser.value("postgres", _POSITION)))
+        with steps.step("base backup") as step:
+            step.bytes = self._base(sink, host, conninfo, secret, facts)
+        with steps.step("log to the backup's end"):
+            stop = wal.parse_lsn(str(superuser.value("postgres", _POSITION)))
+            last = wal.segment_of(stop - 1, timeline, segment_size)
+            after = datetime.now(UTC)
+            _until(
+                lambda: sink.followed(
+                    lambda item, at: _covers(item, at, last, after.timestamp())
+                ),
+                sink.check_follower,
+                120,
+                f"the log up to segment {last} does not reach the store",
+            )
+        return Captured(
+            taken_at,
+            datetime.now(UTC),
+            {
+                **facts,
+                "start_lsn": wal.format_lsn(start),
+                "start_segment": wal.segment_of(start, timeline, segment_size),
+                "stop_lsn": wal.format_lsn(stop),
+                "stop_segment": last,
+            },
+        )
+
+    def _base(
+        self, sink: SetWriter, host: Host, conninfo: str, secret: Any, facts: Facts
+    ) -> int | None:
+        argv = [f"{self.backup.bin_dir}/pg_basebackup", "-W", "-d", conninfo]
+        argv += ["-F", "tar", "-X", "none", "-c", "fast", "--no-sync"]
+        spaces = [space["oid"] for space in facts["tablespaces"]]
+        if not spaces:
+            sources = [Source(name="base.tar.zst.age", kind="stdout")]
+            return sink.seal(host, [*argv, "-D", "-"], secret=secret, sources=sources)
+        # Several archives at once go into named pipes: no tablespace is spooled to a disk.
+        directory = f"{sink.work(host)}/base"
+        sources = [
+            Source(name=f"{name}.tar.zst.age", kind="fifo", path=f"{directory}/{name}.tar")
+            for name in (*spaces, "base")
+        ]
+        manifest = f"{directory}/backup_manifest"
+        sources.append(Source(name="backup_manifest.zst.age", kind="file", path=manifest))
+        return sink.seal(host, [*argv, "-D", directory], secret=secret, sources=sources)
+
+    def withdraw(self, source: FailureDomain, rehearsal_id: str) -> list[str]:
+        """See Engine: the replication slot is all that a capture makes in the server."""
+        superuser = self._superuser(source)
+        slot = literal(_slot(rehearsal_id))
+        # The receiver's end reaches the server late: a slot in use cannot be dropped.
+        superuser.script(
+            "postgres",
+            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots"
+            f" WHERE slot_name = {slot} AND active",
+        )
+        rows: list[Any] = []
+
+        def drop() -> bool:
+            rows.extend(
+                superuser.rows(
+                    "postgres",
+                    "SELECT slot_name AS name, pg_drop_replication_slot(slot_name) AS dropped"
+                    f" FROM pg_replication_slots WHERE slot_name = {slot} AND NOT active",
+                )
+            )
+            left = superuser.value(
+                "postgres", f"SELECT count(*) FROM pg_replication_slots WHERE slot_name = {slot}"
+            )
+            return left == "0"
+
+        _until(drop, lambda: None, 30, f"the replication slot {slot} stays in use")
+        return [f"replication slot {row['name']}" for row in rows]
+
+    # -- requirements -------------------------------------------------------------------------
+
+    def requirements(self, facts: Facts) -> Requirements:
+        """See Engine. Working space for the log and for growth: a tenth, at least 1 GiB of log."""
+        target = self.target
+        spaces = sum(int(space["bytes"]) for space in facts["tablespaces"])
+        everything = survey.data_bytes(facts)
+        directories = {target.data_dir: everything - spaces + everything // 10 + 2**28}
+        if facts["tablespaces"]:
+            directories[self._spaces_dir()] = spaces + spaces // 10
+        programs = ("postgres", "pg_ctl", "psql", "pg_verifybackup", "pg_checksums")
+        return Requirements(
+            host=target.host,
+            programs=(*(f"{target.bin_dir}/{name}" for name in programs), "tar", "cp"),
+            directories=directories,
+            ports=((target.address, target.port),),
+        )
+
+    def compare(self, facts: Facts, recovery: FailureDomain) -> list[Finding]:
+        """See Engine."""
+        host = recovery.host(self.target.host)
+        found: list[Finding] = []
+        where = f"{recovery.name}/{host.name}"
+        version = host.run([f"{self.target.bin_dir}/postgres", "--version"], check=False)
+        match = re.search(r"\(PostgreSQL\) (\d+)", version.text)
+        if match and int(match[1]) != survey.major(facts):
+            found.append(
+                finding(
+                    "engine-version",
+                    where,
+                    f"{self.target.bin_dir}/postgres is {version.text!r}; the set needs major"
+                    f" version {survey.major(facts)}",
+                    "preflight",
+                )
+            )
+        missing = self._absent(host, [f"lib:{name}" for name in self._wanted_libraries(facts)])
+        found += [
+            finding(
+                "library-preloaded",
+                name,
+                f"the source preloads {name}; it is not installed on {where}",
+                "preflight",
+            )
+            for name in missing
+        ]
+        extensions = sorted({e["name"] for d in facts["databases"] for e in d["extensions"]})
+        found += [
+            finding(
+                "extension-missing",
+                name,
+                f"a database of the source has extension {name}; {where} does not offer it",
+                "preflight",
+            )
+            for name in self._absent(host, [f"ext:{name}" for name in extensions])
+        ]
+        return found
+
+    def _wanted_libraries(self, facts: Facts) -> list[str]:
+        names = config.preloaded(facts["shared_preload_libraries"])
+        return [name for name in names if PurePosixPath(name).name not in config.SCHEDULERS]
+
+    def _absent(self, host: Host, wanted: Sequence[str]) -> list[str]:
+        """Which of `lib:NAME` and `ext:NAME` the target's installation does not have."""
+        if not wanted:
+            return []
+        script = (
+            'lib=$("$0" --pkglibdir) && share=$("$0" --sharedir) || exit 3; for item in "$@"; do'
+            ' name=${item#???:}; case $item in ext:*) file="$share/extension/$name.control";;'
+            ' *) case $name in */*) file="$name";; *) file="$lib/$name";; esac;; esac;'
+            ' [ -e "$file" ] || [ -e "$file.so" ] || printf "%s\\n" "$name"; done'
+        )
+        done = host.run(["sh", "-c", script, f"{self.target.bin_dir}/pg_config", *wanted])
+        return done.text.splitlines()
+
+    # -- the recovery side --------------------------------------------------------------------
+
+    def _spaces_dir(self) -> str:
+        if self.target.tablespaces is None:
+            raise PermanentError(
+                "the source has tablespaces, and the plan gives them no place",
+                operation="restore",
+                host=self.target.host,
+                hint="set engine.target.tablespaces to a directory on the recovery host",
+            )
+        return self.target.tablespaces
+
+    def restore(self, using: Restoration) -> Service:
+        """See Engine."""
+        host = using.recovery.host(self.target.host)
+        facts = using.manifest.engine_facts
+        data = self.target.data_dir
+        spaces = {
+            space["oid"]: f"{self._spaces_dir()}/{space['oid']}" for space in facts["tablespaces"]
+        }
+        segment = facts["start_segment"]
+        log = wal.needed(using.log.objects, segment)
+        missing = wal.gaps(log, segment, facts["wal_segment_size"])
+        if missing:
+            raise PermanentError(
+                f"the log has gaps: {', '.join(missing[:5])} never crossed",
+                operation="restore",
+                domain=using.recovery.name,
+                hint="check the transfer of log segments; choose an older set if this one is lost",
+            )
+        archive = f"{using.work}/wal"
+        with using.steps.step("prepare"):
+            socket_dir = host.run(["mktemp", "-d", "/tmp/farside-XXXXXXXX"]).text
+            made = [MadePath(path=path) for path in (data, *spaces.values(), socket_dir)]
+            using.reader.mark(host, MadePidfile(pidfile=f"{data}/postmaster.pid"), *made)
+            host.run(["mkdir", "-p", "-m", "0700", data, archive, *spaces.values()])
+            host.run(["chmod", "0700", data])
+        with using.steps.step("fetch and extract") as step:
+            step.bytes = self._fetch(using, host, archive, log, spaces)
+        with using.steps.step("verify files"):
+            self._link(host, data, spaces)
+            host.run(
+                [
+                    f"{self.target.bin_dir}/pg_verifybackup",
+                    *("-n", "-q", "-i", "tablespace_map", data),
+                ],
+                timeout=START_SECONDS,
+            )
+        with using.steps.step("configure"):
+            libraries = self._libraries(host, facts)
+            self._configure(using, host, facts, socket_dir, archive, spaces, libraries)
+        with using.steps.step("replay") as step:
+            step.bytes = len(log) * int(facts["wal_segment_size"])
+            host.run(
+                [f"{self.target.bin_dir}/pg_ctl", "-D", data, "-W", "-s"]
+                + ["-l", f"{using.work}/postgres.log", "start"]
+            )
+            self._await(host, using, _REPLAYED)
+        with using.steps.step("promote"):
+            self._await(host, using, re.compile(re.escape(_READY)))
+        return Service(
+            rehearsal_id=using.rehearsal_id,
+            host=host.name,
+            address=self.target.address,
+            port=self.target.port,
+            directory=data,
+            control=socket_dir,
+            administrator=facts["superuser"],
+            reach=f"psql -h {self.target.address} -p {self.target.port}"
+            f" -U {self.application.role} -d {self.application.database}",
+            nodes=self.predicted_nodes(using.recovery),
+        )
+
+    def _fetch(
+        self,
+        using: Restoration,
+        host: Host,
+        archive: str,
+        log: dict[str, SealedObject],
+        spaces: dict[str, str],
+    ) -> int | None:
+        data = self.target.data_dir
+        places: dict[str, TarTarget | FileTarget] = {
+            "base.tar.zst.age": TarTarget(directory=data),
+            "backup_manifest.zst.age": FileTarget(path=f"{data}/backup_manifest"),
+        }
+        for oid, directory in spaces.items():
+            places[f"{oid}.tar.zst.age"] = TarTarget(directory=directory)
+        items = [
+            OpenItem(object=item, target=places[item.name]) for item in using.manifest.objects
+        ]
+        for name, item in log.items():
+            items.append(OpenItem(object=item, target=FileTarget(path=f"{archive}/{name}")))
+        return using.reader.open(host, items, using.identity)
+
+    def _link(self, host: Host, data: str, spaces: dict[str, str]) -> None:
+        for oid, directory in spaces.items():
+            host.run(["ln", "-sfn", directory, f"{data}/pg_tblspc/{oid}"])
+
+    def _libraries(self, host: Host, facts: Facts) -> list[str]:
+        wanted = self._wanted_libraries(facts)
+        absent = set(self._absent(host, [f"lib:{name}" for name in wanted]))
+        return [name for name in wanted if name not in absent]
+
+    def _configure(
+        self,
+        using: Restoration,
+        host: Host,
+        facts: Facts,
+        socket_dir: str,
+        archive: str,
+        spaces: dict[str, str],
+        libraries: Sequence[str],
+    ) -> None:
+        data = self.target.data_dir
+        memory = re.search(r"MemTotal:\s+(\d+) kB", host.run(["cat", "/proc/meminfo"]).text)
+        files = {
+            "postgresql.conf": config.postgresql_conf(
+                facts,
+                address=self.target.address,
+                port=self.target.port,
+                socket_dir=socket_dir,
+                memory_bytes=int(memory[1]) * 1024 if memory else 2**30,
+                restore_command=f"cp {shlex.quote(archive)}/%f %p",
+                libraries=libraries,
+            ),
+            "postgresql.auto.conf": "",
+            "pg_hba.conf": config.pg_hba_conf(facts, using.recovery.networks),
+            "pg_ident.conf": "",
+            "recovery.signal": "",
+        }
+        if spaces:
+            files["tablespace_map"] = config.tablespace_map(spaces)
+        for name, text in files.items():
+            host.put(text.encode(), f"{data}/{name}")
+        host.run(["rm", "-f", f"{data}/standby.signal"])
+
+    def _await(self, host: Host, using: Restoration, sign: re.Pattern[str]) -> None:
+        """Wait until the server's log shows `sign`. Raises PermanentError if the server dies."""
+        log, give_up = f"{using.work}/postgres.log", time.monotonic() + START_SECONDS
+        script = 'tail -c 20000 "$1"; kill -0 "$(head -n 1 "$2/postmaster.pid")" 2>&1'
+        while time.monotonic() < give_up:
+            done = host.run(["sh", "-c", script, "sh", log, self.target.data_dir], check=False)
+            if sign.search(done.text) or _READY in done.text:
+                return
+            if done.exit_code != 0 and _DIED.search(done.text):
+                break
+            time.sleep(0.2)
+        text = host.run(["tail", "-n", "30", log], check=False).text
+        causes = _DIED.findall(text) or text.splitlines()[-3:]
+        raise PermanentError(
+            "the restored server did not come up: " + " | ".join(causes),
+            operation="recovery",
+            domain=using.recovery.name,
+            host=host.name,
+            hint=f"read {log} on {host.name} (run with --keep to have it left there)",
+        )
+
+    # -- verification -------------------------------------------------------------------------
+
+    def _control(self, service: Service, recovery: FailureDomain) -> Psql:
+        host = recovery.host(service.host)
+        administrator = service.administrator
+        return Psql(host, self.target.bin_dir, service.control, service.port, administrator)
+
+    def verify(
+        self, service: Service, using: Restoration, questions: Sequence[SqlQuestion]
+    ) -> Iterator[Check]:
+        """See Engine. Page checksums come last: the server is stopped and started for them."""
+        facts = using.manifest.engine_facts
+        control = self._control(service, using.recovery)
+        app = self.application
+        application = Psql(
+            control.host,
+            self.target.bin_dir,
+            service.address,
+            service.port,
+            app.role,
+            using.recovery.secret(app.password),
+        )
+        libraries = self._libraries(control.host, facts)
+        plan: list[tuple[str, str, Callable[[], Check]]] = [
+            ("login", "the application logs in", lambda: checks.login(application, app.database)),
+            ("roles", "all roles", lambda: checks.roles(control, facts)),
+            ("schema-digest", "the manifest's", lambda: checks.schema(control, facts)),
+            ("row-counts", "the manifest's", lambda: checks.row_counts(control, facts)),
+            ("collation-versions", "as recorded", lambda: checks.collations(control, facts)),
+            ("isolation", "isolated", lambda: checks.isolation(control, libraries)),
+        ]
+        plan += [(q.name, q.expected, _asked(control, q)) for q in questions]
+        write = app.write
+        if write is not None:
+            plan.append(
+                (
+                    "application-write",
+                    "a committed write",
+                    lambda: checks.application_write(application, app.database, write),
+                )
+            )
+        plan += [
+            (
+                "committed-write",
+                "a committed write",
+                lambda: checks.committed_write(control, service.rehearsal_id),
+            ),
+            ("btree-indexes", "agree with tables", lambda: checks.btrees(control, facts)),
+            ("page-checksums", "no bad page", lambda: self._pages(service, control, using)),
+        ]
+        for name, expected, run in plan:
+            yield from checks.guarded(name, expected, run)
+
+    def _pages(self, service: Service, control: Psql, using: Restoration) -> Check:
+        expected = "every page agrees with its checksum, read offline"
+        if not using.manifest.engine_facts["data_checksums"]:
+            return Check(
+                "page-checksums",
+                CheckStatus.UNKNOWN,
+                expected,
+                "could not run: the cluster has no data checksums (pg_checksums --enable)",
+            )
+        bin_dir, data = self.target.bin_dir, service.directory
+        host = control.host
+        host.run([f"{bin_dir}/pg_ctl", "-D", data, "-m", "fast", "-w", "-s", "stop"], timeout=600)
+        done = host.run(
+            [f"{bin_dir}/pg_checksums", "--check", "-D", data], check=False, timeout=START_SECONDS
+        )
+        log = f"{using.work}/postgres.log"
+        host.run([f"{bin_dir}/pg_ctl", "-D", data, "-w", "-s", "-l", log, "start"], timeout=600)
+        control.value("postgres", "SELECT 1")
+        blocks = re.search(r"Blocks scanned:\s+(\d+)", done.text)
+        bad = re.search(r"Bad checksums:\s+(\d+)", done.text)
+        if done.exit_code == 0 and blocks and bad and bad[1] == "0":
+            return Check(
+                "page-checksums", CheckStatus.PASSED, expected, f"{blocks[1]} pages, none bad"
+            )
+        said = done.stderr.decode(errors="replace").strip().splitlines()[:3]
+        return Check(
+            "page-checksums", CheckStatus.FAILED, expected, "; ".join(said) or done.text
+        )
+
+    def recovered_until(self, service: Service, recovery: FailureDomain) -> datetime | None:
+        """See Engine: the commit time of the last transaction that was replayed."""
+        control = self._control(service, recovery)
+        rows = control.rows("postgres", "SELECT pg_last_xact_replay_timestamp() AS at")
+        return datetime.fromisoformat(rows[0]["at"]) if rows[0]["at"] else None
+
+    def ticks(
+        self, service: Service, recovery: FailureDomain, database: str, table: str
+    ) -> Ticks:
+        """See Engine."""
+        control = self._control(service, recovery)
+        name = ".".join(identifier(part) for part in table.split("."))
+        row = control.rows(
+            database,
+            "SELECT count(*) AS n, max(id) AS newest, (SELECT at FROM"
+            f" {name} ORDER BY id DESC LIMIT 1) AS at,"
+            f" (SELECT min(g) FROM generate_series(1, (SELECT max(id) FROM {name})) g"
+            f" WHERE NOT EXISTS (SELECT 1 FROM {name} h WHERE h.id = g)) AS missing FROM {name}",
+            timeout=600,
+        )[0]
+        at = datetime.fromisoformat(row["at"]) if row["at"] else None
+        return Ticks(row["n"], row["newest"], at, row["missing"])
+
+    def destroy(self, service: Service, recovery: FailureDomain) -> None:
+        """See Engine."""
+        argv = [f"{self.target.bin_dir}/pg_ctl", "-D", service.directory]
+        recovery.host(service.host).run(
+            [*argv, "-m", "immediate", "-w", "-s", "stop"], check=False, timeout=120
+        )
+
+    def runbook(
+        self, manifest: Manifest, log: LogIndex, recovery: FailureDomain
+    ) -> tuple[RunbookStep, ...]:
+        """See Engine."""
+        return commands(
+            manifest,
+            wal.needed(log.objects, manifest.engine_facts["start_segment"]),
+            recovery.store,
+            bin_dir=self.target.bin_dir,
+            data_dir=self.target.data_dir,
+            spaces_dir=self.target.tablespaces,
+            where=f"{recovery.name}/{self.target.host}, as the user who will own the database",
+        )
+
+
+def _slot(rehearsal_id: str) -> str:
+    return "farside_" + re.sub(r"[^a-z0-9]", "_", rehearsal_id.lower())
+
+
+def _covers(item: SealedObject, at: datetime, segment: str, after: float) -> bool:
+    """Whether `item` brings the log to the end of what `segment` held at the time `after`."""
+    name = item.name.removeprefix("wal/")[:24]
+    if len(name) < 24 or name[8:].startswith("."):
+        return False
+    partial = wal.partial_count(item.name) is not None
+    if name[8:] == segment[8:]:
+        return not partial or at.timestamp() > after + 2 * LOG_INTERVAL_SECONDS
+    return name[8:] > segment[8:]
+
+
+def _asked(control: Psql, q: SqlQuestion) -> Callable[[], Check]:
+    return lambda: checks.question(control, q.name, q.database, q.sql, q.expected)
+
+
+def _until(
+    done: Callable[[], bool], still_alive: Callable[[], None], limit: float, failure: str
+) -> None:
+    give_up = time.monotonic() + limit
+    while not done():
+        still_alive()
+        if time.monotonic() > give_up:
+            raise TransientError(failure, operation="snapshot")
+        time.sleep(0.1)

@@ -1,0 +1,265 @@
+"""Plan: what is rehearsed. A YAML file, validated; every mistake is reported with its line."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from prefect.blocks.core import Block
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    model_validator,
+)
+
+from blocks.artifact.age import parse_recipient
+from blocks.artifact.manifest import key_id
+from blocks.domain import FailureDomain
+from blocks.engines.base import Engine, engine_of
+from blocks.errors import PermanentError
+from blocks.fences import CommandFence
+
+_DURATION = re.compile(r"(?:(\d+)h)?\s*(?:(\d+)m)?\s*(?:(\d+(?:\.\d+)?)s)?")
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMG]?)(bit|B)(?:/s|ps)")
+_SCALE = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
+
+
+class PlanError(PermanentError):
+    """The plan cannot be used. One line for each mistake, with its place in the file."""
+
+
+def parse_duration(value: object) -> object:
+    """`90s`, `15m`, `1h30m` as a timedelta; numbers are not accepted, for they hide their unit."""
+    if isinstance(value, timedelta):
+        return value
+    match = _DURATION.fullmatch(str(value).strip()) if isinstance(value, str) else None
+    if match is None or not any(match.groups()):
+        raise ValueError("a duration is written like 90s, 15m or 1h30m")
+    hours, minutes, seconds = match.groups()
+    return timedelta(
+        hours=int(hours or 0), minutes=int(minutes or 0), seconds=float(seconds or 0)
+    )
+
+
+def parse_rate(value: object) -> object:
+    """`50Mbit/s` or `20MB/s` as bytes a second (decimal multiples)."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = _RATE.fullmatch(str(value).strip()) if isinstance(value, str) else None
+    if match is None or float(match[1]) <= 0:
+        raise ValueError("a rate is written like 50Mbit/s or 20MB/s, and is above zero")
+    number, multiple, unit = match.groups()
+    return max(1, int(float(number) * _SCALE[multiple] / (8 if unit == "bit" else 1)))
+
+
+def _checked(parse: Any) -> BeforeValidator:
+    def check(value: object) -> object:
+        if not isinstance(value, str):
+            raise ValueError("text expected")
+        try:
+            parse(value)
+        except Exception as error:
+            raise ValueError(str(error)) from None
+        return value
+
+    return BeforeValidator(check)
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Rate = Annotated[int, BeforeValidator(parse_rate)]
+Recipient = Annotated[str, _checked(parse_recipient)]
+Signer = Annotated[str, _checked(key_id)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Objectives(_Part):
+    """How long recovery may take, and how much recent data may be lost."""
+
+    rto: Duration = Field(description="Recovery time objective, e.g. 15m")
+    rpo: Duration = Field(description="Recovery point objective, e.g. 60s")
+
+
+class BackupSelection(_Part):
+    """Which backup set is rehearsed."""
+
+    select: str = Field(
+        default="fresh",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="fresh, latest, oldest, random, or the id of a set",
+    )
+
+
+class Keys(_Part):
+    """What seals and signs the backup sets. Private keys are named here, never held."""
+
+    recipients: list[Recipient] = Field(
+        min_length=1, description="age recipients that every set is sealed to"
+    )
+    identity: str = Field(description="Name of the age identity in the recovery domain's vault")
+    signing_key: str | None = Field(
+        default=None, description="Name of the Ed25519 signing key in the source domain's vault"
+    )
+    signer: Signer = Field(description="Pinned public key of the manifests' signer")
+    record_key: str | None = Field(
+        default=None, description="Name of the key in the recovery vault that signs records"
+    )
+
+
+class Transfer(_Part):
+    """Who carries a set across the gap, and how fast."""
+
+    host: str = Field(description="A recovery host that pulls from the source's store")
+    rate: Rate | None = Field(default=None, description="Limit of the link, e.g. 50Mbit/s")
+
+
+class Heartbeat(_Part):
+    """A table that gets a row for each tick, and the list of ticks that were acknowledged.
+
+    The ledger is a text file outside the database, readable by the orchestrator: a line is the
+    row's id, a tab, and the UTC time at which its commit was acknowledged.
+    """
+
+    database: str
+    table: str = Field(description="Table with the columns id (1, 2, 3, ...) and at")
+    ledger: Path
+
+
+class SqlCheck(_Part):
+    """A question to the restored data, and the only answer that passes."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    database: str
+    sql: str = Field(description="A query that yields one value")
+    expected: str = Field(description="That value as text")
+
+
+class Plan(Block):
+    """What is rehearsed: engine, source, recovery, objectives, which backup, checks."""
+
+    _block_type_name = "farside plan"
+    _block_type_slug = "farside-plan"
+    _description = "A disaster recovery plan that farside can rehearse."
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=60)
+    description: str = ""
+    source: FailureDomain = Field(description="The failure domain that is lost")
+    recovery: FailureDomain = Field(description="The failure domain that recovers")
+    engine: Annotated[SerializeAsAny[Engine], BeforeValidator(engine_of)]
+    keys: Keys
+    objectives: Objectives
+    backup: BackupSelection = BackupSelection()
+    transfer: Transfer
+    fence: CommandFence = Field(description="What makes the source unreachable")
+    heartbeat: Heartbeat | None = None
+    checks: list[SqlCheck] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Plan":
+        if self.source.name == self.recovery.name:
+            raise ValueError("source and recovery must be two different failure domains")
+        for network in self.source.networks:
+            for other in self.recovery.networks:
+                if network.version == other.version and network.overlaps(other):
+                    raise ValueError(f"networks of source and recovery overlap: {network}, {other}")
+        known = {host.name for host in self.recovery.hosts}
+        if self.transfer.host not in known:
+            raise ValueError(
+                f"transfer.host: {self.transfer.host!r} is not a host of the recovery domain"
+                f" ({', '.join(sorted(known))})"
+            )
+        self.engine.check_hosts(self.source, self.recovery)
+        return self
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the plan's content; a record names the plan that it rehearsed by it."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def load_plan(path: Path) -> Plan:
+    """Read and validate a plan file.
+
+    Raises PlanError that lists every mistake as `FILE:LINE: where: what`.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"{path}: cannot be read: {error}") from None
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise PlanError(f"{path}{line}: not YAML: {problem}") from None
+    if root is None or not isinstance(document, dict):
+        raise PlanError(f"{path}:1: a plan is a mapping; see the example in the README")
+    duplicates = [
+        f"{path}:{node.start_mark.line + 1}: {node.value}: given twice" for node in _repeated(root)
+    ]
+    if duplicates:
+        raise PlanError("\n".join(duplicates))
+    try:
+        return Plan.model_validate(document)
+    except ValidationError as error:
+        raise PlanError("\n".join(_mistakes(path, root, error))) from None
+
+
+def _mistakes(path: Path, root: yaml.Node, error: ValidationError) -> Iterator[str]:
+    for mistake in error.errors(include_url=False, include_input=False):
+        node, place = _locate(root, mistake["loc"])
+        message = mistake["msg"].removeprefix("Value error, ")
+        if mistake["type"] == "extra_forbidden":
+            message = "unknown key"
+        elif mistake["type"] == "missing":
+            message = "required, but missing"
+        yield f"{path}:{node.start_mark.line + 1}: {place or 'plan'}: {message}"
+
+
+def _locate(root: yaml.Node, loc: Sequence[int | str]) -> tuple[yaml.Node, str]:
+    """The deepest node that `loc` leads to, and the path in words.
+
+    Pydantic puts a union's tag into `loc`; what is not in the file is passed over, except a
+    missing last key, which belongs to the path.
+    """
+    node, marked, place = root, root, ""
+    for position, step in enumerate(loc):
+        if isinstance(node, yaml.MappingNode):
+            found = next(((k, v) for k, v in node.value if k.value == str(step)), None)
+            if found is not None:
+                marked, node = found
+                place = f"{place}.{step}" if place else str(step)
+            elif position == len(loc) - 1:
+                place = f"{place}.{step}" if place else str(step)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+            if step < len(node.value):
+                node = marked = node.value[step]
+                place = f"{place}[{step}]"
+    return marked, place
+
+
+def _repeated(node: yaml.Node) -> Iterator[yaml.Node]:
+    """Keys that a mapping holds twice: YAML would silently take the last."""
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if key.value in seen:
+                yield key
+            seen.add(key.value)
+            yield from _repeated(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _repeated(item)

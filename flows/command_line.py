@@ -1,0 +1,242 @@
+"""The command line of `python -m flows.rehearse`."""
+
+import contextlib
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+from prefect.settings import get_current_settings
+from rich.console import Console
+
+from blocks.artifact.manifest import ManifestForged
+from blocks.errors import FarsideError
+from blocks.evidence.record import exit_code
+from blocks.plan import PlanError, parse_duration, parse_rate
+from blocks.sets import retained
+from deployments import lab
+from flows.rehearse import Watcher, rehearse, watching, with_objectives
+from flows.site import close, is_lab, opened
+from tasks.progress import Progress
+from tasks.report import summary
+
+OK, FAILED, UNVERIFIED, USAGE = 0, 1, 2, 64
+
+_HELP = """\
+Rehearse a disaster: back up (or choose a backup), lose the source domain, restore into the
+recovery domain, prove that the restored service works, and say what it took.
+
+PLAN is the path of a plan file, the name of a saved Prefect block, or a plan of the built-in
+lab, which is brought up and taken down for it. Without one: the lab's plan "postgres".
+
+Exit codes: 0 verified within objectives; 1 failed, or an objective missed; 2 could not verify;
+64 bad usage or plan (nothing was touched).
+"""
+
+_Parse = Callable[[object], object]
+
+
+def _given(parse: _Parse) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        try:
+            if text:
+                parse(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        return text
+
+    return check
+
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command(help=_HELP)
+def command(
+    plan: Annotated[
+        str, typer.Argument(help="Plan file, saved block, or lab plan", show_default=True)
+    ] = "postgres",
+    select: Annotated[
+        str,
+        typer.Option(help="Which backup: fresh, latest, oldest, random, or the id of a set."),
+    ] = "",
+    scale: Annotated[
+        int, typer.Option(min=1, max=10000, help="Lab only: pgbench scale (15 MB each).")
+    ] = 10,
+    wan: Annotated[
+        str,
+        typer.Option(callback=_given(parse_rate), help="Limit the transfer, e.g. 50Mbit/s."),
+    ] = "",
+    rto: Annotated[
+        str, typer.Option(callback=_given(parse_duration), help="Another RTO, e.g. 15m.")
+    ] = "",
+    rpo: Annotated[
+        str, typer.Option(callback=_given(parse_duration), help="Another RPO, e.g. 60s.")
+    ] = "",
+    results: Annotated[
+        Path, typer.Option(help="Folder for the records.", file_okay=False)
+    ] = Path("rehearsals"),
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the restored service up and say how to reach it.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the record on standard output.")
+    ] = False,
+    list_backups: Annotated[
+        bool, typer.Option("--list-backups", help="List the sets that the recovery store retains.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show Prefect's own log, too.")
+    ] = False,
+) -> None:
+    """See _HELP."""
+    err = Console(stderr=True)
+    _check_plan(plan, rto, rpo)
+    if list_backups:
+        _list(plan, scale)
+        return
+    if not verbose:
+        _quiet()
+    watcher = Watcher()
+    brought_up = False
+    keep_lab = False
+    try:
+        with Progress(err) as progress:
+            watcher.listener = progress
+            with _server_starting(progress):
+                if is_lab(plan):
+                    brought_up = lab.up(scale=scale, on_step=progress.note).fresh
+            with watching(watcher):
+                rehearse(
+                    plan=plan,
+                    select=select,
+                    wan=wan,
+                    rto=rto,
+                    rpo=rpo,
+                    results=str(results),
+                    keep=keep,
+                    scale=scale,
+                    return_state=True,
+                )
+        keep_lab = keep and watcher.service is not None
+    finally:
+        if brought_up and not keep_lab:
+            lab.down()
+    if watcher.record is None:
+        err.print("The rehearsal ended without a record; run it with --verbose.", style="red")
+        raise typer.Exit(UNVERIFIED)
+    if as_json:
+        sys.stdout.write(watcher.record.to_json())
+    Console(stderr=as_json).print(
+        summary(watcher.record, watcher.path, note=_note(watcher, brought_up))
+    )
+    raise typer.Exit(exit_code(watcher.record))
+
+
+def _note(watcher: Watcher, brought_up: bool) -> str:
+    if watcher.service is None:
+        return ""
+    down = "python -m deployments.lab down" if brought_up else "python -m flows.sweep --all"
+    return f"kept: {watcher.service.reach}   remove it with: {down}"
+
+
+def _check_plan(plan: str, rto: str, rpo: str) -> None:
+    """A bad plan ends here, before anything is started."""
+    if not is_lab(plan) and (Path(plan).exists() or "/" in plan or plan.endswith(".yaml")):
+        with opened(plan) as site:
+            with_objectives(site, rto, rpo)
+
+
+def _list(plan: str, scale: int) -> None:
+    """Sets in the recovery store, oldest first."""
+    with opened(plan, scale=scale) as site:
+        try:
+            sets = retained(site.recovery.store, site.name, site.keys.signer)
+        finally:
+            close(site)
+        for item in sets:
+            typer.echo(f"{item.set_id}\t{item.taken_at:%Y-%m-%dT%H:%M:%SZ}\t{item.sealed_bytes}")
+
+
+@contextlib.contextmanager
+def _server_starting(progress: Progress) -> Iterator[None]:
+    """Start a temporary Prefect server, if none is configured, while the lab comes up."""
+    if get_current_settings().api.url:
+        yield
+        return
+    from prefect.server.api.server import SubprocessASGIServer
+
+    failures: list[BaseException] = []
+
+    def start() -> None:
+        try:
+            SubprocessASGIServer().start(timeout=90)
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=start, name="prefect-server", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        progress.note("starting a temporary Prefect server")
+        thread.join()
+    if failures:
+        raise FarsideError(
+            f"the temporary Prefect server does not start: {failures[0]}",
+            hint="start one with `prefect server start` and set PREFECT_API_URL",
+        )
+
+
+def _quiet() -> None:
+    """The terminal belongs to the progress; Prefect's log still goes to its server."""
+    from prefect.logging.handlers import PrefectConsoleHandler
+
+    for name in ("prefect", "prefect.flow_runs", "prefect.task_runs", "flows", "tasks", "blocks"):
+        logger = logging.getLogger(name)
+        logger.handlers = [h for h in logger.handlers if not isinstance(h, PrefectConsoleHandler)]
+    logging.getLogger().handlers = []
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+    # Only once: teardown, which follows, must not be ended by an impatient second signal.
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def run(command: typer.Typer, name: str) -> NoReturn:
+    """Run a command; every end has a documented exit code, none a traceback."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = command(standalone_mode=False, prog_name=name)
+    except KeyboardInterrupt:
+        _say("interrupted; what the rehearsal had made is removed")
+        code = UNVERIFIED
+    except (PlanError, ManifestForged) as error:
+        _say(str(error))
+        code = USAGE if isinstance(error, PlanError) else FAILED
+    except FarsideError as error:
+        _say(str(error))
+        code = UNVERIFIED
+    except typer.Exit as done:
+        code = done.exit_code
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        _say(f"{error.format_message()}\nTry --help.")
+        code = USAGE
+    sys.exit(code or OK)
+
+
+def _say(text: str) -> None:
+    print(f"{text}", file=sys.stderr)
+
+
+def main() -> NoReturn:
+    """The command line of `python -m flows.rehearse`."""
+    run(app, "python -m flows.rehearse")

@@ -1,0 +1,87 @@
+"""Declare: the source is lost from this moment on, and it is proven that nothing of it answers."""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+
+from blocks.artifact.job import ProbeJob
+from blocks.errors import PermanentError
+from blocks.evidence.findings import Finding, finding
+from blocks.helper import probe_from
+from blocks.hosts import Host
+from blocks.sets import SetWriter
+from tasks.diagnose import FoundProblems
+from tasks.rehearsal import Rehearsal, stage
+
+STAGE = "declare"
+PROBE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """The moment of the loss."""
+
+    at: datetime
+    probes: int
+    """How many endpoints were asked, from how many hosts taken together."""
+
+
+@stage(STAGE, limit=600)
+def declare(rehearsal: Rehearsal, writer: SetWriter | None) -> Declaration:
+    """Cut the source off. Raises FoundProblems if anything of it still answers."""
+    plan = rehearsal.plan
+    with rehearsal.clock.stage(STAGE) as clock:
+        with clock.step("cut off"):
+            at = plan.fence.cut()
+            if writer is not None:
+                writer.abandon()
+            plan.source.close()
+        with clock.step("prove"):
+            endpoints = plan.source.endpoints(plan.engine.source_endpoints(plan.source))
+            with ThreadPoolExecutor(max_workers=8, thread_name_prefix="probe") as pool:
+                leaks = list(
+                    pool.map(
+                        lambda host: _leaks(rehearsal, host, endpoints), plan.recovery.hosts
+                    )
+                )
+        found = tuple(item for group in leaks for item in group)
+        if found:
+            rehearsal.findings.add(*found)
+            raise FoundProblems(STAGE, found)
+        return Declaration(at, len(endpoints) * len(plan.recovery.hosts))
+
+
+def _leaks(
+    rehearsal: Rehearsal, host: Host, endpoints: list[tuple[str, int]]
+) -> Iterable[Finding]:
+    job = ProbeJob(endpoints=tuple(endpoints), timeout=PROBE_SECONDS)
+    answers = probe_from(host, rehearsal.id, job)
+    if len(answers) != len(endpoints):
+        raise PermanentError(
+            "the probe did not ask every endpoint", operation=STAGE, host=host.name
+        )
+    return [
+        finding("fence-leaks", f"{a.address}:{a.port}", f"it answers {host.name}", STAGE)
+        for a in answers
+        if a.status == "open"
+    ]
+
+
+def calls_to_source(rehearsal: Rehearsal) -> list[Finding]:
+    """Who called the source after the declaration, as far as the fence can see."""
+    found = []
+    for attempt in rehearsal.plan.fence.attempts():
+        process = attempt.process or "a process that could not be named"
+        # farside's own proof knocks at every endpoint; nothing else may.
+        if rehearsal.id in process and process.rstrip().endswith(" probe"):
+            continue
+        found.append(
+            finding(
+                "source-used",
+                f"{attempt.address}:{attempt.port}",
+                f"{process} (pid {attempt.pid}) called it at {attempt.at:%H:%M:%S}",
+                "verify",
+            )
+        )
+    return found

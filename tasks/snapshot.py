@@ -1,0 +1,27 @@
+"""Snapshot: a consistent backup of the live source, sealed and signed, in the source's own store."""
+
+from blocks.artifact.manifest import Manifest
+from blocks.errors import PermanentError
+from blocks.sets import SetWriter
+from tasks.preflight import Survey
+from tasks.rehearsal import Rehearsal, stage
+
+STAGE = "snapshot"
+
+
+@stage(STAGE, retries=2, limit=24 * 3600)
+def snapshot(rehearsal: Rehearsal, survey: Survey, writer: SetWriter) -> Manifest:
+    """Capture into `writer`. Run again, it begins anew under the same names."""
+    plan = rehearsal.plan
+    with rehearsal.clock.stage(STAGE) as clock:
+        writer.begin(clock.moved)
+        captured = plan.engine.capture(plan.source, writer, survey.facts, clock)
+        with clock.step("sign"):
+            if plan.keys.signing_key is None:
+                raise PermanentError(
+                    "a fresh backup must be signed",
+                    operation=STAGE,
+                    domain=plan.source.name,
+                    hint="name keys.signing_key in the plan, or select a retained set",
+                )
+            return writer.finish(captured, plan.source.secret(plan.keys.signing_key))

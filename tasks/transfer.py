@@ -1,0 +1,35 @@
+"""Transfer: across the gap, straight between the stores, until only the newest instant is missing."""
+
+import time
+
+from blocks.artifact.manifest import Manifest
+from blocks.sets import SetCopier, SetWriter
+from tasks.rehearsal import Rehearsal, stage
+
+STAGE = "transfer"
+CAUGHT_UP_SECONDS = 2.0
+"""A round of log that took less than this leaves nothing worth another round."""
+ROUNDS = 20
+"""A log that grows faster than the link carries it is not waited for."""
+
+
+@stage(STAGE, retries=4, limit=24 * 3600)
+def transfer(
+    rehearsal: Rehearsal, writer: SetWriter, copier: SetCopier, manifest: Manifest
+) -> None:
+    """Copy the set, then the log that has come since, round by round. Run again, it resumes."""
+    with rehearsal.clock.stage(STAGE) as clock:
+        copier.begin(clock.moved)
+        clock.expect(sum(item.sealed_bytes for item in manifest.objects))
+        with clock.step("base") as step:
+            step.bytes = copier.copy(manifest.objects)
+        with clock.step("log") as step:
+            step.bytes = 0
+            for _ in range(ROUNDS):
+                began = time.monotonic()
+                index = writer.log()
+                step.bytes += copier.copy(index.objects)
+                writer.publish(index, copier.target)
+                copier.finish(manifest)
+                if time.monotonic() - began < CAUGHT_UP_SECONDS:
+                    break

@@ -1,0 +1,139 @@
+"""Verify: a usable service, or not; nothing that could not be asked counts as a yes."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from blocks.engines.base import Service, SqlQuestion, Ticks
+from blocks.errors import FarsideError
+from blocks.evidence.findings import Finding, finding
+from blocks.evidence.record import Check, CheckStatus
+from blocks.plan import Heartbeat
+from blocks.sets import SetReader
+from tasks.declare import calls_to_source
+from tasks.key_fetch import Opening
+from tasks.rehearsal import Rehearsal, stage
+from tasks.restore import restoration
+
+STAGE = "verify"
+
+_FINDING = {
+    "login": "login-missing",
+    "roles": "login-missing",
+    "collation-versions": "locale-changed",
+    "isolation": "archive-into-production",
+    "btree-indexes": "index-corrupt",
+    "page-checksums": "page-corrupt",
+    "row-counts": "incomplete-restore",
+    "schema-digest": "incomplete-restore",
+    "heartbeat": "incomplete-restore",
+}
+"""What a failed check stands for; a check of the plan's own is `check-failed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was found in the restored service. Numbers that nobody can know are None."""
+
+    checks: tuple[Check, ...]
+    recovered_until: datetime | None
+    transactions_lost: int | None
+    usable_at: datetime | None
+    """When the last check had passed; None if the service is not usable."""
+
+
+@stage(STAGE, limit=24 * 3600)
+def verify(
+    rehearsal: Rehearsal, reader: SetReader, opening: Opening, service: Service
+) -> Verification:
+    """Ask everything, whatever the answers before: one run finds as much as it can."""
+    plan = rehearsal.plan
+    with rehearsal.clock.stage(STAGE) as clock:
+        using = restoration(rehearsal, reader, opening, clock)
+        with clock.step("recovery point"):
+            checks, until, lost = _recovery_point(rehearsal, service)
+        questions = [
+            SqlQuestion(check.name, check.database, check.sql, check.expected)
+            for check in plan.checks
+        ]
+        answers = plan.engine.verify(service, using, questions)
+        while True:
+            with clock.step("next check") as step:
+                check = next(answers, None)
+                if check is None:
+                    break
+                step.name = check.name
+            checks.append(check)
+        usable_at = datetime.now(UTC)
+        found = [_finding(check) for check in checks if check.status is CheckStatus.FAILED]
+        found += calls_to_source(rehearsal)
+        rehearsal.findings.add(*found)
+        usable = all(check.status is not CheckStatus.FAILED for check in checks)
+        return Verification(tuple(checks), until, lost, usable_at if usable else None)
+
+
+def _recovery_point(
+    rehearsal: Rehearsal, service: Service
+) -> tuple[list[Check], datetime | None, int | None]:
+    plan = rehearsal.plan
+    checks: list[Check] = []
+    until: datetime | None = None
+    try:
+        until = plan.engine.recovered_until(service, plan.recovery)
+    except FarsideError as error:
+        checks.append(Check("recovery-point", CheckStatus.UNKNOWN, None, None, error.message))
+    if plan.heartbeat is None:
+        return checks, until, None
+    heart = plan.heartbeat
+    try:
+        ticks = plan.engine.ticks(service, plan.recovery, heart.database, heart.table)
+        acknowledged = read_ledger(heart)
+    except (FarsideError, OSError, ValueError) as error:
+        expected = "every acknowledged row up to the newest"
+        checks.append(Check("heartbeat", CheckStatus.UNKNOWN, expected, None, str(error)))
+        return checks, until, None
+    checks.append(heartbeat_check(ticks, acknowledged))
+    newest = ticks.newest_id or 0
+    lost = sum(1 for id in acknowledged if id > newest)
+    known = [moment for moment in (until, ticks.newest_at) if moment is not None]
+    return checks, max(known, default=None), lost
+
+
+def read_ledger(heart: Heartbeat) -> dict[int, datetime]:
+    """Row ids whose commit was acknowledged, with the time of it.
+
+    The writer may have been killed in the middle of its last line, which then does not count.
+    Raises OSError, ValueError.
+    """
+    rows = {}
+    for line in heart.ledger.read_text().splitlines(keepends=True):
+        if line.endswith("\n"):
+            id, _, at = line.strip().partition("\t")
+            rows[int(id)] = datetime.fromisoformat(at)
+    if not rows:
+        raise ValueError(f"{heart.ledger} holds no acknowledged row")
+    return rows
+
+
+def heartbeat_check(ticks: Ticks, acknowledged: dict[int, datetime]) -> Check:
+    """No gap: every row that was acknowledged up to the newest restored one is there."""
+    expected = "rows 1 to the newest without a gap, every acknowledged one among them"
+    if ticks.newest_id is None:
+        return Check("heartbeat", CheckStatus.FAILED, expected, "the table is empty")
+    if ticks.first_missing is not None:
+        actual = f"row {ticks.first_missing} is missing below {ticks.newest_id}"
+        return Check("heartbeat", CheckStatus.FAILED, expected, actual)
+    return Check(
+        "heartbeat",
+        CheckStatus.PASSED,
+        expected,
+        f"{ticks.count} rows, newest {ticks.newest_id}; {len(acknowledged)} were acknowledged",
+    )
+
+
+def _finding(check: Check) -> Finding:
+    return finding(
+        _FINDING.get(check.name, "check-failed"),
+        check.name,
+        f"expected {check.expected}; got {check.actual}",
+        STAGE,
+    )
