@@ -32,6 +32,11 @@ def public_key_of(private_key: str) -> str:
     return PUBLIC + base64.b64encode(raw).decode()
 
 
+def parse_public_key(text: str) -> Ed25519PublicKey:
+    """The key in `ed25519:BASE64`. Raises KeyMalformed."""
+    return Ed25519PublicKey.from_public_bytes(_raw(text, PUBLIC))
+
+
 def key_id(public_key: str) -> str:
     """The first 16 hexadecimal digits of the SHA-256 of the raw public key. Raises KeyMalformed."""
     return hashlib.sha256(_raw(public_key, PUBLIC)).hexdigest()[:16]
@@ -44,7 +49,7 @@ def sign_bytes(data: bytes, private_key: str) -> bytes:
 
 def verify_bytes(data: bytes, signature: bytes, public_key: str) -> None:
     """Returns if `signature` is the key's for `data`. Raises SignatureRefused, KeyMalformed."""
-    key = Ed25519PublicKey.from_public_bytes(_raw(public_key, PUBLIC))
+    key = parse_public_key(public_key)
     try:
         key.verify(signature, data)
     except InvalidSignature:
