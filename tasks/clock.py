@@ -48,7 +48,7 @@ class Silence:
 
 @dataclass(slots=True)
 class StepInProgress:
-    """A step that runs now. Set `bytes` to what it moved, if it moved any."""
+    """A step that runs now. Set `bytes` to what it moved, if any, and `name` if it is known late."""
 
     name: str
     bytes: int | None = None
@@ -159,7 +159,7 @@ class StageClock:
         except BaseException as error:
             cancelled = isinstance(error, CancelledRun) or not isinstance(error, Exception)
             state = StageState.CANCELLED if cancelled else StageState.FAILED
-            self._end(name, state, str(error) or type(error).__name__)
+            self._end(name, state, _cause(error))
             raise
         self._end(name, StageState.COMPLETED, None)
 
@@ -243,3 +243,10 @@ class StageClock:
             steps=tuple(sorted(run.steps, key=lambda step: step.started_at)),
             error=run.error,
         )
+
+
+def _cause(error: BaseException) -> str:
+    """Why a stage ended, for the operator: a signal has no message worth reading."""
+    if isinstance(error, Exception):
+        return str(error) or type(error).__name__
+    return f"interrupted ({type(error).__name__})"

@@ -174,7 +174,8 @@ def _against(met: bool | None, objective: float | None, name: str) -> Text:
         False: ("misses", "bold red"),
         None: ("against", "yellow"),
     }[met]
-    return Text(f"{word} {name} {duration(objective)}", style)
+    exact = f"{objective:.0f} s" if objective < 120 and objective % 1 == 0 else duration(objective)
+    return Text(f"{word} {name} {exact}", style)
 
 
 def _lost(record: Record) -> str:
@@ -291,7 +292,7 @@ def _value(value: str | None) -> str:
 
 def _findings(findings: Sequence[Finding]) -> RenderableType:
     lines: list[RenderableType] = []
-    for item in sorted(findings, key=lambda item: item.severity.rank):
+    for item in _worst_first(findings):
         head = Text.assemble(
             (item.severity.value, _SEVERITY_STYLES[item.severity]),
             "  ",
@@ -303,6 +304,10 @@ def _findings(findings: Sequence[Finding]) -> RenderableType:
         body.add_row(Text("do", "dim"), Text(item.remedy, "bold"))
         lines.append(Padding(Group(head, Padding(body, (0, 0, 0, 2))), (0, 0, 0, 2)))
     return Group(Text("Findings", "bold"), *_at_most(lines, _FINDINGS_SHOWN))
+
+
+def _worst_first(findings: Sequence[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda item: item.severity.rank)
 
 
 def _at_most(lines: Sequence[RenderableType], most: int) -> Iterable[RenderableType]:
@@ -405,7 +410,7 @@ def _markdown_findings(findings: Sequence[Finding]) -> str:
         f"*{item.severity.value}, {item.category.value}, met in {item.stage}*: {item.title}.\n\n"
         f"- Seen: {_cell(item.evidence)}\n"
         f"- Remedy: {_cell(item.remedy)}"
-        for item in findings
+        for item in _worst_first(findings)
     )
 
 

@@ -19,10 +19,10 @@ def rate(bytes: int | None, seconds: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as 0.42 s, 8.4 s, 1 min 15 s, 3 h 07 min."""
+    """Seconds as 0.42 s, 8.4 s, 75.0 s, 12 min 05 s, 3 h 07 min."""
     if seconds < 0:
         return f"-{duration(-seconds)}"
-    if seconds < 59.95:
+    if seconds < 119.95:
         return f"{seconds:.{2 if seconds < 0.995 else 1}f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

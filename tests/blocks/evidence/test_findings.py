@@ -1,0 +1,101 @@
+"""Findings: stable ids, one cause one finding."""
+
+import pytest
+
+from blocks.evidence.findings import CATALOGUE, Findings, Severity, finding, id_of_code
+
+PROMISED = [
+    "key-only-in-source",
+    "sealed-to-source-only",
+    "key-stale",
+    "key-rotated-away",
+    "key-chain-in-source",
+    "app-secret-missing",
+    "login-missing",
+    "ca-unknown",
+    "ssh-trust-missing",
+    "credential-from-source",
+    "tool-missing",
+    "engine-version",
+    "extension-missing",
+    "library-preloaded",
+    "locale-changed",
+    "setting-too-low",
+    "tool-fetched-from-source",
+    "control-plane-in-source",
+    "disk-too-small",
+    "clock-skew",
+    "address-hard-coded",
+    "path-hard-coded",
+    "name-resolves-to-source",
+    "node-count-differs",
+    "node-identity-reused",
+    "peer-list-stale",
+    "placement-dropped",
+    "port-taken",
+    "target-occupied",
+    "store-region-hard-coded",
+    "rto-missed",
+    "rpo-missed",
+    "bandwidth-insufficient",
+    "copy-behind",
+    "log-gap",
+    "copy-is-cold",
+    "usable-not-restored",
+    "many-at-once",
+    "object-corrupt",
+    "object-missing",
+    "manifest-forged",
+    "incomplete-restore",
+    "index-corrupt",
+    "archive-into-production",
+    "restored-jobs-fire",
+    "fence-leaks",
+    "leftovers",
+]
+
+
+def test_the_ids_that_records_and_drills_rely_on_are_in_the_catalogue() -> None:
+    assert set(PROMISED) <= set(CATALOGUE)
+
+
+@pytest.mark.parametrize("id", sorted(CATALOGUE))
+def test_every_row_says_what_broke_and_what_to_do(id: str) -> None:
+    row = CATALOGUE[id]
+    assert row.id == id
+    assert row.title
+    assert not row.title.endswith(".")
+    assert row.remedy.endswith(".")
+    found = finding(id, "subject", "evidence", "verify")
+    assert (found.category, found.severity) == (row.category, row.severity)
+    assert (found.remedy, found.title) == (row.remedy, row.title)
+
+
+def test_one_cause_is_one_finding_with_all_its_evidence_and_its_worst_severity() -> None:
+    found = Findings()
+    for port in range(7):
+        evidence = f"port {port}"
+        found.add(finding("fence-leaks", "10.0.0.5", evidence, "declare", severity=Severity.MINOR))
+    found.add(finding("fence-leaks", "10.0.0.5", "port 6", "verify"))
+    found.add(finding("clock-skew", "db1", "9 s", "preflight"))
+    found.add(finding("fence-leaks", "10.0.0.6", "port 22", "declare"))
+    first, second, third = found.all()
+    assert (first.subject, first.severity, first.stage) == ("10.0.0.5", "critical", "declare")
+    assert first.evidence == "port 0; port 1; port 2; port 3; port 4; and 2 more"
+    assert second.subject == "10.0.0.6"
+    assert third.id == "clock-skew"
+    assert first == finding("fence-leaks", "10.0.0.5", "anything", "anywhere")
+
+
+def test_an_id_that_does_not_exist_is_a_mistake() -> None:
+    with pytest.raises(KeyError):
+        finding("no-such-thing", "x", "y", "verify")
+
+
+def test_error_codes_of_hosts_lead_to_findings() -> None:
+    assert id_of_code("object-corrupt") == "object-corrupt"
+    assert id_of_code("age-no-identity") == "key-stale"
+    assert id_of_code("no-space") == "disk-too-small"
+    assert id_of_code("network") is None
+    for code in ("object-missing", "age-malformed", "tool-missing"):
+        assert id_of_code(code) in CATALOGUE

@@ -1,0 +1,164 @@
+"""The stage clock: what it measured is what the record says."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from prefect.exceptions import CancelledRun
+
+from blocks.errors import PermanentError, TransientError
+from blocks.evidence.record import STAGES, Stage
+from blocks.evidence.uses import new_ledger
+from tasks.clock import Silence, StageClock
+
+
+class Diary(Silence):
+    """A listener that remembers."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def stage_started(self, stage: str, attempt: int) -> None:
+        self.lines.append(f"{stage} {attempt}")
+
+    def step_started(self, stage: str, step: str) -> None:
+        self.lines.append(f"{stage}: {step}")
+
+    def stage_moved(self, stage: str, bytes: int, expected: int | None) -> None:
+        self.lines.append(f"{stage} {bytes} of {expected}")
+
+    def stage_ended(self, stage: Stage) -> None:
+        self.lines.append(f"{stage.name} {stage.state}")
+
+
+def only(clock: StageClock, name: str) -> Stage:
+    """The stage of that name."""
+    (found,) = [stage for stage in clock.stages() if stage.name == name]
+    return found
+
+
+def test_times_are_utc_and_seconds_fit_them() -> None:
+    clock = StageClock()
+    before = datetime.now(UTC)
+    with clock.stage("restore") as stage:
+        with stage.step("fetch") as step:
+            time.sleep(0.05)
+            step.bytes = 10
+        with stage.step("replay"):
+            time.sleep(0.02)
+    restore = only(clock, "restore")
+    assert restore.state == "completed"
+    assert restore.started_at is not None
+    assert restore.ended_at is not None
+    assert before <= restore.started_at <= restore.ended_at <= datetime.now(UTC)
+    assert restore.started_at.tzinfo is UTC
+    fetch, replay = restore.steps
+    assert (fetch.name, fetch.bytes, replay.bytes, restore.bytes) == ("fetch", 10, None, 10)
+    assert fetch.seconds == pytest.approx(0.05, abs=0.04)
+    assert restore.seconds is not None
+    assert restore.seconds >= (fetch.seconds or 0) + (replay.seconds or 0) - 0.002
+
+
+def test_stages_come_in_order_and_those_that_never_ran_are_skipped_without_numbers() -> None:
+    clock = StageClock()
+    with clock.stage("preflight"):
+        pass
+    clock.skip("snapshot", "the plan rehearses the latest set")
+    with clock.stage("warm up"):
+        pass
+    stages = clock.stages()
+    assert [stage.name for stage in stages] == [*STAGES, "warm up"]
+    snapshot, transfer = stages[1:3]
+    assert (snapshot.state, snapshot.error) == ("skipped", "the plan rehearses the latest set")
+    assert (transfer.state, transfer.seconds, transfer.started_at) == ("skipped", None, None)
+    assert (transfer.attempts, transfer.bytes) == (0, None)
+
+
+def test_a_stage_that_is_run_again_is_one_stage_with_two_attempts() -> None:
+    diary = Diary()
+    clock = StageClock(diary)
+    with pytest.raises(TransientError), clock.stage("transfer") as first:
+        first.moved(70)
+        with first.step("copy"):
+            raise TransientError("connection lost", host="db1")
+    failed = only(clock, "transfer")
+    assert (failed.state, failed.error) == ("failed", "db1: connection lost")
+    with clock.stage("transfer") as second:
+        first.moved(10_000)  # a thread of the first attempt that a time limit did not stop
+        second.expect(100)
+        second.moved(30, of="a")
+        second.moved(40, of="b")
+        second.moved(60, of="a")
+    done = only(clock, "transfer")
+    assert (done.state, done.error, done.attempts, done.bytes) == ("completed", None, 2, 100)
+    assert done.started_at == failed.started_at
+    assert done.seconds is not None
+    assert [(step.name, step.attempt) for step in done.steps] == [("copy", 1)]
+    assert diary.lines == [
+        *("transfer 1", "transfer 70 of None", "transfer: copy", "transfer failed"),
+        *("transfer 2", "transfer 0 of 100", "transfer 30 of 100", "transfer 70 of 100"),
+        *("transfer 100 of 100", "transfer completed"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "message"),
+    [
+        (PermanentError("no space", host="db1"), "failed", "db1: no space"),
+        (ValueError(), "failed", "ValueError"),
+        (KeyboardInterrupt(), "cancelled", "interrupted (KeyboardInterrupt)"),
+        (CancelledRun("cancelled in the UI"), "cancelled", "cancelled in the UI"),
+    ],
+)
+def test_how_a_stage_ended_is_kept_and_the_exception_goes_on(
+    error: BaseException, state: str, message: str
+) -> None:
+    clock = StageClock()
+    with pytest.raises(type(error)), clock.stage("restore"):
+        raise error
+    restore = only(clock, "restore")
+    assert (restore.state, restore.error) == (state, message)
+    assert restore.ended_at is not None
+
+
+def test_steps_that_were_timed_on_a_host_are_sorted_in() -> None:
+    clock = StageClock()
+    noon = datetime(2026, 7, 1, 12, tzinfo=UTC)
+    with clock.stage("restore") as stage:
+        stage.add_step("later", noon + timedelta(seconds=3), noon + timedelta(seconds=4), 7)
+        stage.add_step("sooner", noon, noon + timedelta(seconds=2.5), 5)
+    restore = only(clock, "restore")
+    assert [(step.name, step.seconds) for step in restore.steps] == [("sooner", 2.5), ("later", 1)]
+    assert restore.bytes == 12
+
+
+def test_bytes_given_outright_win() -> None:
+    clock = StageClock()
+    with clock.stage("snapshot") as stage:
+        stage.moved(5)
+        stage.total(6)
+    assert only(clock, "snapshot").bytes == 6
+
+
+def test_threads_do_not_lose_steps_or_bytes() -> None:
+    clock = StageClock()
+    with clock.stage("transfer") as stage, ThreadPoolExecutor(8) as pool:
+
+        def copy(number: int) -> None:
+            with stage.step(f"object {number}"):
+                for so_far in range(1, 51):
+                    stage.moved(so_far, of=str(number))
+
+        list(pool.map(copy, range(40)))
+    transfer = only(clock, "transfer")
+    assert (len(transfer.steps), transfer.bytes) == (40, 2000)
+
+
+def test_a_stage_that_still_runs_has_no_end_and_uses_are_booked_on_it() -> None:
+    clock = StageClock()
+    with new_ledger() as book, clock.stage("key fetch"):
+        book.note("key", "identity", "west")
+        running = only(clock, "key fetch")
+        assert (running.state, running.ended_at, running.seconds) == ("cancelled", None, None)
+    assert [use.stage for use in book.uses()] == ["key fetch"]

@@ -1,0 +1,139 @@
+"""The report: what a person must see is there, and nothing from a database breaks it."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from prefect import flow
+from prefect.artifacts import Artifact
+from prefect.testing.utilities import prefect_test_harness
+from rich.console import Console
+
+from blocks.evidence.findings import finding
+from blocks.evidence.record import Check, CheckStatus, Record
+from tasks.report import markdown, publish, summary
+
+PATH = Path("rehearsals/r20260701-120000-1a2b3c.json")
+
+
+def shown(record: Record, width: int = 100, encoding: str = "utf-8", **more: str) -> str:
+    """The summary as plain text."""
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding=encoding)
+    Console(file=file, width=width).print(summary(record, PATH, **more))
+    file.flush()
+    return raw.getvalue().decode(encoding)
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_a_good_rehearsal_fits_on_one_screen(verified: Record, width: int) -> None:
+    text = shown(verified, width)
+    assert len(text.splitlines()) <= 24
+    assert max(map(len, text.splitlines())) <= width
+    for fact in (
+        *("VERIFIED", "Shop DB: postgres, east to west", "12.0 s  within RTO 60 s"),
+        *("0.50 s  within RPO 10 s", "3 acknowledged transactions lost", "26.3 MB/s"),
+        *("transfer x2", "2 passed", "s-99aa (fresh), 48.2 MB stored, 171 MB restored"),
+        *("tables that are unlogged", str(PATH)),
+    ):
+        assert fact in text, fact
+
+
+def test_bars_are_proportional_and_show_what_the_rta_clock_counted(verified: Record) -> None:
+    bars = {
+        line.split()[1]: (line.count("░"), line.count("█"))
+        for line in shown(verified).splitlines()
+        if line.strip().startswith("✓")
+    }
+    longest = sum(bars["snapshot"])
+    assert bars["snapshot"] == (longest, 0)
+    assert bars["restore"][0] == 0
+    assert bars["restore"][1] == pytest.approx(longest * 6.5 / 7.4, abs=1)
+    assert bars["declare"][1] > bars["declare"][0] > 0
+    assert bars["teardown"][1] == 0
+
+
+def test_a_bad_rehearsal_says_why_and_what_to_do(failed: Record) -> None:
+    text = " ".join(shown(failed).split())
+    for fact in (
+        *("FAILED", "RTA unknown against RTO 60 s", "transactions lost: unknown"),
+        *("restore failed: west/db1: base.tar.zst.age", "(next: transfer again)"),
+        *("1 failed, 1 could not run", "balances expected t, got f", "permission denied"),
+        *("critical object-corrupt base_<b>.000", "part 3: SHA-256 61fa | 88ab"),
+        *("do Copy the object again", "verify skipped"),
+    ):
+        assert fact in text, fact
+    assert text.index("object-corrupt") < text.index("clock-skew")
+
+
+def test_nothing_known_is_nothing_claimed(cancelled: Record) -> None:
+    text = shown(replace(cancelled, stages=()), note="psql -h 127.0.0.1")
+    assert "COULD-NOT-VERIFY" in text
+    assert "none ran" in text
+    assert "passed" not in text
+    assert "psql -h 127.0.0.1" in text
+
+
+def test_a_missed_objective_is_in_the_first_line(verified: Record) -> None:
+    missed = replace(verified, rta_seconds=75.0, rpa_seconds=11.0)
+    assert "VERIFIED, RTO MISSED, RPO MISSED" in shown(missed)
+    assert markdown(missed).startswith("# VERIFIED, RTO MISSED, RPO MISSED: Shop DB\n")
+
+
+def test_many_findings_and_hostile_text_stay_readable_in_any_encoding(verified: Record) -> None:
+    crowded = replace(
+        verified,
+        findings=tuple(
+            finding("object-missing", f"o[{n}]", "[/red] " + "gone " * 500, "transfer")
+            for n in range(50)
+        ),
+        checks=tuple(Check(f"c{n}", CheckStatus.FAILED, "[bold]", "x" * 9999) for n in range(50)),
+    )
+    text = shown(crowded, 80, "ascii")
+    assert len(text.splitlines()) < 80
+    assert "and 45 more in the record" in text
+    assert "o[4]" in text
+    assert "[/red]" in text
+
+
+def test_markdown_has_everything_and_cells_stay_cells(verified: Record, failed: Record) -> None:
+    text = markdown(failed)
+    assert "| heart\\|beat | unknown | no gap |  | permission denied |" in text
+    assert "### object-corrupt: base\\_\\<b\\>.000" in text
+    assert "- Remedy: Copy the object again" in text
+    assert "61fa \\| 88ab" in text
+    table = [line for line in text.splitlines() if line.startswith("| restore")]
+    assert table == ["| restore | failed | 4.5 s | 4.5 s |  |  | 1 |  |"]
+    good = markdown(verified)
+    assert '   curl "$URL" | age -d -i key' in good
+    assert "fetch+extract 2.4 s, replay 4.0 s" in good
+
+
+def test_artifacts_appear_in_prefect_and_a_server_that_refuses_them_changes_nothing(
+    verified: Record, caplog: pytest.LogCaptureFixture
+) -> None:
+    @flow
+    def rehearse() -> str:
+        publish(verified)
+        return "done"
+
+    with prefect_test_harness(server_startup_timeout=120):
+        assert rehearse() == "done"
+        page = Artifact.get("farside-shop-db")
+        table = Artifact.get("farside-shop-db-stages")
+        assert page is not None
+        assert table is not None
+        assert page.type == "markdown"
+        assert page.data == markdown(verified)
+        assert table.type == "table"
+        assert '"restore"' in str(table.data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tasks.report.create_markdown_artifact", _refuse)
+        publish(verified)
+    assert "were not published: the server is gone" in caplog.text
+
+
+def _refuse(*_: object, **__: object) -> None:
+    raise ConnectionError("the server is gone")
