@@ -30,7 +30,7 @@ from typing import IO, TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 from pydantic import Field, PrivateAttr, field_validator
 
 from blocks.base import DomainPart
-from blocks.errors import PermanentError, TransientError
+from blocks.errors import FarsideError, PermanentError, TransientError
 
 if TYPE_CHECKING:  # paramiko is imported at the first connection: this module loads with Prefect
     from paramiko import Channel, PKey, SFTPClient, Transport
@@ -53,6 +53,8 @@ _QUEUED_CHUNKS = 64
 
 class HostUnreachable(TransientError):
     """No connection could be made."""
+
+    finding = "host-unreachable"
 
 
 class ConnectionLost(TransientError):
@@ -82,9 +84,13 @@ class CommandNotStarted(PermanentError):
 class HostKeyMismatch(PermanentError):
     """The host showed another key than the pinned one, or none is pinned."""
 
+    finding = "ssh-trust-missing"
+
 
 class AuthenticationRefused(PermanentError):
     """The host refused the user's key, or the key file cannot be used."""
+
+    finding = "ssh-trust-missing"
 
 
 class FileMissing(PermanentError):
@@ -244,8 +250,10 @@ class Process(ABC):
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
             with contextlib.suppress(queue.Empty):
-                self._chunk(0 if self._stdout_ended else min(0.05, left))
-            if (code := self._exit_code(min(0.05, left))) is not None:
+                if self._chunk(min(0.02, left)) is not None:
+                    continue
+            pause = left if self._stdout_ended else min(0.02, left)
+            if (code := self._exit_code(pause)) is not None:
                 self._stderr_done.wait(1.0)
                 return code
         raise CommandTimeout(
@@ -556,7 +564,7 @@ class _SSHProcess(Process):
             # In slices: paramiko copies what is left each time that the window is full.
             for start in range(0, len(rest), _CHUNK):
                 self._channel.sendall(bytes(rest[start : start + _CHUNK]))
-        except OSError as error:
+        except (OSError, EOFError) as error:
             raise self._input_refused() from error
 
     def close_input(self) -> None:
@@ -650,7 +658,9 @@ class SSHHost(Host):
 
         channel = self._open_channel()
         try:
-            channel.exec_command(shlex.join(argv).encode("utf-8", "surrogateescape"))
+            # No shell stays in between: signals reach the program, and its end is seen as it is.
+            command = "exec " + shlex.join(argv)
+            channel.exec_command(command.encode("utf-8", "surrogateescape"))
         except (SSHException, OSError, EOFError) as error:
             channel.close()
             raise CommandNotStarted(
@@ -705,28 +715,22 @@ class SSHHost(Host):
             raise ConnectionLost(
                 f"no answer for {FILE_SECONDS:g} s about {path}", **self._where(operation)
             ) from error
-        except (SSHException, EOFError) as error:
-            raise self._broken(error, f"the file service broke off at {path}", operation) from error
-        except SFTPError as error:
-            raise FileRefused(f"{path}: {error}", **self._where(operation)) from error
-        except OSError as error:
-            if not channel.closed or error.errno is not None:
-                raise self._file_error(error, path, operation) from error
-            raise self._broken(error, f"the file service broke off at {path}", operation) from error
+        except (SSHException, SFTPError, EOFError, OSError) as error:
+            raise self._file_service_error(error, path, operation) from error
         finally:
             channel.close()
 
-    def _broken(
-        self, error: Exception, what: str, operation: str
-    ) -> ConnectionLost | CommandNotStarted:
+    def _file_service_error(self, error: Exception, path: str, operation: str) -> FarsideError:
         transport = self._transport
-        if transport is not None and transport.is_active():
-            return CommandNotStarted(
-                f"{what}: {error}",
-                hint="does the SSH server offer SFTP to this account?",
-                **self._where(operation),
-            )
-        return ConnectionLost(f"{what}: {error}", **self._where(operation))
+        if transport is None or not transport.is_active():
+            return ConnectionLost(f"the connection broke at {path}", **self._where(operation))
+        if isinstance(error, OSError):
+            return self._file_error(error, path, operation)
+        return CommandNotStarted(
+            f"the SSH server's file service failed at {path}: {error}",
+            hint="does it offer SFTP to this account?",
+            **self._where(operation),
+        )
 
     def _open_channel(self) -> "Channel":
         from paramiko import ChannelException, SSHException

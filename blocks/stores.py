@@ -26,9 +26,13 @@ URL_SECONDS = 6 * 3600
 class ObjectMissing(PermanentError):
     """No object of that key, no such multipart upload, or no such bucket."""
 
+    finding = "object-missing"
+
 
 class ObjectArchived(PermanentError):
     """The object is in an archive class: it must be restored there before it can be read."""
+
+    finding = "copy-is-cold"
 
 
 class AccessDenied(PermanentError):
@@ -37,6 +41,8 @@ class AccessDenied(PermanentError):
 
 class StoreUntrusted(PermanentError):
     """The store's TLS certificate does not hold."""
+
+    finding = "ca-unknown"
 
 
 class StoreRefused(PermanentError):
