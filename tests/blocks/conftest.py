@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -51,24 +50,32 @@ class _Server(asyncssh.SSHServer):
 
 
 async def _serve(session: Any) -> None:
-    child = subprocess.Popen(
-        ["/bin/sh", "-c", session.command],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+    pipe = asyncio.subprocess.PIPE
+    child = await asyncio.create_subprocess_exec(
+        *("/bin/sh", "-c", session.command),
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
         start_new_session=True,
     )
     session.group = child.pid
-    await session.redirect(child.stdin, child.stdout, child.stderr)
-    code = await asyncio.get_running_loop().run_in_executor(None, child.wait)
+    feeding = asyncio.create_task(_pump(session.stdin, child.stdin))
+    feeding.add_done_callback(lambda _: child.stdin and child.stdin.close())
     # Until its output has ended too, as sshd does.
-    await session.stdout.drain()
-    await session.stderr.drain()
+    await asyncio.gather(_pump(child.stdout, session.stdout), _pump(child.stderr, session.stderr))
+    code = await child.wait()
+    feeding.cancel()
     if code < 0:
         session.exit_with_signal(signal.Signals(-code).name.removeprefix("SIG"))
     else:
         session.exit(code)
-    await session.wait_closed()
+
+
+async def _pump(source: Any, target: Any) -> None:
+    with contextlib.suppress(OSError, asyncssh.Error):
+        while data := await source.read(1 << 16):
+            target.write(data)
+            await target.drain()
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def gone(pid: int, within: float = 5.0) -> bool:
     while time.monotonic() < give_up:
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             return True
         if state == "Z":
             return True
@@ -123,7 +123,7 @@ class TestEveryHost:
             host.run(["sleep", "60"], input=bytes(8_000_000), timeout=0.5)
 
     def test_background_program_that_keeps_the_output(self, host: Host) -> None:
-        with pytest.raises(CommandTimeout, match="did not end|keeps its output open"):
+        with pytest.raises(CommandTimeout, match=r"did not end|keeps its output open"):
             host.run(["sh", "-c", "sleep 30 & exit 0"], timeout=1)
 
     def test_conversation(self, host: Host) -> None:
