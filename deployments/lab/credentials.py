@@ -1,23 +1,11 @@
-"""Keys, certificates and secrets. What one domain accepts, the other one does not know."""
+"""Where credentials are. What one domain accepts, the other one does not know."""
 
-import ipaddress
-import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from blocks.artifact.age import generate_identity, recipient_of
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
-from blocks.artifact.signing import generate_signing_key, public_key_of
-from deployments.lab.accounts import Account
 from deployments.lab.domains import Host, Site
-from deployments.lab.places import Places, write
+from deployments.lab.places import Places
 
-_VALID = timedelta(days=3650)
 BUCKET = "farside"
 REGION = "us-east-1"
 
@@ -31,31 +19,6 @@ class Pins:
     host_keys: dict[tuple[str, str], str]
 
 
-def create(places: Places, sites: tuple[Site, Site], account: Account) -> None:
-    """Make all credentials of both domains."""
-    shop = secrets.token_urlsafe(18)
-    east, west = sites
-    for site in sites:
-        places.operator(site.name).mkdir(parents=True)
-        _create_ssh_keys(places, site, account)
-        _create_certificates(places, site, account)
-        _create_store_key(places, site)
-        _store_secret(places, site, account, "farside-age-identity", generate_identity())
-    signing_key = generate_signing_key()
-    _store_secret(places, east, account, "farside-signing-key", signing_key)
-    _store_secret(places, east, account, "postgres-password", secrets.token_urlsafe(18))
-    _store_secret(places, east, account, "replication-password", secrets.token_urlsafe(18))
-    _store_secret(places, west, account, "shop-password", shop)
-    _store_secret(places, west, account, "record-signing-key", generate_signing_key())
-    passwords = password_file(places, east.name)
-    write(passwords, f"*:*:*:shop:{shop}\n")
-    account.own(passwords)
-    write(places.operator(east.name) / "signer.pub", public_key_of(signing_key))
-    for site in sites:
-        identity = (places.secrets(site.name) / "farside-age-identity").read_text()
-        write(places.operator(site.name) / "recipient.pub", recipient_of(identity))
-
-
 def pins(places: Places, sites: tuple[Site, Site]) -> Pins:
     """Read the public keys back; east's tree may be unreadable by then."""
     return Pins(
@@ -64,7 +27,7 @@ def pins(places: Places, sites: tuple[Site, Site]) -> Pins:
         },
         signer=(places.operator("east") / "signer.pub").read_text(),
         host_keys={
-            (site.name, host.name): _host_key_pin(places, site, host).read_text()
+            (site.name, host.name): host_key_pin(places, site, host).read_text()
             for site in sites
             for host in site.domain.hosts
         },
@@ -105,128 +68,6 @@ def certificate_files(places: Places, site: Site) -> tuple[Path, Path]:
     return directory / "store.pem", directory / "store.key"
 
 
-def _store_secret(places: Places, site: Site, account: Account, name: str, value: str) -> None:
-    path = places.secrets(site.name) / name
-    write(path, value)
-    account.own(path)
-
-
-def _create_ssh_keys(places: Places, site: Site, account: Account) -> None:
-    client, client_public = _ssh_key(f"farside@{site.name}.lab")
-    write(places.operator(site.name) / "id_ed25519", client)
-    for host in site.domain.hosts:
-        key, public = _ssh_key(f"{host.name}.{site.name}.lab")
-        key_file, authorized = ssh_files(places, site, host)
-        key_file.parent.mkdir(mode=0o700)
-        account.own(key_file.parent)
-        for path, text in ((key_file, key), (authorized, client_public + "\n")):
-            write(path, text)
-            account.own(path)
-        write(_host_key_pin(places, site, host), " ".join(public.split()[:2]))
-
-
-def _host_key_pin(places: Places, site: Site, host: Host) -> Path:
+def host_key_pin(places: Places, site: Site, host: Host) -> Path:
+    """The public part of a host's key, as the orchestrator pins it."""
     return places.operator(site.name) / f"{host.name}.host_key.pub"
-
-
-def _ssh_key(comment: str) -> tuple[str, str]:
-    key = ed25519.Ed25519PrivateKey.generate()
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.OpenSSH,
-        serialization.NoEncryption(),
-    )
-    public = key.public_key().public_bytes(
-        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-    )
-    return private.decode(), f"{public.decode()} {comment}"
-
-
-def _create_store_key(places: Places, site: Site) -> None:
-    access = f"{site.name.upper()}{secrets.token_hex(8).upper()}"
-    write(
-        places.operator(site.name) / "s3.ini",
-        f"[default]\naws_access_key_id = {access}\n"
-        f"aws_secret_access_key = {secrets.token_urlsafe(30)}\n",
-    )
-
-
-def _create_certificates(places: Places, site: Site, account: Account) -> None:
-    authority = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{site.name}.lab CA")])
-    ca = (
-        _certificate(name, name, authority.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(sign=False, issue=True), critical=True)
-        .add_extension(
-            x509.SubjectKeyIdentifier.from_public_key(authority.public_key()), critical=False
-        )
-        .sign(authority, hashes.SHA256())
-    )
-    key = ec.generate_private_key(ec.SECP256R1())
-    host = f"{site.domain.store.name}.{site.name}.lab"
-    address = ipaddress.ip_address(site.store[0])
-    leaf = (
-        _certificate(
-            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)]), name, key.public_key()
-        )
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(sign=True, issue=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName(host), x509.IPAddress(address)]),
-            critical=False,
-        )
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()),
-            critical=False,
-        )
-        .sign(authority, hashes.SHA256())
-    )
-    ca_pem = ca.public_bytes(serialization.Encoding.PEM).decode()
-    certificate, key_file = certificate_files(places, site)
-    certificate.parent.mkdir(mode=0o700)
-    account.own(certificate.parent)
-    write(certificate, leaf.public_bytes(serialization.Encoding.PEM).decode() + ca_pem)
-    write(key_file, _pem(key))
-    for path in (certificate, key_file):
-        account.own(path)
-    # The CA's key is not kept: nothing else is ever signed with it.
-    write(places.operator(site.name) / "ca.pem", ca_pem)
-
-
-def _certificate(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
-) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + _VALID)
-    )
-
-
-def _usage(*, sign: bool, issue: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=sign,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=issue,
-        crl_sign=issue,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _pem(key: ec.EllipticCurvePrivateKey) -> str:
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    ).decode()

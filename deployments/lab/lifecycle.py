@@ -2,36 +2,26 @@
 
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from blocks.errors import PermanentError
-from deployments.lab import credentials, fence, postgres, processes, rendering, runtime
+from deployments.lab import fence, processes
 from deployments.lab.accounts import Account, service_account
-from deployments.lab.addresses import claimed
-from deployments.lab.domains import EAST, WEST, Endpoint, Site
+from deployments.lab.domains import EAST, WEST, Endpoint
 from deployments.lab.places import (
     STAMP,
     Places,
     State,
     load_state,
     locked,
-    save_state,
 )
-from deployments.lab.processes import Service
 from deployments.lab.services import (
     all_services,
-    applications,
-    databases,
-    network_services,
 )
 
 DEFAULT_SCALE = 10
-_READY_SECONDS = 60.0
-_POLL_SECONDS = 0.02
 
 Say = Callable[[str], None]
 
@@ -65,6 +55,9 @@ def up(places: Places, scale: int | None, say: Say) -> bool:
 
     Raises PermanentError with what is wrong and what to do.
     """
+    # Loaded where it is needed: `lose` must be quick.
+    from deployments.lab import building, rendering
+
     account = service_account()
     _make_root(places, account)
     with locked(places):
@@ -72,17 +65,18 @@ def up(places: Places, scale: int | None, say: Say) -> bool:
         fresh = state is None or not state.built
         if state is None or not state.built:
             _clear(places)
-            state = _build(places, scale or DEFAULT_SCALE, account, say)
+            state = building.build(places, scale or DEFAULT_SCALE, account, say)
         elif scale is not None and scale != state.scale:
             raise PermanentError(
                 f"the lab is there with scale {state.scale}, not {scale}",
                 operation="lab up",
                 hint="`python -m deployments.lab down` first",
             )
-        if fence.is_raised(places):
-            say("giving east its addresses back")
-            fence.lift(places, state.sites[0])
-        _start_all(places, state, account, say)
+        else:
+            if fence.is_raised(places):
+                say("giving east its addresses back")
+                fence.lift(places, state.sites[0])
+            building.start_all(places, state, account, say)
         rendering.render(places, state.sites, account)
     return fresh
 
@@ -152,82 +146,6 @@ def _built(places: Places) -> State:
     return state
 
 
-def _build(places: Places, scale: int, account: Account, say: Say) -> State:
-    with claimed() as (east_network, west_network), ThreadPoolExecutor(4) as pool:
-        state = State(east_network, west_network, scale, built=False)
-        east, west = state.sites
-        _make_directories(places, state.sites, account)
-        save_state(places, state)
-        say("copying the tools")
-        packages = runtime.HOST_PACKAGES
-        more = (*packages, *runtime.APPLICATION_PACKAGES)
-        credentials.create(places, state.sites, account)
-        install_east = pool.submit(runtime.install, places, east.name, account, more)
-        install_west = pool.submit(runtime.install, places, west.name, account, packages)
-        install_east.result()
-        database = pool.submit(_build_database, places, east, scale, account, say)
-        install_west.result()
-        say("starting SSH servers and object stores")
-        network = [s for site in state.sites for s in network_services(places, site)]
-        _start(places, network, account)
-        _await(places, network)
-        database.result()
-    state = State(east_network, west_network, scale, built=True)
-    save_state(places, state)
-    return state
-
-
-def _build_database(places: Places, east: Site, scale: int, account: Account, say: Say) -> None:
-    say("making the database")
-    postgres.initialise(places, east, account)
-    primary = databases(places, east)[:1]
-    _start(places, primary, account)
-    _await(places, primary)
-    say(f"filling the database (scale {scale}), making the standby")
-    postgres.fill(places, east, account, scale)
-
-
-def _start_all(places: Places, state: State, account: Account, say: Say) -> None:
-    east, _ = state.sites
-    network = [s for site in state.sites for s in network_services(places, site)]
-    servers, writers = databases(places, east), applications(places, east)
-    dead = [s for s in servers if processes.running(places, s.name) is None]
-    for server in dead:
-        # Its orphans go before it starts again, and whoever lost connections starts anew.
-        processes.kill_domain(places, server.cwd)
-        postgres.forget_dead(server.cwd)
-    if dead:
-        for writer in writers:
-            processes.kill_service(places, writer.name)
-    started = _start(places, [*network, *servers], account)
-    if started:
-        say(f"starting {', '.join(service.name for service in started)}")
-    _await(places, [*network, *servers])
-    started = _start(places, writers, account)
-    if started:
-        say("starting the application: load and heartbeat")
-    _await(places, writers)
-
-
-def _start(places: Places, wanted: Iterable[Service], account: Account) -> list[Service]:
-    """Start those that do not run, and return them."""
-    missing = [s for s in wanted if processes.running(places, s.name) is None]
-    for service in missing:
-        processes.start(places, service, account)
-    return missing
-
-
-def _await(places: Places, services: Iterable[Service]) -> None:
-    deadline = time.monotonic() + _READY_SECONDS
-    for service in services:
-        while not service.ready():
-            if processes.running(places, service.name) is None:
-                raise processes.failure(service, "has stopped")
-            if time.monotonic() > deadline:
-                raise processes.failure(service, f"is not ready after {_READY_SECONDS:.0f} s")
-            time.sleep(_POLL_SECONDS)
-
-
 def _make_root(places: Places, account: Account) -> None:
     places.root.mkdir(parents=True, exist_ok=True)
     if places.root.stat().st_uid != os.getuid():
@@ -245,23 +163,6 @@ def _make_root(places: Places, account: Account) -> None:
             operation="lab up",
             hint="put the lab where everybody may pass: --root /var/tmp/NAME, or FARSIDE_LAB",
         )
-
-
-def _make_directories(places: Places, sites: tuple[Site, Site], account: Account) -> None:
-    for top in places.tops:
-        top.mkdir()
-        top.chmod(0o755)
-        (top / STAMP).touch()
-    (places.root / "operator").chmod(0o700)
-    account.own(places.ledger)
-    for site in sites:
-        places.logs(site.name).mkdir()
-        (places.tree(site.name) / "hosts").mkdir()
-        homes = [places.host(site.name, host.name) for host in site.domain.hosts]
-        bucket = places.store(site.name) / credentials.BUCKET
-        for path in (*homes, places.store(site.name), bucket, places.secrets(site.name)):
-            path.mkdir(mode=0o700)
-            account.own(path)
 
 
 def _not_ours(places: Places) -> PermanentError:

@@ -31,6 +31,8 @@ _GONE_SECONDS = 5.0
 _LOG_TAIL = 2000
 _DATABASE_SHARED_FILES = re.compile(r"/dev/shm/PostgreSQL\.\d+")
 _POLL_SECONDS = 0.005
+_READY_SECONDS = 60.0
+_READY_POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,31 @@ def running(places: Places, name: str) -> int | None:
     """The process id of a service, or None if it does not run."""
     process = _noted(places.processes / f"{name}.json")
     return process.pid if process else None
+
+
+def stop(places: Places, service: Service, number: signal.Signals) -> None:
+    """Ask a service to end and wait until it has. Raises PermanentError."""
+    process = _noted(places.processes / f"{service.name}.json")
+    if process is None:
+        return
+    process.send_signal(number)
+    deadline = time.monotonic() + _READY_SECONDS
+    while _alive(process):
+        if time.monotonic() > deadline:
+            raise failure(service, "does not stop")
+        time.sleep(_POLL_SECONDS)
+
+
+def wait_ready(places: Places, services: Iterable[Service]) -> None:
+    """Wait until all do their work. Raises PermanentError for one that has stopped."""
+    deadline = time.monotonic() + _READY_SECONDS
+    for service in services:
+        while not service.ready():
+            if running(places, service.name) is None:
+                raise failure(service, "has stopped")
+            if time.monotonic() > deadline:
+                raise failure(service, f"is not ready after {_READY_SECONDS:.0f} s")
+            time.sleep(_READY_POLL_SECONDS)
 
 
 def failure(service: Service, what: str) -> PermanentError:

