@@ -9,12 +9,11 @@ from typing import Self
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
-from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
 from blocks.evidence.record import Stage, StageState
-from tasks.units import duration, rate, size
+from tasks.units import duration, printable, rate, size
 
 MARKS = {
     StageState.COMPLETED: ("✓", "+", "green"),
@@ -24,6 +23,7 @@ MARKS = {
 }
 """For each state of a stage: its mark, the same in ASCII, and its style."""
 
+_FRAMES, _FRAMES_ASCII = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "-\\|/"
 _RATE_WINDOW = 5.0
 _PLAIN_INTERVAL = 30.0
 
@@ -130,7 +130,7 @@ class Progress:
             self._rows.setdefault(stage.name, _Row(stage.name)).ended = stage
         took = f" in {duration(stage.seconds)}" if stage.seconds is not None else ""
         moved = f", {size(stage.bytes)}" if stage.bytes is not None else ""
-        why = f": {stage.error}" if stage.error else ""
+        why = f": {printable(stage.error)}" if stage.error else ""
         self._say(f"{stage.name}: {stage.state.value}{took}{moved}{why}")
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -146,12 +146,12 @@ class Progress:
             note = self._note
         yield table
         if note:
-            yield Spinner("line" if options.ascii_only else "dots", Text(note, "dim"))
+            yield Text.assemble(_busy(options.ascii_only), f"  {note}")
 
     def _line(self, table: Table, row: _Row, ascii_only: bool) -> None:
         if row.ended is None:
             table.add_row(
-                Spinner("line" if ascii_only else "dots", style="cyan"),
+                _busy(ascii_only),
                 Text(row.name, "bold"),
                 duration(time.monotonic() - row.began),
                 _amount(row.bytes, row.expected) if row.bytes is not None else "",
@@ -163,16 +163,21 @@ class Progress:
         mark, plain, style = MARKS[stage.state]
         table.add_row(
             Text(plain if ascii_only else mark, style),
-            row.name,
+            Text(row.name),
             duration(stage.seconds) if stage.seconds is not None else "",
             size(stage.bytes) if stage.bytes is not None else "",
             rate(stage.bytes, stage.seconds),
-            Text((stage.error or "").partition("\n")[0], style),
+            Text(printable(stage.error or ""), style),
         )
 
     def _say(self, text: str) -> None:
         if self._live is None:
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _busy(ascii_only: bool) -> Text:
+    frames = _FRAMES_ASCII if ascii_only else _FRAMES
+    return Text(frames[int(time.monotonic() * 10) % len(frames)], "cyan")
 
 
 def _amount(bytes: int, expected: int | None) -> str:

@@ -21,7 +21,7 @@ from blocks.evidence.findings import Finding, Severity
 from blocks.evidence.moments import iso
 from blocks.evidence.record import Check, CheckStatus, Record, Stage, StageState, Verdict
 from tasks.progress import MARKS
-from tasks.units import duration, rate, size
+from tasks.units import duration, printable, rate, size
 
 _log = logging.getLogger(__name__)
 
@@ -278,7 +278,7 @@ def _checks(record: Record) -> RenderableType:
 
 def _bad_check(check: Check) -> Text:
     failed = check.status is CheckStatus.FAILED
-    text = Text.assemble((check.name, "bold red" if failed else "yellow"))
+    text = Text(_shorten(check.name, 80), "bold red" if failed else "yellow")
     if failed:
         text.append(f"  expected {_value(check.expected)}, got {_value(check.actual)}")
     if check.detail:
@@ -297,7 +297,7 @@ def _findings(findings: Sequence[Finding]) -> RenderableType:
             (item.severity.value, _SEVERITY_STYLES[item.severity]),
             "  ",
             (item.id, "bold"),
-            f"  {item.subject}",
+            f"  {_shorten(item.subject, 200)}",
         )
         body = Table.grid(padding=(0, 1, 0, 0))
         body.add_row(Text("seen", "dim"), Text(_shorten(item.evidence, 300)))
@@ -326,23 +326,25 @@ def _closing(record: Record, path: Path | None, note: str) -> RenderableType:
             if amount is not None
         ]
         table.add_row(
-            Text("Set", "bold"), ", ".join([f"{chosen.id} ({chosen.selection})", *amounts])
+            Text("Set", "bold"), Text(", ".join([f"{chosen.id} ({chosen.selection})", *amounts]))
         )
     if record.not_verified:
         items = list(record.not_verified[:_NOT_VERIFIED_SHOWN])
         if (rest := len(record.not_verified) - len(items)) > 0:
             items.append(f"and {rest} more")
-        table.add_row(Text("Not verified", "bold"), "; ".join(items))
+        shown = "; ".join(_shorten(item, 200) for item in items)
+        table.add_row(Text("Not verified", "bold"), Text(shown))
     table.add_row(
-        Text("Record", "bold"), str(path) if path else Text("was not written", "bold red")
+        Text("Record", "bold"), Text(str(path)) if path else Text("was not written", "bold red")
     )
     if note:
-        table.add_row(Text("Note", "bold"), note)
+        table.add_row(Text("Note", "bold"), Text(note))
     return table
 
 
 def _shorten(text: str, width: int) -> str:
-    return textwrap.shorten(text, width, placeholder=" ...")
+    line = printable(text)
+    return line if len(line) <= width else f"{line[: width - 4]} ..."
 
 
 def _stage_rows(record: Record) -> list[dict[str, str]]:
@@ -432,8 +434,7 @@ def _markdown_table(rows: Sequence[dict[str, str]]) -> str:
 
 def _cell(text: str) -> str:
     """Text that comes from databases and hosts, made harmless inside Markdown."""
-    escaped = re.sub(r"([\\`*_|<>\[\]])", r"\\\1", text)
-    return re.sub(r"\s+", " ", escaped).strip()
+    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", printable(text))
 
 
 def _slug(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Quantities as people read them."""
+"""Quantities and foreign text as people can read them."""
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
@@ -29,3 +29,9 @@ def duration(seconds: float) -> str:
         return f"{minutes} min {rest:02} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes:02} min"
+
+
+def printable(text: str) -> str:
+    """Text from hosts and databases on one line, unable to steer a terminal."""
+    line = " ".join(text.split())
+    return "".join(char if char.isprintable() else "?" for char in line)

@@ -90,11 +90,15 @@ def test_many_findings_and_hostile_text_stay_readable_in_any_encoding(verified: 
         ),
         checks=tuple(Check(f"c{n}", CheckStatus.FAILED, "[bold]", "x" * 9999) for n in range(50)),
     )
-    text = shown(crowded, 80, "ascii")
+    crowded = replace(crowded, not_verified=("[/b] \x1b[2J",))
+    text = shown(crowded, 80, "ascii", note="[::1]:5432")
     assert len(text.splitlines()) < 80
     assert "and 45 more in the record" in text
     assert "o[4]" in text
     assert "[/red]" in text
+    assert "[/b]" in text
+    assert "[::1]:5432" in text
+    assert "\x1b" not in text
 
 
 def test_markdown_has_everything_and_cells_stay_cells(verified: Record, failed: Record) -> None:
