@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from blocks.artifact.age import parse_recipient
+from blocks.artifact.age_keys import parse_recipient
 from blocks.artifact.manifest import key_id
 from blocks.domain import FailureDomain
 from blocks.engines.base import Engine, engine_of

@@ -11,11 +11,10 @@ import random
 import secrets
 import shlex
 import threading
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from pydantic import SecretStr
 
@@ -46,6 +45,8 @@ from blocks.helper import CopyLeases, HelperThread, StoreLeases, mark, run_job
 from blocks.hosts import Host
 from blocks.stores import ObjectMissing, ObjectStore, S3Store
 
+_Document = TypeVar("_Document", Manifest, LogIndex)
+
 MANIFEST, LOG = "manifest.json", "log.json"
 
 Moved = Callable[[int, str], None]
@@ -69,6 +70,11 @@ class CapturedLike(Protocol):
     def facts(self) -> Any: ...
 
 
+def _stem(name: str) -> str:
+    """The log segment that an object holds a state of."""
+    return name.partition(".partial-")[0].removesuffix(".zst.age")
+
+
 def _prefix(plan: str, set_id: str) -> str:
     return f"sets/{plan}/{set_id}/"
 
@@ -85,6 +91,7 @@ class SetWriter:
         engine: str,
     ) -> None:
         self.rehearsal_id = rehearsal_id
+        self.store = domain.store
         self._domain = domain
         self._plan = plan
         self._recipients = tuple(recipients)
@@ -93,6 +100,7 @@ class SetWriter:
         self._objects: list[SealedObject] = []
         self._followed: list[tuple[SealedObject, datetime]] = []
         self._follower: HelperThread | None = None
+        self._superseded: list[str] = []
         self._signing_key: SecretStr | None = None
         self._sequence = 0
         self._lock = threading.Lock()
@@ -103,6 +111,7 @@ class SetWriter:
         self.abandon()
         self._objects.clear()
         self._followed.clear()
+        self._superseded.clear()
         self._moved = moved
 
     def work(self, host: Host) -> str:
@@ -156,6 +165,10 @@ class SetWriter:
 
     def _stored(self, event: Stored) -> None:
         with self._lock:
+            stem = _stem(event.object.name)
+            self._superseded += [
+                item.name for item, _ in self._followed if _stem(item.name) == stem
+            ]
             self._followed.append((event.object, datetime.now(UTC)))
 
     def check_follower(self) -> None:
@@ -190,10 +203,11 @@ class SetWriter:
         return manifest
 
     def log(self) -> LogIndex:
-        """What of the log is stored now."""
+        """What of the log is stored now: of each segment the newest object."""
         with self._lock:
             self._sequence += 1
-            objects = tuple(item for item, _ in self._followed)
+            newest = {_stem(item.name): item for item, _ in self._followed}
+            objects = tuple(newest.values())
             return LogIndex(
                 set_id=self.rehearsal_id,
                 sequence=self._sequence,
@@ -206,6 +220,13 @@ class SetWriter:
         if self._signing_key is None:
             raise PermanentError("the set is not finished", operation="publish log")
         store.put(self._prefix + LOG, sign(index, self._signing_key.get_secret_value()))
+
+    def prune(self, *stores: ObjectStore) -> None:
+        """Remove the states of unfinished segments that newer objects replaced."""
+        with self._lock:
+            keys = [self._prefix + name for name in self._superseded]
+        for store in stores:
+            store.remove(keys)
 
     def abandon(self) -> None:
         """Stop following the log, whatever state its host is in. Works a second time."""
@@ -292,7 +313,7 @@ class SetReader:
         """The index of the log, if `signer` signed it. Raises as `manifest`."""
         return self._signed(LOG, signer, LogIndex)
 
-    def _signed[T: Manifest | LogIndex](self, name: str, signer: str, kind: type[T]) -> T:
+    def _signed(self, name: str, signer: str, kind: type[_Document]) -> _Document:
         document = verify(self._recovery.store.get(self._prefix + name), signer)
         if not isinstance(document, kind) or document.set_id != self.set_id:
             raise ManifestMalformed(
@@ -362,6 +383,13 @@ def choose(store: ObjectStore, plan: str, select: str) -> Chosen:
     return Chosen(wanted[0], select)
 
 
+def unfinished(store: ObjectStore, plan: str) -> list[str]:
+    """Ids of sets that have objects but no manifest: a rehearsal writes them now, or died."""
+    prefix = f"sets/{plan}/"
+    ids = {info.key.removeprefix(prefix).partition("/")[0] for info in store.objects(prefix)}
+    return sorted(ids - set(set_ids(store, plan)))
+
+
 def discard_unfinished(store: ObjectStore, plan: str, set_id: str) -> list[str]:
     """Remove a set that never got its manifest, and unfinished uploads; returns the keys."""
     prefix = _prefix(plan, set_id)
@@ -375,7 +403,7 @@ def discard_unfinished(store: ObjectStore, plan: str, set_id: str) -> list[str]:
 
 
 def fetch_commands(store: S3Store, plan: str, set_id: str) -> tuple[str, ...]:
-    """Shell functions for the runbook: `fetch KEY...` prints objects, `open` unseals a stream."""
+    """Shell functions for the runbook: `fetch KEY...` prints objects, `unseal` opens a stream."""
     base = f"{store.endpoint or f'https://s3.{store.region}.amazonaws.com'}/{store.bucket}"
     prefix = f"{store.prefix.strip('/')}/" if store.prefix.strip("/") else ""
     trust = f" --cacert {shlex.quote(str(store.ca_file))}" if store.ca_file else ""
@@ -386,5 +414,5 @@ def fetch_commands(store: S3Store, plan: str, set_id: str) -> tuple[str, ...]:
         'fetch() { for key in "$@"; do curl -fsS --config "$STORE_LOGIN"'
         f" --aws-sigv4 'aws:amz:{store.region}:s3'{trust}"
         f" {shlex.quote(f'{base}/{prefix}{_prefix(plan, set_id)}')}\"$key\" || return; done; }}",
-        'open() { age -d -i "$IDENTITY" | zstd -q -d; }',
+        'unseal() { age -d -i "$IDENTITY" | zstd -q -d; }',
     )

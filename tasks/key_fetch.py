@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from blocks.artifact.age import recipient_of
+from blocks.artifact.age_keys import recipient_of
 from blocks.artifact.manifest import LogIndex, Manifest
 from blocks.evidence.findings import finding
 from blocks.sets import SetReader

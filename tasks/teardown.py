@@ -8,6 +8,7 @@ from blocks.engines.base import Service
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, finding
 from blocks.helper import sweep_host
+from blocks.hosts import Host
 from blocks.plan import Plan
 from blocks.sets import SetCopier, SetWriter, discard_unfinished
 from tasks.rehearsal import Rehearsal, stage
@@ -45,13 +46,14 @@ def teardown(
 def clear_hosts(domain: FailureDomain, rehearsal_id: str) -> list[Finding]:
     """Remove what a rehearsal made on every host of a domain; what remains, as findings."""
 
-    def clear(host: object) -> Iterable[Finding]:
-        name = f"{domain.name}/{host.name}"  # type: ignore[attr-defined]
+    def clear(host: Host) -> Iterable[Finding]:
+        name = f"{domain.name}/{host.name}"
         try:
-            remaining = sweep_host(host, rehearsal_id, remove=True).remaining  # type: ignore[arg-type]
+            remaining = sweep_host(host, rehearsal_id, remove=True).remaining
         except FarsideError as error:
             return [finding("leftovers", name, f"could not be swept: {error.message}", STAGE)]
-        return [finding("leftovers", name, f"{what} remains", STAGE) for what in remaining]
+        left = [what for item in remaining for what in (*item.processes, *item.paths)]
+        return [finding("leftovers", name, f"{what} remains", STAGE) for what in left]
 
     with ThreadPoolExecutor(max_workers=8, thread_name_prefix="sweep") as pool:
         return [item for group in pool.map(clear, domain.hosts) for item in group]

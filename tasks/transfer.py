@@ -33,3 +33,4 @@ def transfer(
                 copier.finish(manifest)
                 if time.monotonic() - began < CAUGHT_UP_SECONDS:
                     break
+            writer.prune(writer.store, copier.target)

@@ -99,10 +99,14 @@ class Psql:
         return rows
 
     def value(self, database: str, sql: str, *, timeout: float | None = None) -> str | None:
-        """The only value of a query, as text; None for NULL or no row. Raises as `script`."""
+        """The only value of a query as psql prints it; None for NULL or no row.
+
+        Raises as `script`.
+        """
         rows = self.rows(
             database,
-            f"SELECT (array_agg(v))[1]::text AS value, count(*) AS n\nFROM (\n{sql}\n) AS q(v)",
+            "SELECT CASE WHEN (array_agg(v))[1] IS NOT NULL THEN format('%s', (array_agg(v))[1]) END"
+            f" AS value, count(*) AS n\nFROM (\n{sql}\n) AS q(v)",
             timeout=timeout,
         )
         if rows[0]["n"] > 1:

@@ -8,13 +8,13 @@ from blocks.artifact.manifest import Manifest, SealedObject
 from blocks.engines.pg import config
 from blocks.evidence.record import RunbookStep
 from blocks.sets import fetch_commands
-from blocks.stores import ObjectStore
+from blocks.stores import S3Store
 
 
 def commands(
     manifest: Manifest,
     log: Mapping[str, SealedObject],
-    store: ObjectStore,
+    store: S3Store,
     *,
     bin_dir: str,
     data_dir: str,
@@ -48,7 +48,7 @@ def commands(
                 f"BIN=${{BIN:-{quote(bin_dir)}}}; DATA=${{DATA:-{quote(data_dir)}}};"
                 " PORT=${PORT:-5432}",
                 'test ! -e "$DATA" || { echo "$DATA exists: choose another DATA" >&2; exit 1; }',
-                *fetch_commands(store),
+                *fetch_commands(store, manifest.plan, manifest.set_id),
                 'mkdir -p "$DATA" "$DATA.wal"',
             ),
             where,
@@ -68,7 +68,7 @@ def commands(
 
 
 def _fetch(item: SealedObject) -> str:
-    return f"fetch {' '.join(shlex.quote(volume.key) for volume in item.volumes)} | open"
+    return f"fetch {' '.join(shlex.quote(volume.key) for volume in item.volumes)} | unseal"
 
 
 def _configure(facts: Mapping[str, Any], spaces: Mapping[str, str]) -> list[str]:

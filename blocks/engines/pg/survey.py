@@ -75,7 +75,7 @@ SELECT current_setting('server_version') AS version,
 """
 
 _SETTINGS = """
-SELECT name, setting, category, context, source, sourcefile, sourceline
+SELECT name, reset_val AS setting, category, context, source, sourcefile, sourceline
 FROM pg_settings
 WHERE source NOT IN ('default', 'override', 'client', 'session', 'interactive')
    OR name IN ('max_connections', 'max_worker_processes', 'max_wal_senders',

@@ -1,0 +1,101 @@
+"""Sweep: find what dead rehearsals left, from any process, and remove it."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from blocks.domain import FailureDomain
+from blocks.errors import FarsideError
+from blocks.helper import sweep_host
+from blocks.hosts import Host
+from blocks.plan import Plan
+from blocks.sets import discard_unfinished, unfinished
+from tasks.rehearsal import OWNER_FILE, lives
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep removed, left alone because it still lives, and could not remove."""
+
+    removed: tuple[str, ...]
+    alive: tuple[str, ...]
+    remaining: tuple[str, ...]
+
+
+def sweep_plan(plan: Plan, *, everything: bool) -> Swept:
+    """Sweep both domains of a plan; `everything` takes living and kept rehearsals, too.
+
+    A fence that still stands is lifted first if no rehearsal lives: it would hide the source.
+    """
+    removed: list[str] = []
+    remaining: list[str] = []
+    found = {**_found(plan.recovery, remaining)}
+    alive = {} if everything else {id: text for id, text in found.items() if _alive(plan, id)}
+    if not alive:
+        plan.fence.lift()
+    source = _found(plan.source, remaining)
+    dead = sorted(({*found, *source} | _in_stores(plan)) - set(alive))
+    for id in dead:
+        removed += _clear(plan, id, remaining)
+    return Swept(tuple(removed), tuple(sorted(alive)), tuple(dict.fromkeys(remaining)))
+
+
+def _found(domain: FailureDomain, problems: list[str]) -> dict[str, str]:
+    """Rehearsal ids with something on a host of the domain."""
+    ids: dict[str, str] = {}
+    for host in domain.hosts:
+        try:
+            for left in sweep_host(host, None, remove=False).found:
+                ids[left.rehearsal_id] = left.rehearsal_id
+        except FarsideError as error:
+            problems.append(f"{domain.name}/{host.name} could not be looked at: {error.message}")
+    return ids
+
+
+def _alive(plan: Plan, id: str) -> bool:
+    for host in plan.recovery.hosts:
+        with suppress(FarsideError):
+            if lives(host.get(f"{host.work_dir}/{id}/{OWNER_FILE}")):
+                return True
+    return False
+
+
+def _in_stores(plan: Plan) -> set[str]:
+    ids: set[str] = set()
+    for domain in (plan.source, plan.recovery):
+        with suppress(FarsideError):
+            ids |= set(unfinished(domain.store, plan.name))
+    return ids
+
+
+def _clear(plan: Plan, id: str, remaining: list[str]) -> Iterable[str]:
+    removed = []
+    for domain in (plan.recovery, plan.source):
+        for host in domain.hosts:
+            removed += _clear_host(domain, host, id, remaining)
+        try:
+            keys = discard_unfinished(domain.store, plan.name, id)
+        except FarsideError as error:
+            remaining.append(f"{domain.name} store: {error.message}")
+        else:
+            removed += [f"{domain.name} store: {len(keys)} objects of {id}"] if keys else []
+    try:
+        removed += [f"{plan.source.name}: {what}" for what in plan.engine.withdraw(plan.source, id)]
+    except FarsideError as error:
+        remaining.append(f"{plan.source.name} server: {error.message}")
+    return removed
+
+
+def _clear_host(
+    domain: FailureDomain, host: Host, id: str, remaining: list[str]
+) -> Iterable[str]:
+    where = f"{domain.name}/{host.name}"
+    try:
+        swept = sweep_host(host, id, remove=True)
+    except FarsideError as error:
+        remaining.append(f"{where}: {error.message}")
+        return
+    for left in swept.found:
+        yield from (f"{where}: {what}" for what in (*left.processes, *left.paths))
+    for left in swept.remaining:
+        remaining.extend(f"{where}: {what}" for what in (*left.processes, *left.paths))

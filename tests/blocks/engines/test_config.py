@@ -1,0 +1,79 @@
+"""The configuration of a restored server carries behaviour over, and nothing of the old place."""
+
+from ipaddress import IPv4Network
+from typing import Any
+
+from blocks.engines.pg import config
+
+
+def row(name: str, setting: str, category: str, source: str = "configuration file") -> dict[str, Any]:
+    return {
+        "name": name,
+        "setting": setting,
+        "category": category,
+        "context": "user",
+        "source": source,
+    }
+
+
+SETTINGS = [
+    row("max_connections", "300", "Connections and Authentication / Connection Settings"),
+    row("listen_addresses", "10.1.0.5", "Connections and Authentication / Connection Settings"),
+    row("archive_command", "scp %p 10.1.0.9:/wal", "Write-Ahead Log / Archiving"),
+    row("primary_conninfo", "host=10.1.0.6", "Replication / Standby Servers"),
+    row("ssl_cert_file", "/etc/east/cert.pem", "Connections and Authentication / SSL"),
+    row("statement_timeout", "5000", "Client Connection Defaults / Statement Behavior"),
+    row("random_page_cost", "1.1", "Query Tuning / Planner Cost Constants"),
+    row("cron.host", "10.1.0.5", "Customized Options"),
+    row("app.tenant", "blue", "Customized Options"),
+    row("search_path", "shop", "Client Connection Defaults / Statement Behavior", "user"),
+]
+
+
+def conf(facts: dict[str, Any]) -> str:
+    return config.postgresql_conf(
+        facts,
+        address="10.2.0.7",
+        port=6543,
+        socket_dir="/tmp/it's",
+        memory_bytes=2**33,
+        restore_command="cp '/w/%f' %p",
+        libraries=["auto_explain"],
+    )
+
+
+def test_nothing_that_names_the_old_place_is_carried_over() -> None:
+    text = conf({"settings": SETTINGS})
+    assert "10.1.0" not in text
+    assert "/etc/east" not in text
+    assert "search_path" not in text, "a role's own setting is in the data already"
+
+
+def test_behaviour_and_replay_limits_are_carried_over() -> None:
+    lines = conf({"settings": SETTINGS}).splitlines()
+    assert "max_connections = '300'" in lines
+    assert "statement_timeout = '5000'" in lines
+    assert "random_page_cost = '1.1'" in lines
+    assert "app.tenant = 'blue'" in lines
+
+
+def test_it_is_isolated_and_quoted() -> None:
+    lines = conf({"settings": SETTINGS}).splitlines()
+    assert "archive_mode = 'off'" in lines
+    assert "primary_conninfo = ''" in lines
+    assert "max_logical_replication_workers = '0'" in lines
+    assert "unix_socket_directories = '/tmp/it''s'" in lines
+    assert "restore_command = 'cp ''/w/%f'' %p'" in lines
+
+
+def test_old_password_hashes_still_let_roles_in() -> None:
+    networks = [IPv4Network("10.2.0.0/16")]
+    scram = config.pg_hba_conf({"roles": [{"password": "scram-sha-256"}]}, networks)
+    assert "host all all 10.2.0.0/16 scram-sha-256" in scram
+    mixed = config.pg_hba_conf({"roles": [{"password": "md5"}]}, networks)
+    assert "host all all 10.2.0.0/16 md5" in mixed
+
+
+def test_tablespace_map_escapes_as_postgresql_reads() -> None:
+    text = config.tablespace_map({"17": "/b", "16": "/a\nb\\c"})
+    assert text == "16 /a\\\nb\\\\c\n17 /b\n"
