@@ -48,7 +48,7 @@ class Silence:
 
 @dataclass(slots=True)
 class StepInProgress:
-    """A step that runs now. Set `bytes` to what it moved, if any, and `name` if it is known late."""
+    """A step that runs now. Set `bytes` to what it moved; `name` may become known late."""
 
     name: str
     bytes: int | None = None
