@@ -9,16 +9,21 @@ session of its own (a database) stays.
 """
 
 import asyncio
+import contextlib
+import logging
 import os
 import pwd
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
+from typing import Any
 
 import asyncssh
 
 #: What a command may take to clean up once its connection is gone.
 GRACE_SECONDS = 2.0
+#: The host's environment: not what the interpreter needed to find its library.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"}
 ACCOUNT = pwd.getpwuid(os.getuid()).pw_name
 _CHUNK = 256 * 1024
 
@@ -50,19 +55,54 @@ async def session(process: "asyncssh.SSHServerProcess[bytes]") -> None:
         process.exit(1)
         return
     child = await asyncio.create_subprocess_exec(
-        "/bin/sh", "-c", process.command,
-        stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True, limit=_CHUNK,
-    )  # fmt: skip
-    await process.redirect(child.stdin, child.stdout, child.stderr, bufsize=_CHUNK)
-    done = asyncio.create_task(child.wait())
+        *("/bin/sh", "-c", process.command),
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
+        start_new_session=True,
+        env=ENVIRONMENT,
+    )
+    assert child.stdin
+    assert child.stdout
+    assert child.stderr
+    given = asyncio.create_task(feed(process.stdin, child.stdin))
+    # As OpenSSH does: a session ends when nobody holds its output any more.
+    ended = asyncio.gather(
+        relay(child.stdout, process.stdout), relay(child.stderr, process.stderr), child.wait()
+    )
     gone = asyncio.create_task(process.channel.wait_closed())
-    await asyncio.wait({done, gone}, return_when=asyncio.FIRST_COMPLETED)
-    if not done.done():
-        await _abandon(child, done)
-        return
-    # As OpenSSH does: the session ends when nobody holds its output any more.
-    drained = asyncio.create_task(process.stdout.drain())
-    await asyncio.wait({drained, gone}, return_when=asyncio.FIRST_COMPLETED)
+    tasks: list[asyncio.Future[Any]] = [ended, gone, given]
+    await asyncio.wait(tasks[:2], return_when=asyncio.FIRST_COMPLETED)
+    if ended.done() and not ended.exception():
+        finish(process, child)
+    elif child.returncode is None:
+        await abandon(child)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def relay(source: asyncio.StreamReader, target: "asyncssh.SSHWriter[bytes]") -> None:
+    """Pass a command's output on, no faster than the client takes it."""
+    while data := await source.read(_CHUNK):
+        target.write(data)
+        await target.drain()
+
+
+async def feed(source: "asyncssh.SSHReader[bytes]", target: asyncio.StreamWriter) -> None:
+    """Pass the client's input on, and its end, which a lost connection is as well."""
+    try:
+        while data := await source.read(_CHUNK):
+            target.write(data)
+            await target.drain()
+    except (ConnectionError, asyncssh.Error):
+        pass  # the command does not read on, or the client is gone
+    finally:
+        target.close()
+
+
+def finish(process: "asyncssh.SSHServerProcess[bytes]", child: Process) -> None:
+    """Tell the client how its command ended."""
     status = child.returncode or 0
     if status < 0:
         process.exit_with_signal(signal.Signals(-status).name.removeprefix("SIG"))
@@ -70,14 +110,14 @@ async def session(process: "asyncssh.SSHServerProcess[bytes]") -> None:
         process.exit(status)
 
 
-async def _abandon(child: Process, done: "asyncio.Task[int]") -> None:
-    if child.stdin is not None:
-        child.stdin.close()
-    await asyncio.wait({done}, timeout=GRACE_SECONDS)
-    try:
+async def abandon(child: Process) -> None:
+    """Nobody waits for the command any more: let it clean up, then kill what is left of it."""
+    assert child.stdin
+    child.stdin.close()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(child.wait(), GRACE_SECONDS)
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
 
 
 async def serve(address: str, port: int, host_key: str, authorized_keys: str) -> None:
@@ -104,4 +144,5 @@ async def serve(address: str, port: int, host_key: str, authorized_keys: str) ->
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)
     asyncio.run(serve(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]))
