@@ -106,7 +106,7 @@ class StageInProgress:
         finally:
             seconds = round(time.monotonic() - started, 3)
             ended_at = datetime.now(UTC)
-            self._add(Step(name, started_at, ended_at, seconds, step.bytes, self.attempt))
+            self._add(Step(step.name, started_at, ended_at, seconds, step.bytes, self.attempt))
 
     def add_step(
         self, name: str, started_at: datetime, ended_at: datetime, bytes: int | None = None
