@@ -160,7 +160,7 @@ class S3Store(ObjectStore):
     bucket: str = Field(description="Bucket, which exists", min_length=1)
     region: str = Field(default="us-east-1", description="Region", min_length=1)
     prefix: str = Field(
-        default="", description="Put before every key, as in 'farside/'; empty for the whole bucket"
+        default="", description="Folder in the bucket, as in 'farside'; empty for the bucket"
     )
     ca_file: Path | None = Field(
         default=None, description="PEM file of the authority that signed the service's certificate"
@@ -181,6 +181,11 @@ class S3Store(ObjectStore):
         if not parts.hostname or parts.path.strip("/") or parts.query or parts.username:
             raise ValueError("expected https://HOST[:PORT]")
         return value.rstrip("/") if value else value
+
+    @field_validator("prefix")
+    @classmethod
+    def _is_folder(cls, value: str) -> str:
+        return f"{value.strip('/')}/" if value.strip("/") else ""
 
     def put(self, key: str, data: bytes) -> None:
         """See ObjectStore."""

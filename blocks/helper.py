@@ -1,0 +1,577 @@
+"""The helper on a host, from here: carry it there, run a job, answer what it asks.
+
+The helper holds no credential of a store. It asks for presigned URLs as it needs them, and these
+leases are answered here, each for one sealed object under one prefix.
+"""
+
+import re
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Protocol, Self
+
+from blocks.artifact.bundle import build, digest
+from blocks.artifact.job import (
+    Answer,
+    Code,
+    Done,
+    Event,
+    FactsJob,
+    FactsResult,
+    Failed,
+    GetLease,
+    Job,
+    Landed,
+    MarkJob,
+    Ok,
+    PartLanded,
+    ProbeJob,
+    ProbeResult,
+    Progress,
+    PutLease,
+    PutObjectLease,
+    Result,
+    StepTaken,
+    Stop,
+    Stored,
+    SweepJob,
+    SweepResult,
+    Url,
+    Urls,
+    VolumeSealed,
+    from_line,
+    to_line,
+)
+from blocks.artifact.objects import volume_key
+from blocks.artifact.wire import WireError
+from blocks.errors import FarsideError, PermanentError, TransientError
+from blocks.hosts import ConnectionLost, Host, Process
+from blocks.stores import ObjectMissing, ObjectStore
+
+SMALL_JOB_SECONDS = 60.0
+"""How long a job that moves no data may be silent."""
+SWEEP_SECONDS = 1800.0
+"""How long a sweep may be silent: it removes whole databases."""
+ABANDON_SECONDS = 10.0
+"""How long the end of an abandoned job is waited for."""
+STOP_SECONDS = 120.0
+"""How long a job that was told to stop may take to seal what is left."""
+
+Question = PutLease | PutObjectLease | GetLease | VolumeSealed | Stored
+"""What the helper waits for an answer to."""
+
+Moved = Callable[[int, str], None]
+"""Told how many bytes, as stored, of which object have moved so far."""
+
+_SEALED = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./-]*\.age(?:\.\d{3,})?")
+_FINDINGS: dict[Code, str] = {
+    "object-missing": "object-missing",
+    "object-corrupt": "object-corrupt",
+    "age-malformed": "object-corrupt",
+    "age-no-identity": "key-stale",
+    "no-space": "disk-too-small",
+    "tool-missing": "tool-missing",
+}
+# Reads itself into memory from standard input: a sweep must work on a full disk and leave no file.
+_FROM_INPUT = """
+import os, runpy, sys
+left, image = int(sys.argv.pop(1)), os.memfd_create("farside")
+while left:
+    chunk = os.read(0, min(left, 65536)) or sys.exit("cut off")
+    left -= len(chunk)
+    while chunk:
+        chunk = chunk[os.write(image, chunk):]
+runpy.run_path(f"/proc/self/fd/{image}", run_name="__main__")
+"""
+
+
+class HelperFailed(PermanentError):
+    """A job failed for good. `code` says how, as `blocks.artifact.job.Code` lists."""
+
+    def __init__(self, message: str, *, code: Code, **where: str) -> None:
+        super().__init__(message, **where)
+        self.code = code
+        self.finding = _FINDINGS.get(code)
+
+
+class HelperInterrupted(TransientError):
+    """A job failed and may succeed when it is run again. `code` as for HelperFailed."""
+
+    def __init__(self, message: str, *, code: Code, **where: str) -> None:
+        super().__init__(message, **where)
+        self.code = code
+
+
+def carry(host: Host, rehearsal_id: str) -> str:
+    """Bring the helper to the rehearsal's directory on `host`; returns its path there.
+
+    The directory is made with mode 0700. A helper that is there already is not sent again: its
+    name holds its digest. Raises what `Host.run` and `Host.put` raise.
+    """
+    folder = f"{host.work_dir}/{rehearsal_id}"
+    path = f"{folder}/helper-{digest()}.pyz"
+    script = 'umask 077 && mkdir -p "$1" && chmod 700 "$1" && if test -f "$2"; then echo y; fi'
+    if not host.run(["sh", "-c", script, "sh", folder, path]).text:
+        host.put(build(), path)
+    return path
+
+
+class Leases(Protocol):
+    """Answers what a job asks."""
+
+    def answer(self, question: Question) -> Answer:
+        """The answer to `question`; raises FarsideError, which ends the job."""
+        ...
+
+    def landed_part(self, event: PartLanded) -> None:
+        """Note a part that a copy uploaded."""
+        ...
+
+    def failed(self) -> None:
+        """The job ended without success: throw away what cannot be used by another."""
+        ...
+
+
+class NoLeases:
+    """For jobs that ask nothing."""
+
+    def answer(self, question: Question) -> Answer:
+        """See Leases."""
+        raise _not_for_this_job(question)
+
+    def landed_part(self, event: PartLanded) -> None:
+        """See Leases."""
+
+    def failed(self) -> None:
+        """See Leases."""
+
+
+class _Uploads:
+    """The unfinished multipart uploads of sealed objects under a prefix. Thread-safe."""
+
+    def __init__(self, store: ObjectStore, prefix: str) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._lock = threading.Lock()
+        self._open: dict[tuple[str, int], str] = {}
+
+    def part_urls(self, lease: PutLease) -> Urls:
+        key = self._key(lease)
+        with self._lock:
+            place = (lease.object, lease.volume)
+            if place not in self._open:
+                self._open[place] = self._store.create_upload(key)
+            upload_id = self._open[place]
+        numbers = range(lease.first, lease.first + lease.count)
+        return Urls(urls=tuple(self._store.presign_part(key, upload_id, n) for n in numbers))
+
+    def put_url(self, lease: PutObjectLease) -> Url:
+        return Url(url=self._store.presign_put(self._prefix + _sealed(lease.object)))
+
+    def complete(self, event: VolumeSealed) -> Ok:
+        """Complete a volume; raises ObjectMissing when its upload is gone and it is not there."""
+        key, place = self._key(event), (event.object, event.volume)
+        with self._lock:
+            upload_id = self._open.get(place, "")
+        try:
+            self._store.complete_upload(key, upload_id, event.etags)
+        except ObjectMissing:
+            # The answer to an earlier call may have been lost on the way.
+            found = self._store.head(key)
+            if found is None or found.size != sum(part.bytes for part in event.parts):
+                raise
+        finally:
+            self.forget(place)
+        return Ok()
+
+    def forget(self, place: tuple[str, int]) -> None:
+        with self._lock:
+            self._open.pop(place, None)
+
+    def abort(self) -> None:
+        """Throw away what is open; what the store does not answer to stays there."""
+        with self._lock:
+            opened, self._open = self._open, {}
+        for (name, volume), upload_id in opened.items():
+            with suppress(FarsideError):
+                self._store.abort_upload(self._prefix + volume_key(name, volume), upload_id)
+
+    def _key(self, what: PutLease | VolumeSealed) -> str:
+        return self._prefix + volume_key(_sealed(what.object), what.volume)
+
+
+class StoreLeases:
+    """Leases of one store, for sealing into a prefix of it or opening from there.
+
+    `on_stored` is told of every log object that is stored, and the host keeps its file until
+    it returns.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        prefix: str,
+        on_stored: Callable[[Stored], None] = lambda _event: None,
+    ) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._on_stored = on_stored
+        self._uploads = _Uploads(store, prefix)
+
+    def answer(self, question: Question) -> Answer:
+        """See Leases."""
+        match question:
+            case GetLease():
+                return Url(url=self._store.presign_get(self._prefix + _sealed(question.key)))
+            case PutLease():
+                return self._uploads.part_urls(question)
+            case PutObjectLease():
+                return self._uploads.put_url(question)
+            case VolumeSealed():
+                return self._uploads.complete(question)
+            case Stored():
+                self._on_stored(question)
+                return Ok()
+
+    def landed_part(self, event: PartLanded) -> None:
+        """See Leases."""
+
+    def failed(self) -> None:
+        """Throw away the uploads that were not completed: they could not be continued."""
+        self._uploads.abort()
+
+
+class CopyLeases:
+    """Leases for copying sealed objects from a prefix of one store to the same one of another.
+
+    Use the same object for every attempt: it knows the parts that landed, so that the next job
+    goes on where the last one broke off.
+    """
+
+    def __init__(self, source: ObjectStore, target: ObjectStore, prefix: str) -> None:
+        self._source = source
+        self._prefix = prefix
+        self._uploads = _Uploads(target, prefix)
+        self._lock = threading.Lock()
+        self._landed: dict[tuple[str, int, int], Landed] = {}
+        self._complete: set[tuple[str, int]] = set()
+
+    @property
+    def landed(self) -> tuple[Landed, ...]:
+        """The parts that are in the target store."""
+        with self._lock:
+            return tuple(self._landed.values())
+
+    def answer(self, question: Question) -> Answer:
+        """See Leases."""
+        match question:
+            case GetLease():
+                return Url(url=self._source.presign_get(self._prefix + _sealed(question.key)))
+            case PutLease():
+                return self._uploads.part_urls(question)
+            case PutObjectLease():
+                return self._uploads.put_url(question)
+            case VolumeSealed():
+                return self._completed(question)
+        raise _not_for_this_job(question)
+
+    def landed_part(self, event: PartLanded) -> None:
+        """See Leases."""
+        landed = Landed(object=event.object, volume=event.volume, part=event.part, etag=event.etag)
+        with self._lock:
+            self._landed[event.object, event.volume, event.part] = landed
+
+    def failed(self) -> None:
+        """Keep all: the next job resumes."""
+
+    def abort(self) -> None:
+        """Throw away the uploads that were not completed, and start from nothing next time."""
+        self._uploads.abort()
+        with self._lock:
+            unfinished = [key for key in self._landed if key[:2] not in self._complete]
+            for key in unfinished:
+                del self._landed[key]
+
+    def _completed(self, event: VolumeSealed) -> Ok:
+        place = (event.object, event.volume)
+        if place in self._complete:
+            return Ok()
+        try:
+            self._uploads.complete(event)
+        except ObjectMissing as error:
+            with self._lock:
+                for key in [key for key in self._landed if key[:2] == place]:
+                    del self._landed[key]
+            raise HelperInterrupted(
+                f"the target store lost the upload of {event.object}; it must be copied anew",
+                code="object-missing",
+                operation="copy",
+                domain=error.domain,
+            ) from error
+        self._complete.add(place)
+        return Ok()
+
+
+class HelperRun:
+    """One job on one host, as a context manager. Leaving it ends the job, whatever its state.
+
+    `steps` are the timed parts that the job reported so far.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        rehearsal_id: str,
+        job: Job,
+        leases: Leases | None = None,
+        moved: Moved | None = None,
+    ) -> None:
+        self.steps: list[StepTaken] = []
+        self._host = host
+        self._rehearsal_id = rehearsal_id
+        self._job = job
+        self._leases = leases or NoLeases()
+        self._moved = moved
+        self._write_lock = threading.Lock()
+        self._process: Process | None = None
+        self._done = False
+
+    def start(self) -> None:
+        """Carry the helper to the host and start it. Raises what `carry` and `Host.start` do."""
+        path = carry(self._host, self._rehearsal_id)
+        self._process = self._host.start([self._host.python, path, self._job.job])
+
+    def close(self) -> None:
+        """End the job, whatever its state; what it left unfinished in a store is thrown away."""
+        try:
+            self._running.close()
+        finally:
+            if not self._done:
+                self._leases.failed()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def run(self, idle: float | None = None) -> Done:
+        """Run the job to its end; silence of more than `idle` seconds is a CommandTimeout.
+
+        Raises HelperFailed, HelperInterrupted, ConnectionLost, and what answering a lease raises.
+        """
+        process = self._running
+        # A helper that could not start does not read: what it leaves behind says why.
+        with suppress(ConnectionLost):
+            self._say(self._job)
+        for line in process.lines(idle):
+            event = _event(process, line)
+            if isinstance(event, Done):
+                self._done = True
+                return event
+            if isinstance(event, Failed):
+                raise _failure(self._host, self._job, event)
+            self._handle(event)
+        raise _died(self._host, self._job, process)
+
+    def stop(self) -> None:
+        """Tell a WalJob to end in good order; `run` then returns. From any thread."""
+        with suppress(ConnectionLost):
+            self._say(Stop())
+
+    def kill(self) -> None:
+        """End the job at once; `run` then raises. From any thread."""
+        self._running.kill()
+
+    @property
+    def _running(self) -> Process:
+        if self._process is None:
+            raise RuntimeError("HelperRun is used as a context manager")
+        return self._process
+
+    def _say(self, what: Job | Answer) -> None:
+        with self._write_lock:
+            self._running.write(to_line(what).encode())
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Progress():
+                if self._moved is not None:
+                    self._moved(event.sealed, event.object)
+            case StepTaken():
+                self.steps.append(event)
+            case PartLanded():
+                self._leases.landed_part(event)
+            case PutLease() | PutObjectLease() | GetLease() | VolumeSealed() | Stored():
+                self._say(self._leases.answer(event))
+
+
+class HelperThread:
+    """A job that runs beside everything else until it is told to stop: following a log."""
+
+    def __init__(
+        self,
+        host: Host,
+        rehearsal_id: str,
+        job: Job,
+        leases: Leases | None = None,
+        moved: Moved | None = None,
+    ) -> None:
+        self._run = HelperRun(host, rehearsal_id, job, leases, moved)
+        self._outcome: Done | BaseException | None = None
+        self._run.start()
+        name = f"{host.name}-{job.job}"
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        try:
+            self._outcome = self._run.run()
+        except BaseException as error:
+            self._outcome = error
+        finally:
+            self._run.close()
+
+    def check(self) -> None:
+        """Raise what ended the job, if it failed."""
+        if isinstance(self._outcome, BaseException):
+            raise self._outcome
+
+    def stop(self, timeout: float = STOP_SECONDS) -> Done:
+        """Tell a WalJob to end in good order and wait for it.
+
+        Raises what ended it if it failed; after `timeout` seconds it is killed, which raises too.
+        """
+        self._run.stop()
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            self.abandon()
+        self.check()
+        if not isinstance(self._outcome, Done):
+            raise HelperInterrupted("a job was told to stop and did not", code="aborted")
+        return self._outcome
+
+    def abandon(self) -> None:
+        """End the job at once, whatever state its host is in. Works a second time."""
+        self._run.kill()
+        self._thread.join(ABANDON_SECONDS)
+
+
+def run_job(
+    host: Host,
+    rehearsal_id: str,
+    job: Job,
+    leases: Leases | None = None,
+    moved: Moved | None = None,
+    idle: float | None = None,
+) -> Result:
+    """Run one job on `host` to its end. Raises as HelperRun and its `run` do."""
+    with HelperRun(host, rehearsal_id, job, leases, moved) as run:
+        return run.run(idle).result
+
+
+def facts_of(host: Host, rehearsal_id: str, job: FactsJob) -> FactsResult:
+    """What the host is and has. Needs no module on it but Python's own."""
+    result = run_job(host, rehearsal_id, job, idle=SMALL_JOB_SECONDS)
+    assert isinstance(result, FactsResult)
+    return result
+
+
+def probe_from(host: Host, rehearsal_id: str, job: ProbeJob) -> tuple[str, ...]:
+    """What a connection from `host` to each endpoint meets: open, refused, timeout, unreachable."""
+    result = run_job(host, rehearsal_id, job, idle=job.timeout + SMALL_JOB_SECONDS)
+    assert isinstance(result, ProbeResult)
+    return tuple(probed.status for probed in result.endpoints)
+
+
+def mark(host: Host, job: MarkJob) -> None:
+    """Note on `host` what a rehearsal is about to make there."""
+    run_job(host, job.rehearsal_id, job, idle=SMALL_JOB_SECONDS)
+
+
+def sweep_host(host: Host, rehearsal_id: str | None, *, remove: bool) -> SweepResult:
+    """Find, or remove, what one rehearsal (None: every one) left on `host`.
+
+    Writes nothing there, so that it also works on a full disk.
+    """
+    image = build()
+    job = SweepJob(work_dir=host.work_dir, rehearsal_id=rehearsal_id, remove=remove)
+    with host.start([host.python, "-c", _FROM_INPUT, str(len(image)), job.job]) as process:
+        with suppress(ConnectionLost):
+            process.write(image + to_line(job).encode())
+        for line in process.lines(SWEEP_SECONDS):
+            event = _event(process, line)
+            if isinstance(event, Failed):
+                raise _failure(host, job, event)
+            if isinstance(event, Done) and isinstance(event.result, SweepResult):
+                return event.result
+        raise _died(host, job, process)
+
+
+def _event(process: Process, line: str) -> Event:
+    try:
+        event: Event = from_line(Event, line)
+    except WireError as error:
+        raise PermanentError(
+            f"the helper said {line[:200]!r}: {error.message}",
+            operation="helper",
+            domain=process.domain,
+            host=process.host,
+            hint="does the account's shell print something when it starts?",
+        ) from None
+    return event
+
+
+def _failure(host: Host, job: Job, event: Failed) -> HelperFailed | HelperInterrupted:
+    kind = HelperFailed if event.kind == "permanent" else HelperInterrupted
+    return kind(event.message, code=event.code, hint=event.hint, **_where(host, job))
+
+
+def _died(host: Host, job: Job, process: Process) -> HelperFailed | HelperInterrupted:
+    """Why a helper ended without a word; raises ConnectionLost where the connection broke."""
+    code, said = process.wait(SMALL_JOB_SECONDS), process.stderr_tail()
+    if code in (126, 127):
+        return HelperFailed(
+            f"{host.python} cannot be run: {said}",
+            code="tool-missing",
+            hint="install Python 3.11 or later there, or correct `python` of the host in the plan",
+            **_where(host, job),
+        )
+    if code < 0 or code > 128:
+        return HelperInterrupted(
+            "the helper was killed",
+            code="aborted",
+            hint="look at the host's log: was it out of memory?",
+            **_where(host, job),
+        )
+    return HelperFailed(
+        f"the helper ended with exit code {code}: {said[-1000:]}",
+        code="internal",
+        **_where(host, job),
+    )
+
+
+def _where(host: Host, job: Job) -> dict[str, str]:
+    return {"operation": job.job, "domain": host.domain, "host": host.name}
+
+
+def _sealed(key: str) -> str:
+    """`key`, if a sealed object can have it: a host gets no lease of anything else."""
+    if not _SEALED.fullmatch(key):
+        raise PermanentError(
+            f"a lease was asked for {key[:100]!r}, which is no sealed object's name",
+            operation="lease",
+            hint="do not trust the host that asked until you know why",
+        )
+    return key
+
+
+def _not_for_this_job(question: Question) -> PermanentError:
+    return PermanentError(f"the helper asked for {question.event}, which its job does not need")
