@@ -12,12 +12,10 @@ from blocks.evidence.uses import UseKind, ledger
 _PREFECT_KEYS = ("_block_document_id", "_block_document_name", "_is_anonymous")
 
 
-class DomainPart(Block, ABC):
-    """A block that is lost together with its failure domain."""
+class StrictBlock(Block):
+    """A Prefect block that takes no key that it does not know."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
-
-    _domain: str = PrivateAttr(default="")
 
     @model_validator(mode="before")
     @classmethod
@@ -30,6 +28,12 @@ class DomainPart(Block, ABC):
             raise ValueError(f"this is a block of type {slug}, not {cls.get_block_type_slug()}")
         extra = ("block_type_slug", *_PREFECT_KEYS)
         return {key: value for key, value in values.items() if key not in extra}
+
+
+class DomainPart(StrictBlock, ABC):
+    """A block that is lost together with its failure domain."""
+
+    _domain: str = PrivateAttr(default="")
 
     @property
     def domain(self) -> str:

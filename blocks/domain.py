@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from blocks.base import DomainPart
 from blocks.errors import PermanentError
@@ -52,6 +52,17 @@ class FailureDomain(DomainPart):
             domain=self.name,
             hint="correct the plan",
         )
+
+    def secret(self, name: str) -> SecretStr:
+        """A secret from the domain's own vault. Raises SecretMissing, or what the vault raises."""
+        if self.vault is None:
+            raise PermanentError(
+                f"no vault to ask for {name!r}",
+                operation="key fetch",
+                domain=self.name,
+                hint="give the domain a vault in the plan",
+            )
+        return self.vault.read(name)
 
     def owns_address(self, address: str) -> bool:
         """Whether an IP address is in the domain's networks or one of its parts' own."""

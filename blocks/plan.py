@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from prefect.blocks.core import Block
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     SerializeAsAny,
     ValidationError,
     model_validator,
@@ -21,13 +21,14 @@ from pydantic import (
 
 from blocks.artifact.age_keys import parse_recipient
 from blocks.artifact.manifest import key_id
+from blocks.base import StrictBlock
 from blocks.domain import FailureDomain
 from blocks.engines.base import Engine, engine_of
 from blocks.errors import PermanentError
 from blocks.fences import CommandFence
 
 _DURATION = re.compile(r"(?:(\d+)h)?\s*(?:(\d+)m)?\s*(?:(\d+(?:\.\d+)?)s)?")
-_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMG]?)(bit|B)(?:/s|ps)")
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMG]?)(bit/s|bps|B/s)")
 _SCALE = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 
 
@@ -43,9 +44,7 @@ def parse_duration(value: object) -> object:
     if match is None or not any(match.groups()):
         raise ValueError("a duration is written like 90s, 15m or 1h30m")
     hours, minutes, seconds = match.groups()
-    return timedelta(
-        hours=int(hours or 0), minutes=int(minutes or 0), seconds=float(seconds or 0)
-    )
+    return timedelta(hours=int(hours or 0), minutes=int(minutes or 0), seconds=float(seconds or 0))
 
 
 def parse_rate(value: object) -> object:
@@ -56,7 +55,7 @@ def parse_rate(value: object) -> object:
     if match is None or float(match[1]) <= 0:
         raise ValueError("a rate is written like 50Mbit/s or 20MB/s, and is above zero")
     number, multiple, unit = match.groups()
-    return max(1, int(float(number) * _SCALE[multiple] / (8 if unit == "bit" else 1)))
+    return max(1, int(float(number) * _SCALE[multiple] / (1 if unit == "B/s" else 8)))
 
 
 def _checked(parse: Any) -> BeforeValidator:
@@ -72,7 +71,11 @@ def _checked(parse: Any) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(lambda value: f"{value.total_seconds():.3f}s", return_type=str),
+]
 Rate = Annotated[int, BeforeValidator(parse_rate)]
 Recipient = Annotated[str, _checked(parse_recipient)]
 Signer = Annotated[str, _checked(key_id)]
@@ -143,14 +146,12 @@ class SqlCheck(_Part):
     expected: str = Field(description="That value as text")
 
 
-class Plan(Block):
+class Plan(StrictBlock):
     """What is rehearsed: engine, source, recovery, objectives, which backup, checks."""
 
     _block_type_name = "farside plan"
     _block_type_slug = "farside-plan"
     _description = "A disaster recovery plan that farside can rehearse."
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=60)
     description: str = ""
@@ -244,10 +245,13 @@ def _locate(root: yaml.Node, loc: Sequence[int | str]) -> tuple[yaml.Node, str]:
                 place = f"{place}.{step}" if place else str(step)
             elif position == len(loc) - 1:
                 place = f"{place}.{step}" if place else str(step)
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
-            if step < len(node.value):
-                node = marked = node.value[step]
-                place = f"{place}[{step}]"
+        elif (
+            isinstance(node, yaml.SequenceNode)
+            and isinstance(step, int)
+            and step < len(node.value)
+        ):
+            node = marked = node.value[step]
+            place = f"{place}[{step}]"
     return marked, place
 
 

@@ -1,9 +1,9 @@
 """Backup sets in a store: written in the source, copied across, read in the recovery domain.
 
-    sets/PLAN/SET_ID/manifest.json      signed; a set without one is unfinished
-    sets/PLAN/SET_ID/log.json           signed; what of the log has been stored so far
-    sets/PLAN/SET_ID/base.tar.zst.age.000, ...
-    sets/PLAN/SET_ID/wal/...
+sets/PLAN/SET_ID/manifest.json      signed; a set without one is unfinished
+sets/PLAN/SET_ID/log.json           signed; what of the log has been stored so far
+sets/PLAN/SET_ID/base.tar.zst.age.000, ...
+sets/PLAN/SET_ID/wal/...
 """
 
 import importlib.metadata
@@ -40,10 +40,10 @@ from blocks.artifact.manifest import (
     verify,
 )
 from blocks.domain import FailureDomain
-from blocks.errors import FarsideError, PermanentError
+from blocks.errors import PermanentError
 from blocks.helper import CopyLeases, HelperThread, StoreLeases, mark, run_job
 from blocks.hosts import Host
-from blocks.stores import ObjectMissing, ObjectStore, S3Store
+from blocks.stores import ObjectStore, S3Store
 
 _Document = TypeVar("_Document", Manifest, LogIndex)
 
@@ -236,7 +236,7 @@ class SetWriter:
 
 
 class SetCopier:
-    """Carries a set from the source's store to the recovery domain's; resumes where it broke off."""
+    """Carries a set from the source's store to the recovery domain's, and resumes."""
 
     def __init__(
         self,
@@ -285,15 +285,13 @@ class SetCopier:
 
     def abandon(self) -> None:
         """Throw away uploads that were not finished. Works a second time."""
-        self._leases.abort(self.target)
+        self._leases.abort()
 
 
 class SetReader:
     """A set in the recovery store, and what it takes to open it on a host."""
 
-    def __init__(
-        self, recovery: FailureDomain, plan: str, set_id: str, rehearsal_id: str
-    ) -> None:
+    def __init__(self, recovery: FailureDomain, plan: str, set_id: str, rehearsal_id: str) -> None:
         self.set_id = set_id
         self.marked = False
         self._recovery = recovery
@@ -408,11 +406,11 @@ def fetch_commands(store: S3Store, plan: str, set_id: str) -> tuple[str, ...]:
     prefix = f"{store.prefix.strip('/')}/" if store.prefix.strip("/") else ""
     trust = f" --cacert {shlex.quote(str(store.ca_file))}" if store.ca_file else ""
     return (
-        "# STORE_LOGIN: a file of one line:  user = \"ACCESS_KEY_ID:SECRET_ACCESS_KEY\"",
+        '# STORE_LOGIN: a file of one line:  user = "ACCESS_KEY_ID:SECRET_ACCESS_KEY"',
         "# IDENTITY: a file with the age identity from the recovery vault",
         ': "${STORE_LOGIN:?}" "${IDENTITY:?}"',
         'fetch() { for key in "$@"; do curl -fsS --config "$STORE_LOGIN"'
         f" --aws-sigv4 'aws:amz:{store.region}:s3'{trust}"
-        f" {shlex.quote(f'{base}/{prefix}{_prefix(plan, set_id)}')}\"$key\" || return; done; }}",
+        f' {shlex.quote(f"{base}/{prefix}{_prefix(plan, set_id)}")}"$key" || return; done; }}',
         'unseal() { age -d -i "$IDENTITY" | zstd -q -d; }',
     )

@@ -16,6 +16,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 class SecretMissing(PermanentError):
     """The vault holds no secret of that name."""
 
+    finding = "key-only-in-source"
+
 
 class KeyVault(DomainPart):
     """Keeps secrets under names."""

@@ -78,9 +78,9 @@ def command(
     rpo: Annotated[
         str, typer.Option(callback=_given(parse_duration), help="Another RPO, e.g. 60s.")
     ] = "",
-    results: Annotated[
-        Path, typer.Option(help="Folder for the records.", file_okay=False)
-    ] = Path("rehearsals"),
+    results: Annotated[Path, typer.Option(help="Folder for the records.", file_okay=False)] = Path(
+        "rehearsals"
+    ),
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave the restored service up and say how to reach it.")
     ] = False,
@@ -160,7 +160,8 @@ def _list(plan: str, scale: int) -> None:
         finally:
             close(site)
         for item in sets:
-            typer.echo(f"{item.set_id}\t{item.taken_at:%Y-%m-%dT%H:%M:%SZ}\t{item.sealed_bytes}")
+            size = sum(stored.sealed_bytes for stored in item.objects)
+            typer.echo(f"{item.set_id}\t{item.taken_at:%Y-%m-%dT%H:%M:%SZ}\t{size}")
 
 
 @contextlib.contextmanager

@@ -41,9 +41,7 @@ def declare(rehearsal: Rehearsal, writer: SetWriter | None) -> Declaration:
             endpoints = plan.source.endpoints(plan.engine.source_endpoints(plan.source))
             with ThreadPoolExecutor(max_workers=8, thread_name_prefix="probe") as pool:
                 leaks = list(
-                    pool.map(
-                        lambda host: _leaks(rehearsal, host, endpoints), plan.recovery.hosts
-                    )
+                    pool.map(lambda host: _leaks(rehearsal, host, endpoints), plan.recovery.hosts)
                 )
         found = tuple(item for group in leaks for item in group)
         if found:
@@ -52,9 +50,7 @@ def declare(rehearsal: Rehearsal, writer: SetWriter | None) -> Declaration:
         return Declaration(at, len(endpoints) * len(plan.recovery.hosts))
 
 
-def _leaks(
-    rehearsal: Rehearsal, host: Host, endpoints: list[tuple[str, int]]
-) -> Iterable[Finding]:
+def _leaks(rehearsal: Rehearsal, host: Host, endpoints: list[tuple[str, int]]) -> Iterable[Finding]:
     job = ProbeJob(endpoints=tuple(endpoints), timeout=PROBE_SECONDS)
     answers = probe_from(host, rehearsal.id, job)
     if len(answers) != len(endpoints):
@@ -62,9 +58,9 @@ def _leaks(
             "the probe did not ask every endpoint", operation=STAGE, host=host.name
         )
     return [
-        finding("fence-leaks", f"{a.address}:{a.port}", f"it answers {host.name}", STAGE)
-        for a in answers
-        if a.status == "open"
+        finding("fence-leaks", f"{address}:{port}", f"it answers {host.name}", STAGE)
+        for (address, port), answer in zip(endpoints, answers, strict=True)
+        if answer == "open"
     ]
 
 

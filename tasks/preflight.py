@@ -1,17 +1,15 @@
 """Preflight: look before anything is touched, and report everything that can be seen at once."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from blocks.artifact.job import FactsJob, FactsResult
 from blocks.domain import FailureDomain
 from blocks.engines.base import Facts, Requirements
 from blocks.errors import FarsideError
-from blocks.evidence.findings import Finding, Severity, finding
+from blocks.evidence.findings import Finding, finding
 from blocks.helper import facts_of
 from blocks.hosts import Host
 from blocks.sets import SetReader, choose
@@ -123,9 +121,7 @@ def _host_findings(rehearsal: Rehearsal, seen: _Seen, needs: Requirements) -> It
             remedy=f"Install {' and '.join(lacking)} for {seen.host.python} on {where}.",
         )
     if abs(seen.skew) > SKEW_SECONDS:
-        yield finding(
-            "clock-skew", where, f"its clock is {seen.skew:+.1f} s away from here", STAGE
-        )
+        yield finding("clock-skew", where, f"its clock is {seen.skew:+.1f} s away from here", STAGE)
     for left in seen.facts.leftovers:
         if left.rehearsal_id != rehearsal.id:
             text = f"rehearsal {left.rehearsal_id} was not cleared away: "
@@ -154,7 +150,7 @@ def _host_findings(rehearsal: Rehearsal, seen: _Seen, needs: Requirements) -> It
 
 
 def _keys(rehearsal: Rehearsal) -> Iterable[Finding]:
-    """Names of the keys that the recovery vault must hold; no key is read before the declaration."""
+    """Which keys the vaults lack, by name; no key is read before the declaration."""
     plan = rehearsal.plan
     wanted = [(plan.recovery, plan.keys.identity)]
     if plan.keys.record_key:

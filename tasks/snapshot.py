@@ -1,4 +1,4 @@
-"""Snapshot: a consistent backup of the live source, sealed and signed, in the source's own store."""
+"""Snapshot: a consistent backup of the live source, sealed and signed, in the source store."""
 
 from blocks.artifact.manifest import Manifest
 from blocks.errors import PermanentError

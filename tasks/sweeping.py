@@ -69,7 +69,7 @@ def _in_stores(plan: Plan) -> set[str]:
 
 
 def _clear(plan: Plan, id: str, remaining: list[str]) -> Iterable[str]:
-    removed = []
+    removed: list[str] = []
     for domain in (plan.recovery, plan.source):
         for host in domain.hosts:
             removed += _clear_host(domain, host, id, remaining)
@@ -86,9 +86,7 @@ def _clear(plan: Plan, id: str, remaining: list[str]) -> Iterable[str]:
     return removed
 
 
-def _clear_host(
-    domain: FailureDomain, host: Host, id: str, remaining: list[str]
-) -> Iterable[str]:
+def _clear_host(domain: FailureDomain, host: Host, id: str, remaining: list[str]) -> Iterable[str]:
     where = f"{domain.name}/{host.name}"
     try:
         swept = sweep_host(host, id, remove=True)

@@ -65,9 +65,7 @@ def clear_source(plan: Plan, rehearsal_id: str) -> list[Finding]:
     try:
         plan.engine.withdraw(plan.source, rehearsal_id)
     except FarsideError as error:
-        found.append(
-            finding("leftovers", f"{plan.source.name} server", error.message, STAGE)
-        )
+        found.append(finding("leftovers", f"{plan.source.name} server", error.message, STAGE))
     for domain in (plan.source, plan.recovery):
         try:
             discard_unfinished(domain.store, plan.name, rehearsal_id)

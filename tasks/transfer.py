@@ -1,4 +1,4 @@
-"""Transfer: across the gap, straight between the stores, until only the newest instant is missing."""
+"""Transfer: across the gap, from store to store, until only the newest instant is missing."""
 
 import time
 

@@ -52,9 +52,13 @@ SCHEMA_VERSION = 1
 class ManifestForged(PermanentError):
     """The signature is not the pinned key's: the document was changed, or somebody else signed."""
 
+    finding = "manifest-forged"
+
 
 class ManifestMalformed(PermanentError):
     """The document cannot be read: cut off, not ours, or of a newer schema."""
+
+    finding = "manifest-forged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

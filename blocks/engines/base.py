@@ -13,10 +13,10 @@ from datetime import datetime
 from functools import cache
 from typing import Any, ClassVar, Protocol
 
-from prefect.blocks.core import Block
-from pydantic import ConfigDict, SecretStr
+from pydantic import SecretStr
 
 from blocks.artifact.manifest import LogIndex, Manifest
+from blocks.base import StrictBlock
 from blocks.domain import FailureDomain
 from blocks.evidence.findings import Finding
 from blocks.evidence.record import Check, Node, RunbookStep
@@ -107,10 +107,8 @@ class SqlQuestion:
     expected: str
 
 
-class Engine(Block, ABC):
+class Engine(StrictBlock, ABC):
     """One kind of database. A subclass is one file in this folder, and nothing else changes."""
-
-    model_config = ConfigDict(extra="forbid")
 
     label: ClassVar[str]
     """The `kind` by which a plan names it."""

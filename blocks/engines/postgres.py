@@ -1,7 +1,7 @@
 """PostgreSQL 15 and later: a physical base backup plus the log, up to the last that crossed.
 
-The base is what `pg_basebackup` streams, the log what `pg_receivewal` receives through a slot of the
-rehearsal's own. The engine takes a server's bin directory; any packaging of PostgreSQL will do.
+The base is what `pg_basebackup` streams, the log what `pg_receivewal` receives through a slot of
+the rehearsal's own. The engine takes a server's bin directory; any packaging of PostgreSQL will do.
 """
 
 import re
@@ -35,7 +35,7 @@ from blocks.errors import PermanentError, TransientError
 from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep
 from blocks.hosts import Host
-from blocks.sets import SetReader, SetWriter
+from blocks.sets import SetWriter
 
 LOG_INTERVAL_SECONDS = 1.0
 """How often the unfinished log segment is sealed: the data at risk while the link is idle."""
@@ -194,12 +194,14 @@ class Postgres(Engine):
                 interval=LOG_INTERVAL_SECONDS,
             )
             _until(
-                lambda: superuser.value(
-                    "postgres",
-                    "SELECT count(*) FROM pg_replication_slots"
-                    f" WHERE active AND slot_name = {literal(slot)}",
-                )
-                == "1",
+                lambda: (
+                    superuser.value(
+                        "postgres",
+                        "SELECT count(*) FROM pg_replication_slots"
+                        f" WHERE active AND slot_name = {literal(slot)}",
+                    )
+                    == "1"
+                ),
                 sink.check_follower,
                 60,
                 f"pg_receivewal on {host.name} does not start to stream",
@@ -214,9 +216,7 @@ class Postgres(Engine):
             last = wal.segment_of(stop - 1, timeline, segment_size)
             after = datetime.now(UTC)
             _until(
-                lambda: sink.followed(
-                    lambda item, at: _covers(item, at, last, after.timestamp())
-                ),
+                lambda: sink.followed(lambda item, at: _covers(item, at, last, after.timestamp())),
                 sink.check_follower,
                 120,
                 f"the log up to segment {last} does not reach the store",
@@ -408,8 +408,10 @@ class Postgres(Engine):
         with using.steps.step("replay") as step:
             step.bytes = len(log) * int(facts["wal_segment_size"])
             host.run(
-                [f"{self.target.bin_dir}/pg_ctl", "-D", data, "-W", "-s"]
-                + ["-l", f"{using.work}/postgres.log", "start"]
+                [
+                    *(f"{self.target.bin_dir}/pg_ctl", "-D", data, "-W", "-s"),
+                    *("-l", f"{using.work}/postgres.log", "start"),
+                ]
             )
             self._await(host, using, _REPLAYED)
         with using.steps.step("promote"):
@@ -442,9 +444,7 @@ class Postgres(Engine):
         }
         for oid, directory in spaces.items():
             places[f"{oid}.tar.zst.age"] = TarTarget(directory=directory)
-        items = [
-            OpenItem(object=item, target=places[item.name]) for item in using.manifest.objects
-        ]
+        items = [OpenItem(object=item, target=places[item.name]) for item in using.manifest.objects]
         for name, item in log.items():
             items.append(OpenItem(object=item, target=FileTarget(path=f"{archive}/{name}")))
         return using.reader.open(host, items, using.identity)
@@ -590,9 +590,7 @@ class Postgres(Engine):
                 "page-checksums", CheckStatus.PASSED, expected, f"{blocks[1]} pages, none bad"
             )
         said = done.stderr.decode(errors="replace").strip().splitlines()[:3]
-        return Check(
-            "page-checksums", CheckStatus.FAILED, expected, "; ".join(said) or done.text
-        )
+        return Check("page-checksums", CheckStatus.FAILED, expected, "; ".join(said) or done.text)
 
     def recovered_until(self, service: Service, recovery: FailureDomain) -> datetime | None:
         """See Engine: the commit time of the last transaction that was replayed."""
@@ -600,9 +598,7 @@ class Postgres(Engine):
         rows = control.rows("postgres", "SELECT pg_last_xact_replay_timestamp() AS at")
         return datetime.fromisoformat(rows[0]["at"]) if rows[0]["at"] else None
 
-    def ticks(
-        self, service: Service, recovery: FailureDomain, database: str, table: str
-    ) -> Ticks:
+    def ticks(self, service: Service, recovery: FailureDomain, database: str, table: str) -> Ticks:
         """See Engine."""
         control = self._control(service, recovery)
         name = ".".join(identifier(part) for part in table.split("."))

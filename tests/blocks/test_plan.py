@@ -18,7 +18,8 @@ def domain(name: str, net: int) -> str:
   name: {name}
   networks: [10.{net}.0.0/16]
   hosts:
-    - {{kind: ssh, name: db1, address: 10.{net}.0.5, user: postgres, identity_file: /k, host_key: {HOST_KEY}}}
+    - {{kind: ssh, name: db1, address: 10.{net}.0.5, user: postgres, identity_file: /k,
+       host_key: {HOST_KEY}}}
   store: {{kind: s3, endpoint: "https://10.{net}.0.9", bucket: b}}
   vault: {{kind: host, host: {{kind: local}}, directory: /secrets}}
 """
@@ -93,7 +94,11 @@ def test_a_mistake_is_reported_with_its_line(
     assert problem in wanted[0]
     if place != "plan":
         number = int(wanted[0].removeprefix(f"{tmp_path}/plan.yaml:").partition(":")[0])
-        assert number == line or (problem == "missing" and abs(number - line) <= 1) or place == "engine"
+        assert (
+            number == line
+            or (problem == "missing" and abs(number - line) <= 1)
+            or place == "engine"
+        )
 
 
 def test_all_mistakes_are_reported_at_once(tmp_path: Path, text: str) -> None:

@@ -139,7 +139,9 @@ def schema(control: Psql, facts: Mapping[str, Any]) -> Check:
 
 def roles(control: Psql, facts: Mapping[str, Any]) -> Check:
     """All roles of the manifest exist."""
-    found = {row["name"] for row in control.rows("postgres", "SELECT rolname AS name FROM pg_roles")}
+    found = {
+        row["name"] for row in control.rows("postgres", "SELECT rolname AS name FROM pg_roles")
+    }
     wanted = {role["name"] for role in facts["roles"]}
     missing = sorted(wanted - found)
     actual = f"missing: {', '.join(missing)}" if missing else f"all {len(wanted)} roles"
@@ -239,9 +241,7 @@ def btrees(control: Psql, facts: Mapping[str, Any]) -> Check:
             expected,
             f"{done} agree; not comparable without amcheck: {', '.join(skipped)} ({method})",
         )
-    return Check(
-        "btree-indexes", CheckStatus.PASSED, expected, f"all {done} agree, by {method}"
-    )
+    return Check("btree-indexes", CheckStatus.PASSED, expected, f"all {done} agree, by {method}")
 
 
 def committed_write(control: Psql, rehearsal_id: str) -> Check:
@@ -289,8 +289,11 @@ def isolation(control: Psql, allowed_libraries: list[str]) -> Check:
     wrong = [
         f"{name} = {found.get(name)!r}"
         for name, value in wanted.items()
-        if (found.get(name, "") not in value if isinstance(value, tuple) else
-            found.get(name, "") != value)
+        if (
+            found.get(name, "") not in value
+            if isinstance(value, tuple)
+            else found.get(name, "") != value
+        )
     ]
     wrong += [
         f"a {row['backend_type']} runs"
@@ -328,5 +331,3 @@ def guarded(name: str, expected: str, run: Any) -> Iterator[Check]:
         yield run()
     except FarsideError as error:
         yield Check(name, CheckStatus.UNKNOWN, expected, f"could not run: {error.message}")
-
-

@@ -117,9 +117,7 @@ def postgresql_conf(
     return head + "".join(f"{name} = {_value(value)}\n" for name, value in sorted(settings.items()))
 
 
-def pg_hba_conf(
-    facts: Mapping[str, Any], networks: Sequence[IPv4Network | IPv6Network]
-) -> str:
+def pg_hba_conf(facts: Mapping[str, Any], networks: Sequence[IPv4Network | IPv6Network]) -> str:
     """Who may connect: farside through its private socket, applications from the recovery side."""
     # `md5` also accepts SCRAM secrets; without it, roles with an old md5 secret could not log in.
     old = any(role["password"] == "md5" for role in facts["roles"])

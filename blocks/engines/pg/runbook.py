@@ -36,9 +36,7 @@ def commands(
             place = quote(spaces[stem.removesuffix(".tar")])
             extract.append(f"mkdir -p {place} && {_fetch(item)} | tar -x -f - -C {place}")
     extract += [f'{_fetch(item)} > "$DATA.wal/{name}"' for name, item in log.items()]
-    extract += [
-        f'ln -sfn {quote(place)} "$DATA/pg_tblspc/{oid}"' for oid, place in spaces.items()
-    ]
+    extract += [f'ln -sfn {quote(place)} "$DATA/pg_tblspc/{oid}"' for oid, place in spaces.items()]
     extract.append('"$BIN/pg_verifybackup" -n -i tablespace_map "$DATA"')
     return (
         RunbookStep(
@@ -83,7 +81,7 @@ def _configure(facts: Mapping[str, Any], spaces: Mapping[str, str]) -> list[str]
         "hot_standby = off\n"
         "archive_mode = off\n"
         "max_logical_replication_workers = 0\n"
-        "restore_command = 'cp \"$DATA.wal/%f\" \"%p\"'\n"
+        'restore_command = \'cp "$DATA.wal/%f" "%p"\'\n'
         "END",
         "printf 'host all all 127.0.0.1/32 scram-sha-256\\n' > \"$DATA/pg_hba.conf\"",
         ': > "$DATA/postgresql.auto.conf"; : > "$DATA/pg_ident.conf"',

@@ -6,7 +6,9 @@ from typing import Any
 from blocks.engines.pg import config
 
 
-def row(name: str, setting: str, category: str, source: str = "configuration file") -> dict[str, Any]:
+def row(
+    name: str, setting: str, category: str, source: str = "configuration file"
+) -> dict[str, Any]:
     return {
         "name": name,
         "setting": setting,
