@@ -403,7 +403,9 @@ class S3Store(ObjectStore):
         if isinstance(error, boto.SSLError):
             hint = "set ca_file to the authority of the store's certificate, and compare its name"
             return StoreUntrusted(str(error), hint=hint, **where)
-        if isinstance(error, boto.HTTPClientError):
+        if isinstance(
+            error, boto.ConnectionError | boto.HTTPClientError | boto.IncompleteReadError
+        ):
             hint = "is the store up, and reachable from here?"
             return StoreUnavailable(str(error), hint=hint, **where)
         if isinstance(

@@ -3,10 +3,9 @@
 import logging
 from pathlib import Path
 
-from blocks.artifact.manifest import sign_bytes
 from blocks.errors import FarsideError
-from blocks.evidence.files import write_atomically
 from blocks.evidence.record import Record
+from blocks.evidence.signature import sign
 from tasks.rehearsal import Rehearsal
 
 log = logging.getLogger("tasks")
@@ -23,10 +22,8 @@ def publish(rehearsal: Rehearsal, record: Record) -> Path:
     copies = {f"{plan.name}/{record.rehearsal_id}.json": document}
     try:
         if plan.keys.record_key is not None:
-            key = plan.recovery.secret(plan.keys.record_key).get_secret_value()
-            signature = sign_bytes(document, key)
-            write_atomically(path.with_suffix(".json.sig"), signature)
-            copies[f"{plan.name}/{record.rehearsal_id}.json.sig"] = signature
+            signed = sign(path, plan.recovery.secret(plan.keys.record_key))
+            copies[f"{plan.name}/{signed.name}"] = signed.read_bytes()
         for name, data in copies.items():
             plan.recovery.store.put(f"records/{name}", data)
     except FarsideError as error:

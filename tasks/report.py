@@ -33,8 +33,9 @@ _VERDICT_STYLES = {
 }
 _SEVERITY_STYLES = {
     Severity.CRITICAL: "bold red",
-    Severity.MAJOR: "yellow",
-    Severity.MINOR: "cyan",
+    Severity.HIGH: "yellow",
+    Severity.MEDIUM: "cyan",
+    Severity.INFO: "dim",
 }
 _FINDINGS_SHOWN = 5
 _CHECKS_SHOWN = 5

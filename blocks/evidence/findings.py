@@ -15,8 +15,9 @@ class Category(StrEnum):
     KEYS = "keys"
     TOOLING = "tooling"
     TOPOLOGY = "topology"
-    BANDWIDTH = "bandwidth"
+    TIME = "time"
     INTEGRITY = "integrity"
+    ISOLATION = "isolation"
 
 
 class Severity(StrEnum):
@@ -24,10 +25,12 @@ class Severity(StrEnum):
 
     CRITICAL = "critical"
     """Recovery fails, or what comes back is wrong, or it leans on the domain that was lost."""
-    MAJOR = "major"
+    HIGH = "high"
     """Recovery works, but late, or with something that has to be repaired."""
-    MINOR = "minor"
-    """Worth knowing before the day."""
+    MEDIUM = "medium"
+    """Worth mending before the day."""
+    INFO = "info"
+    """Worth knowing."""
 
     @property
     def rank(self) -> int:
@@ -132,7 +135,7 @@ class Findings:
         return replace(group[0], severity=worst, evidence=shown)
 
 
-_CRITICAL, _MAJOR = Severity.CRITICAL, Severity.MAJOR
+_CRITICAL, _HIGH = Severity.CRITICAL, Severity.HIGH
 
 _KEYS = (
     (
@@ -227,7 +230,7 @@ _TOOLING = (
     ),
     (
         "library-preloaded",
-        _MAJOR,
+        _HIGH,
         "the configuration preloads a library that is not there",
         "Install the library on the recovery host, or decide that the restored service runs "
         "without it and say so in the recovery plan.",
@@ -265,7 +268,7 @@ _TOOLING = (
     ),
     (
         "clock-skew",
-        _MAJOR,
+        _HIGH,
         "clocks disagree",
         "Run a time service on the host, from a time source outside the source domain.",
     ),
@@ -281,14 +284,14 @@ _TOOLING = (
 _TOPOLOGY = (
     (
         "address-hard-coded",
-        _MAJOR,
+        _HIGH,
         "configuration or data names an address of the source",
         "Replace the address by a name that the recovery domain resolves itself, or make the "
         "change part of the recovery plan.",
     ),
     (
         "path-hard-coded",
-        _MAJOR,
+        _HIGH,
         "configuration names a path of the old host",
         "Use paths that exist in both domains, or map them in the plan.",
     ),
@@ -312,13 +315,13 @@ _TOPOLOGY = (
     ),
     (
         "peer-list-stale",
-        _MAJOR,
+        _HIGH,
         "a node waits for a peer that is gone",
         "Rewrite membership from the recovery domain's inventory during the restore.",
     ),
     (
         "placement-dropped",
-        _MAJOR,
+        _HIGH,
         "replicas are not where they should be",
         "Define placement for the recovery domain's own zones and re-apply it after the restore.",
     ),
@@ -350,22 +353,22 @@ _TOPOLOGY = (
     ),
 )
 
-_BANDWIDTH = (
+_TIME = (
     (
         "rto-missed",
-        _MAJOR,
+        _HIGH,
         "recovery took longer than its objective",
         "Shorten the stage that dominates, or agree on an objective that can be kept.",
     ),
     (
         "rpo-missed",
-        _MAJOR,
+        _HIGH,
         "more recent data was lost than the objective allows",
         "Ship the log more often or more quickly, or agree on an objective that can be kept.",
     ),
     (
         "bandwidth-insufficient",
-        _MAJOR,
+        _HIGH,
         "at production size and the link's rate, recovery does not fit its objective",
         "Widen the link, keep a recent copy on the far side, or make the backups smaller.",
     ),
@@ -392,13 +395,13 @@ _BANDWIDTH = (
     ),
     (
         "usable-not-restored",
-        _MAJOR,
+        _HIGH,
         "the service is up, but not yet fit for use",
         "Plan warming, index builds and replica catch-up into the recovery and its RTO.",
     ),
     (
         "many-at-once",
-        _MAJOR,
+        _HIGH,
         "the fleet does not recover in time together",
         "Set an order of recovery, and size links, stores and hosts for concurrent restores.",
     ),
@@ -455,6 +458,21 @@ _INTEGRITY = (
         "bring back what the business needs.",
     ),
     (
+        "backup-failed",
+        _CRITICAL,
+        "no backup could be taken",
+        "Mend what the evidence names on the source side: today's data has no way across.",
+    ),
+    (
+        "restore-failed",
+        _CRITICAL,
+        "the restore did not succeed",
+        "Mend what the evidence names on the recovery host, then rehearse again.",
+    ),
+)
+
+_ISOLATION = (
+    (
         "archive-into-production",
         _CRITICAL,
         "the restored instance archives towards production",
@@ -474,21 +492,9 @@ _INTEGRITY = (
     ),
     (
         "leftovers",
-        _MAJOR,
+        _HIGH,
         "something of a rehearsal remains",
         "Run `python -m flows.sweep`, and remove by hand what it reports as remaining.",
-    ),
-    (
-        "backup-failed",
-        _CRITICAL,
-        "no backup could be taken",
-        "Mend what the evidence names on the source side: today's data has no way across.",
-    ),
-    (
-        "restore-failed",
-        _CRITICAL,
-        "the restore did not succeed",
-        "Mend what the evidence names on the recovery host, then rehearse again.",
     ),
 )
 
@@ -498,8 +504,9 @@ CATALOGUE: dict[str, Assumption] = {
         (Category.KEYS, _KEYS),
         (Category.TOOLING, _TOOLING),
         (Category.TOPOLOGY, _TOPOLOGY),
-        (Category.BANDWIDTH, _BANDWIDTH),
+        (Category.TIME, _TIME),
         (Category.INTEGRITY, _INTEGRITY),
+        (Category.ISOLATION, _ISOLATION),
     )
     for id, severity, title, remedy in rows
 }

@@ -1,6 +1,5 @@
 """Bring the lab up, say how it is, take it down."""
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,8 +13,10 @@ from deployments.lab.places import (
     STAMP,
     Places,
     State,
+    check_owner,
     load_state,
     locked,
+    no_lab,
 )
 from deployments.lab.services import (
     all_services,
@@ -106,8 +107,6 @@ def down(places: Places) -> list[Path]:
     if not places.root.is_dir():
         _kill_all(places)
         return []
-    if places.root.stat().st_uid != os.getuid():
-        raise _not_ours(places)
     with locked(places):
         _kill_all(places)
         _clear(places)
@@ -138,18 +137,13 @@ def lift(places: Places) -> None:
 def _built(places: Places) -> State:
     state = load_state(places)
     if state is None or not state.built:
-        raise PermanentError(
-            f"there is no lab in {places.root}",
-            operation="lab",
-            hint="`python -m deployments.lab up` makes it",
-        )
+        raise no_lab(places)
     return state
 
 
 def _make_root(places: Places, account: Account) -> None:
+    check_owner(places)
     places.root.mkdir(parents=True, exist_ok=True)
-    if places.root.stat().st_uid != os.getuid():
-        raise _not_ours(places)
     if not places.state.exists() and any(not _is_own(path) for path in places.root.iterdir()):
         raise PermanentError(
             f"{places.root} is not empty, and no lab",
@@ -163,14 +157,6 @@ def _make_root(places: Places, account: Account) -> None:
             operation="lab up",
             hint="put the lab where everybody may pass: --root /var/tmp/NAME, or FARSIDE_LAB",
         )
-
-
-def _not_ours(places: Places) -> PermanentError:
-    return PermanentError(
-        f"{places.root} belongs to somebody else",
-        operation="lab",
-        hint="give a directory of your own: --root, or FARSIDE_LAB",
-    )
 
 
 def _is_own(path: Path) -> bool:

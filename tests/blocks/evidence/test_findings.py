@@ -75,7 +75,7 @@ def test_one_cause_is_one_finding_with_all_its_evidence_and_its_worst_severity()
     found = Findings()
     for port in range(7):
         evidence = f"port {port}"
-        found.add(finding("fence-leaks", "10.0.0.5", evidence, "declare", severity=Severity.MINOR))
+        found.add(finding("fence-leaks", "10.0.0.5", evidence, "declare", severity=Severity.MEDIUM))
     found.add(finding("fence-leaks", "10.0.0.5", "port 6", "verify"))
     found.add(finding("clock-skew", "db1", "9 s", "preflight"))
     found.add(finding("fence-leaks", "10.0.0.6", "port 22", "declare"))
