@@ -1,0 +1,40 @@
+"""The helper as one file: a zip that Python runs. Equal sources give equal bytes."""
+
+import hashlib
+import io
+import zipfile
+from functools import cache
+from pathlib import Path
+
+_BLOCKS = Path(__file__).parent.parent
+_NOT_CARRIED = {"bundle.py", "filter.py"}
+_MAIN = "import sys\n\nfrom blocks.artifact.helper import main\n\nsys.exit(main())\n"
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@cache
+def build() -> bytes:
+    """The zip's bytes, to be run as `PYTHON FILE`."""
+    sources = {
+        f"blocks/{path.relative_to(_BLOCKS).as_posix()}": path.read_text("utf-8")
+        for path in (
+            _BLOCKS / "__init__.py",
+            _BLOCKS / "errors.py",
+            *sorted((_BLOCKS / "artifact").glob("*.py")),
+        )
+        if path.name not in _NOT_CARRIED
+    }
+    sources["__main__.py"] = _MAIN
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in sorted(sources):
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, sources[name])
+    return file.getvalue()
+
+
+@cache
+def digest() -> str:
+    """The first 12 hexadecimal digits of the SHA-256 of `build()`: part of the file's name."""
+    return hashlib.sha256(build()).hexdigest()[:12]

@@ -1,0 +1,85 @@
+"""The helper that runs on a host: one job from standard input, events on standard output."""
+
+import contextlib
+import importlib
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from blocks.artifact import child, marks, scratch
+from blocks.artifact.channel import Channel
+from blocks.artifact.failure import to_event
+from blocks.artifact.job import Done, Failed, Job, Result, from_line
+
+_CONVERSING = ("seal", "wal", "copy", "open")
+_MODULES = {"mark": "marks"}  # the others are called as their job is
+
+
+def main() -> int:
+    """Exit code 0 after `done`, 1 after `error`. Never returns while a thread still works."""
+    line = sys.stdin.buffer.readline()
+    channel = Channel(sys.stdin.buffer, sys.stdout.fileno())
+    try:
+        job: Job = from_line(Job, line)
+        if job.job in _CONVERSING:
+            # The rest answers at once and asks nothing: for those, the input may end here.
+            _watch(channel)
+        _note_self(job)
+        result = _run(job, channel)
+    except BaseException as error:
+        child.kill_all()
+        scratch.remove_all()
+        _tell(channel, to_event(error))
+        _end(1)
+    _tell(channel, Done(result=result, peak_rss=_peak_rss()))
+    _end(0)
+    return 0
+
+
+def _run(job: Job, channel: Channel) -> Result:
+    """Imports only what the job needs: half of the jobs do without `cryptography`."""
+    module = importlib.import_module(f"blocks.artifact.{_MODULES.get(job.job, job.job)}")
+    result: Result = module.run(job, channel)
+    return result
+
+
+def _watch(channel: Channel) -> None:
+    def lost() -> None:
+        child.kill_all()
+        scratch.remove_all()
+        _tell(channel, Failed(kind="permanent", code="aborted", message="the input ended"))
+        _end(1)
+
+    def told(_number: int, _frame: FrameType | None) -> None:
+        lost()
+
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, told)
+    channel.listen(lost)
+
+
+def _note_self(job: Job) -> None:
+    marker = getattr(job, "marker", None)
+    if marker is not None and (entry := marks.process(os.getpid())):
+        marks.note(Path(marker), [entry])
+
+
+def _tell(channel: Channel, event: Done | Failed) -> None:
+    with contextlib.suppress(OSError):  # nobody reads any more: the exit code has to do
+        channel.tell(event)
+
+
+def _end(code: int) -> None:
+    """At once: a thread that waits for a store must not hold the process."""
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _peak_rss() -> int:
+    """Bytes. Not from getrusage: that would start with the peak of the process that forked us."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0

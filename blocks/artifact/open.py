@@ -1,0 +1,168 @@
+"""The job `open`: fetch, verify, decrypt and unpack sealed objects."""
+
+import errno
+import fcntl
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Protocol, cast
+
+import zstandard
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from blocks.artifact import age
+from blocks.artifact.channel import Channel
+from blocks.artifact.child import Child
+from blocks.artifact.download import Fetcher, Place, places
+from blocks.artifact.failure import JobFailed, of_os_error
+from blocks.artifact.job import FileTarget, OpenItem, OpenJob, OpenResult, TarTarget
+from blocks.artifact.meter import Meter
+from blocks.artifact.scratch import temporary
+from blocks.artifact.web import Web
+
+_WRITE = 2**20
+_MODE = 0o600
+
+
+class _Sink(Protocol):
+    def write(self, data: bytes, /) -> int: ...
+
+
+def run(job: OpenJob, channel: Channel) -> OpenResult:
+    """Raises JobFailed, AgeMalformed, AgeNoIdentity, AgeKeyMalformed."""
+    identity = age.parse_identity(job.identity)
+    wanted = [place for item in job.items for place in places(item.object)]
+    largest = max((place.part.bytes for place in wanted), default=1)
+    fetcher = Fetcher(channel, Web(job.ca_pem), job.parallel, largest)
+    with Meter(channel) as meter:
+        parts = fetcher.fetch(wanted)
+        started = time.time()
+        files = 0
+        try:
+            for item in job.items:
+                began = time.time()
+                _open_item(item, parts, [identity], meter, job.marker)
+                raw = meter.count(item.object.name)[0]
+                if isinstance(item.target, TarTarget):
+                    meter.step(item.object.name, began, raw)
+                else:
+                    files += raw
+        finally:
+            fetcher.close()
+        if files:
+            meter.step("files", started, files)
+        counts = [meter.count(item.object.name) for item in job.items]
+    return OpenResult(
+        sealed_bytes=sum(sealed for _, sealed in counts), raw_bytes=sum(raw for raw, _ in counts)
+    )
+
+
+def _open_item(
+    item: OpenItem,
+    parts: Iterator[tuple[Place, memoryview]],
+    identities: Sequence[X25519PrivateKey],
+    meter: Meter,
+    marker: str | None,
+) -> None:
+    with _target(item.target, marker) as sink:
+        counter = _Counter(sink, item.object.name, meter)
+        decompressor = zstandard.ZstdDecompressor().stream_writer(
+            cast(IO[bytes], counter), write_size=_WRITE, closefd=False
+        )
+        decryptor = age.Decryptor(identities)
+        for _ in range(sum(len(volume.parts) for volume in item.object.volumes)):
+            place, data = next(parts)
+            for plain in decryptor.update(data):
+                decompressor.write(plain)
+            meter.add(place.object, sealed=len(data))
+        decompressor.write(decryptor.finish())
+        if counter.total != item.object.raw_bytes:
+            raise JobFailed(
+                "object-corrupt",
+                f"{item.object.name}: {counter.total} bytes came out, "
+                f"{item.object.raw_bytes} went in",
+                hint="the manifest and the object do not belong together",
+            )
+
+
+class _Counter:
+    """Passes on what is decompressed, and counts it."""
+
+    def __init__(self, sink: _Sink, name: str, meter: Meter) -> None:
+        self._sink = sink
+        self._name = name
+        self._meter = meter
+        self.total = 0
+
+    def write(self, data: bytes) -> int:
+        self._sink.write(data)
+        self.total += len(data)
+        self._meter.add(self._name, raw=len(data))
+        return len(data)
+
+
+@contextmanager
+def _target(target: TarTarget | FileTarget, marker: str | None) -> Iterator[_Sink]:
+    if isinstance(target, TarTarget):
+        with _tar(Path(target.directory), marker) as sink:
+            yield sink
+    else:
+        with _file(Path(target.path)) as sink:
+            yield sink
+
+
+class _Descriptor:
+    """Writes all of what it is given to a descriptor."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+
+    def write(self, data: bytes) -> int:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._file, rest) :]
+        return len(data)
+
+
+@contextmanager
+def _tar(directory: Path, marker: str | None) -> Iterator[_Sink]:
+    """Standard input of a tar that extracts. After a failure, `directory` holds a part of it."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise of_os_error(error, f"make {directory}") from None
+    argv = ["tar", "-x", "-f", "-", "-C", str(directory)]
+    tar = Child(argv, stdin=subprocess.PIPE, marker=marker)
+    try:
+        fcntl.fcntl(tar.stdin.fileno(), fcntl.F_SETPIPE_SZ, 2**20)
+        yield _Descriptor(tar.stdin.fileno())
+        tar.stdin.close()
+        tar.wait()
+    except BrokenPipeError:
+        tar.wait()
+        raise JobFailed("child-failed", f"tar stopped reading in {directory}") from None
+    finally:
+        if not tar.ended():
+            tar.kill()
+
+
+@contextmanager
+def _file(path: Path) -> Iterator[_Sink]:
+    """A file that has its name only when it is whole."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with temporary(path.with_name(f".{path.name}.partial")) as draft:
+            file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
+            try:
+                yield _Descriptor(file)
+            finally:
+                os.close(file)
+            draft.rename(path)
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise
+        error.filename = error.filename or str(path)
+        raise of_os_error(error, f"write {path}") from None

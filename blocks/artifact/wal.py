@@ -1,0 +1,143 @@
+"""The job `wal`: run a program that receives the log into a directory, and store what it writes."""
+
+import hashlib
+import re
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import zstandard
+
+from blocks.artifact import age
+from blocks.artifact.channel import Channel
+from blocks.artifact.child import Child
+from blocks.artifact.failure import JobFailed
+from blocks.artifact.job import PutObjectLease, Stored, Url, WalJob, WalResult
+from blocks.artifact.meter import Meter
+from blocks.artifact.objects import VOLUME_PARTS, Part, SealedObject, Volume
+from blocks.artifact.stream import LEVEL, READ, SealedStream
+from blocks.artifact.upload import Uploads
+from blocks.artifact.web import Web
+
+_SCAN = 0.1
+_GOODBYE = 10.0
+_SMALL = 32 * 2**20  # raw bytes of a file that may be sealed in memory
+_COMPLETE = re.compile(r"[0-9A-F]{24}|[0-9A-F]{8}\.history")
+_PARTIAL = re.compile(r"([0-9A-F]{24})\.partial")
+
+
+def run(job: WalJob, channel: Channel) -> WalResult:
+    """Until told to stop. Raises JobFailed."""
+    with ExitStack() as stack:
+        meter = stack.enter_context(Meter(channel))
+        Path(job.directory).mkdir(parents=True, exist_ok=True, mode=0o700)
+        archive = _Archive(job, channel, meter)
+        child = Child(job.argv, secret=job.secret, marker=job.marker)
+        stack.callback(child.kill)
+        next_partial = time.monotonic() + job.interval_seconds
+        while not channel.stop.wait(_SCAN):
+            if child.ended():
+                child.wait()
+                raise JobFailed("child-failed", f"{child.name} ended: {child.last_words()}")
+            archive.store_complete()
+            if time.monotonic() >= next_partial:
+                archive.store_partial()
+                next_partial = time.monotonic() + job.interval_seconds
+        child.interrupt(_GOODBYE)
+        archive.store_complete()
+        archive.store_partial()
+    return WalResult(stored=archive.stored, next_partial=archive.next_partial)
+
+
+class _Archive:
+    def __init__(self, job: WalJob, channel: Channel, meter: Meter) -> None:
+        self.stored = 0
+        self.next_partial = job.first_partial
+        self._job = job
+        self._directory = Path(job.directory)
+        self._recipients = [age.parse_recipient(text) for text in job.recipients]
+        self._channel = channel
+        self._meter = meter
+        self._web = Web(job.ca_pem)
+        self._known: set[str] = set()
+        self._seen: tuple[str, int, int] | None = None
+
+    def store_complete(self) -> None:
+        """Store what is complete and was not stored yet; then delete all but the newest segment.
+
+        The newest stays until the next one is there: from it the receiver knows where it is.
+        """
+        names = sorted(path.name for path in self._directory.iterdir())
+        complete = [name for name in names if _COMPLETE.fullmatch(name)]
+        for name in complete:
+            if name not in self._known:
+                self._store(self._directory / name, f"wal/{name}.zst.age")
+                self._known.add(name)
+        segments = [name for name in names if not name.endswith(".history")]
+        for name in complete:
+            if name in segments[:-1]:
+                (self._directory / name).unlink()
+                self._known.discard(name)
+
+    def store_partial(self) -> None:
+        """Store the segment that is being written, if it changed since the last time."""
+        for path in sorted(self._directory.iterdir()):
+            if match := _PARTIAL.fullmatch(path.name):
+                try:
+                    state = path.stat()
+                    mark = (path.name, state.st_size, state.st_mtime_ns)
+                    if state.st_size and mark != self._seen:
+                        number = f"{self.next_partial:06d}"
+                        self._store(path, f"wal/{match[1]}.partial-{number}.zst.age")
+                        self.next_partial += 1
+                        self._seen = mark
+                except FileNotFoundError:
+                    continue  # it was completed meanwhile: the next scan takes it whole
+
+    def _store(self, path: Path, name: str) -> None:
+        modified = path.stat().st_mtime
+        started = time.time()
+        if path.stat().st_size <= _SMALL:
+            sealed = self._store_small(path, name)
+        else:
+            sealed = self._store_large(path, name)
+        self._channel.confirm(Stored(object=sealed, segment_time=modified))
+        self._meter.step(name, started, sealed.raw_bytes)
+        self.stored += 1
+
+    def _store_small(self, path: Path, name: str) -> SealedObject:
+        sizes: list[int] = []
+        body = bytearray().join(age.encrypt(_compress(path, sizes), self._recipients))
+        lease = PutObjectLease(object=name)
+        view = memoryview(body)
+        self._web.put(lambda _renew: self._channel.ask(lease, Url).url, view, name)
+        part = Part(bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
+        self._meter.add(name, raw=sum(sizes), sealed=len(body))
+        return SealedObject(
+            name=name,
+            raw_bytes=sum(sizes),
+            sealed_bytes=len(body),
+            volumes=(Volume(key=name, bytes=len(body), parts=(part,)),),
+        )
+
+    def _store_large(self, path: Path, name: str) -> SealedObject:
+        uploads = Uploads(self._channel, self._web, self._meter, self._job.part_size)
+        stream = SealedStream(name, self._recipients, uploads, self._meter, VOLUME_PARTS)
+        try:
+            with path.open("rb", buffering=0) as file:
+                stream.drain(file.fileno())
+            stream.finish()
+            return stream.commit()
+        finally:
+            uploads.close()
+
+
+def _compress(path: Path, sizes: list[int]) -> Iterator[bytes]:
+    """zstd of a file; the lengths of what was read are added to `sizes`."""
+    compressor = zstandard.ZstdCompressor(level=LEVEL).compressobj()
+    with path.open("rb", buffering=0) as file:
+        while data := file.read(READ):
+            sizes.append(len(data))
+            yield compressor.compress(data)
+    yield compressor.flush()
