@@ -67,9 +67,11 @@ def _serve(root: Path, access_key: str, secret_key: str) -> Iterator[S3]:
     port = _free_port()
     log = (root / "log").open("wb")
     server = subprocess.Popen(
-        [_rclone(), "serve", "s3", "--addr", f"127.0.0.1:{port}"]
-        + ["--auth-key", f"{access_key},{secret_key}", "--config", ""]
-        + ["--cert", str(root / "cert.pem"), "--key", str(root / "key.pem"), str(data)],
+        [
+            *(_rclone(), "serve", "s3", "--addr", f"127.0.0.1:{port}"),
+            *("--auth-key", f"{access_key},{secret_key}", "--config", ""),
+            *("--cert", str(root / "cert.pem"), "--key", str(root / "key.pem"), str(data)),
+        ],
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
@@ -85,7 +87,12 @@ def _serve(root: Path, access_key: str, secret_key: str) -> Iterator[S3]:
             aws_access_key_id=access_key,
             aws_secret_access_key=secret_key,
             verify=str(root / "ca.pem"),
-            config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
+            config=Config(
+                signature_version="s3v4",
+                s3={"addressing_style": "path"},
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
         )
         yield S3(endpoint, "sets", root / "ca.pem", access_key, secret_key, client, data / "sets")
         client.close()

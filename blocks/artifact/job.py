@@ -377,11 +377,11 @@ class FactsResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probed:
-    """What a connection attempt met."""
+    """What a connection attempt met; `reset` was accepted and hung up on without a word."""
 
     address: str
     port: int
-    status: Literal["open", "refused", "timeout", "unreachable"]
+    status: Literal["open", "reset", "refused", "timeout", "unreachable"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

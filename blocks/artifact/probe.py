@@ -8,8 +8,9 @@ from typing import Literal
 from blocks.artifact.channel import Channel
 from blocks.artifact.job import Probed, ProbeJob, ProbeResult
 
-_Status = Literal["open", "refused", "timeout", "unreachable"]
+_Status = Literal["open", "reset", "refused", "timeout", "unreachable"]
 _MOST = 64
+_PATIENCE_SECONDS = 1.0
 
 
 def run(job: ProbeJob, _channel: Channel) -> ProbeResult:
@@ -25,12 +26,23 @@ def run(job: ProbeJob, _channel: Channel) -> ProbeResult:
 
 def _status(address: str, port: int, timeout: float) -> _Status:
     try:
-        socket.create_connection((address, port), timeout).close()
+        with socket.create_connection((address, port), timeout) as connection:
+            return _answer(connection, min(timeout, _PATIENCE_SECONDS))
     except ConnectionRefusedError:
         return "refused"
     except TimeoutError:
         return "timeout"
     except OSError as error:
-        # Denied by a local fence is unreachable; what was reset did answer.
-        return "open" if error.errno == errno.ECONNRESET else "unreachable"
-    return "open"
+        return "reset" if error.errno == errno.ECONNRESET else "unreachable"
+
+
+def _answer(connection: socket.socket, patience: float) -> _Status:
+    """Who accepts and hangs up without a word serves nothing: a fence, or a tripwire.
+
+    A living service either speaks first (SSH) or waits for the client to speak (TLS, PostgreSQL).
+    """
+    connection.settimeout(patience)
+    try:
+        return "open" if connection.recv(1) else "reset"
+    except TimeoutError:
+        return "open"

@@ -168,10 +168,11 @@ def _error_code(text: bytes) -> str:
 
 
 def _start_of(response: http.client.HTTPResponse) -> int:
-    if response.status == 200:
-        return 0
-    span = response.headers.get("Content-Range", "").removeprefix("bytes ")
-    first = span.partition("-")[0]
+    """The first byte's place in the object. Some servers answer a range with 200, not 206."""
+    span = response.headers.get("Content-Range")
+    if span is None:
+        return 0 if response.status == 200 else -1
+    first = span.removeprefix("bytes ").partition("-")[0]
     return int(first) if first.isdecimal() else -1
 
 

@@ -1,5 +1,6 @@
 """An orchestrator for tests: runs the helper as a process, and answers it with presigned URLs."""
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -85,11 +86,9 @@ class Run:
         return self.process.stdin
 
     def say(self, line: str) -> None:
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self.stdin.write(line.encode())
             self.stdin.flush()
-        except BrokenPipeError:
-            pass
 
     def stop(self) -> None:
         self.say(to_line(Stop()))
@@ -107,10 +106,8 @@ class Run:
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             if pipe is not None:
-                try:
+                with contextlib.suppress(BrokenPipeError):
                     pipe.close()
-                except BrokenPipeError:
-                    pass
 
     def _read(self) -> None:
         assert self.process.stdout is not None
