@@ -11,6 +11,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Protocol, Self
 
+from blocks.artifact import marks
 from blocks.artifact.bundle import build, digest
 from blocks.artifact.job import (
     Answer,
@@ -106,13 +107,17 @@ class HelperInterrupted(TransientError):
 def carry(host: Host, rehearsal_id: str) -> str:
     """Bring the helper to the rehearsal's directory on `host`; returns its path there.
 
-    The directory is made with mode 0700. A helper that is there already is not sent again: its
-    name holds its digest. Raises what `Host.run` and `Host.put` raise.
+    The directory is made with mode 0700 and the marker by which the sweep knows it. A helper that
+    is there already is not sent again: its name holds its digest. Raises what `Host.run` and
+    `Host.put` raise.
     """
     folder = f"{host.work_dir}/{rehearsal_id}"
     path = f"{folder}/helper-{digest()}.pyz"
-    script = 'umask 077 && mkdir -p "$1" && chmod 700 "$1" && if test -f "$2"; then echo y; fi'
-    if not host.run(["sh", "-c", script, "sh", folder, path]).text:
+    script = (
+        'umask 077 && mkdir -p "$1" && chmod 700 "$1" && : >> "$1/$3"'
+        ' && if test -f "$2"; then echo there; fi'
+    )
+    if not host.run(["sh", "-c", script, "sh", folder, path, marks.FILE]).text:
         host.put(build(), path)
     return path
 
@@ -173,19 +178,21 @@ class _Uploads:
         """Complete a volume; raises ObjectMissing when its upload is gone and it is not there."""
         key, place = self._key(event), (event.object, event.volume)
         with self._lock:
-            upload_id = self._open.get(place, "")
+            upload_id = self._open.get(place)
         try:
+            if upload_id is None:
+                raise ObjectMissing(f"no upload of {key} was begun", operation="complete upload")
             self._store.complete_upload(key, upload_id, event.etags)
         except ObjectMissing:
+            self._forget(place)
             # The answer to an earlier call may have been lost on the way.
             found = self._store.head(key)
             if found is None or found.size != sum(part.bytes for part in event.parts):
                 raise
-        finally:
-            self.forget(place)
+        self._forget(place)
         return Ok()
 
-    def forget(self, place: tuple[str, int]) -> None:
+    def _forget(self, place: tuple[str, int]) -> None:
         with self._lock:
             self._open.pop(place, None)
 
@@ -485,7 +492,7 @@ def facts_of(host: Host, rehearsal_id: str, job: FactsJob) -> FactsResult:
 
 
 def probe_from(host: Host, rehearsal_id: str, job: ProbeJob) -> tuple[str, ...]:
-    """What a connection from `host` to each endpoint meets: open, refused, timeout, unreachable."""
+    """What a connection from `host` to each endpoint meets: open, reset, refused, ..."""
     result = run_job(host, rehearsal_id, job, idle=job.timeout + SMALL_JOB_SECONDS)
     assert isinstance(result, ProbeResult)
     return tuple(probed.status for probed in result.endpoints)

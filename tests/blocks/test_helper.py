@@ -1,0 +1,400 @@
+"""The helper carried to both kinds of host, with a real store: every job from this side."""
+
+import os
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blocks.artifact.age_keys import generate_identity, recipient_of
+from blocks.artifact.job import (
+    CopyJob,
+    CopyResult,
+    FactsJob,
+    FileTarget,
+    GetLease,
+    Landed,
+    MadePath,
+    MarkJob,
+    Ok,
+    OpenItem,
+    OpenJob,
+    OpenResult,
+    PartLanded,
+    ProbeJob,
+    PutLease,
+    PutObjectLease,
+    SealJob,
+    SealResult,
+    Source,
+    Stored,
+    VolumeSealed,
+    WalJob,
+    WalResult,
+)
+from blocks.artifact.objects import Part, SealedObject
+from blocks.errors import PermanentError, TransientError
+from blocks.helper import (
+    CopyLeases,
+    HelperFailed,
+    HelperInterrupted,
+    HelperRun,
+    HelperThread,
+    StoreLeases,
+    carry,
+    facts_of,
+    mark,
+    probe_from,
+    run_job,
+    sweep_host,
+)
+from blocks.hosts import Host, LocalHost
+from blocks.stores import S3Store
+
+ID = "postgres-20260102T030405Z-abcd"
+IDENTITY = generate_identity()
+PART = 1 << 20
+NAME = "base.tar.zst.age"
+
+
+@pytest.fixture
+def box(host: Host, tmp_path: Path) -> Host:
+    """The host, with a work directory and the Python of this environment."""
+    return host.model_copy(update={"work_dir": str(tmp_path / "work"), "python": sys.executable})
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> LocalHost:
+    return LocalHost(work_dir=str(tmp_path / "work"), python=sys.executable)
+
+
+@pytest.fixture
+def stores(s3_server: Any) -> Iterator[tuple[S3Store, S3Store]]:
+    """Two buckets, a folder of this test in each."""
+    prefix = uuid.uuid4().hex
+    made = [s3_server.store(bucket=bucket, prefix=prefix) for bucket in ("one", "two")]
+    yield made[0], made[1]
+    for store in made:
+        store.close()
+
+
+def seal_job(store: S3Store, command: str) -> SealJob:
+    return SealJob(
+        argv=("sh", "-c", command),
+        sources=(Source(name=NAME, kind="stdout"),),
+        recipients=(recipient_of(IDENTITY),),
+        part_size=PART,
+        volume_parts=3,
+        ca_pem=store.ca_pem,
+    )
+
+
+def sealed(host: Host, store: S3Store, data: bytes, folder: Path) -> tuple[SealedObject, ...]:
+    (folder / "data").write_bytes(data)
+    result = run_job(host, ID, seal_job(store, f"cat {folder}/data"), StoreLeases(store, "set/"))
+    assert isinstance(result, SealResult)
+    return result.objects
+
+
+class TestCarry:
+    def test_once_and_in_a_private_directory(self, box: Host) -> None:
+        path = Path(carry(box, ID))
+        assert path.parent == Path(box.work_dir) / ID
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+        assert path.stat().st_mode & 0o777 == 0o600
+        before = path.stat()
+        assert carry(box, ID) == str(path)
+        assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+    def test_the_sweep_finds_what_was_carried(self, box: Host) -> None:
+        path = Path(carry(box, ID))
+        found = sweep_host(box, None, remove=False).found
+        assert [left.rehearsal_id for left in found] == [ID]
+        assert path.exists()
+        assert sweep_host(box, ID, remove=True).remaining == ()
+        assert not path.parent.exists()
+        assert sweep_host(box, ID, remove=True).found == ()
+
+
+class TestSmallJobs:
+    def test_facts(self, box: Host, tmp_path: Path) -> None:
+        job = FactsJob(
+            work_dir=box.work_dir, directories=(str(tmp_path / "new"),), tools=("sh", "no-tool")
+        )
+        facts = facts_of(box, ID, job)
+        assert abs(facts.time - time.time()) < 5
+        assert facts.modules["cryptography"]
+        assert [tool.path is not None for tool in facts.tools] == [True, False]
+        assert facts.directories[0].exists is False
+
+    def test_probe(self, box: Host, s3_server: Any) -> None:
+        endpoints = (("127.0.0.1", s3_server.port), ("127.0.0.1", 1))
+        assert probe_from(box, ID, ProbeJob(endpoints=endpoints)) == ("open", "refused")
+
+    def test_what_is_marked_is_swept(self, box: Host, tmp_path: Path) -> None:
+        made = tmp_path / "data"
+        job = MarkJob(work_dir=box.work_dir, rehearsal_id=ID, made=(MadePath(path=str(made)),))
+        mark(box, job)
+        made.mkdir()
+        found = sweep_host(box, ID, remove=True).found
+        assert str(made) in found[0].paths
+        assert not made.exists()
+
+
+class TestData:
+    def test_there_and_back(
+        self, box: Host, stores: tuple[S3Store, S3Store], tmp_path: Path
+    ) -> None:
+        east, west = stores
+        data = os.urandom(5 * PART + 12345)
+        moved: dict[str, int] = {}
+
+        def note(count: int, name: str) -> None:
+            moved[name] = count
+
+        objects = sealed(box, east, data, tmp_path)
+        assert [len(volume.parts) for volume in objects[0].volumes] == [3, 3]
+        copy = CopyJob(objects=objects, ca_source=east.ca_pem, ca_target=west.ca_pem)
+        result = run_job(box, ID, copy, CopyLeases(east, west, "set/"), note)
+        assert isinstance(result, CopyResult)
+        assert result.copied_bytes == moved[NAME] == objects[0].sealed_bytes
+        target = FileTarget(path=str(tmp_path / "back"))
+        job = OpenJob(
+            items=(OpenItem(object=objects[0], target=target),),
+            identity=IDENTITY,
+            ca_pem=west.ca_pem,
+        )
+        with HelperRun(box, ID, job, StoreLeases(west, "set/")) as run:
+            done = run.run()
+        assert isinstance(done.result, OpenResult)
+        assert done.result.raw_bytes == len(data)
+        assert done.peak_rss > 0
+        assert run.steps
+        assert (tmp_path / "back").read_bytes() == data
+
+    def test_copy_resumes(
+        self, here: Host, stores: tuple[S3Store, S3Store], tmp_path: Path
+    ) -> None:
+        east, west = stores
+        objects = sealed(here, east, os.urandom(5 * PART), tmp_path)
+
+        class Breaking(CopyLeases):
+            """The orchestrator fails at the second volume."""
+
+            broken = False
+
+            def landed_part(self, event: PartLanded) -> None:
+                super().landed_part(event)
+                if not self.broken and event.volume == 1:
+                    self.broken = True
+                    raise TransientError("broken off")
+
+        leases = Breaking(east, west, "set/")
+
+        def copy() -> CopyResult:
+            job = CopyJob(
+                objects=objects,
+                landed=leases.landed,
+                parallel=1,
+                ca_source=east.ca_pem,
+                ca_target=west.ca_pem,
+            )
+            result = run_job(here, ID, job, leases)
+            assert isinstance(result, CopyResult)
+            return result
+
+        with pytest.raises(TransientError, match="broken off"):
+            copy()
+        again = copy()
+        assert again.skipped_bytes >= 3 * PART
+        assert again.copied_bytes + again.skipped_bytes == objects[0].sealed_bytes
+        for volume in objects[0].volumes:
+            assert west.get(f"set/{volume.key}") == east.get(f"set/{volume.key}")
+        # A third time, everything has landed: nothing is copied, and nothing fails.
+        assert copy().copied_bytes == 0
+
+    def test_an_upload_that_the_store_lost_is_copied_anew(
+        self, here: Host, stores: tuple[S3Store, S3Store], tmp_path: Path
+    ) -> None:
+        east, west = stores
+        objects = sealed(here, east, os.urandom(PART), tmp_path)
+        leases = CopyLeases(east, west, "set/")
+        for volume, made in enumerate(objects[0].volumes):
+            for part in range(1, len(made.parts) + 1):
+                leases.landed_part(PartLanded(object=NAME, volume=volume, part=part, etag='"gone"'))
+        for attempt in range(2):
+            job = CopyJob(
+                objects=objects,
+                landed=leases.landed,
+                ca_source=east.ca_pem,
+                ca_target=west.ca_pem,
+            )
+            if attempt == 0:
+                with pytest.raises(HelperInterrupted, match="must be copied anew"):
+                    run_job(here, ID, job, leases)
+            else:
+                run_job(here, ID, job, leases)
+        key = f"set/{objects[0].volumes[0].key}"
+        assert west.get(key) == east.get(key)
+
+    def test_a_program_that_fails(self, box: Host, stores: tuple[S3Store, S3Store]) -> None:
+        command = "head -c 3000000 /dev/urandom; echo server closed the connection >&2; exit 1"
+        with pytest.raises(HelperFailed, match="server closed the connection") as caught:
+            run_job(box, ID, seal_job(stores[0], command), StoreLeases(stores[0], "set/"))
+        assert caught.value.code == "child-failed"
+        assert caught.value.host == box.name
+        assert list(stores[0].objects("set/")) == []
+
+    def test_an_object_that_is_gone(
+        self, box: Host, stores: tuple[S3Store, S3Store], tmp_path: Path
+    ) -> None:
+        objects = sealed(box, stores[0], b"data", tmp_path)
+        stores[0].remove([f"set/{objects[0].volumes[0].key}"])
+        target = FileTarget(path=str(tmp_path / "back"))
+        job = OpenJob(
+            items=(OpenItem(object=objects[0], target=target),),
+            identity=IDENTITY,
+            ca_pem=stores[0].ca_pem,
+        )
+        with pytest.raises(HelperFailed) as caught:
+            run_job(box, ID, job, StoreLeases(stores[0], "set/"))
+        assert (caught.value.code, caught.value.finding) == ("object-missing", "object-missing")
+        assert IDENTITY not in f"{caught.value!r} {caught.value} {job!r}"
+
+    def test_leaving_ends_the_job_and_its_program(
+        self, box: Host, stores: tuple[S3Store, S3Store], tmp_path: Path
+    ) -> None:
+        job = seal_job(stores[0], f"echo $$ > {tmp_path}/pid; exec sleep 600")
+
+        with HelperRun(box, ID, job, StoreLeases(stores[0], "set/")) as run:
+            run._say(job)
+            while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+                time.sleep(0.02)
+        pid = int((tmp_path / "pid").read_text())
+        give_up = time.monotonic() + 5
+        while Path(f"/proc/{pid}").exists() and time.monotonic() < give_up:
+            time.sleep(0.02)
+        assert not Path(f"/proc/{pid}").exists()
+
+
+RECEIVER = """
+i=1
+while :; do
+    head -c 65536 /dev/urandom > {folder}/00000001000000000000000$i.tmp
+    mv {folder}/00000001000000000000000$i.tmp {folder}/00000001000000000000000$i
+    i=$((i + 1)); [ $i = 4 ] && exec sleep 600
+done
+"""
+
+
+class TestThread:
+    def job(self, store: S3Store, folder: Path, script: str = RECEIVER) -> WalJob:
+        return WalJob(
+            argv=("sh", "-c", script.format(folder=folder)),
+            directory=str(folder),
+            recipients=(recipient_of(IDENTITY),),
+            interval_seconds=0.2,
+            ca_pem=store.ca_pem,
+        )
+
+    def test_follow_and_stop(
+        self, box: Host, stores: tuple[S3Store, S3Store], tmp_path: Path
+    ) -> None:
+        stored: list[Stored] = []
+        leases = StoreLeases(stores[0], "set/", on_stored=stored.append)
+        thread = HelperThread(box, ID, self.job(stores[0], tmp_path / "wal"), leases)
+        give_up = time.monotonic() + 20
+        while len(stored) < 3 and time.monotonic() < give_up:
+            thread.check()
+            time.sleep(0.05)
+        done = thread.stop()
+        assert isinstance(done.result, WalResult)
+        assert done.result.stored == len(stored) == 3
+        for event in stored:
+            assert event.object.plain
+            assert stores[0].get(f"set/{event.object.name}")
+
+    def test_what_ends_it_is_told(
+        self, box: Host, stores: tuple[S3Store, S3Store], tmp_path: Path
+    ) -> None:
+        job = self.job(stores[0], tmp_path / "wal", "echo no such slot >&2; exit 1")
+        thread = HelperThread(box, ID, job, StoreLeases(stores[0], "set/"))
+        thread._thread.join(20)
+        with pytest.raises((HelperFailed, HelperInterrupted), match="no such slot"):
+            thread.check()
+
+    def test_abandon(self, box: Host, stores: tuple[S3Store, S3Store], tmp_path: Path) -> None:
+        thread = HelperThread(
+            box, ID, self.job(stores[0], tmp_path / "wal"), StoreLeases(stores[0], "set/")
+        )
+        began = time.monotonic()
+        thread.abandon()
+        thread.abandon()
+        assert time.monotonic() - began < 3
+        assert not thread._thread.is_alive()
+
+
+class TestTrouble:
+    def test_no_python(self, box: Host) -> None:
+        box = box.model_copy(update={"python": "/no/such/python3"})
+        for attempt in (
+            lambda: facts_of(box, ID, FactsJob()),
+            lambda: sweep_host(box, None, remove=False),
+        ):
+            with pytest.raises(HelperFailed, match="cannot be run") as caught:
+                attempt()
+            assert caught.value.finding == "tool-missing"
+
+    def test_a_shell_that_talks(self, box: Host, tmp_path: Path) -> None:
+        (tmp_path / "python").write_text("#!/bin/sh\necho Welcome!\n")
+        (tmp_path / "python").chmod(0o755)
+        box = box.model_copy(update={"python": str(tmp_path / "python")})
+        with pytest.raises(PermanentError, match=r"the helper said 'Welcome!'.*shell print"):
+            facts_of(box, ID, FactsJob())
+
+    def test_a_helper_that_dies(self, box: Host, tmp_path: Path) -> None:
+        for script, kind, text in (
+            ("kill -9 $$", HelperInterrupted, "was killed"),
+            ("echo broken installation >&2; exit 4", HelperFailed, "code 4: broken installation"),
+        ):
+            (tmp_path / "python").write_text(f"#!/bin/sh\n{script}\n")
+            (tmp_path / "python").chmod(0o755)
+            with pytest.raises(kind, match=text):
+                facts_of(
+                    box.model_copy(update={"python": str(tmp_path / "python")}), ID, FactsJob()
+                )
+
+    @pytest.mark.parametrize(
+        "name", ["manifest.json", "../other/base.age", "/base.age", "a/../../b.age", "x.age.00", ""]
+    )
+    def test_no_lease_of_what_is_no_sealed_object(self, name: str, s3_server: Any) -> None:
+        leases = StoreLeases(s3_server.store(), "set/")
+        part = VolumeSealed(object=name, volume=0, parts=(), etags=())
+        for question in (
+            PutObjectLease(object=name),
+            PutLease(object=name, volume=0, first=1, count=1),
+            GetLease(object="base.age", volume=0, key=name),
+            part,
+        ):
+            with pytest.raises(PermanentError, match="no sealed object's name"):
+                leases.answer(question)
+
+    def test_a_completion_whose_answer_was_lost(self, s3_server: Any) -> None:
+        """The call went through, its answer did not: asked again, there is no such upload."""
+        store = s3_server.store(prefix=uuid.uuid4().hex)
+        store.put("set/base.age.000", b"12345")
+        event = VolumeSealed(
+            object="base.age", volume=0, parts=(Part(bytes=5, sha256=""),), etags=('"x"',)
+        )
+        assert StoreLeases(store, "set/").answer(event) == Ok()
+
+    def test_copy_abort_forgets_unfinished_volumes(self, s3_server: Any) -> None:
+        leases = CopyLeases(s3_server.store(), s3_server.store(bucket="two"), "set/")
+        leases.landed_part(PartLanded(object="a.age", volume=0, part=1, etag="e"))
+        assert leases.landed == (Landed(object="a.age", volume=0, part=1, etag="e"),)
+        leases.abort()
+        assert leases.landed == ()
