@@ -47,7 +47,8 @@ from blocks.artifact.job import (
 from blocks.artifact.objects import volume_key
 from blocks.artifact.wire import WireError
 from blocks.errors import FarsideError, PermanentError, TransientError
-from blocks.hosts import ConnectionLost, Host, Process
+from blocks.hosts import Host
+from blocks.processes import ConnectionLost, Process
 from blocks.stores import ObjectMissing, ObjectStore
 
 SMALL_JOB_SECONDS = 60.0

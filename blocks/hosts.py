@@ -10,27 +10,32 @@ import contextlib
 import hashlib
 import logging
 import os
-import queue
 import secrets
 import shlex
-import signal
 import socket
 import stat
 import struct
 import subprocess
 import threading
-import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from types import TracebackType
-from typing import IO, TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr, field_validator
 
 from blocks.base import DomainPart
 from blocks.errors import FarsideError, PermanentError, TransientError
+from blocks.processes import (
+    Collector,
+    CommandFailed,
+    CommandNotStarted,
+    Completed,
+    ConnectionLost,
+    LocalProcess,
+    Process,
+    SSHProcess,
+)
 
 if TYPE_CHECKING:  # paramiko is imported at the first connection: this module loads with Prefect
     from paramiko import Channel, PKey, SFTPClient, Transport
@@ -43,42 +48,12 @@ DEAD_PEER_SECONDS = 30
 """Unacknowledged data this old breaks the connection."""
 FILE_SECONDS = 60.0
 """Time limit for one answer while a file is put or got."""
-EXIT_GRACE_SECONDS = 5.0
-"""How long a process may go on after its input was closed, before it is killed."""
-
-_CHUNK = 1 << 16
-_TAIL = 8192
-_QUEUED_CHUNKS = 64
 
 
 class HostUnreachable(TransientError):
     """No connection could be made."""
 
     finding = "host-unreachable"
-
-
-class ConnectionLost(TransientError):
-    """The connection broke while something was under way on the host."""
-
-
-class CommandTimeout(TransientError):
-    """A command took longer than its time limit; it was killed."""
-
-
-class CommandFailed(PermanentError):
-    """A command ended with a non-zero exit code.
-
-    `exit_code` is negative when a signal ended it; `stderr` is the end of what it wrote there.
-    """
-
-    def __init__(self, message: str, *, exit_code: int, stderr: str, **where: str) -> None:
-        super().__init__(message, **where)
-        self.exit_code = exit_code
-        self.stderr = stderr
-
-
-class CommandNotStarted(PermanentError):
-    """The host refused to start a command, or the arguments cannot be passed to any."""
 
 
 class HostKeyMismatch(PermanentError):
@@ -99,253 +74,6 @@ class FileMissing(PermanentError):
 
 class FileRefused(PermanentError):
     """A file could not be read or written: permissions, space, a directory in the way."""
-
-
-@dataclass(frozen=True, slots=True)
-class Completed:
-    """A command that ended. `exit_code` is negative when a signal ended it."""
-
-    argv: tuple[str, ...]
-    exit_code: int
-    stdout: bytes
-    stderr: bytes
-
-    @property
-    def text(self) -> str:
-        """Standard output as text, without the white space around it."""
-        return self.stdout.decode(errors="replace").strip()
-
-
-class Process(ABC):
-    """A command that runs on a host, with its three streams.
-
-    Standard output and error are drained by threads from the start, so neither side can block the
-    other. As a context manager: at the end the input is closed, and what then goes on for
-    longer than `EXIT_GRACE_SECONDS` is killed.
-    """
-
-    def __init__(self, host: str, domain: str, program: str) -> None:
-        self.host = host
-        self.domain = domain
-        self.program = program
-        self._output: queue.Queue[bytes | None] = queue.Queue(_QUEUED_CHUNKS)
-        self._stderr = bytearray()
-        self._stderr_done = threading.Event()
-        self._abandoned = threading.Event()
-        self._stdout_ended = False
-
-    # What a kind of host has to say
-
-    @abstractmethod
-    def write(self, data: bytes) -> None:
-        """Write to standard input; blocks while the process does not read.
-
-        Raises ConnectionLost when the process no longer reads.
-        """
-
-    @abstractmethod
-    def close_input(self) -> None:
-        """End standard input; a second time does nothing."""
-
-    @abstractmethod
-    def kill(self) -> None:
-        """End the process and its process group, as far as the host can be told to."""
-
-    @abstractmethod
-    def _read(self) -> bytes:
-        """Some bytes of standard output; empty at its end."""
-
-    @abstractmethod
-    def _read_stderr(self) -> bytes:
-        """Some bytes of standard error; empty at its end."""
-
-    @abstractmethod
-    def _exit_code(self, timeout: float) -> int | None:
-        """The exit code once there is one, None after `timeout` seconds; raises ConnectionLost."""
-
-    @abstractmethod
-    def _release(self) -> None:
-        """Close what is open on this side."""
-
-    # What is the same everywhere
-
-    def _input_refused(self) -> ConnectionLost:
-        return ConnectionLost(
-            f"{self.program} no longer reads its input",
-            operation="run",
-            domain=self.domain,
-            host=self.host,
-        )
-
-    def _begin(self) -> Self:
-        for pump in (self._pump_stdout, self._pump_stderr):
-            threading.Thread(target=pump, name=f"{self.host}-{pump.__name__}", daemon=True).start()
-        return self
-
-    def _pump_stdout(self) -> None:
-        while data := self._read():
-            self._offer(data)
-        self._offer(None)
-
-    def _offer(self, data: bytes | None) -> None:
-        while not self._abandoned.is_set():
-            with contextlib.suppress(queue.Full):
-                self._output.put(data, timeout=0.2)
-                return
-
-    def _pump_stderr(self) -> None:
-        while data := self._read_stderr():
-            self._keep_stderr(data)
-        self._stderr_done.set()
-
-    def _keep_stderr(self, data: bytes) -> None:
-        self._stderr += data
-        del self._stderr[:-_TAIL]
-
-    def _chunk(self, timeout: float | None) -> bytes | None:
-        """The next bytes of standard output, None at its end; raises queue.Empty."""
-        if self._stdout_ended:
-            return None
-        data = self._output.get(timeout=timeout)
-        self._stdout_ended = data is None
-        return data
-
-    def write_line(self, line: str) -> None:
-        """Write one line to standard input."""
-        self.write(line.encode() + b"\n")
-
-    def lines(self, idle: float | None = None) -> Iterator[str]:
-        """Lines of standard output as they come, without their ends.
-
-        Raises CommandTimeout when `idle` seconds pass without output.
-        """
-        rest = bytearray()
-        while (data := self._chunk_or_timeout(idle)) is not None:
-            start = len(rest)
-            rest += data
-            if (end := rest.rfind(b"\n", start)) >= 0:
-                whole = bytes(rest[:end])
-                del rest[: end + 1]
-                for line in whole.split(b"\n"):
-                    yield line.decode(errors="replace")
-        if rest:
-            yield rest.decode(errors="replace")
-
-    def _chunk_or_timeout(self, timeout: float | None) -> bytes | None:
-        try:
-            return self._chunk(timeout)
-        except queue.Empty:
-            raise CommandTimeout(
-                f"{self.program} was silent for {timeout:g} s",
-                operation="run",
-                domain=self.domain,
-                host=self.host,
-            ) from None
-
-    def wait(self, timeout: float = 60.0) -> int:
-        """The exit code; output that nobody read is thrown away meanwhile.
-
-        Raises CommandTimeout after `timeout` seconds (the process goes on), and ConnectionLost.
-        """
-        deadline = time.monotonic() + timeout
-        while (left := deadline - time.monotonic()) > 0:
-            with contextlib.suppress(queue.Empty):
-                if self._chunk(min(0.02, left)) is not None:
-                    continue
-            pause = left if self._stdout_ended else min(0.02, left)
-            if (code := self._exit_code(pause)) is not None:
-                self._stderr_done.wait(1.0)
-                return code
-        raise CommandTimeout(
-            f"{self.program} did not end within {timeout:g} s",
-            operation="run",
-            domain=self.domain,
-            host=self.host,
-        )
-
-    def stderr_tail(self) -> str:
-        """The end of standard error so far, at most 8 KiB."""
-        return bytes(self._stderr).decode(errors="replace").strip()
-
-    def close(self) -> None:
-        """Close the input, let the process end, kill it if it does not."""
-        with contextlib.suppress(TransientError):
-            self.close_input()
-        try:
-            self.wait(EXIT_GRACE_SECONDS)
-        except TransientError:
-            self.kill()
-        finally:
-            self._abandoned.set()
-            self._release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class _Collector:
-    """Runs a started process to its end with everything it writes kept, within a time limit."""
-
-    def __init__(self, process: Process, timeout: float) -> None:
-        self._process = process
-        self._timeout = timeout
-        self._deadline = time.monotonic() + timeout
-
-    def run(self, data: bytes | None) -> tuple[int, bytes]:
-        feeder = threading.Thread(target=self._feed, args=(data,), daemon=True)
-        feeder.start()
-        output = bytearray()
-        while (chunk := self._chunk()) is not None:
-            output += chunk
-        return self._code(), bytes(output)
-
-    def _feed(self, data: bytes | None) -> None:
-        # A process that stops reading is no failure by itself: its exit code says what happened.
-        with contextlib.suppress(TransientError):
-            if data:
-                self._process.write(data)
-            self._process.close_input()
-
-    def _left(self) -> float:
-        return max(0.0, self._deadline - time.monotonic())
-
-    def _chunk(self) -> bytes | None:
-        try:
-            return self._process._chunk(self._left())
-        except queue.Empty:
-            raise self._too_long() from None
-
-    def _code(self) -> int:
-        code = self._process._exit_code(self._left())
-        if code is None:
-            raise self._too_long()
-        self._process._stderr_done.wait(min(5.0, self._left()))
-        return code
-
-    def _too_long(self) -> CommandTimeout:
-        process = self._process
-        try:
-            ended = process._exit_code(0) is not None
-        except ConnectionLost:
-            ended = False
-        process.kill()
-        if ended:
-            text = f"{process.program} ended, but something that it started keeps its output open"
-            hint = "start background programs with their output redirected"
-        else:
-            text = f"{process.program} did not end within {self._timeout:g} s"
-            hint = "see what the host is busy with"
-        return CommandTimeout(
-            text, operation="run", domain=process.domain, host=process.host, hint=hint
-        )
 
 
 class Host(DomainPart):
@@ -413,8 +141,8 @@ class Host(DomainPart):
         if `check`, CommandTimeout after `timeout` seconds, ConnectionLost, and what `start` raises.
         """
         with self.start(argv) as process:
-            code, output = _Collector(process, timeout).run(input)
-            stderr = bytes(process._stderr)
+            code, output = Collector(process, timeout).run(input)
+            stderr = process.stderr
         if check and code != 0:
             raise self._failed(argv[0], code, stderr)
         return Completed(tuple(argv), code, output, stderr)
@@ -441,54 +169,6 @@ class Host(DomainPart):
             hint="look at the permissions and the free space there",
             **where,
         )
-
-
-class _LocalProcess(Process):
-    def __init__(self, host: str, domain: str, program: str, popen: subprocess.Popen[bytes]):
-        super().__init__(host, domain, program)
-        self._popen = popen
-        assert popen.stdin is not None
-        assert popen.stdout is not None
-        assert popen.stderr is not None
-        self._stdin, self._out, self._err = popen.stdin, popen.stdout, popen.stderr
-
-    def write(self, data: bytes) -> None:
-        rest = memoryview(data)
-        try:
-            while rest:
-                rest = rest[self._stdin.write(rest) :]
-        except (OSError, ValueError) as error:
-            raise self._input_refused() from error
-
-    def close_input(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self._stdin.close()
-
-    def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._popen.pid, signal.SIGKILL)
-
-    def _read(self) -> bytes:
-        return _read_or_close(self._out)
-
-    def _read_stderr(self) -> bytes:
-        return _read_or_close(self._err)
-
-    def _exit_code(self, timeout: float) -> int | None:
-        try:
-            return self._popen.wait(timeout)
-        except subprocess.TimeoutExpired:
-            return None
-
-    def _release(self) -> None:
-        """The pumps close what they read from; closing it under them is no good."""
-
-
-def _read_or_close(pipe: IO[bytes]) -> bytes:
-    data = os.read(pipe.fileno(), _CHUNK)
-    if not data:
-        pipe.close()
-    return data
 
 
 class LocalHost(Host):
@@ -520,7 +200,7 @@ class LocalHost(Host):
                 domain=self.domain,
                 host=self.name,
             ) from error
-        return _LocalProcess(self.name, self.domain, argv[0], popen)._begin()
+        return LocalProcess(self.name, self.domain, argv[0], popen).begin()
 
     def put(self, data: bytes, path: str, mode: int = 0o600) -> None:
         """See Host."""
@@ -551,72 +231,6 @@ class LocalHost(Host):
 
     def close(self) -> None:
         """See Host; there is nothing to close."""
-
-
-class _SSHProcess(Process):
-    def __init__(self, host: str, domain: str, program: str, channel: "Channel") -> None:
-        super().__init__(host, domain, program)
-        self._channel = channel
-
-    def write(self, data: bytes) -> None:
-        rest = memoryview(data)
-        try:
-            # In slices: paramiko copies what is left each time that the window is full.
-            for start in range(0, len(rest), _CHUNK):
-                self._channel.sendall(bytes(rest[start : start + _CHUNK]))
-        except (OSError, EOFError) as error:
-            raise self._input_refused() from error
-
-    def close_input(self) -> None:
-        with contextlib.suppress(OSError, EOFError):
-            self._channel.shutdown_write()
-
-    def kill(self) -> None:
-        """See Process. A server without RFC 4254 signals closes the process's streams only."""
-        with contextlib.suppress(Exception):  # best effort: the connection may be what is broken
-            _send_signal(self._channel, "KILL")
-        self._release()
-
-    def _read(self) -> bytes:
-        return self._channel.recv(_CHUNK)
-
-    def _read_stderr(self) -> bytes:
-        return self._channel.recv_stderr(_CHUNK)
-
-    def _exit_code(self, timeout: float) -> int | None:
-        channel = self._channel
-        if not channel.status_event.wait(timeout):
-            return None
-        transport = channel.get_transport()
-        if channel.exit_status == -1 and not (transport and transport.is_active()):
-            raise ConnectionLost(
-                f"the connection broke while {self.program} was running",
-                operation="run",
-                domain=self.domain,
-                host=self.host,
-                hint="is the host up? what it was doing may go on there",
-            )
-        return channel.exit_status
-
-    def _release(self) -> None:
-        with contextlib.suppress(OSError, EOFError):
-            self._channel.close()
-
-
-def _send_signal(channel: "Channel", name: str) -> None:
-    from paramiko import Message
-    from paramiko.common import cMSG_CHANNEL_REQUEST
-
-    transport = channel.get_transport()
-    if transport is None or channel.closed:
-        return
-    message = Message()
-    message.add_byte(cMSG_CHANNEL_REQUEST)
-    message.add_int(channel.remote_chanid)
-    message.add_string("signal")
-    message.add_boolean(False)
-    message.add_string(name)
-    transport._send_user_message(message)  # type: ignore[attr-defined]  # no public way
 
 
 class SSHHost(Host):
@@ -666,7 +280,7 @@ class SSHHost(Host):
             raise CommandNotStarted(
                 f"the SSH server did not start {argv[0]}: {error}", **self._where("run")
             ) from error
-        return _SSHProcess(self.name, self.domain, argv[0], channel)._begin()
+        return SSHProcess(self.name, self.domain, argv[0], channel).begin()
 
     def put(self, data: bytes, path: str, mode: int = 0o600) -> None:
         """See Host."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from blocks.fences import CommandFence, FenceBroken
-from blocks.hosts import CommandFailed, CommandTimeout
+from blocks.processes import CommandFailed, CommandTimeout
 
 
 def fence(folder: Path, **changes: object) -> CommandFence:

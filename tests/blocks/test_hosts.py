@@ -17,10 +17,6 @@ from blocks.errors import FarsideError
 from blocks.evidence.uses import new_ledger
 from blocks.hosts import (
     AuthenticationRefused,
-    CommandFailed,
-    CommandNotStarted,
-    CommandTimeout,
-    ConnectionLost,
     FileMissing,
     FileRefused,
     Host,
@@ -28,6 +24,7 @@ from blocks.hosts import (
     HostUnreachable,
     LocalHost,
 )
+from blocks.processes import CommandFailed, CommandNotStarted, CommandTimeout, ConnectionLost
 
 ECHO_ARGV = "import os, sys; sys.stdout.buffer.write(b'\\0'.join(map(os.fsencode, sys.argv[1:])))"
 NASTY = ["", " ", "$HOME", "`id`", "a'b", 'a"b', "\\", "*", "~", "!x", "-n", "a\nb", "é", ";", "#"]
@@ -157,7 +154,7 @@ class TestEveryHost:
         assert mark.read_text() == "closed\n"
 
     def test_leaving_kills_what_goes_on(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("blocks.hosts.EXIT_GRACE_SECONDS", 0.3)
+        monkeypatch.setattr("blocks.processes.EXIT_GRACE_SECONDS", 0.3)
         with host.start(["sh", "-c", "echo $$; exec sleep 60"]) as process:
             pid = int(next(process.lines()))
         assert gone(pid)

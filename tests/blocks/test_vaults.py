@@ -6,7 +6,8 @@ import pytest
 
 from blocks.errors import FarsideError
 from blocks.evidence.uses import new_ledger
-from blocks.hosts import CommandFailed, Host
+from blocks.hosts import Host
+from blocks.processes import CommandFailed
 from blocks.vaults import HostVault, SecretMissing
 
 SECRET = "AGE-SECRET-KEY-1EXAMPLE"
