@@ -221,10 +221,11 @@ class SetWriter:
             raise PermanentError("the set is not finished", operation="publish log")
         store.put(self._prefix + LOG, sign(index, self._signing_key.get_secret_value()))
 
-    def prune(self, *stores: ObjectStore) -> None:
-        """Remove the states of unfinished segments that newer objects replaced."""
+    def prune(self, index: LogIndex, *stores: ObjectStore) -> None:
+        """Remove the states of unfinished segments that `index` no longer needs."""
+        needed = {item.name for item in index.objects}
         with self._lock:
-            keys = [self._prefix + name for name in self._superseded]
+            keys = [self._prefix + name for name in self._superseded if name not in needed]
         for store in stores:
             store.remove(keys)
 

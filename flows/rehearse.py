@@ -90,7 +90,7 @@ class _Progress:
 
 def _run_name() -> str:
     given = flow_run.parameters
-    return f"{Path(str(given['plan'])).stem}-{given['select']}"
+    return f"{Path(str(given['plan'])).stem} {given['select'] or 'as planned'}"
 
 
 @flow(name="rehearse", flow_run_name=_run_name, persist_result=False)

@@ -33,4 +33,4 @@ def transfer(
                 copier.finish(manifest)
                 if time.monotonic() - began < CAUGHT_UP_SECONDS:
                     break
-            writer.prune(writer.store, copier.target)
+            writer.prune(index, writer.store, copier.target)

@@ -78,7 +78,8 @@ class Fetcher:
         self._workers = ThreadPoolExecutor(parallel, "fetch")
         self._window = max(2, min(parallel + 2, _MEMORY // max(largest, 1)))
         self._largest = largest
-        self._spare: list[bytearray] = []
+        # Really there from the start (zeros would not be): a job's memory is the same at any size.
+        self._spare = [bytearray(b"\1") * largest for _ in range(self._window)]
 
     def fetch(self, wanted: Iterable[Place]) -> Iterator[tuple[Place, memoryview]]:
         """Each part's bytes, in order, valid until the next is taken. Raises JobFailed."""
@@ -103,10 +104,7 @@ class Fetcher:
         self._spare.append(buffer)
 
     def _get(self, place: Place) -> bytearray:
-        try:
-            buffer = self._spare.pop()
-        except IndexError:
-            buffer = bytearray(self._largest)
+        buffer = self._spare.pop()  # there are as many as parts can be under way
         view = memoryview(buffer)[: place.part.bytes]
         used = ""
 

@@ -13,7 +13,7 @@ from blocks.artifact.objects import SealedObject, Volume
 from blocks.artifact.upload import Uploads, VolumeUpload
 
 LEVEL = 1
-READ = 2**20
+READ = 256 * 1024  # what was read is still in the processor's cache when it is compressed
 
 
 class SealedStream:

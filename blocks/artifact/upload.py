@@ -36,7 +36,7 @@ class Uploads:
         self._meter = meter
         self._workers = ThreadPoolExecutor(_PARALLEL, "upload")
         self._permits = threading.Semaphore(_PARALLEL + 1)
-        self._spare: list[bytearray] = []
+        self._spare = [_buffer(part_size) for _ in range(_PARALLEL + 2)]
         self._failed: BaseException | None = None
 
     def enter(self) -> None:
@@ -50,7 +50,7 @@ class Uploads:
     def take(self) -> bytearray:
         """An empty buffer of the size of a part; waits for one. Raises what made an upload fail."""
         self._acquire()
-        return self._spare.pop() if self._spare else bytearray(self.part_size)
+        return self._spare.pop() if self._spare else _buffer(self.part_size)
 
     def ship(self, volume: VolumeUpload, buffer: bytearray, size: int) -> None:
         """Upload the first `size` bytes of `buffer` as the volume's next part. Takes the buffer."""
@@ -116,3 +116,8 @@ class Uploads:
         self._spare.append(buffer)
         self._permits.release()
         return Part(bytes=size, sha256=digest), etag
+
+
+def _buffer(size: int) -> bytearray:
+    """Memory that is really there: what a job takes is taken at its start, at any size of data."""
+    return bytearray(b"\1") * size

@@ -95,6 +95,8 @@ class Service:
     reach: str
     """How a person reaches it; shown by --keep."""
     nodes: tuple[Node, ...]
+    checks: tuple[Check, ...] = ()
+    """What was checked on the way, and cannot be asked later."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ def _values(
         "ledger": str(places.ledger / "heartbeat.tsv"),
         "recovered_port": RECOVERED_POSTGRES_PORT,
         "fence_raise": _command(places, "lose", "east"),
-        "fence_lift": _command(places, "lift"),
+        "fence_lift": _command(places, "up"),
         "fence_observe": _command(places, "tripped"),
     }
     for site in sites:

@@ -11,7 +11,7 @@ from blocks.engines.pg.survey import (
     TABLES,
     write_probe,
 )
-from blocks.errors import FarsideError
+from blocks.errors import FarsideError, PermanentError
 from blocks.evidence.record import Check, CheckStatus
 
 HOURS = 3600.0
@@ -262,7 +262,10 @@ def application_write(application: Psql, database: str, statement: str) -> Check
         before = application.value(database, "SELECT pg_current_wal_lsn()::text")
         application.script(database, statement)
         after = application.value(database, "SELECT pg_current_wal_lsn()::text")
-    except FarsideError as error:
+    except LoginRefused:
+        actual = "could not run: the application cannot log in"
+        return Check("application-write", CheckStatus.UNKNOWN, expected, actual)
+    except PermanentError as error:
         return Check("application-write", CheckStatus.FAILED, expected, error.message)
     status = CheckStatus.PASSED if before != after else CheckStatus.FAILED
     return Check("application-write", status, expected, f"log went from {before} to {after}")

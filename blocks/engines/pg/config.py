@@ -76,6 +76,7 @@ def postgresql_conf(
     *,
     address: str,
     port: int,
+    data_dir: str,
     socket_dir: str,
     memory_bytes: int,
     restore_command: str,
@@ -88,8 +89,8 @@ def postgresql_conf(
             "listen_addresses": address,
             "port": str(port),
             "unix_socket_directories": socket_dir,
-            "hba_file": "pg_hba.conf",
-            "ident_file": "pg_ident.conf",
+            "hba_file": f"{data_dir}/pg_hba.conf",
+            "ident_file": f"{data_dir}/pg_ident.conf",
             "shared_buffers": f"{max(32, min(memory_bytes // 8 // 2**20, 8192))}MB",
             "maintenance_work_mem": "128MB",
             "huge_pages": "off",
@@ -126,6 +127,7 @@ def pg_hba_conf(facts: Mapping[str, Any], networks: Sequence[IPv4Network | IPv6N
     def lines() -> Iterator[str]:
         yield "# Written by farside. The socket lies in a directory that only its owner can enter."
         yield "local all all trust"
+        yield f"host all all samehost {method}"
         for network in networks:
             yield f"host all all {network} {method}"
 

@@ -37,7 +37,10 @@ def commands(
             extract.append(f"mkdir -p {place} && {_fetch(item)} | tar -x -f - -C {place}")
     extract += [f'{_fetch(item)} > "$DATA.wal/{name}"' for name, item in log.items()]
     extract += [f'ln -sfn {quote(place)} "$DATA/pg_tblspc/{oid}"' for oid, place in spaces.items()]
-    extract.append('"$BIN/pg_verifybackup" -n -i tablespace_map "$DATA"')
+    extract.append(
+        'if "$BIN/pg_verifybackup" --version >/dev/null 2>&1; then'
+        ' "$BIN/pg_verifybackup" -n -i tablespace_map "$DATA"; fi'
+    )
     return (
         RunbookStep(
             f"Prepare: PostgreSQL {facts['version']}, set {manifest.set_id}",

@@ -37,6 +37,7 @@ def conf(facts: dict[str, Any]) -> str:
         facts,
         address="10.2.0.7",
         port=6543,
+        data_dir="/d",
         socket_dir="/tmp/it's",
         memory_bytes=2**33,
         restore_command="cp '/w/%f' %p",
