@@ -108,7 +108,6 @@ def down(places: Places) -> list[Path]:
         _kill_all(places)
         return []
     with locked(places):
-        _kill_all(places)
         _clear(places)
         places.lock.unlink(missing_ok=True)
         left = sorted(places.root.iterdir())

@@ -90,6 +90,7 @@ def stop(places: Places, service: Service, number: signal.Signals) -> None:
         if time.monotonic() > deadline:
             raise failure(service, "does not stop")
         time.sleep(_POLL_SECONDS)
+    (places.processes / f"{service.name}.json").unlink(missing_ok=True)
 
 
 def wait_ready(places: Places, services: Iterable[Service]) -> None:
@@ -121,7 +122,7 @@ def kill_service(places: Places, name: str) -> None:
     """Kill one service and its children."""
     process = _noted(places.processes / f"{name}.json")
     if process:
-        _kill(_with_children([process]))
+        _kill([process, *process.children(recursive=True)])
 
 
 def kill_domain(places: Places, tree: Path) -> None:
@@ -149,10 +150,11 @@ def members(places: Places, tree: Path) -> list[psutil.Process]:
     """Every living process of a domain, except the caller and its ancestors."""
     me = psutil.Process()
     spared = {me.pid, *(parent.pid for parent in me.parents())}
-    found = [p for p in psutil.process_iter() if p.pid not in spared and _belongs(p, tree)]
-    noted = (_noted(path) for path in places.processes.glob(f"{tree.name}-*.json"))
-    found += [process for process in noted if process and process not in found]
-    return [p for p in _with_children(found) if p.pid not in spared]
+    everyone = [p for p in psutil.process_iter() if p.pid not in spared]
+    found = {p.pid for p in everyone if _belongs(p, tree)}
+    noted = map(_noted, places.processes.glob(f"{tree.name}-*.json"))
+    found |= {process.pid for process in noted if process}
+    return _with_descendants(everyone, found)
 
 
 def _belongs(process: psutil.Process, tree: Path) -> bool:
@@ -174,15 +176,20 @@ def _inside(path: str, tree: Path) -> bool:
     return path == str(tree) or path.startswith(f"{tree}/")
 
 
-def _with_children(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    everyone: dict[int, psutil.Process] = {}
-    for process in processes:
-        everyone[process.pid] = process
-        try:
-            everyone.update({child.pid: child for child in process.children(recursive=True)})
-        except psutil.NoSuchProcess:
-            continue
-    return [process for process in everyone.values() if _alive(process)]
+def _with_descendants(everyone: list[psutil.Process], found: set[int]) -> list[psutil.Process]:
+    parents = {process.pid: _parent(process) for process in everyone}
+    size = -1
+    while len(found) > size:
+        size = len(found)
+        found |= {pid for pid, parent in parents.items() if parent in found}
+    return [process for process in everyone if process.pid in found and _alive(process)]
+
+
+def _parent(process: psutil.Process) -> int | None:
+    try:
+        return process.ppid()
+    except psutil.NoSuchProcess:
+        return None
 
 
 def _alive(process: psutil.Process) -> bool:

@@ -31,15 +31,17 @@ _CHUNK = 256 * 1024
 class Door(asyncssh.SSHServer):
     """Lets in the account that the server runs as, by public key."""
 
-    def __init__(self) -> None:
-        self._known = False
+    def __init__(self, authorized_keys: str) -> None:
+        self._authorized_keys = authorized_keys
+        self._connection: asyncssh.SSHServerConnection | None = None
+
+    def connection_made(self, conn: "asyncssh.SSHServerConnection") -> None:
+        self._connection = conn
 
     def begin_auth(self, username: str) -> bool:
-        self._known = username == ACCOUNT
+        if username == ACCOUNT and self._connection:
+            self._connection.set_authorized_keys(self._authorized_keys)
         return True
-
-    def public_key_auth_supported(self) -> bool:
-        return self._known
 
     def password_auth_supported(self) -> bool:
         return False
@@ -125,9 +127,8 @@ async def serve(address: str, port: int, host_key: str, authorized_keys: str) ->
     async with asyncssh.listen(
         address,
         port,
-        server_factory=Door,
+        server_factory=lambda: Door(authorized_keys),
         server_host_keys=[host_key],
-        authorized_client_keys=authorized_keys,
         process_factory=session,
         sftp_factory=True,
         allow_scp=False,
