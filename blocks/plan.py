@@ -246,9 +246,7 @@ def _locate(root: yaml.Node, loc: Sequence[int | str]) -> tuple[yaml.Node, str]:
             elif position == len(loc) - 1:
                 place = f"{place}.{step}" if place else str(step)
         elif (
-            isinstance(node, yaml.SequenceNode)
-            and isinstance(step, int)
-            and step < len(node.value)
+            isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value)
         ):
             node = marked = node.value[step]
             place = f"{place}[{step}]"

@@ -40,7 +40,7 @@ from tasks.diagnose import diagnose
 from tasks.key_fetch import Opening, key_fetch
 from tasks.preflight import Survey, preflight
 from tasks.publish import publish
-from tasks.rehearsal import Options, Rehearsal, claim, new_id
+from tasks.rehearsal import Options, Rehearsal, new_id
 from tasks.restore import restore
 from tasks.snapshot import snapshot
 from tasks.teardown import teardown
@@ -141,7 +141,6 @@ def rehearse(
 def _stages(rehearsal: Rehearsal, progress: _Progress) -> None:
     """The DAG: each stage takes what it needs from those before it."""
     plan, clock = rehearsal.plan, rehearsal.clock
-    claim(rehearsal)
     progress.survey = survey = preflight(rehearsal)
     set_id = survey.set_id or rehearsal.id
     if rehearsal.fresh:

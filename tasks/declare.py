@@ -8,6 +8,7 @@ from datetime import datetime
 from blocks.artifact.job import ProbeJob
 from blocks.errors import PermanentError
 from blocks.evidence.findings import Finding, finding
+from blocks.evidence.uses import ledger
 from blocks.helper import probe_from
 from blocks.hosts import Host
 from blocks.sets import SetWriter
@@ -16,6 +17,8 @@ from tasks.rehearsal import Rehearsal, stage
 
 STAGE = "declare"
 PROBE_SECONDS = 2.0
+AFTER_THE_LOSS = ("key fetch", "restore", "verify")
+"""Stages in which nothing of the source may be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,15 @@ def _leaks(rehearsal: Rehearsal, host: Host, endpoints: list[tuple[str, int]]) -
         finding("fence-leaks", f"{address}:{port}", f"it answers {host.name}", STAGE)
         for (address, port), answer in zip(endpoints, answers, strict=True)
         if answer == "open"
+    ]
+
+
+def uses_of_source(rehearsal: Rehearsal) -> list[Finding]:
+    """What farside itself used of the source once it was lost."""
+    return [
+        finding("source-used", use.name, f"a {use.kind} of {use.domain} was used", use.stage)
+        for use in ledger().uses()
+        if use.domain == rehearsal.source.name and use.stage in AFTER_THE_LOSS
     ]
 
 

@@ -14,7 +14,7 @@ from blocks.helper import facts_of
 from blocks.hosts import Host
 from blocks.sets import SetReader, choose
 from tasks.diagnose import diagnose, stop_if_critical
-from tasks.rehearsal import Rehearsal, stage
+from tasks.rehearsal import Rehearsal, claim, stage
 
 STAGE = "preflight"
 SKEW_SECONDS = 5.0
@@ -45,6 +45,7 @@ def preflight(rehearsal: Rehearsal) -> Survey:
     plan = rehearsal.plan
     with rehearsal.clock.stage(STAGE) as clock:
         found: list[Finding] = []
+        claim(rehearsal)
         with clock.step("backup set"):
             survey = _survey(rehearsal)
         needs = plan.engine.requirements(survey.facts)

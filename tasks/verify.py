@@ -9,7 +9,7 @@ from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Check, CheckStatus
 from blocks.plan import Heartbeat
 from blocks.sets import SetReader
-from tasks.declare import calls_to_source
+from tasks.declare import calls_to_source, uses_of_source
 from tasks.key_fetch import Opening
 from tasks.rehearsal import Rehearsal, stage
 from tasks.restore import restoration
@@ -55,17 +55,15 @@ def verify(
             SqlQuestion(check.name, check.database, check.sql, check.expected)
             for check in plan.checks
         ]
-        answers = plan.engine.verify(service, using, questions)
-        while True:
-            with clock.step("next check") as step:
-                check = next(answers, None)
-                if check is None:
-                    break
-                step.name = check.name
+        began = datetime.now(UTC)
+        for check in plan.engine.verify(service, using, questions):
+            usable_at = datetime.now(UTC)
+            clock.add_step(check.name, began, usable_at)
+            began = usable_at
             checks.append(check)
         usable_at = datetime.now(UTC)
         found = [_finding(check) for check in checks if check.status is CheckStatus.FAILED]
-        found += calls_to_source(rehearsal)
+        found += calls_to_source(rehearsal) + uses_of_source(rehearsal)
         rehearsal.findings.add(*found)
         usable = all(check.status is not CheckStatus.FAILED for check in checks)
         return Verification(tuple(checks), until, lost, usable_at if usable else None)

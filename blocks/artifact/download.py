@@ -77,7 +77,6 @@ class Fetcher:
         self._web = web
         self._workers = ThreadPoolExecutor(parallel, "fetch")
         self._window = max(2, min(parallel + 2, _MEMORY // max(largest, 1)))
-        self._largest = largest
         # Really there from the start (zeros would not be): a job's memory is the same at any size.
         self._spare = [bytearray(b"\1") * largest for _ in range(self._window)]
 

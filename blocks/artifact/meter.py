@@ -61,8 +61,10 @@ class Meter:
         while not over:
             over = self._over.wait(_INTERVAL)
             with self._lock:
-                names = list(self._changed)[-_AT_ONCE:]
-                self._changed.clear()
+                # The last telling leaves nothing out: it is what the totals are made of.
+                names = list(self._changed)[0 if over else -_AT_ONCE :]
+                for name in names:
+                    del self._changed[name]
                 events = [
                     Progress(object=name, raw=self._counts[name][0], sealed=self._counts[name][1])
                     for name in names

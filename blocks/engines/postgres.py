@@ -675,7 +675,7 @@ def _covers(item: SealedObject, at: datetime, segment: str, after: float) -> boo
         return False
     partial = wal.partial_count(item.name) is not None
     if name[8:] == segment[8:]:
-        return not partial or at.timestamp() > after + 2 * LOG_INTERVAL_SECONDS
+        return not partial or at.timestamp() > after + LOG_INTERVAL_SECONDS
     return name[8:] > segment[8:]
 
 

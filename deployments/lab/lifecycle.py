@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,6 +152,8 @@ def _make_root(places: Places, account: Account) -> None:
         )
     places.root.chmod(0o711 if account.other else 0o700)
     if not account.can_enter(places.root):
+        with suppress(OSError):  # one with something in it stays
+            places.root.rmdir()
         raise PermanentError(
             f"the services run as {account.name}, which cannot enter {places.root}",
             operation="lab up",

@@ -155,5 +155,4 @@ def test_a_place_that_the_services_cannot_enter(tmp_path: Path) -> None:
     closed.mkdir(mode=0o700)
     with pytest.raises(PermanentError, match="cannot enter"):
         lab.up(closed / "lab")
-    lab.down(closed / "lab")
     assert list(closed.iterdir()) == []
