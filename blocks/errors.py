@@ -1,4 +1,4 @@
-"""Two kinds of error decide what is retried: permanent (tell the operator) and transient (try again)."""
+"""Two kinds of error decide what is retried: permanent, tell the operator; transient, try again."""
 
 
 class FarsideError(Exception):

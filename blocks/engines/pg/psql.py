@@ -105,8 +105,9 @@ class Psql:
         """
         rows = self.rows(
             database,
-            "SELECT CASE WHEN (array_agg(v))[1] IS NOT NULL THEN format('%s', (array_agg(v))[1]) END"
-            f" AS value, count(*) AS n\nFROM (\n{sql}\n) AS q(v)",
+            "SELECT n, CASE WHEN first IS NOT NULL THEN format('%s', first) END AS value FROM"
+            " (SELECT (array_agg(v))[1] AS first, count(*) AS n"
+            f" FROM (\n{sql}\n) AS q(v)) AS counted",
             timeout=timeout,
         )
         if rows[0]["n"] > 1:
