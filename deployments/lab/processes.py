@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -122,7 +123,8 @@ def kill_service(places: Places, name: str) -> None:
     """Kill one service and its children."""
     process = _noted(places.processes / f"{name}.json")
     if process:
-        _kill([process, *process.children(recursive=True)])
+        with suppress(psutil.NoSuchProcess):
+            _kill([process, *process.children(recursive=True)])
 
 
 def kill_domain(places: Places, tree: Path) -> None:
