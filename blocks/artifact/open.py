@@ -17,7 +17,7 @@ from blocks.artifact import age
 from blocks.artifact.channel import Channel
 from blocks.artifact.child import Child
 from blocks.artifact.download import Fetcher, Place, places
-from blocks.artifact.failure import JobFailed, of_os_error
+from blocks.artifact.failure import JobFailed, no_space, of_os_error
 from blocks.artifact.job import FileTarget, OpenItem, OpenJob, OpenResult, TarTarget
 from blocks.artifact.meter import Meter
 from blocks.artifact.scratch import temporary
@@ -25,6 +25,7 @@ from blocks.artifact.web import Web
 
 _WRITE = 2**20
 _MODE = 0o600
+_FULL = 64 * 1024
 
 
 class _Sink(Protocol):
@@ -140,13 +141,24 @@ def _tar(directory: Path, marker: str | None) -> Iterator[_Sink]:
         fcntl.fcntl(tar.stdin.fileno(), fcntl.F_SETPIPE_SZ, 2**20)
         yield _Descriptor(tar.stdin.fileno())
         tar.stdin.close()
-        tar.wait()
+        _finish(tar, directory)
     except BrokenPipeError:
-        tar.wait()
+        _finish(tar, directory)
         raise JobFailed("child-failed", f"tar stopped reading in {directory}") from None
     finally:
         if not tar.ended():
             tar.kill()
+
+
+def _finish(tar: Child, directory: Path) -> None:
+    """Raises JobFailed if tar failed. On a full disk it may say no more than `Wrote only ...`."""
+    try:
+        tar.wait()
+    except JobFailed as failure:
+        disk = os.statvfs(directory)
+        if disk.f_bavail * disk.f_frsize < _FULL:
+            raise no_space(f"{directory}: {failure.message}") from None
+        raise
 
 
 @contextmanager

@@ -176,7 +176,7 @@ def uncanonical(text: bytes) -> bytes:
 
 
 def append_empty_chunk(rest: bytes) -> bytes:
-    """Chunks up to the last are kept; the last is sealed again as not the last, then an empty one."""
+    """The one chunk is sealed again as not the last, and an empty one put behind it."""
     nonce, chunk = rest[:16], rest[16:]
     key = ChaCha20Poly1305(age_header.payload_key(FILE_KEY, nonce))
     plain = key.decrypt(bytes(11) + b"\1", chunk, None)
@@ -216,7 +216,7 @@ MALFORMED = {
     "body of more than 64 columns": line(2, lambda text: text + b"A" * 40),
     "body missing": with_lines(lambda x: [*x[:2], *x[3:]]),
     "no recipient": with_lines(lambda x: [x[0], x[3]]),
-    "MAC wrong": line(3, lambda text: b"--- " + base64.b64encode(bytes(32)).rstrip(b"=")),
+    "MAC wrong": line(3, lambda _: b"--- " + base64.b64encode(bytes(32)).rstrip(b"=")),
     "MAC padded": line(3, lambda text: text + b"="),
     "MAC too short": line(3, lambda text: text[:-4]),
     "MAC missing": line(3, lambda _: b"---"),
@@ -244,13 +244,8 @@ MALFORMED = {
 def exchange_chunks(sealed: bytes) -> bytes:
     lines, rest = lines_of(sealed)
     size = CHUNK + 16
-    nonce, first, second, last = (
-        rest[:16],
-        rest[16 : 16 + size],
-        rest[16 + size : 16 + 2 * size],
-        b"",
-    )
-    last = rest[16 + 2 * size :]
+    nonce, chunks = rest[:16], rest[16:]
+    first, second, last = chunks[:size], chunks[size : 2 * size], chunks[2 * size :]
     return b"\n".join(lines) + b"\n" + nonce + second + first + last
 
 
