@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
 from pydantic import Field
 
@@ -44,7 +44,7 @@ from tasks.rehearsal import Options, Rehearsal, new_id
 from tasks.restore import restore
 from tasks.snapshot import snapshot
 from tasks.teardown import teardown
-from tasks.transfer import transfer
+from tasks.transfer import Crossed, transfer
 from tasks.verify import Verification, verify
 
 
@@ -80,6 +80,7 @@ class _Progress:
     writer: SetWriter | None = None
     copier: SetCopier | None = None
     manifest: Manifest | None = None
+    crossed: Crossed | None = None
     declaration: Declaration | None = None
     opening: Opening | None = None
     service: Service | None = None
@@ -156,13 +157,13 @@ def _stages(rehearsal: Rehearsal, progress: _Progress) -> None:
             rehearsal.id,
             rehearsal.options.rate,
         )
-        transfer(rehearsal, writer, copier, manifest)
+        progress.crossed = transfer(rehearsal, writer, copier, manifest)
     else:
         clock.skip("snapshot", f"set {set_id} is retained")
         clock.skip("transfer", f"set {set_id} is in the recovery store")
     reader = SetReader(plan.recovery, plan.name, set_id, rehearsal.id)
-    progress.declaration = declare(rehearsal, progress.writer)
-    progress.opening = opening = key_fetch(rehearsal, reader)
+    progress.declaration = lost = declare(rehearsal, progress.writer, progress.crossed)
+    progress.opening = opening = key_fetch(rehearsal, reader, lost)
     progress.runbook = plan.engine.runbook(opening.manifest, opening.log, plan.recovery)
     progress.service = service = restore(rehearsal, reader, opening)
     progress.verification = verify(rehearsal, reader, opening, service)
@@ -228,9 +229,7 @@ def _record(rehearsal: Rehearsal, progress: _Progress, ledger: Ledger) -> Record
         not_verified=_not_verified(rehearsal, progress),
         runbook=progress.runbook,
         versions=_versions(),
-        trigger=str(flow_run.parent_deployment_id or flow_run.deployment_id or "manual")
-        if hasattr(flow_run, "deployment_id")
-        else "manual",
+        trigger=deployment.name or "manual",
     )
 
 

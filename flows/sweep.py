@@ -8,8 +8,8 @@ from prefect import flow
 from pydantic import Field
 
 from blocks.errors import FarsideError
-from blocks.plan import Plan
-from flows.site import opened
+from deployments import lab
+from flows.site import is_lab, opened
 from tasks.sweeping import Swept, sweep_plan
 
 
@@ -23,8 +23,7 @@ def sweep(
     ] = False,
 ) -> None:
     """Remove what dead rehearsals of a plan left on hosts, in stores and in the source."""
-    with opened(plan) as site:
-        swept = sweep_plan(site, everything=everything)
+    swept = _swept(plan, everything)
     if swept.remaining:
         raise FarsideError(f"remaining: {'; '.join(swept.remaining)}", operation="sweep")
 
@@ -43,11 +42,16 @@ def command(
 
     Exit codes: 0 nothing is left; 1 something could not be removed; 64 bad usage or plan.
     """
-    site: Plan
-    with opened(plan) as site:
-        swept = sweep_plan(site, everything=everything)
+    swept = _swept(plan, everything)
     _tell(swept)
     raise typer.Exit(1 if swept.remaining else 0)
+
+
+def _swept(plan: str, everything: bool) -> Swept:
+    if is_lab(plan) and not lab.plan_path(None, plan).exists():
+        return Swept((), (), ())  # a lab that is down holds nothing
+    with opened(plan) as site:
+        return sweep_plan(site, everything=everything)
 
 
 def _tell(swept: Swept) -> None:

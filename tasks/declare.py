@@ -14,6 +14,7 @@ from blocks.hosts import Host
 from blocks.sets import SetWriter
 from tasks.diagnose import FoundProblems
 from tasks.rehearsal import Rehearsal, stage
+from tasks.transfer import Crossed
 
 STAGE = "declare"
 PROBE_SECONDS = 2.0
@@ -31,7 +32,11 @@ class Declaration:
 
 
 @stage(STAGE, limit=600)
-def declare(rehearsal: Rehearsal, writer: SetWriter | None) -> Declaration:
+def declare(
+    rehearsal: Rehearsal,
+    writer: SetWriter | None,
+    crossed: Crossed | None,  # noqa: ARG001 (it orders the DAG: nothing is lost before it crossed)
+) -> Declaration:
     """Cut the source off. Raises FoundProblems if anything of it still answers."""
     plan = rehearsal.plan
     with rehearsal.clock.stage(STAGE) as clock:

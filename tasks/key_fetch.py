@@ -8,6 +8,7 @@ from blocks.artifact.age_keys import recipient_of
 from blocks.artifact.manifest import LogIndex, Manifest
 from blocks.evidence.findings import finding
 from blocks.sets import SetReader
+from tasks.declare import Declaration
 from tasks.diagnose import FoundProblems
 from tasks.rehearsal import Rehearsal, stage
 
@@ -24,7 +25,11 @@ class Opening:
 
 
 @stage(STAGE, retries=3, limit=300)
-def key_fetch(rehearsal: Rehearsal, reader: SetReader) -> Opening:
+def key_fetch(
+    rehearsal: Rehearsal,
+    reader: SetReader,
+    declaration: Declaration,  # noqa: ARG001 (it orders the DAG: no key is read before the loss)
+) -> Opening:
     """Check the signatures, fetch the key and compare it with the recipients of this very set."""
     plan = rehearsal.plan
     with rehearsal.clock.stage(STAGE) as clock:

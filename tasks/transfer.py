@@ -1,6 +1,7 @@
 """Transfer: across the gap, from store to store, until only the newest instant is missing."""
 
 import time
+from dataclasses import dataclass
 
 from blocks.artifact.manifest import Manifest
 from blocks.sets import SetCopier, SetWriter
@@ -13,10 +14,18 @@ ROUNDS = 20
 """A log that grows faster than the link carries it is not waited for."""
 
 
+@dataclass(frozen=True, slots=True)
+class Crossed:
+    """What lies in the recovery store now: the set, and the log up to an index's sequence."""
+
+    set_id: str
+    log_sequence: int
+
+
 @stage(STAGE, retries=4, limit=24 * 3600)
 def transfer(
     rehearsal: Rehearsal, writer: SetWriter, copier: SetCopier, manifest: Manifest
-) -> None:
+) -> Crossed:
     """Copy the set, then the log that has come since, round by round. Run again, it resumes."""
     with rehearsal.clock.stage(STAGE) as clock:
         copier.begin(clock.moved)
@@ -34,3 +43,4 @@ def transfer(
                 if time.monotonic() - began < CAUGHT_UP_SECONDS:
                     break
             writer.prune(index, writer.store, copier.target)
+        return Crossed(manifest.set_id, index.sequence)

@@ -94,6 +94,8 @@ def postgresql_conf(
             "shared_buffers": f"{max(32, min(memory_bytes // 8 // 2**20, 8192))}MB",
             "maintenance_work_mem": "128MB",
             "huge_pages": "off",
+            # Files of the data directory, which is removed, rather than of /dev/shm.
+            "dynamic_shared_memory_type": "mmap",
             "shared_preload_libraries": ",".join(libraries),
             # Isolation: nothing that it does may reach outside the recovery domain.
             "archive_mode": "off",
