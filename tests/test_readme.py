@@ -1,0 +1,161 @@
+"""The README is true: its plan is a plan, its commands run, its options exist."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from blocks.plan import load_plan
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+SHELL = [text for language, text in BLOCKS if language == "sh"]
+COMMANDS = [line.partition("  #")[0].strip() for text in SHELL for line in text.splitlines()]
+
+
+def block(start: str) -> list[str]:
+    """The commands of the shell block whose first command begins with `start`."""
+    for text in SHELL:
+        lines = [line.partition("  #")[0].strip() for line in text.splitlines()]
+        if lines[0].startswith(start):
+            return lines
+    raise AssertionError(f"no block starts with {start}")
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A new user's shell, with a lab and a Prefect of its own."""
+    bin_dir = Path(sys.executable).parent
+    # Under /tmp, not under pytest's private folder: as root the lab's services run as nobody.
+    lab = Path("/tmp") / f"farside-readme-{os.getpid()}"
+    yield {
+        "PATH": f"{bin_dir}:/usr/bin:/bin:/usr/sbin",
+        "HOME": str(tmp_path),
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "FARSIDE_LAB": str(lab),
+        "LANG": "C.UTF-8",
+    }
+    subprocess.run(
+        [sys.executable, "-m", "deployments.lab", "--root", str(lab), "down"],
+        cwd=ROOT,
+        check=True,
+        timeout=120,
+    )
+
+
+def shell(command: str, environment: dict[str, str], seconds: float = 240) -> str:
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def test_the_plan_is_a_plan(tmp_path: Path) -> None:
+    text = next(text for language, text in BLOCKS if language == "yaml")
+    path = tmp_path / "plan.yaml"
+    path.write_text(text)
+    assert load_plan(path).name == yaml.safe_load(text)["name"]
+
+
+def test_every_option_exists() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "flows.rehearse", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
+    used = {
+        option
+        for line in COMMANDS
+        if line.startswith("python -m flows.rehearse")
+        for option in re.findall(r"--[a-z-]+", line)
+    }
+    assert used
+    assert {option for option in used if option not in shown} == {"--help"} - {"--help"}
+
+
+def test_everyday_commands(environment: dict[str, str], tmp_path: Path) -> None:
+    """The lab kept up by hand, and every way of calling shown, on a smaller database."""
+    results = f" --results {tmp_path}"
+    lines = block("python -m deployments.lab up")
+    assert lines[0] == "python -m deployments.lab up"
+    shell(f"{lines[0]} --scale 1", environment)
+    for line in lines[1:-1]:
+        said = shell(line + ("" if "--list" in line else results), environment)
+        assert "VERIFIED" in said or line.endswith("--list-backups")
+    for line in block("python -m flows.rehearse --help"):
+        if "--keep" in line:
+            assert "kept: psql" in shell(line + results, environment)
+            shell("python -m flows.sweep --all", environment)
+        elif "--json" in line:
+            shell(line.replace("record.json", f"{tmp_path}/record.json") + results, environment)
+            assert '"verdict": "verified"' in (tmp_path / "record.json").read_text()
+        elif "flows.rehearse --" in line and "--help" not in line:
+            assert "VERIFIED" in shell(line + results, environment)
+        else:
+            shell(line, environment)
+    code = next(text for language, text in BLOCKS if language == "python")
+    code = code.replace('"rehearsals"', repr(str(tmp_path)))
+    assert "verified" in shell(f"python - <<'END'\n{code}\nEND", environment)
+    shell(lines[-1], environment)
+    assert not Path(environment["FARSIDE_LAB"]).exists()
+
+
+def test_server_worker_and_deployment(environment: dict[str, str]) -> None:
+    """A run triggered through the API is taken by a worker and completes."""
+    start, export, *commands, worker = block("prefect server start")
+    assert export.startswith("export PREFECT_API_URL=")
+    environment = {**environment, "PREFECT_API_URL": export.partition("=")[2]}
+    server_only = {k: v for k, v in environment.items() if k != "PREFECT_API_URL"}
+    shell(start, server_only)
+    process = None
+    try:
+        _wait_for_server(environment)
+        for command in commands:
+            shell(command, environment)
+        process = subprocess.Popen(
+            ["bash", "-c", f"exec {worker}"],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        run = "prefect deployment run rehearse/nightly --param scale=1"
+        said = shell(f"{run} --param results={environment['HOME']}/r --watch", environment)
+        assert list(Path(environment["HOME"], "r").glob("*.json")), said
+    finally:
+        if process is not None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(60)
+        shell("prefect server stop", server_only)
+
+
+def _wait_for_server(environment: dict[str, str]) -> None:
+    for _ in range(60):
+        done = subprocess.run(
+            ["curl", "-fs", f"{environment['PREFECT_API_URL']}/health"],
+            capture_output=True,
+            check=False,
+        )
+        if done.returncode == 0:
+            return
+        time.sleep(1)
+    raise AssertionError("the Prefect server does not answer")
