@@ -66,8 +66,13 @@ def command(
         typer.Option(help="Which backup: fresh, latest, oldest, random, or the id of a set."),
     ] = "",
     scale: Annotated[
-        int, typer.Option(min=1, max=10000, help="Lab only: pgbench scale (15 MB each).")
-    ] = 10,
+        int | None,
+        typer.Option(
+            min=1,
+            max=10000,
+            help="Lab only: pgbench scale, 15 MB each. [default: 10 for a new lab]",
+        ),
+    ] = None,
     wan: Annotated[
         str,
         typer.Option(callback=_given(parse_rate), help="Limit the transfer, e.g. 50Mbit/s."),
@@ -152,7 +157,7 @@ def _check_plan(plan: str, rto: str, rpo: str) -> None:
             with_objectives(site, rto, rpo)
 
 
-def _list(plan: str, scale: int) -> None:
+def _list(plan: str, scale: int | None) -> None:
     """Sets in the recovery store, oldest first."""
     with opened(plan, scale=scale) as site:
         try:

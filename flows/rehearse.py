@@ -107,7 +107,9 @@ def rehearse(
     rpo: Annotated[str, Field(description="Another RPO than the plan's, e.g. 60s")] = "",
     results: Annotated[str, Field(description="Folder for the record")] = "rehearsals",
     keep: Annotated[bool, Field(description="Leave the restored service running")] = False,
-    scale: Annotated[int, Field(description="Lab only: pgbench scale", ge=1)] = 10,
+    scale: Annotated[
+        int | None, Field(description="Lab only: pgbench scale of a new lab, 15 MB each", ge=1)
+    ] = None,
 ) -> State[Any]:
     """Lose the source, restore into the recovery domain, prove it, time it, tell what broke."""
     with opened(plan, scale=scale, keep=keep) as site:

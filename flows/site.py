@@ -15,7 +15,7 @@ def is_lab(name: str) -> bool:
 
 
 @contextmanager
-def opened(name: str, *, scale: int = 10, keep: bool = False) -> Iterator[Plan]:
+def opened(name: str, *, scale: int | None = None, keep: bool = False) -> Iterator[Plan]:
     """The plan called `name`: of the lab, in a file, or saved as a Prefect block.
 
     The lab is brought up where it is down, and then taken down again at the end, unless the
