@@ -75,6 +75,7 @@ _FINDINGS: dict[Code, str] = {
     "no-space": "disk-too-small",
     "tool-missing": "tool-missing",
 }
+_FOLDER = 'umask 077 && mkdir -p "$1" && chmod 700 "$1" && : >> "$1/$2"'
 # Reads itself into memory from standard input: a sweep must work on a full disk and leave no file.
 _FROM_INPUT = """
 import os, runpy, sys
@@ -105,6 +106,16 @@ class HelperInterrupted(TransientError):
         self.code = code
 
 
+def work_folder(host: Host, rehearsal_id: str) -> str:
+    """Make the rehearsal's directory on `host` and the marker in it; returns the directory.
+
+    Mode 0700. Without the marker no sweep would know it. Raises what `Host.run` raises.
+    """
+    folder = f"{host.work_dir}/{rehearsal_id}"
+    host.run(["sh", "-c", _FOLDER, "sh", folder, marks.FILE])
+    return folder
+
+
 def carry(host: Host, rehearsal_id: str) -> str:
     """Bring the helper to the rehearsal's directory on `host`; returns its path there.
 
@@ -114,11 +125,8 @@ def carry(host: Host, rehearsal_id: str) -> str:
     """
     folder = f"{host.work_dir}/{rehearsal_id}"
     path = f"{folder}/helper-{digest()}.pyz"
-    script = (
-        'umask 077 && mkdir -p "$1" && chmod 700 "$1" && : >> "$1/$3"'
-        ' && if test -f "$2"; then echo there; fi'
-    )
-    if not host.run(["sh", "-c", script, "sh", folder, path, marks.FILE]).text:
+    script = f'{_FOLDER} && if test -f "$3"; then echo there; fi'
+    if not host.run(["sh", "-c", script, "sh", folder, marks.FILE, path]).text:
         host.put(build(), path)
     return path
 

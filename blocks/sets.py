@@ -34,6 +34,7 @@ from blocks.artifact.job import (
 from blocks.artifact.manifest import (
     LogIndex,
     Manifest,
+    ManifestForged,
     ManifestMalformed,
     SealedObject,
     sign,
@@ -313,7 +314,15 @@ class SetReader:
         return self._signed(LOG, signer, LogIndex)
 
     def _signed(self, name: str, signer: str, kind: type[_Document]) -> _Document:
-        document = verify(self._recovery.store.get(self._prefix + name), signer)
+        try:
+            document = verify(self._recovery.store.get(self._prefix + name), signer)
+        except (ManifestForged, ManifestMalformed) as error:
+            raise type(error)(
+                f"{self._prefix}{name}: {error.message}",
+                operation="verify manifest",
+                domain=self._recovery.name,
+                hint=error.hint,
+            ) from None
         if not isinstance(document, kind) or document.set_id != self.set_id:
             raise ManifestMalformed(
                 f"{self._prefix}{name} is the signed document of something else",

@@ -390,8 +390,9 @@ class S3Store(ObjectStore):
     def _refusal(self, response: Any, operation: str) -> FarsideError:
         code = str(response.get("Error", {}).get("Code", ""))
         status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        said = str(response.get("Error", {}).get("Message", "")) or "no reason given"
         kind, hint = _kind_of_refusal(code, status)
+        silent = "it is not there" if kind is ObjectMissing else "no reason given"
+        said = str(response.get("Error", {}).get("Message", "")) or silent
         return kind(
             f"{said} ({code or status})", operation=operation, domain=self.domain, hint=hint
         )

@@ -5,6 +5,7 @@ import logging
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -232,11 +233,24 @@ def run(command: typer.Typer, name: str) -> NoReturn:
     except typer.Exit as done:
         code = done.exit_code
     except Exception as error:
-        if not hasattr(error, "format_message"):
-            raise
-        _say(f"{error.format_message()}\nTry --help.")
-        code = USAGE
+        if hasattr(error, "format_message"):  # click's own: bad usage
+            _say(f"{error.format_message()}\nTry --help.")
+            code = USAGE
+        else:
+            if "--verbose" in sys.argv:
+                traceback.print_exc()
+            _say(f"could not go on: {_causes(error)} (next: run it with --verbose)")
+            code = UNVERIFIED
     sys.exit(code or OK)
+
+
+def _causes(error: BaseException | None) -> str:
+    """An error and what caused it, in one line: Prefect wraps the reason of a lost server."""
+    said = []
+    while error is not None:
+        said.append(f"{type(error).__name__}: {error}".splitlines()[0])
+        error = error.__cause__
+    return " <- ".join(said)
 
 
 def _say(text: str) -> None:

@@ -35,7 +35,8 @@ def diagnose(error: BaseException, stage: str, source: str) -> tuple[Finding, ..
     if id is None:
         return ()
     subject = "/".join(part for part in (error.domain, error.host) if part) or stage
-    return (finding(id, subject, error.message, stage, remedy=error.hint or None),)
+    what = f"{error.operation}: " if error.operation not in ("", stage) else ""
+    return (finding(id, subject, f"{what}{error.message}", stage, remedy=error.hint or None),)
 
 
 def stop_if_critical(stage: str, findings: Findings, found: tuple[Finding, ...]) -> None:

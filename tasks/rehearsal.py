@@ -21,6 +21,7 @@ from prefect.tasks import exponential_backoff
 from blocks.domain import FailureDomain
 from blocks.errors import FarsideError, TransientError
 from blocks.evidence.findings import Findings
+from blocks.helper import work_folder
 from blocks.hosts import Host
 from blocks.plan import Plan
 from tasks.clock import StageClock
@@ -127,8 +128,8 @@ def claim(rehearsal: Rehearsal) -> None:
     note = json.dumps(owner()).encode()
     for host in rehearsal.recovery.hosts:
         with suppress(FarsideError):  # a host that cannot be reached is preflight's finding
-            host.run(["mkdir", "-p", "-m", "0700", rehearsal.work(host)])
-            host.put(note, f"{rehearsal.work(host)}/{OWNER_FILE}")
+            folder = work_folder(host, rehearsal.id)
+            host.put(note, f"{folder}/{OWNER_FILE}")
 
 
 def lives(note: bytes) -> bool:

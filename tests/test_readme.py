@@ -30,25 +30,33 @@ def block(start: str) -> list[str]:
     raise AssertionError(f"no block starts with {start}")
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A new user's shell, with a lab and a Prefect of its own."""
-    bin_dir = Path(sys.executable).parent
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("newcomer")
+
+
+@pytest.fixture(scope="module")
+def environment(place: Path) -> Iterator[dict[str, str]]:
+    """A new user's shell, with a lab of its own and the README's own Prefect server."""
     # Under /tmp, not under pytest's private folder: as root the lab's services run as nobody.
     lab = Path("/tmp") / f"farside-readme-{os.getpid()}"
-    yield {
-        "PATH": f"{bin_dir}:/usr/bin:/bin:/usr/sbin",
-        "HOME": str(tmp_path),
-        "PREFECT_HOME": str(tmp_path / "prefect"),
+    start, export, *_ = block("prefect server start")
+    assert export.startswith("export PREFECT_API_URL=")
+    served = {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin:/usr/sbin",
+        "HOME": str(place),
+        "PREFECT_HOME": str(place / "prefect"),
         "FARSIDE_LAB": str(lab),
         "LANG": "C.UTF-8",
     }
-    subprocess.run(
-        [sys.executable, "-m", "deployments.lab", "--root", str(lab), "down"],
-        cwd=ROOT,
-        check=True,
-        timeout=120,
-    )
+    shell(start, served)
+    try:
+        environment = {**served, "PREFECT_API_URL": export.partition("=")[2]}
+        _wait_for_server(environment)
+        yield environment
+    finally:
+        shell("prefect server stop", served)
+        shell("python -m deployments.lab down", served)
 
 
 def shell(command: str, environment: dict[str, str], seconds: float = 240) -> str:
@@ -118,34 +126,27 @@ def test_everyday_commands(environment: dict[str, str], tmp_path: Path) -> None:
     assert not Path(environment["FARSIDE_LAB"]).exists()
 
 
-def test_server_worker_and_deployment(environment: dict[str, str]) -> None:
+def test_worker_and_deployment(environment: dict[str, str], place: Path) -> None:
     """A run triggered through the API is taken by a worker and completes."""
-    start, export, *commands, worker = block("prefect server start")
-    assert export.startswith("export PREFECT_API_URL=")
-    environment = {**environment, "PREFECT_API_URL": export.partition("=")[2]}
-    server_only = {k: v for k, v in environment.items() if k != "PREFECT_API_URL"}
-    shell(start, server_only)
-    process = None
-    try:
-        _wait_for_server(environment)
-        for command in commands:
-            shell(command, environment)
-        process = subprocess.Popen(
-            ["bash", "-c", f"exec {worker}"],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        run = "prefect deployment run rehearse/nightly --param scale=1"
-        said = shell(f"{run} --param results={environment['HOME']}/r --watch", environment)
-        assert list(Path(environment["HOME"], "r").glob("*.json")), said
-    finally:
-        if process is not None:
+    _, _, *commands, worker = block("prefect server start")
+    for command in commands:
+        shell(command, environment)
+    with subprocess.Popen(
+        ["bash", "-c", f"exec {worker}"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        try:
+            run = "prefect deployment run rehearse/nightly --param scale=1 --watch"
+            said = shell(f"{run} --param results={place}/results", environment)
+        finally:
             os.killpg(process.pid, signal.SIGTERM)
-            process.wait(60)
-        shell("prefect server stop", server_only)
+    (record,) = (place / "results").glob("*.json")
+    assert '"trigger": "nightly"' in record.read_text(), said
+    assert '"verdict": "verified"' in record.read_text()
 
 
 def _wait_for_server(environment: dict[str, str]) -> None:

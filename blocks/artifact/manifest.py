@@ -133,8 +133,11 @@ def verify(envelope: bytes, public_key: str) -> Manifest | LogIndex:
     try:
         verify_bytes(payload, signature, public_key)
     except SignatureRefused:
+        pinned = key_id(public_key)
         raise ManifestForged(
-            f"signed by key {outer.key_id}, or changed since; the plan pins {key_id(public_key)}",
+            f"changed after key {pinned} signed it"
+            if outer.key_id == pinned
+            else f"signed by key {outer.key_id}; the plan pins {pinned}",
             operation="verify manifest",
             hint="do not restore this set; choose another, and find out who wrote to the store",
         ) from None

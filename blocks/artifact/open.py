@@ -23,7 +23,9 @@ from blocks.artifact.meter import Meter
 from blocks.artifact.scratch import temporary
 from blocks.artifact.web import Web
 
-_WRITE = 2**20
+_WRITE = 256 * 1024
+# 512-byte blocks that tar moves at once: with its default, 20, it takes half as long again.
+_TAR_BLOCKS = _WRITE // 512
 _MODE = 0o600
 _FULL = 64 * 1024
 
@@ -135,7 +137,7 @@ def _tar(directory: Path, marker: str | None) -> Iterator[_Sink]:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise of_os_error(error, f"make {directory}") from None
-    argv = ["tar", "-x", "-f", "-", "-C", str(directory)]
+    argv = ["tar", "-x", "-b", str(_TAR_BLOCKS), "-f", "-", "-C", str(directory)]
     tar = Child(argv, stdin=subprocess.PIPE, marker=marker)
     try:
         fcntl.fcntl(tar.stdin.fileno(), fcntl.F_SETPIPE_SZ, 2**20)

@@ -153,6 +153,13 @@ class Engine(StrictBlock, ABC):
         """
 
     @abstractmethod
+    def remains(self, source: FailureDomain) -> list[str]:
+        """Ids of rehearsals that left something in the source that nothing uses now. Reads only.
+
+        The sweep asks: such a rehearsal may have left nothing anywhere else.
+        """
+
+    @abstractmethod
     def restore(self, using: Restoration) -> Service:
         """Bring the service up from the set, isolated. Raises PermanentError, TransientError."""
 

@@ -8,6 +8,7 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any, ClassVar, Literal
@@ -41,6 +42,10 @@ LOG_INTERVAL_SECONDS = 1.0
 """How often the unfinished log segment is sealed: the data at risk while the link is idle."""
 START_SECONDS = 6 * 3600.0
 """Time limit for replaying the log."""
+SETTLE_SECONDS = 10.0
+"""An unfinished segment that nothing of arrived for so long has been sealed as it is."""
+DEAD_SECONDS = 10.0
+"""A server without a process for so long has not merely not begun."""
 
 _POSITION = (
     "SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
@@ -57,6 +62,12 @@ sys.exit("missing or of another size: " + ", ".join(bad[:10]) if bad or not file
 _READY = "database system is ready to accept connections"
 _REPLAYED = re.compile(r"redo done at|archive recovery complete|redo is not required")
 _DIED = re.compile(r"^.*(?:FATAL|PANIC):.*$", re.MULTILINE)
+
+
+class LogGap(PermanentError):
+    """Log segments that a restore needs are not there."""
+
+    finding = "log-gap"
 
 
 class _Part(BaseModel):
@@ -176,7 +187,7 @@ class Postgres(Engine):
         superuser = self._superuser(source)
         host = source.host(self.backup.host)
         secret = source.secret(self.backup.password)
-        slot = _slot(sink.rehearsal_id)
+        slot, size = _slot(sink.rehearsal_id), facts["wal_segment_size"]
         conninfo = " ".join(
             f"{key}={quote_conninfo(value)}"
             for key, value in (
@@ -189,11 +200,16 @@ class Postgres(Engine):
         receive = [f"{self.backup.bin_dir}/pg_receivewal", "-W", "-d", conninfo, "-S", slot]
         with steps.step("follow log"):
             directory = f"{sink.work(host)}/wal"
+            # What an attempt before this one received begins in the wrong place.
+            self._drop_slot(superuser, slot)
+            host.run(["rm", "-rf", directory])
             host.run(["mkdir", "-p", "-m", "0700", directory])
-            host.run(
-                [*receive, "--create-slot", "--if-not-exists"],
-                input=f"{secret.get_secret_value()}\n".encode(),
-            )
+            reserved = None
+            if facts["in_recovery"]:
+                reserved = _reserve(superuser, slot)
+            else:
+                receiver_input = f"{secret.get_secret_value()}\n".encode()
+                host.run([*receive, "--create-slot"], input=receiver_input)
             sink.follow(
                 host,
                 [*receive, "-D", directory, "--no-loop", "--synchronous"],
@@ -215,31 +231,56 @@ class Postgres(Engine):
                 f"pg_receivewal on {host.name} does not start to stream",
             )
         taken_at = datetime.now(UTC)
-        segment_size, timeline = facts["wal_segment_size"], facts["timeline"]
-        start = wal.parse_lsn(str(superuser.value("postgres", _POSITION)))
+        start = reserved or wal.parse_lsn(str(superuser.value("postgres", _POSITION)))
         with steps.step("base backup") as step:
             step.bytes = self._base(sink, host, conninfo, secret, facts)
         with steps.step("log to the backup's end"):
-            stop = wal.parse_lsn(str(superuser.value("postgres", _POSITION)))
-            last = wal.segment_of(stop - 1, timeline, segment_size)
-            after = datetime.now(UTC)
-            _until(
-                lambda: sink.followed(lambda item, at: _covers(item, at, last, after.timestamp())),
-                sink.check_follower,
-                120,
-                f"the log up to segment {last} does not reach the store",
-            )
+            stop = self._end_of_log(superuser, sink, slot, facts)
         return Captured(
             taken_at,
             datetime.now(UTC),
             {
                 **facts,
                 "start_lsn": wal.format_lsn(start),
-                "start_segment": wal.segment_of(start, timeline, segment_size),
+                "start_segment": wal.segment_of(start, facts["timeline"], size),
                 "stop_lsn": wal.format_lsn(stop),
-                "stop_segment": last,
+                "stop_segment": wal.segment_of(stop - 1, facts["timeline"], size),
             },
         )
+
+    def _end_of_log(self, superuser: Psql, sink: SetWriter, slot: str, facts: Facts) -> int:
+        """Wait until the log that the base backup needs is stored; the position of its end."""
+        standby = facts["in_recovery"]
+        position = _POSITION if standby else "SELECT pg_switch_wal()::text"
+        stop = wal.parse_lsn(str(superuser.value("postgres", position)))
+        last = wal.segment_of(stop - 1, facts["timeline"], facts["wal_segment_size"])
+        failure = f"the log up to segment {last} does not reach the store"
+        if not standby:
+            # The switch has ended the segment, however idle the source is.
+            _until(
+                lambda: sink.followed(lambda item, _: wal.is_complete(item.name, last)),
+                sink.check_follower,
+                120,
+                failure,
+            )
+            return stop
+        # Nobody can end a segment from a standby: what was received must have been sealed since.
+        received = (
+            f"SELECT restart_lsn >= {literal(wal.format_lsn(stop))} FROM pg_replication_slots"
+            f" WHERE slot_name = {literal(slot)}"
+        )
+        _until(
+            lambda: superuser.value("postgres", received) == "t", sink.check_follower, 120, failure
+        )
+        since = time.time()
+
+        def sealed(item: SealedObject, at: datetime) -> bool:
+            settled = time.time() > since + SETTLE_SECONDS
+            late = settled or at.timestamp() > since + 2 * LOG_INTERVAL_SECONDS
+            return wal.is_complete(item.name, last) or (late and wal.holds(item.name, last))
+
+        _until(lambda: sink.followed(sealed), sink.check_follower, 120, failure)
+        return stop
 
     def _base(
         self, sink: SetWriter, host: Host, conninfo: str, secret: Any, facts: Facts
@@ -262,31 +303,38 @@ class Postgres(Engine):
 
     def withdraw(self, source: FailureDomain, rehearsal_id: str) -> list[str]:
         """See Engine: the replication slot is all that a capture makes in the server."""
-        superuser = self._superuser(source)
-        slot = literal(_slot(rehearsal_id))
-        # The receiver's end reaches the server late: a slot in use cannot be dropped.
-        superuser.script(
+        slot = _slot(rehearsal_id)
+        dropped = self._drop_slot(self._superuser(source), slot)
+        return [f"replication slot {slot}"] if dropped else []
+
+    def remains(self, source: FailureDomain) -> list[str]:
+        """See Engine: a slot that nobody receives from holds the source's log back for ever."""
+        rows = self._superuser(source).rows(
             "postgres",
-            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots"
-            f" WHERE slot_name = {slot} AND active",
+            "SELECT slot_name AS name FROM pg_replication_slots"
+            " WHERE slot_name LIKE 'farside\\_r%' AND NOT active ORDER BY 1",
         )
-        rows: list[Any] = []
+        return [row["name"].removeprefix("farside_").replace("_", "-") for row in rows]
 
-        def drop() -> bool:
-            rows.extend(
-                superuser.rows(
+    def _drop_slot(self, superuser: Psql, slot: str) -> bool:
+        """Whether there was one. Its receiver is ended: a slot in use cannot be dropped."""
+        named = f"FROM pg_replication_slots WHERE slot_name = {literal(slot)}"
+        count = f"SELECT count(*) {named}"
+        there = superuser.value("postgres", count) != "0"
+
+        def gone() -> bool:
+            # The server sees a receiver's end late, and somebody else may drop the slot meanwhile.
+            with suppress(PermanentError):
+                superuser.script(
                     "postgres",
-                    "SELECT slot_name AS name, pg_drop_replication_slot(slot_name) AS dropped"
-                    f" FROM pg_replication_slots WHERE slot_name = {slot} AND NOT active",
+                    f"SELECT pg_terminate_backend(active_pid) {named} AND active;"
+                    f" SELECT pg_drop_replication_slot(slot_name) {named} AND NOT active;",
                 )
-            )
-            left = superuser.value(
-                "postgres", f"SELECT count(*) FROM pg_replication_slots WHERE slot_name = {slot}"
-            )
-            return left == "0"
+            return superuser.value("postgres", count) == "0"
 
-        _until(drop, lambda: None, 30, f"the replication slot {slot} stays in use")
-        return [f"replication slot {row['name']}" for row in rows]
+        if there:
+            _until(gone, lambda: None, 30, f"the replication slot {slot} stays in use")
+        return there
 
     # -- requirements -------------------------------------------------------------------------
 
@@ -353,9 +401,11 @@ class Postgres(Engine):
         """Which of `lib:NAME` and `ext:NAME` the target's installation does not have."""
         if not wanted:
             return []
+        # Some packages bring pg_config with the developer's files only.
         script = (
-            'lib=$("$0" --pkglibdir) && share=$("$0" --sharedir) || exit 3; for item in "$@"; do'
-            ' name=${item#???:}; case $item in ext:*) file="$share/extension/$name.control";;'
+            'top=${0%/bin/*}; lib=$("$0" --pkglibdir 2>/dev/null) || lib=$top/lib;'
+            ' share=$("$0" --sharedir 2>/dev/null) || share=$top/share; for item in "$@"; do'
+            ' name=${item#???:}; name=${name#\\$libdir/}; case $item in ext:*) file="$share/extension/$name.control";;'
             ' *) case $name in */*) file="$name";; *) file="$lib/$name";; esac;; esac;'
             ' [ -e "$file" ] || [ -e "$file.so" ] || printf "%s\\n" "$name"; done'
         )
@@ -384,9 +434,9 @@ class Postgres(Engine):
         }
         segment = facts["start_segment"]
         log = wal.needed(using.log.objects, segment)
-        missing = wal.gaps(log, segment, facts["wal_segment_size"])
+        missing = wal.gaps(log, segment, facts["stop_segment"], facts["wal_segment_size"])
         if missing:
-            raise PermanentError(
+            raise LogGap(
                 f"the log has gaps: {', '.join(missing[:5])} never crossed",
                 operation="restore",
                 domain=using.recovery.name,
@@ -523,11 +573,14 @@ class Postgres(Engine):
         """Wait until the server's log shows `sign`. Raises PermanentError if the server dies."""
         log, give_up = f"{using.work}/postgres.log", time.monotonic() + START_SECONDS
         script = 'tail -c 20000 "$1"; kill -0 "$(head -n 1 "$2/postmaster.pid")" 2>&1'
+        alive = time.monotonic()
         while time.monotonic() < give_up:
             done = host.run(["sh", "-c", script, "sh", log, self.target.data_dir], check=False)
             if sign.search(done.text) or _READY in done.text:
                 return
-            if done.exit_code != 0 and _DIED.search(done.text):
+            if done.exit_code == 0:
+                alive = time.monotonic()
+            elif _DIED.search(done.text) or time.monotonic() > alive + DEAD_SECONDS:
                 break
             time.sleep(0.2)
         text = host.run(["tail", "-n", "30", log], check=False).text
@@ -668,15 +721,14 @@ def _slot(rehearsal_id: str) -> str:
     return "farside_" + re.sub(r"[^a-z0-9]", "_", rehearsal_id.lower())
 
 
-def _covers(item: SealedObject, at: datetime, segment: str, after: float) -> bool:
-    """Whether `item` brings the log to the end of what `segment` held at the time `after`."""
-    name = item.name.removeprefix("wal/")[:24]
-    if len(name) < 24 or name[8:].startswith("."):
-        return False
-    partial = wal.partial_count(item.name) is not None
-    if name[8:] == segment[8:]:
-        return not partial or at.timestamp() > after + LOG_INTERVAL_SECONDS
-    return name[8:] > segment[8:]
+def _reserve(superuser: Psql, slot: str) -> int:
+    """Make a slot on a standby; the position from which it keeps the log.
+
+    A base backup of a standby begins at its last restart point, which lies behind what it has
+    replayed: the slot has to begin there, too.
+    """
+    made = f"SELECT lsn::text FROM pg_create_physical_replication_slot({literal(slot)}, true)"
+    return wal.parse_lsn(str(superuser.value("postgres", made)))
 
 
 def _asked(control: Psql, q: SqlQuestion) -> Callable[[], Check]:

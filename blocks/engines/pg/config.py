@@ -113,6 +113,8 @@ def postgresql_conf(
             "log_destination": "stderr",
             "log_line_prefix": "%m [%p] ",
             "log_timezone": "UTC",
+            # The log is read for signs of recovery, which must not be translated.
+            "lc_messages": "C",
             "ssl": "off",
         }
     )

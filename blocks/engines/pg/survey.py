@@ -82,8 +82,14 @@ WHERE source NOT IN ('default', 'override', 'client', 'session', 'interactive')
                'max_prepared_transactions', 'max_locks_per_transaction',
                'TimeZone', 'DateStyle', 'lc_messages', 'lc_monetary', 'lc_numeric', 'lc_time',
                'default_text_search_config')
+UNION ALL
+SELECT f.name, f.setting, 'Customized Options', 'user', 'configuration file', sourcefile, sourceline
+FROM pg_file_settings f
+WHERE f.applied AND f.name LIKE '%.%'
+  AND NOT EXISTS (SELECT 1 FROM pg_settings s WHERE s.name = f.name)
 ORDER BY name
 """
+# pg_settings hides the names that no loaded library knows; an application may rely on them.
 
 _TABLESPACES = """
 SELECT oid::text AS oid, spcname AS name, pg_tablespace_location(oid) AS location,

@@ -44,6 +44,17 @@ def partial_count(name: str) -> int | None:
     return int(match["count"]) if match and match["count"] else None
 
 
+def holds(name: str, segment: str) -> bool:
+    """Whether an object holds some state of `segment`, or of a later one."""
+    match = _NAME.fullmatch(name)
+    return bool(match and match["segment"] and match["segment"][8:] >= segment[8:])
+
+
+def is_complete(name: str, segment: str) -> bool:
+    """Whether an object's being stored shows that all of `segment` is: they come in order."""
+    return holds(name, segment) and partial_count(name) is None
+
+
 def needed(objects: Iterable[SealedObject], from_segment: str = "") -> dict[str, SealedObject]:
     """File name -> the object to replay it from: the complete one, else the newest partial.
 
@@ -65,16 +76,14 @@ def _rank(name: str) -> float:
     return float("inf") if count is None else count
 
 
-def gaps(files: Iterable[str], first: str, segment_size: int) -> list[str]:
-    """Segments missing between `first` and the last file, following the timeline switches.
+def gaps(files: Iterable[str], first: str, last: str, segment_size: int) -> list[str]:
+    """Segments missing from `first` to `last`, and on to the newest file.
 
     A later timeline's segment stands in for the same position of an earlier one.
     """
     positions = {name[8:] for name in files if len(name) == 24}
-    if not positions:
-        return [first]
-    missing, here, last = [], first, max(positions)
-    while here[8:] <= last:
+    missing, here, end = [], first, max({last[8:], *positions})
+    while here[8:] <= end:
         if here[8:] not in positions:
             missing.append(here)
         here = following(here, segment_size)
