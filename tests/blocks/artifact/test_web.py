@@ -1,0 +1,102 @@
+"""Requests to a store that is not at its best."""
+
+import http.server
+import ssl
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from blocks.artifact.failure import JobFailed
+from blocks.artifact.web import Web
+
+BODY = bytes(range(256)) * 4
+
+
+class Moody(http.server.BaseHTTPRequestHandler):
+    """Does what its server's list says next: a status, `drop` the connection, or `short` data."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.answer(BODY)
+
+    def do_PUT(self) -> None:
+        self.server.got = self.rfile.read(int(self.headers["Content-Length"]))  # type: ignore[attr-defined]
+        self.answer(b"")
+
+    def answer(self, body: bytes) -> None:
+        moods: list[Any] = self.server.moods  # type: ignore[attr-defined]
+        mood = moods.pop(0) if moods else 200
+        if mood == "drop":
+            self.close_connection = True
+            return
+        self.send_response(mood if isinstance(mood, int) else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", '"e"')
+        self.end_headers()
+        self.wfile.write(body[:10] if mood == "short" else body)
+        self.close_connection = mood == "short"
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def moody(s3: Any) -> Iterator[http.server.ThreadingHTTPServer]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Moody)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    folder = s3.ca_file.parent
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def url_of(server: Any) -> Any:
+    return lambda _renew: f"https://127.0.0.1:{server.server_port}/it?signature=sesame"
+
+
+@pytest.mark.parametrize("moods", [[], ["drop"], [503, 500], [429], ["drop", "drop", 502]])
+def test_what_passes_is_waited_for(moody: Any, s3: Any, moods: list[Any]) -> None:
+    web = Web(s3.ca_pem)
+    moody.moods = list(moods)
+    assert web.put(url_of(moody), memoryview(BODY), "it") == '"e"'
+    assert moody.got == BODY
+    moody.moods = [*moods, "short"]
+    into = bytearray(len(BODY))
+    web.get(url_of(moody), 0, memoryview(into), "it")
+    assert into == BODY
+
+
+@pytest.mark.parametrize(
+    ("mood", "code", "transient"),
+    [(400, "network", False), (404, "object-missing", False), (403, "url-expired", False)],
+)
+def test_what_does_not_pass_is_said_at_once(
+    moody: Any, s3: Any, mood: int, code: str, transient: bool
+) -> None:
+    moody.moods = [mood] * 9
+    with pytest.raises(JobFailed) as failure:
+        Web(s3.ca_pem).put(url_of(moody), memoryview(BODY), "it")
+    assert (failure.value.code, failure.value.transient) == (code, transient)
+    assert len(moody.moods) >= 7
+    assert "sesame" not in str(failure.value)
+
+
+def test_patience_ends(moody: Any, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blocks.artifact.web.time.sleep", lambda _: None)
+    moody.moods = [503] * 99
+    with pytest.raises(JobFailed, match="503") as failure:
+        Web(s3.ca_pem).put(url_of(moody), memoryview(BODY), "it")
+    assert failure.value.transient
+
+
+def test_a_store_without_tls_is_refused(s3: Any) -> None:
+    with pytest.raises(JobFailed, match="not https"):
+        Web(s3.ca_pem).put(lambda _: "http://127.0.0.1/it", memoryview(BODY), "it")
