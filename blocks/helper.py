@@ -531,6 +531,16 @@ def sweep_host(host: Host, rehearsal_id: str | None, *, remove: bool) -> SweepRe
         raise _died(host, job, process)
 
 
+def remove_unused_folder(host: Host, rehearsal_id: str) -> bool:
+    """Remove a rehearsal's directory if its marker names nothing; True if it is not there now.
+
+    For hosts on which the helper cannot run, and so has made nothing. Raises what `Host.run` does.
+    """
+    script = '[ -s "$1/$2" ] || rm -rf "$1"; [ ! -e "$1" ]'
+    folder = f"{host.work_dir}/{rehearsal_id}"
+    return host.run(["sh", "-c", script, "sh", folder, marks.FILE], check=False).exit_code == 0
+
+
 def _event(process: Process, line: str) -> Event:
     try:
         event: Event = from_line(Event, line)

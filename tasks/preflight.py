@@ -14,7 +14,7 @@ from blocks.helper import facts_of
 from blocks.hosts import Host
 from blocks.sets import SetReader, choose
 from tasks.diagnose import diagnose, stop_if_critical
-from tasks.rehearsal import Rehearsal, claim, stage
+from tasks.rehearsal import Rehearsal, claim, running_plan, stage
 
 STAGE = "preflight"
 SKEW_SECONDS = 5.0
@@ -123,11 +123,7 @@ def _host_findings(rehearsal: Rehearsal, seen: _Seen, needs: Requirements) -> It
         )
     if abs(seen.skew) > SKEW_SECONDS:
         yield finding("clock-skew", where, f"its clock is {seen.skew:+.1f} s away from here", STAGE)
-    for left in seen.facts.leftovers:
-        if left.rehearsal_id != rehearsal.id:
-            text = f"rehearsal {left.rehearsal_id} was not cleared away: "
-            text += ", ".join([*left.paths, *left.processes][:4])
-            yield finding("leftovers", where, text, STAGE)
+    yield from _left_by_others(rehearsal, seen, where)
     if seen.domain is not rehearsal.recovery or seen.host.name != needs.host:
         return
     for tool in seen.facts.tools:
@@ -148,6 +144,22 @@ def _host_findings(rehearsal: Rehearsal, seen: _Seen, needs: Requirements) -> It
         if need > directory.free_bytes:
             text = f"{need:,} bytes needed, {directory.free_bytes:,} free"
             yield finding("disk-too-small", place, text, STAGE)
+
+
+def _left_by_others(rehearsal: Rehearsal, seen: _Seen, where: str) -> Iterable[Finding]:
+    """Other rehearsals that are there: dead ones left something, living ones are in the way."""
+    for left in seen.facts.leftovers:
+        if left.rehearsal_id == rehearsal.id:
+            continue
+        plan = running_plan(seen.host, left.rehearsal_id)
+        if plan == rehearsal.plan.name:
+            text = f"rehearsal {left.rehearsal_id} of this plan runs there now"
+            remedy = "Wait for its end; what must be gone at once is removed by flows.sweep --all."
+            yield finding("target-occupied", where, text, STAGE, remedy=remedy)
+        elif plan is None:
+            text = f"rehearsal {left.rehearsal_id} was not cleared away: "
+            text += ", ".join([*left.paths, *left.processes][:4])
+            yield finding("leftovers", where, text, STAGE)
 
 
 def _keys(rehearsal: Rehearsal) -> Iterable[Finding]:

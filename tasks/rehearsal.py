@@ -22,7 +22,7 @@ from blocks.domain import FailureDomain
 from blocks.errors import FarsideError, TransientError
 from blocks.evidence.findings import Findings
 from blocks.helper import work_folder
-from blocks.hosts import Host
+from blocks.hosts import FileMissing, Host
 from blocks.plan import Plan
 from tasks.clock import StageClock
 
@@ -48,6 +48,8 @@ class Rehearsal:
         self.options = options
         self.clock = clock
         self.findings = Findings()
+        self.claimed: set[str] = set()
+        """Recovery hosts that were reached, so that something of this rehearsal is there."""
         self.started_at = datetime.now(UTC)
 
     @property
@@ -78,11 +80,16 @@ def new_id() -> str:
     return f"r{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
-def owner() -> dict[str, Any]:
-    """Who runs a rehearsal: enough to tell later whether that process still lives."""
+def owner(plan: str) -> dict[str, Any]:
+    """Who runs a rehearsal of which plan: enough to tell later whether that process still lives."""
     pid = os.getpid()
-    start = process_start(pid)
-    return {"machine": socket.gethostname(), "pid": pid, "start": start, "at": time.time()}
+    return {
+        "plan": plan,
+        "machine": socket.gethostname(),
+        "pid": pid,
+        "start": process_start(pid),
+        "at": time.time(),
+    }
 
 
 def process_start(pid: int) -> int | None:
@@ -125,22 +132,27 @@ def stage(name: str, *, retries: int = 0, limit: float | None = None) -> Callabl
 
 def claim(rehearsal: Rehearsal) -> None:
     """Leave word on every recovery host who runs this rehearsal, so that no sweep ends it."""
-    note = json.dumps(owner()).encode()
+    note = json.dumps(owner(rehearsal.plan.name)).encode()
     for host in rehearsal.recovery.hosts:
         with suppress(FarsideError):  # a host that cannot be reached is preflight's finding
             folder = work_folder(host, rehearsal.id)
+            rehearsal.claimed.add(host.name)
             host.put(note, f"{folder}/{OWNER_FILE}")
 
 
-def lives(note: bytes) -> bool:
-    """Whether the rehearsal whose owner note this is may still run.
+def running_plan(host: Host, id: str) -> str | None:
+    """The plan of a rehearsal that left its claim on `host`, if it may still run; else None.
 
-    On another machine nobody can tell: there it counts as running for a day.
+    On another machine nobody can tell: there it counts as running for a day. Raises FarsideError
+    if the host does not answer.
     """
     try:
-        told = json.loads(note)
+        told = json.loads(host.get(f"{host.work_dir}/{id}/{OWNER_FILE}"))
         if told["machine"] != socket.gethostname():
-            return time.time() - float(told["at"]) < 24 * 3600
-        return told["start"] is not None and process_start(int(told["pid"])) == told["start"]
-    except (ValueError, KeyError, TypeError):
-        return False
+            running = time.time() - float(told["at"]) < 24 * 3600
+        else:
+            start = process_start(int(told["pid"]))
+            running = start is not None and start == told["start"]
+        return str(told["plan"]) if running else None
+    except (FileMissing, ValueError, KeyError, TypeError):
+        return None

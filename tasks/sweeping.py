@@ -10,7 +10,7 @@ from blocks.helper import sweep_host
 from blocks.hosts import Host
 from blocks.plan import Plan
 from blocks.sets import discard_unfinished, unfinished
-from tasks.rehearsal import OWNER_FILE, lives
+from tasks.rehearsal import running_plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def sweep_plan(plan: Plan, *, everything: bool) -> Swept:
     if not alive:
         plan.fence.lift()
     source = _found(plan.source, remaining)
-    dead = sorted(({*found, *source} | _in_stores(plan)) - set(alive))
+    dead = sorted(({*found, *source} | _in_stores(plan) | _in_server(plan)) - set(alive))
     for id in dead:
         removed += _clear(plan, id, remaining)
     return Swept(tuple(removed), tuple(sorted(alive)), tuple(dict.fromkeys(remaining)))
@@ -55,7 +55,7 @@ def _found(domain: FailureDomain, problems: list[str]) -> dict[str, str]:
 def _alive(plan: Plan, id: str) -> bool:
     for host in plan.recovery.hosts:
         with suppress(FarsideError):
-            if lives(host.get(f"{host.work_dir}/{id}/{OWNER_FILE}")):
+            if running_plan(host, id) is not None:
                 return True
     return False
 
@@ -66,6 +66,12 @@ def _in_stores(plan: Plan) -> set[str]:
         with suppress(FarsideError):
             ids |= set(unfinished(domain.store, plan.name))
     return ids
+
+
+def _in_server(plan: Plan) -> set[str]:
+    with suppress(FarsideError):
+        return set(plan.engine.remains(plan.source))
+    return set()
 
 
 def _clear(plan: Plan, id: str, remaining: list[str]) -> Iterable[str]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from blocks.domain import FailureDomain
 from blocks.engines.base import Service
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, finding
-from blocks.helper import sweep_host
+from blocks.helper import HelperFailed, remove_unused_folder, sweep_host
 from blocks.hosts import Host
 from blocks.plan import Plan
 from blocks.sets import SetCopier, SetWriter, discard_unfinished
@@ -27,20 +28,30 @@ def teardown(
     plan = rehearsal.plan
     with rehearsal.clock.stage(STAGE) as clock:
         with clock.step("recovery domain"):
-            found = []
-            if not rehearsal.options.keep:
-                if service is not None:
-                    plan.engine.destroy(service, plan.recovery)
-                found += clear_hosts(plan.recovery, rehearsal.id)
+            if service is None or not rehearsal.options.keep:
+                rehearsal.findings.add(*_clear_recovery(rehearsal, service))
             for part in (writer, copier):
                 if part is not None:
                     part.abandon()
         with clock.step("fence"):
             plan.fence.lift()
-        if rehearsal.fresh:
+        if writer is not None:  # else nothing was made there
             with clock.step("source domain"):
-                found += clear_source(plan, rehearsal.id)
-        rehearsal.findings.add(*found)
+                rehearsal.findings.add(*clear_source(plan, rehearsal.id))
+
+
+def _clear_recovery(rehearsal: Rehearsal, service: Service | None) -> list[Finding]:
+    plan = rehearsal.plan
+    if service is not None:
+        # A server that cannot be asked to stop is killed, or reported, by the sweep of its host.
+        with suppress(FarsideError):
+            plan.engine.destroy(service, plan.recovery)
+    # Nothing can be left on a host that was never reached: it has its finding already.
+    reached = {f"{plan.recovery.name}/{name}" for name in rehearsal.claimed}
+    refused = {item.subject for item in rehearsal.findings.all()} - reached
+    return [
+        item for item in clear_hosts(plan.recovery, rehearsal.id) if item.subject not in refused
+    ]
 
 
 def clear_hosts(domain: FailureDomain, rehearsal_id: str) -> list[Finding]:
@@ -51,6 +62,8 @@ def clear_hosts(domain: FailureDomain, rehearsal_id: str) -> list[Finding]:
         try:
             remaining = sweep_host(host, rehearsal_id, remove=True).remaining
         except FarsideError as error:
+            if isinstance(error, HelperFailed) and remove_unused_folder(host, rehearsal_id):
+                return []
             return [finding("leftovers", name, f"could not be swept: {error.message}", STAGE)]
         left = [what for item in remaining for what in (*item.processes, *item.paths)]
         return [finding("leftovers", name, f"{what} remains", STAGE) for what in left]
