@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -40,8 +41,8 @@ def environment(place: Path) -> Iterator[dict[str, str]]:
     """A new user's shell, with a lab of its own and the README's own Prefect server."""
     # Under /tmp, not under pytest's private folder: as root the lab's services run as nobody.
     lab = Path("/tmp") / f"farside-readme-{os.getpid()}"
-    start, export, *_ = block("prefect server start")
-    assert export.startswith("export PREFECT_API_URL=")
+    (start,) = block("prefect server start")
+    export, *_ = block("export PREFECT_API_URL=")
     served = {
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin:/usr/sbin",
         "HOME": str(place),
@@ -49,14 +50,30 @@ def environment(place: Path) -> Iterator[dict[str, str]]:
         "FARSIDE_LAB": str(lab),
         "LANG": "C.UTF-8",
     }
-    shell(start, served)
-    try:
-        environment = {**served, "PREFECT_API_URL": export.partition("=")[2]}
-        _wait_for_server(environment)
-        yield environment
-    finally:
-        shell("prefect server stop", served)
-        shell("python -m deployments.lab down", served)
+    environment = {**served, "PREFECT_API_URL": export.partition("=")[2]}
+    with running(start, served):
+        try:
+            _wait_for_server(environment)
+            yield environment
+        finally:
+            shell("python -m deployments.lab down", served)
+
+
+@contextmanager
+def running(command: str, environment: dict[str, str]) -> Iterator[None]:
+    """A command in a terminal of its own, ended with everything that it started."""
+    with subprocess.Popen(
+        ["bash", "-c", f"exec {command}"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
 
 
 def shell(command: str, environment: dict[str, str], seconds: float = 240) -> str:
@@ -128,22 +145,12 @@ def test_everyday_commands(environment: dict[str, str], tmp_path: Path) -> None:
 
 def test_worker_and_deployment(environment: dict[str, str], place: Path) -> None:
     """A run triggered through the API is taken by a worker and completes."""
-    _, _, *commands, worker = block("prefect server start")
+    _, *commands, worker = block("export PREFECT_API_URL=")
     for command in commands:
         shell(command, environment)
-    with subprocess.Popen(
-        ["bash", "-c", f"exec {worker}"],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as process:
-        try:
-            run = "prefect deployment run rehearse/nightly --param scale=1 --watch"
-            said = shell(f"{run} --param results={place}/results", environment)
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
+    with running(worker, environment):
+        run = "prefect deployment run rehearse/nightly --param scale=1 --watch"
+        said = shell(f"{run} --param results={place}/results", environment)
     (record,) = (place / "results").glob("*.json")
     assert '"trigger": "nightly"' in record.read_text(), said
     assert '"verdict": "verified"' in record.read_text()
