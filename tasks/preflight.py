@@ -181,4 +181,6 @@ def _keys(rehearsal: Rehearsal) -> Iterable[Finding]:
             continue
         if name not in names:
             id = "key-only-in-source" if domain is plan.recovery else "backup-failed"
-            yield finding(id, name, f"the vault of {domain.name} holds no such secret", STAGE)
+            text = f"the vault of {domain.name} holds no such secret"
+            own = None if name == plan.keys.identity else f"Put it there, under the name {name}."
+            yield finding(id, name, text, STAGE, remedy=own)
