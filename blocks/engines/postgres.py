@@ -30,7 +30,7 @@ from blocks.engines.base import (
     Ticks,
 )
 from blocks.engines.pg import checks, config, survey, wal
-from blocks.engines.pg.psql import Psql, identifier, literal, quote_conninfo
+from blocks.engines.pg.psql import UNHURRIED, Psql, identifier, literal, quote_conninfo
 from blocks.engines.pg.runbook import commands
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.findings import Finding, finding
@@ -405,7 +405,8 @@ class Postgres(Engine):
         script = (
             'top=${0%/bin/*}; lib=$("$0" --pkglibdir 2>/dev/null) || lib=$top/lib;'
             ' share=$("$0" --sharedir 2>/dev/null) || share=$top/share; for item in "$@"; do'
-            ' name=${item#???:}; name=${name#\\$libdir/}; case $item in ext:*) file="$share/extension/$name.control";;'
+            " name=${item#???:}; name=${name#\\$libdir/};"
+            ' case $item in ext:*) file="$share/extension/$name.control";;'
             ' *) case $name in */*) file="$name";; *) file="$lib/$name";; esac;; esac;'
             ' [ -e "$file" ] || [ -e "$file.so" ] || printf "%s\\n" "$name"; done'
         )
@@ -597,8 +598,14 @@ class Postgres(Engine):
 
     def _control(self, service: Service, recovery: FailureDomain) -> Psql:
         host = recovery.host(service.host)
-        administrator = service.administrator
-        return Psql(host, self.target.bin_dir, service.control, service.port, administrator)
+        return Psql(
+            host,
+            self.target.bin_dir,
+            service.control,
+            service.port,
+            service.administrator,
+            preamble=UNHURRIED,
+        )
 
     def verify(
         self, service: Service, using: Restoration, questions: Sequence[SqlQuestion]

@@ -20,6 +20,10 @@ _REFUSED = re.compile(
 )
 
 
+UNHURRIED = "SET statement_timeout = 0; SET lock_timeout = 0;\n"
+"""What a site sets for its applications would cut long questions short."""
+
+
 class LoginRefused(PermanentError):
     """The server does not let this role in."""
 
@@ -57,6 +61,8 @@ class Psql:
     role: str
     password: SecretStr | None = None
     timeout: float = 60.0
+    preamble: str = ""
+    """Statements before each script."""
 
     def script(self, database: str, sql: str, *, timeout: float | None = None) -> str:
         """Run `sql`, stop at the first error; what it printed, unaligned, tuples only.
@@ -79,7 +85,7 @@ class Psql:
         secret = f"{self.password.get_secret_value()}\n" if self.password else ""
         done = self.host.run(
             argv,
-            input=(secret + sql).encode(),
+            input=(secret + self.preamble + sql).encode(),
             timeout=timeout or self.timeout,
             check=False,
         )

@@ -13,8 +13,8 @@ USER_SCHEMAS = (
 SCHEMA_DIGEST = f"""
 SELECT md5(coalesce(string_agg(line, E'\\n' ORDER BY line COLLATE "C"), '')) AS digest
 FROM (
-  SELECT format('relation %I.%I %s %s %s %s', n.nspname, c.relname, c.relkind,
-                c.relpersistence, pg_get_userbyid(c.relowner), c.relacl) AS line
+  SELECT format('relation %I.%I %s %s %s %s %s', n.nspname, c.relname, c.relkind,
+                c.relpersistence, pg_get_userbyid(c.relowner), c.relacl, c.relrowsecurity) AS line
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE c.relkind <> 't' AND {USER_SCHEMAS}
   UNION ALL
@@ -34,7 +34,8 @@ FROM (
   SELECT format('constraint %I.%I %s', n.nspname, k.conname, pg_get_constraintdef(k.oid))
   FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace WHERE {USER_SCHEMAS}
   UNION ALL
-  SELECT 'routine ' || md5(pg_get_functiondef(p.oid))
+  SELECT format('routine %s %s %s', md5(pg_get_functiondef(p.oid)), pg_get_userbyid(p.proowner),
+                p.proacl)
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
   WHERE p.prokind IN ('f', 'p') AND {USER_SCHEMAS}
   UNION ALL
@@ -46,6 +47,27 @@ FROM (
   FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
   JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE NOT t.tgisinternal AND {USER_SCHEMAS}
+  UNION ALL
+  SELECT format('schema %I %s %s', n.nspname, pg_get_userbyid(n.nspowner), n.nspacl)
+  FROM pg_namespace n WHERE {USER_SCHEMAS}
+  UNION ALL
+  SELECT format('type %I.%I %s %s %s %s', n.nspname, t.typname, t.typtype,
+                pg_get_userbyid(t.typowner), t.typacl,
+                (SELECT string_agg(enumlabel, ',' ORDER BY enumsortorder)
+                 FROM pg_enum WHERE enumtypid = t.oid))
+  FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+  WHERE t.typtype IN ('d', 'e', 'r') AND {USER_SCHEMAS}
+  UNION ALL
+  SELECT format('sequence %I.%I %s %s %s %s %s', n.nspname, c.relname, s.seqstart, s.seqincrement,
+                s.seqmin, s.seqmax, s.seqcycle)
+  FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid
+  JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {USER_SCHEMAS}
+  UNION ALL
+  SELECT format('policy %I.%I %I %s %s %s %s', n.nspname, c.relname, p.polname, p.polcmd,
+                p.polpermissive, pg_get_expr(p.polqual, p.polrelid),
+                pg_get_expr(p.polwithcheck, p.polrelid))
+  FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
+  JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {USER_SCHEMAS}
   UNION ALL
   SELECT format('extension %I %s', extname, extversion) FROM pg_extension
 ) AS lines
