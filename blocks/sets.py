@@ -414,11 +414,16 @@ def fetch_commands(store: S3Store, plan: str, set_id: str) -> tuple[str, ...]:
     """Shell functions for the runbook: `fetch KEY...` prints objects, `unseal` opens a stream."""
     base = f"{store.endpoint or f'https://s3.{store.region}.amazonaws.com'}/{store.bucket}"
     prefix = f"{store.prefix.strip('/')}/" if store.prefix.strip("/") else ""
-    trust = f" --cacert {shlex.quote(str(store.ca_file))}" if store.ca_file else ""
+    trust = ' --cacert "$STORE_CA"' if store.ca_pem else ""
     return (
         '# STORE_LOGIN: a file of one line:  user = "ACCESS_KEY_ID:SECRET_ACCESS_KEY"',
         "# IDENTITY: a file with the age identity from the recovery vault",
         ': "${STORE_LOGIN:?}" "${IDENTITY:?}"',
+        *(
+            [f'STORE_CA=$(mktemp); printf %s {shlex.quote(store.ca_pem)} > "$STORE_CA"']
+            if store.ca_pem
+            else []
+        ),
         'fetch() { for key in "$@"; do curl -fsS --config "$STORE_LOGIN"'
         f" --aws-sigv4 'aws:amz:{store.region}:s3'{trust}"
         f' {shlex.quote(f"{base}/{prefix}{_prefix(plan, set_id)}")}"$key" || return; done; }}',

@@ -66,6 +66,15 @@ def _harmless(value: str) -> bool:
     return value.replace(".", "").replace("-", "").isalnum() and not value.count(".") > 1
 
 
+def wal_limits(segment_size: int) -> dict[str, str]:
+    """Sizes that a server insists on for its segment size (in bytes), which may be unusual."""
+    megabytes = segment_size // 2**20
+    return {
+        "min_wal_size": f"{max(80, 2 * megabytes)}MB",
+        "max_wal_size": f"{max(1024, 4 * megabytes)}MB",
+    }
+
+
 def preloaded(libraries: str) -> list[str]:
     """The names in a shared_preload_libraries setting."""
     return [name.strip().strip('"') for name in libraries.split(",") if name.strip()]
@@ -83,7 +92,7 @@ def postgresql_conf(
     libraries: Sequence[str],
 ) -> str:
     """The whole postgresql.conf of the restored server. `memory_bytes` is the host's memory."""
-    settings = carried(facts["settings"])
+    settings = carried(facts["settings"]) | wal_limits(facts["wal_segment_size"])
     settings.update(
         {
             "listen_addresses": address,
@@ -122,11 +131,16 @@ def postgresql_conf(
     return head + "".join(f"{name} = {_value(value)}\n" for name, value in sorted(settings.items()))
 
 
-def pg_hba_conf(facts: Mapping[str, Any], networks: Sequence[IPv4Network | IPv6Network]) -> str:
-    """Who may connect: farside through its private socket, applications from the recovery side."""
+def login_method(facts: Mapping[str, Any]) -> str:
+    """How roles with a password log in."""
     # `md5` also accepts SCRAM secrets; without it, roles with an old md5 secret could not log in.
     old = any(role["password"] == "md5" for role in facts["roles"])
-    method = "md5" if old else "scram-sha-256"
+    return "md5" if old else "scram-sha-256"
+
+
+def pg_hba_conf(facts: Mapping[str, Any], networks: Sequence[IPv4Network | IPv6Network]) -> str:
+    """Who may connect: farside through its private socket, applications from the recovery side."""
+    method = login_method(facts)
 
     def lines() -> Iterator[str]:
         yield "# Written by farside. The socket lies in a directory that only its owner can enter."

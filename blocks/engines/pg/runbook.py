@@ -1,7 +1,7 @@
 """Break glass: the commands that restore a set by hand with curl, age, zstd, tar and PostgreSQL."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from blocks.artifact.manifest import Manifest, SealedObject
@@ -21,10 +21,17 @@ def commands(
     spaces_dir: str | None,
     where: str,
 ) -> tuple[RunbookStep, ...]:
-    """Shell commands, to be run in order in one shell. `DATA`, `BIN` and `PORT` may be changed."""
+    """Shell commands, to be run in order in one shell.
+
+    `BIN`, `DATA`, `SPACES` (parent of the tablespaces) and `PORT` may be set before.
+    """
     facts: Mapping[str, Any] = manifest.engine_facts
     quote = shlex.quote
-    spaces = {space["oid"]: f"{spaces_dir}/{space['oid']}" for space in facts["tablespaces"]}
+    spaces = [str(space["oid"]) for space in facts["tablespaces"]]
+    ask = (
+        f'"$BIN/psql" -h "$SOCKET" -p "$PORT" -U {quote(str(facts["superuser"]))} -d postgres'
+        " -c 'SELECT now() AS recovered'"
+    )
     extract = []
     for item in manifest.objects:
         stem = item.name.removesuffix(".zst.age")
@@ -33,10 +40,10 @@ def commands(
         elif stem == "base.tar":
             extract.append(f'{_fetch(item)} | tar -x -f - -C "$DATA"')
         else:
-            place = quote(spaces[stem.removesuffix(".tar")])
+            place = f'"$SPACES/{stem.removesuffix(".tar")}"'
             extract.append(f"mkdir -p {place} && {_fetch(item)} | tar -x -f - -C {place}")
     extract += [f'{_fetch(item)} > "$DATA.wal/{name}"' for name, item in log.items()]
-    extract += [f'ln -sfn {quote(place)} "$DATA/pg_tblspc/{oid}"' for oid, place in spaces.items()]
+    extract += [f'ln -sfn "$SPACES/{oid}" "$DATA/pg_tblspc/{oid}"' for oid in spaces]
     extract.append(
         'if "$BIN/pg_verifybackup" --version >/dev/null 2>&1; then'
         ' "$BIN/pg_verifybackup" -n -i tablespace_map "$DATA"; fi'
@@ -47,8 +54,9 @@ def commands(
             (
                 "set -eu; umask 077",
                 f"BIN=${{BIN:-{quote(bin_dir)}}}; DATA=${{DATA:-{quote(data_dir)}}};"
-                " PORT=${PORT:-5432}",
+                " PORT=${PORT:-5432}; SOCKET=$(mktemp -d)",
                 'test ! -e "$DATA" || { echo "$DATA exists: choose another DATA" >&2; exit 1; }',
+                *(_spaces(spaces_dir or f"{data_dir}.tablespaces") if spaces else ()),
                 *fetch_commands(store, manifest.plan, manifest.set_id),
                 'mkdir -p "$DATA" "$DATA.wal"',
             ),
@@ -60,8 +68,9 @@ def commands(
             "Recover and look",
             (
                 '"$BIN/pg_ctl" -D "$DATA" -w -t 86400 -l "$DATA.log" start',
-                f'"$BIN/psql" -h 127.0.0.1 -p "$PORT" -U {quote(str(facts["superuser"]))}'
-                " -d postgres -c 'SELECT pg_is_in_recovery()'",
+                # It has started when it begins to replay; it lets nobody in before the end.
+                f"until {ask} 2>/dev/null;"
+                ' do "$BIN/pg_ctl" -D "$DATA" status >/dev/null; sleep 1; done',
             ),
             where,
         ),
@@ -72,25 +81,35 @@ def _fetch(item: SealedObject) -> str:
     return f"fetch {' '.join(shlex.quote(volume.key) for volume in item.volumes)} | unseal"
 
 
-def _configure(facts: Mapping[str, Any], spaces: Mapping[str, str]) -> list[str]:
-    limits = config.carried(facts["settings"])
-    kept = "".join(f"{name} = {limits[name]}\n" for name in config.REPLAY_LIMITS if name in limits)
+def _spaces(place: str) -> tuple[str, str]:
+    return (
+        f"SPACES=${{SPACES:-{shlex.quote(place)}}}",
+        'test ! -e "$SPACES" || { echo "$SPACES exists: choose another SPACES" >&2; exit 1; }',
+    )
+
+
+def _configure(facts: Mapping[str, Any], spaces: Sequence[str]) -> list[str]:
+    carried = config.carried(facts["settings"])
+    limits = {name: carried[name] for name in config.REPLAY_LIMITS if name in carried}
+    limits |= config.wal_limits(facts["wal_segment_size"])
+    kept = "".join(f"{name} = {value}\n" for name, value in limits.items())
     lines = [
         f'printf %s {shlex.quote(kept)} > "$DATA/postgresql.conf"',
         'cat >> "$DATA/postgresql.conf" <<END\n'
         "port = $PORT\n"
         "listen_addresses = '127.0.0.1'\n"
-        "unix_socket_directories = ''\n"
+        "unix_socket_directories = '$SOCKET'\n"
         "hot_standby = off\n"
         "archive_mode = off\n"
         "max_logical_replication_workers = 0\n"
         'restore_command = \'cp "$DATA.wal/%f" "%p"\'\n'
         "END",
-        "printf 'host all all 127.0.0.1/32 scram-sha-256\\n' > \"$DATA/pg_hba.conf\"",
+        "printf 'local all all trust\\nhost all all 127.0.0.1/32"
+        f' {config.login_method(facts)}\\n\' > "$DATA/pg_hba.conf"',
         ': > "$DATA/postgresql.auto.conf"; : > "$DATA/pg_ident.conf"',
         'rm -f "$DATA/standby.signal"; : > "$DATA/recovery.signal"',
     ]
     if spaces:
-        table = shlex.quote(config.tablespace_map(spaces))
-        lines.append(f'printf %s {table} > "$DATA/tablespace_map"')
+        pairs = " ".join(f'{oid} "$SPACES/{oid}"' for oid in sorted(spaces))
+        lines.append(f"printf '%s %s\\n' {pairs} > \"$DATA/tablespace_map\"")
     return lines

@@ -18,6 +18,7 @@ def row(
     }
 
 
+LOCALE = "Client Connection Defaults / Locale and Formatting"
 SETTINGS = [
     row("max_connections", "300", "Connections and Authentication / Connection Settings"),
     row("listen_addresses", "10.1.0.5", "Connections and Authentication / Connection Settings"),
@@ -30,6 +31,9 @@ SETTINGS = [
     row("app.tenant", "blue", "Customized Options"),
     row("search_path", "shop", "Client Connection Defaults / Statement Behavior", "user"),
 ]
+
+
+FACTS = {"settings": SETTINGS, "wal_segment_size": 64 * 2**20}
 
 
 def conf(facts: dict[str, Any]) -> str:
@@ -46,14 +50,14 @@ def conf(facts: dict[str, Any]) -> str:
 
 
 def test_nothing_that_names_the_old_place_is_carried_over() -> None:
-    text = conf({"settings": SETTINGS})
+    text = conf(FACTS)
     assert "10.1.0" not in text
     assert "/etc/east" not in text
     assert "search_path" not in text, "a role's own setting is in the data already"
 
 
 def test_behaviour_and_replay_limits_are_carried_over() -> None:
-    lines = conf({"settings": SETTINGS}).splitlines()
+    lines = conf(FACTS).splitlines()
     assert "max_connections = '300'" in lines
     assert "statement_timeout = '5000'" in lines
     assert "random_page_cost = '1.1'" in lines
@@ -61,12 +65,22 @@ def test_behaviour_and_replay_limits_are_carried_over() -> None:
 
 
 def test_it_is_isolated_and_quoted() -> None:
-    lines = conf({"settings": SETTINGS}).splitlines()
+    lines = conf(FACTS).splitlines()
     assert "archive_mode = 'off'" in lines
     assert "primary_conninfo = ''" in lines
     assert "max_logical_replication_workers = '0'" in lines
     assert "unix_socket_directories = '/tmp/it''s'" in lines
     assert "restore_command = 'cp ''/w/%f'' %p'" in lines
+
+
+def test_wal_limits_suit_the_segment_size() -> None:
+    """A server with segments of 64 MB does not start with the default of 80 MB."""
+    assert "min_wal_size = '128MB'" in conf(FACTS).splitlines()
+
+
+def test_recoverys_signs_are_not_translated() -> None:
+    lines = conf(FACTS | {"settings": [row("lc_messages", "de_DE.UTF-8", LOCALE)]}).splitlines()
+    assert "lc_messages = 'C'" in lines
 
 
 def test_old_password_hashes_still_let_roles_in() -> None:

@@ -8,6 +8,7 @@ from blocks.artifact.manifest import Part, SealedObject, Volume
 from blocks.engines.pg import wal
 
 SIZE = 16 * 2**20
+FIRST = "000000010000000000000002"
 
 
 def stored(name: str) -> SealedObject:
@@ -39,17 +40,22 @@ def test_following_segment_holds_the_next_bytes(lsn: int, size: int, timeline: i
 def test_every_gap_is_seen(lsn: int, count: int, data: st.DataObject) -> None:
     names = [wal.segment_of(lsn + n * SIZE, 1, SIZE) for n in range(count)]
     lost = data.draw(st.sets(st.sampled_from(names[:-1])))
-    found = wal.gaps([name for name in names if name not in lost], names[0], SIZE)
+    found = wal.gaps([name for name in names if name not in lost], names[0], names[0], SIZE)
     assert found == sorted(lost)
 
 
 def test_no_log_at_all_is_a_gap() -> None:
-    assert wal.gaps([], "000000010000000000000002", SIZE) == ["000000010000000000000002"]
+    assert wal.gaps([], FIRST, FIRST, SIZE) == [FIRST]
+
+
+def test_a_log_that_ends_before_the_backup_does_has_a_gap() -> None:
+    last = wal.following(wal.following(FIRST, SIZE), SIZE)
+    assert wal.gaps([FIRST], FIRST, last, SIZE) == [wal.following(FIRST, SIZE), last]
 
 
 def test_a_later_timeline_stands_in_for_an_earlier_one() -> None:
     names = ["000000010000000000000002", "000000020000000000000003"]
-    assert wal.gaps(names, names[0], SIZE) == []
+    assert wal.gaps(names, names[0], names[0], SIZE) == []
 
 
 def test_the_complete_segment_wins_then_the_newest_partial() -> None:
@@ -68,3 +74,14 @@ def test_the_complete_segment_wins_then_the_newest_partial() -> None:
         "00000002.history": "wal/00000002.history.zst.age",
     }
     assert list(wal.needed(objects, two)) == [two, "00000002.history"]
+
+
+def test_a_partial_state_is_no_complete_segment() -> None:
+    """Segments are stored in order: a later complete one stands for all before it."""
+    later = wal.following(FIRST, SIZE)
+    assert wal.is_complete(f"wal/{FIRST}.zst.age", FIRST)
+    assert wal.is_complete(f"wal/{later}.zst.age", FIRST)
+    assert not wal.is_complete(f"wal/{later}.partial-000001.zst.age", FIRST)
+    assert not wal.is_complete("wal/00000002.history.zst.age", FIRST)
+    assert wal.holds(f"wal/{FIRST}.partial-000001.zst.age", FIRST)
+    assert not wal.holds(f"wal/{FIRST}.zst.age", later)
