@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import signal
 import sys
 import threading
@@ -18,11 +19,11 @@ from rich.console import Console
 from blocks.artifact.manifest import ManifestForged
 from blocks.errors import FarsideError
 from blocks.evidence.record import exit_code
-from blocks.plan import PlanError, parse_duration, parse_rate
+from blocks.plan import PlanError, load_plan, parse_duration, parse_rate, parse_selection
 from blocks.sets import retained
 from deployments import lab
-from flows.rehearse import Watcher, rehearse, watching, with_objectives
-from flows.site import close, is_lab, opened
+from flows.rehearse import Watcher, rehearse, watching
+from flows.site import close, is_lab, is_path, opened, saved
 from tasks.progress import Progress
 from tasks.report import summary
 
@@ -64,7 +65,10 @@ def command(
     ] = "postgres",
     select: Annotated[
         str,
-        typer.Option(help="Which backup: fresh, latest, oldest, random, or the id of a set."),
+        typer.Option(
+            callback=_given(parse_selection),
+            help="Which backup: fresh, latest, oldest, random, or the id of a set.",
+        ),
     ] = "",
     scale: Annotated[
         int | None,
@@ -102,7 +106,8 @@ def command(
 ) -> None:
     """See _HELP."""
     err = Console(stderr=True)
-    _check_plan(plan, rto, rpo)
+    _check_plan(plan)
+    _check_results(results)
     if list_backups:
         _list(plan, scale)
         return
@@ -117,6 +122,8 @@ def command(
             with _server_starting(progress):
                 if is_lab(plan):
                     brought_up = lab.up(scale=scale, on_step=progress.note).fresh
+            if not is_lab(plan) and not is_path(plan):
+                saved(plan)  # raises PlanError: within the flow it would be a failed run
             with watching(watcher):
                 rehearse(
                     plan=plan,
@@ -151,11 +158,20 @@ def _note(watcher: Watcher, brought_up: bool) -> str:
     return f"kept: {watcher.service.reach}   remove it with: {down}"
 
 
-def _check_plan(plan: str, rto: str, rpo: str) -> None:
-    """A bad plan ends here, before anything is started."""
-    if not is_lab(plan) and (Path(plan).exists() or "/" in plan or plan.endswith(".yaml")):
-        with opened(plan) as site:
-            with_objectives(site, rto, rpo)
+def _check_plan(plan: str) -> None:
+    """A bad plan file ends here, before anything is started."""
+    if is_path(plan):
+        load_plan(Path(plan))
+
+
+def _check_results(folder: Path) -> None:
+    """A record that could not be written would be a rehearsal for nothing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise typer.BadParameter(f"--results {folder}: {error.strerror}") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise typer.BadParameter(f"--results {folder}: not writable")
 
 
 def _list(plan: str, scale: int | None) -> None:

@@ -22,7 +22,7 @@ def opened(name: str, *, scale: int | None = None, keep: bool = False) -> Iterat
     restored service in it is to be kept. Raises PlanError.
     """
     if not is_lab(name):
-        plan = load_plan(Path(name)) if _is_path(name) else saved(name)
+        plan = load_plan(Path(name)) if is_path(name) else saved(name)
         try:
             yield plan
         finally:
@@ -61,5 +61,10 @@ def close(plan: Plan) -> None:
     plan.recovery.close()
 
 
-def _is_path(name: str) -> bool:
+def is_path(name: str) -> bool:
+    """Whether `name` is meant as the path of a plan file; the lab's names never are."""
+    return not is_lab(name) and _looks_like_path(name)
+
+
+def _looks_like_path(name: str) -> bool:
     return "/" in name or name.endswith((".yaml", ".yml")) or Path(name).exists()
