@@ -1,51 +1,38 @@
 """Rehearse a disaster: `python -m flows.rehearse [PLAN]`, a Prefect deployment, or a flow call."""
 
-import importlib.metadata
-import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.runtime import deployment, flow_run
+from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from blocks.artifact.manifest import Manifest
 from blocks.engines.base import Service
 from blocks.evidence.findings import finding
-from blocks.evidence.record import (
-    BackupSetSummary,
-    PlanSummary,
-    Record,
-    RunbookStep,
-    Stage,
-    StageState,
-    Topology,
-    exit_code,
-    verdict_of,
-)
-from blocks.evidence.uses import Ledger, new_ledger
+from blocks.evidence.record import Record, StageState, exit_code
+from blocks.evidence.uses import new_ledger
 from blocks.plan import Plan, parse_duration, parse_rate
 from blocks.sets import SetCopier, SetReader, SetWriter
 from flows.site import opened
 from tasks import report
 from tasks.clock import Listener, Silence, StageClock
-from tasks.declare import Declaration, declare
+from tasks.declare import declare
 from tasks.diagnose import diagnose
-from tasks.key_fetch import Opening, key_fetch
-from tasks.preflight import Survey, preflight
+from tasks.key_fetch import key_fetch
+from tasks.preflight import preflight
 from tasks.publish import publish
+from tasks.recording import Course, record_of
 from tasks.rehearsal import Options, Rehearsal, new_id
 from tasks.restore import restore
 from tasks.snapshot import snapshot
 from tasks.teardown import teardown
-from tasks.transfer import Crossed, transfer
-from tasks.verify import Verification, verify
+from tasks.transfer import transfer
+from tasks.verify import verify
 
 
 class Watcher:
@@ -70,23 +57,6 @@ def watching(watcher: Watcher) -> Iterator[Watcher]:
         yield watcher
     finally:
         _watcher = former
-
-
-@dataclass(slots=True)
-class _Progress:
-    """How far a rehearsal got. Each part is set once, by the stage that yields it."""
-
-    survey: Survey | None = None
-    writer: SetWriter | None = None
-    copier: SetCopier | None = None
-    manifest: Manifest | None = None
-    crossed: Crossed | None = None
-    declaration: Declaration | None = None
-    opening: Opening | None = None
-    service: Service | None = None
-    verification: Verification | None = None
-    ended_by: BaseException | None = None
-    runbook: tuple[RunbookStep, ...] = field(default=())
 
 
 def _run_name() -> str:
@@ -123,35 +93,35 @@ def rehearse(
         clock = StageClock(_watcher.listener)
         with new_ledger() as ledger:
             rehearsal = Rehearsal(new_id(), chosen, options, clock)
-            progress = _Progress()
+            course = Course()
             try:
-                _stages(rehearsal, progress)
+                _stages(rehearsal, course)
             except BaseException as error:
-                progress.ended_by = error
+                course.ended_by = error
                 _note(rehearsal, error)
             finally:
-                _tear_down(rehearsal, progress)
-            record = _record(rehearsal, progress, ledger)
+                _tear_down(rehearsal, course)
+            record = record_of(rehearsal, course, ledger)
             _watcher.record = record
-            _watcher.service = progress.service if keep else None
+            _watcher.service = course.service if keep else None
             _watcher.path = publish(rehearsal, record)
             report.publish(record)
-    if progress.ended_by is not None and not isinstance(progress.ended_by, Exception):
-        raise progress.ended_by
+    if course.ended_by is not None and not isinstance(course.ended_by, Exception):
+        raise course.ended_by
     return _state(record)
 
 
-def _stages(rehearsal: Rehearsal, progress: _Progress) -> None:
+def _stages(rehearsal: Rehearsal, course: Course) -> None:
     """The DAG: each stage takes what it needs from those before it."""
     plan, clock = rehearsal.plan, rehearsal.clock
-    progress.survey = survey = preflight(rehearsal)
+    course.survey = survey = preflight(rehearsal)
     set_id = survey.set_id or rehearsal.id
     if rehearsal.fresh:
-        progress.writer = writer = SetWriter(
+        course.writer = writer = SetWriter(
             plan.source, plan.name, rehearsal.id, plan.keys.recipients, plan.engine.label
         )
-        progress.manifest = manifest = snapshot(rehearsal, survey, writer)
-        progress.copier = copier = SetCopier(
+        course.manifest = manifest = snapshot(rehearsal, survey, writer)
+        course.copier = copier = SetCopier(
             plan.source,
             plan.recovery,
             plan.recovery.host(plan.transfer.host),
@@ -159,16 +129,16 @@ def _stages(rehearsal: Rehearsal, progress: _Progress) -> None:
             rehearsal.id,
             rehearsal.options.rate,
         )
-        progress.crossed = transfer(rehearsal, writer, copier, manifest)
+        course.crossed = transfer(rehearsal, writer, copier, manifest)
     else:
         clock.skip("snapshot", f"set {set_id} is retained")
         clock.skip("transfer", f"set {set_id} is in the recovery store")
     reader = SetReader(plan.recovery, plan.name, set_id, rehearsal.id)
-    progress.declaration = lost = declare(rehearsal, progress.writer, progress.crossed)
-    progress.opening = opening = key_fetch(rehearsal, reader, lost)
-    progress.runbook = plan.engine.runbook(opening.manifest, opening.log, plan.recovery)
-    progress.service = service = restore(rehearsal, reader, opening)
-    progress.verification = verify(rehearsal, reader, opening, service)
+    course.declaration = lost = declare(rehearsal, course.writer, course.crossed)
+    course.opening = opening = key_fetch(rehearsal, reader, lost)
+    course.runbook = plan.engine.runbook(opening.manifest, opening.log, plan.recovery)
+    course.service = service = restore(rehearsal, reader, opening)
+    course.verification = verify(rehearsal, reader, opening, service)
 
 
 def _note(rehearsal: Rehearsal, error: BaseException) -> None:
@@ -179,133 +149,14 @@ def _note(rehearsal: Rehearsal, error: BaseException) -> None:
     rehearsal.findings.add(*diagnose(error, failed, rehearsal.source.name))
 
 
-def _tear_down(rehearsal: Rehearsal, progress: _Progress) -> None:
+def _tear_down(rehearsal: Rehearsal, course: Course) -> None:
     done: State[Any] = teardown(
-        rehearsal, progress.writer, progress.copier, progress.service, return_state=True
+        rehearsal, course.writer, course.copier, course.service, return_state=True
     )
     if done.is_failed() or done.is_crashed():
         rehearsal.findings.add(
             finding("leftovers", rehearsal.id, f"teardown failed: {done.message}", "teardown")
         )
-
-
-def _record(rehearsal: Rehearsal, progress: _Progress, ledger: Ledger) -> Record:
-    plan, declared, seen = rehearsal.plan, progress.declaration, progress.verification
-    manifest = progress.opening.manifest if progress.opening else progress.manifest
-    usable = seen.usable_at if seen else None
-    until = seen.recovered_until if seen else None
-    judged = rehearsal.options.select in ("fresh", "latest")
-    rta = (usable - declared.at).total_seconds() if usable and declared else None
-    rpa = (declared.at - until).total_seconds() if until and declared else None
-    rto_seconds = plan.objectives.rto.total_seconds()
-    rpo_seconds = plan.objectives.rpo.total_seconds() if judged else None
-    stages = rehearsal.clock.stages()
-    _objectives(rehearsal, stages, rta, rpa if judged else None)
-    found = rehearsal.findings.all()
-    checks = seen.checks if seen else ()
-    return Record(
-        rehearsal_id=rehearsal.id,
-        plan=PlanSummary(
-            plan.name, plan.digest, plan.engine.label, plan.source.name, plan.recovery.name
-        ),
-        verdict=verdict_of(stages, checks, found),
-        started_at=rehearsal.started_at,
-        ended_at=max((s.ended_at for s in stages if s.ended_at), default=None),
-        declared_at=declared.at if declared else None,
-        usable_at=usable,
-        recovered_until=until,
-        rta_seconds=rta,
-        rto_seconds=rto_seconds,
-        rpa_seconds=max(rpa, 0.0) if rpa is not None else None,
-        rpo_seconds=rpo_seconds,
-        transactions_lost=seen.transactions_lost if seen else None,
-        backup_set=_set_summary(manifest, rehearsal.options.select) if manifest else None,
-        stages=stages,
-        checks=checks,
-        findings=found,
-        uses=ledger.uses(),
-        topology=Topology(
-            plan.engine.predicted_nodes(plan.recovery),
-            progress.service.nodes if progress.service else None,
-        ),
-        not_verified=_not_verified(rehearsal, progress),
-        runbook=progress.runbook,
-        versions=_versions(),
-        trigger=deployment.name or "manual",
-    )
-
-
-def _objectives(
-    rehearsal: Rehearsal, stages: tuple[Stage, ...], rta: float | None, rpa: float | None
-) -> None:
-    objectives = rehearsal.plan.objectives
-    if rta is not None and rta > objectives.rto.total_seconds():
-        timed = [s for s in stages if s.name in ("declare", "key fetch", "restore", "verify")]
-        longest = max(timed, key=lambda s: s.seconds or 0)
-        evidence = f"{rta:.1f} s, objective {objectives.rto.total_seconds():.1f} s; the longest"
-        rehearsal.findings.add(
-            finding(
-                "rto-missed",
-                rehearsal.plan.name,
-                f"{evidence} stage is {longest.name} with {longest.seconds} s",
-                "verify",
-            )
-        )
-    if rpa is not None and rpa > objectives.rpo.total_seconds():
-        rehearsal.findings.add(
-            finding(
-                "rpo-missed",
-                rehearsal.plan.name,
-                f"the newest restored transaction is {rpa:.1f} s older than the declaration,"
-                f" objective {objectives.rpo.total_seconds():.1f} s",
-                "verify",
-            )
-        )
-
-
-def _set_summary(manifest: Manifest, selection: str) -> BackupSetSummary:
-    return BackupSetSummary(
-        manifest.set_id,
-        manifest.taken_at,
-        sum(item.sealed_bytes for item in manifest.objects),
-        selection,
-        sum(item.raw_bytes for item in manifest.objects),
-    )
-
-
-def _not_verified(rehearsal: Rehearsal, progress: _Progress) -> tuple[str, ...]:
-    """What this rehearsal did not look at, each with the reason."""
-    plan = rehearsal.plan
-    missing = [
-        f"stage {s.name}: {s.error or 'not reached'}"
-        for s in rehearsal.clock.stages()
-        if s.state is StageState.SKIPPED
-    ]
-    if plan.heartbeat is None:
-        missing.append("transactions lost: the plan has no heartbeat ledger")
-    if not plan.checks:
-        missing.append("the application's own data: the plan has no checks")
-    if plan.keys.record_key is None:
-        missing.append("the record's authenticity: the plan names no record_key")
-    if progress.verification is not None:
-        missing += [
-            f"check {check.name}: {check.actual or check.detail}"
-            for check in progress.verification.checks
-            if check.status.value == "unknown"
-        ]
-    missing += [
-        "production's size and load on the recovery hosts: this database, this hardware",
-        "clients, DNS and load balancers: who would lead users to the recovered service",
-    ]
-    return tuple(missing)
-
-
-def _versions() -> dict[str, str]:
-    names = ("farside", "prefect", "boto3", "paramiko", "cryptography", "pandas", "zstandard")
-    found = {"python": platform.python_version(), "system": platform.platform()}
-    for name in names:
-        found[name] = importlib.metadata.version(name)
-    return found
 
 
 def _state(record: Record) -> State[Any]:

@@ -1,0 +1,166 @@
+"""The record of a rehearsal, put together from what its stages yielded."""
+
+import importlib.metadata
+import platform
+from dataclasses import dataclass, field
+
+from prefect.runtime import deployment
+
+from blocks.artifact.manifest import Manifest
+from blocks.engines.base import Service
+from blocks.evidence.findings import finding
+from blocks.evidence.record import (
+    BackupSetSummary,
+    PlanSummary,
+    Record,
+    RunbookStep,
+    Stage,
+    StageState,
+    Topology,
+    verdict_of,
+)
+from blocks.evidence.uses import Ledger
+from blocks.sets import SetCopier, SetWriter
+from tasks.declare import Declaration
+from tasks.key_fetch import Opening
+from tasks.preflight import Survey
+from tasks.rehearsal import Rehearsal
+from tasks.transfer import Crossed
+from tasks.verify import Verification
+
+
+@dataclass(slots=True)
+class Course:
+    """How far a rehearsal got. Each part is set once, by the stage that yields it."""
+
+    survey: Survey | None = None
+    writer: SetWriter | None = None
+    copier: SetCopier | None = None
+    manifest: Manifest | None = None
+    crossed: Crossed | None = None
+    declaration: Declaration | None = None
+    opening: Opening | None = None
+    service: Service | None = None
+    verification: Verification | None = None
+    ended_by: BaseException | None = None
+    runbook: tuple[RunbookStep, ...] = field(default=())
+
+
+def record_of(rehearsal: Rehearsal, course: Course, ledger: Ledger) -> Record:
+    """The record of a rehearsal, however far it got; objectives that were missed are findings."""
+    plan, declared, seen = rehearsal.plan, course.declaration, course.verification
+    manifest = course.opening.manifest if course.opening else course.manifest
+    usable = seen.usable_at if seen else None
+    until = seen.recovered_until if seen else None
+    judged = rehearsal.options.select in ("fresh", "latest")
+    rta = (usable - declared.at).total_seconds() if usable and declared else None
+    rpa = (declared.at - until).total_seconds() if until and declared else None
+    rto_seconds = plan.objectives.rto.total_seconds()
+    rpo_seconds = plan.objectives.rpo.total_seconds() if judged else None
+    stages = rehearsal.clock.stages()
+    _objectives(rehearsal, stages, rta, rpa if judged else None)
+    found = rehearsal.findings.all()
+    checks = seen.checks if seen else ()
+    return Record(
+        rehearsal_id=rehearsal.id,
+        plan=PlanSummary(
+            plan.name, plan.digest, plan.engine.label, plan.source.name, plan.recovery.name
+        ),
+        verdict=verdict_of(stages, checks, found),
+        started_at=rehearsal.started_at,
+        ended_at=max((s.ended_at for s in stages if s.ended_at), default=None),
+        declared_at=declared.at if declared else None,
+        usable_at=usable,
+        recovered_until=until,
+        rta_seconds=rta,
+        rto_seconds=rto_seconds,
+        rpa_seconds=max(rpa, 0.0) if rpa is not None else None,
+        rpo_seconds=rpo_seconds,
+        transactions_lost=seen.transactions_lost if seen else None,
+        backup_set=_set_summary(manifest, rehearsal.options.select) if manifest else None,
+        stages=stages,
+        checks=checks,
+        findings=found,
+        uses=ledger.uses(),
+        topology=Topology(
+            plan.engine.predicted_nodes(plan.recovery),
+            course.service.nodes if course.service else None,
+        ),
+        not_verified=_not_verified(rehearsal, course),
+        runbook=course.runbook,
+        versions=_versions(),
+        trigger=deployment.name or "manual",
+    )
+
+
+def _objectives(
+    rehearsal: Rehearsal, stages: tuple[Stage, ...], rta: float | None, rpa: float | None
+) -> None:
+    objectives = rehearsal.plan.objectives
+    if rta is not None and rta > objectives.rto.total_seconds():
+        timed = [s for s in stages if s.name in ("declare", "key fetch", "restore", "verify")]
+        longest = max(timed, key=lambda s: s.seconds or 0)
+        evidence = f"{rta:.1f} s, objective {objectives.rto.total_seconds():.1f} s; the longest"
+        rehearsal.findings.add(
+            finding(
+                "rto-missed",
+                rehearsal.plan.name,
+                f"{evidence} stage is {longest.name} with {longest.seconds} s",
+                "verify",
+            )
+        )
+    if rpa is not None and rpa > objectives.rpo.total_seconds():
+        rehearsal.findings.add(
+            finding(
+                "rpo-missed",
+                rehearsal.plan.name,
+                f"the newest restored transaction is {rpa:.1f} s older than the declaration,"
+                f" objective {objectives.rpo.total_seconds():.1f} s",
+                "verify",
+            )
+        )
+
+
+def _set_summary(manifest: Manifest, selection: str) -> BackupSetSummary:
+    return BackupSetSummary(
+        manifest.set_id,
+        manifest.taken_at,
+        sum(item.sealed_bytes for item in manifest.objects),
+        selection,
+        sum(item.raw_bytes for item in manifest.objects),
+    )
+
+
+def _not_verified(rehearsal: Rehearsal, course: Course) -> tuple[str, ...]:
+    """What this rehearsal did not look at, each with the reason."""
+    plan = rehearsal.plan
+    missing = [
+        f"stage {s.name}: {s.error or 'not reached'}"
+        for s in rehearsal.clock.stages()
+        if s.state is StageState.SKIPPED
+    ]
+    if plan.heartbeat is None:
+        missing.append("transactions lost: the plan has no heartbeat ledger")
+    if not plan.checks:
+        missing.append("the application's own data: the plan has no checks")
+    if plan.keys.record_key is None:
+        missing.append("the record's authenticity: the plan names no record_key")
+    if course.verification is not None:
+        missing += [
+            f"check {check.name}: {check.actual or check.detail}"
+            for check in course.verification.checks
+            if check.status.value == "unknown"
+        ]
+    missing += [
+        "production's size and load on the recovery hosts: this database, this hardware",
+        "clients, DNS and load balancers: who would lead users to the recovered service",
+    ]
+    return tuple(missing)
+
+
+def _versions() -> dict[str, str]:
+    names = ("farside", "prefect", "boto3", "paramiko", "cryptography", "pandas", "zstandard")
+    found = {"python": platform.python_version(), "system": platform.platform()}
+    for name in names:
+        found[name] = importlib.metadata.version(name)
+    return found
