@@ -29,6 +29,7 @@ from blocks.fences import CommandFence
 
 _DURATION = re.compile(r"(?:(\d+)h)?\s*(?:(\d+)m)?\s*(?:(\d+(?:\.\d+)?)s)?")
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMG]?)(bit/s|bps|B/s)")
+_SELECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SCALE = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 
 
@@ -56,6 +57,13 @@ def parse_rate(value: object) -> object:
         raise ValueError("a rate is written like 50Mbit/s or 20MB/s, and is above zero")
     number, multiple, unit = match.groups()
     return max(1, int(float(number) * _SCALE[multiple] / (1 if unit == "B/s" else 8)))
+
+
+def parse_selection(value: object) -> object:
+    """`fresh`, `latest`, `oldest`, `random`, or what can be the id of a set."""
+    if isinstance(value, str) and _SELECTION.fullmatch(value):
+        return value
+    raise ValueError("fresh, latest, oldest, random, or the id of a set")
 
 
 def _checked(parse: Any) -> BeforeValidator:
@@ -95,9 +103,8 @@ class Objectives(_Part):
 class BackupSelection(_Part):
     """Which backup set is rehearsed."""
 
-    select: str = Field(
+    select: Annotated[str, BeforeValidator(parse_selection)] = Field(
         default="fresh",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="fresh, latest, oldest, random, or the id of a set",
     )
 
