@@ -76,12 +76,18 @@ FROM (
 
 TABLES = f"""
 SELECT n.nspname AS schema, c.relname AS name,
-       greatest(c.reltuples::bigint, coalesce(pg_stat_get_live_tuples(c.oid), 0), 0) AS rows
+       CASE WHEN c.reltuples < 0 THEN live.rows WHEN live.rows = 0 THEN c.reltuples::bigint
+            ELSE least(c.reltuples::bigint, live.rows) END AS rows
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL (SELECT coalesce(pg_stat_get_live_tuples(c.oid), 0) AS rows) AS live
 WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND {USER_SCHEMAS}
 ORDER BY 1, 2
 """
-"""Permanent tables with the row estimate of the planner or the statistics, whichever is higher."""
+"""Permanent tables with the lower of two estimates of their rows, where there are two.
+
+The planner's is as old as the last ANALYZE; the statistics count rows twice that were inserted in
+the transaction of an ANALYZE.
+"""
 
 _SERVER = """
 SELECT current_setting('server_version') AS version,
