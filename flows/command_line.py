@@ -28,6 +28,8 @@ from tasks.progress import Progress
 from tasks.report import summary
 
 OK, FAILED, UNVERIFIED, USAGE = 0, 1, 2, 64
+_INTERRUPTED = 130
+"""What typer makes of a KeyboardInterrupt."""
 
 _HELP = """\
 Rehearse a disaster: back up (or choose a backup), lose the source domain, restore into the
@@ -234,9 +236,12 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG00
 
 def run(command: typer.Typer, name: str) -> NoReturn:
     """Run a command; every end has a documented exit code, none a traceback."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _terminate)
     try:
         code = command(standalone_mode=False, prog_name=name)
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt
     except KeyboardInterrupt:
         _say("interrupted; what the rehearsal had made is removed")
         code = UNVERIFIED
