@@ -28,6 +28,8 @@ from tasks.progress import Progress
 from tasks.report import summary
 
 OK, FAILED, UNVERIFIED, USAGE = 0, 1, 2, 64
+STARTUP_SECONDS = 180
+"""How long a temporary Prefect server may take to start: minutes, on a machine that is busy."""
 _INTERRUPTED = 130
 """What typer makes of a KeyboardInterrupt."""
 
@@ -200,7 +202,7 @@ def _server_starting(progress: Progress) -> Iterator[None]:
 
     def start() -> None:
         try:
-            SubprocessASGIServer().start(timeout=90)
+            SubprocessASGIServer().start(timeout=STARTUP_SECONDS)
         except BaseException as error:
             failures.append(error)
 

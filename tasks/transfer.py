@@ -1,5 +1,6 @@
 """Transfer: across the gap, from store to store, until only the newest instant is missing."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -10,8 +11,10 @@ from tasks.rehearsal import Rehearsal, stage
 STAGE = "transfer"
 CAUGHT_UP_SECONDS = 2.0
 """A round of log that took less than this leaves nothing worth another round."""
+CONVERGES = 0.8
+"""A round that took longer than this part of the one before shows a log that the link cannot catch
+up with: further rounds would lose no less."""
 ROUNDS = 20
-"""A log that grows faster than the link carries it is not waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +36,16 @@ def transfer(
         with clock.step("base") as step:
             step.bytes = copier.copy(manifest.objects)
         with clock.step("log") as step:
-            step.bytes = 0
+            step.bytes, before = 0, math.inf
             for _ in range(ROUNDS):
                 began = time.monotonic()
                 index = writer.log()
                 step.bytes += copier.copy(index.objects)
                 writer.publish(index, copier.target)
                 copier.finish(manifest)
-                if time.monotonic() - began < CAUGHT_UP_SECONDS:
+                took = time.monotonic() - began
+                if took < CAUGHT_UP_SECONDS or took > CONVERGES * before:
                     break
+                before = took
             writer.prune(index, writer.store, copier.target)
         return Crossed(manifest.set_id, index.sequence)
