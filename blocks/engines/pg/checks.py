@@ -11,10 +11,11 @@ from blocks.engines.pg.survey import (
     TABLES,
     write_probe,
 )
-from blocks.errors import FarsideError, PermanentError
+from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.evidence.record import Check, CheckStatus
 
 HOURS = 3600.0
+_CRASHED = "server closed the connection unexpectedly"
 EMPTIED = 100
 """A table of fewer rows may be empty a moment later (a queue)."""
 
@@ -262,7 +263,13 @@ def btrees(control: Psql, facts: Mapping[str, Any]) -> Check:
     for database in facts["databases"]:
         name = database["name"]
         script = "SET client_min_messages = error;\n" + (_AMCHECK if has == "1" else _SCANS)
-        text = control.script(name, script, timeout=12 * HOURS)
+        try:
+            text = control.script(name, script, timeout=12 * HOURS)
+        except TransientError as error:
+            if _CRASHED not in error.message:
+                raise
+            bad.append(f"{name}: the server broke down over an index: {error.message}")
+            continue
         result = json.loads(text.strip().splitlines()[-1])
         done += result["done"]
         bad += [f"{name}: {row['index']}: {row['problem']}" for row in result["bad"]]
