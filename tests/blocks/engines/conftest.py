@@ -1,0 +1,39 @@
+"""One lab and one Prefect server for the tests of all engines."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect.testing.utilities import prefect_test_harness
+from worlds import need_debian_15
+
+from deployments import lab
+from deployments.lab.places import Places
+
+
+@pytest.fixture(scope="session")
+def debian_15() -> None:
+    """Debian's PostgreSQL 15 with contrib is here; else the test is skipped, or fails."""
+    need_debian_15()
+
+
+@pytest.fixture(scope="session")
+def places() -> Iterator[Places]:
+    """A lab in a directory that the services' account may enter; pytest's own are closed."""
+    root = Path(tempfile.mkdtemp(prefix="farside-engines-", dir="/var/tmp"))
+    root.chmod(0o711)
+    try:
+        lab.up(root / "lab", scale=1)
+        yield Places.at(root / "lab")
+    finally:
+        lab.down(root / "lab")
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    """A Prefect server of the tests' own."""
+    with prefect_test_harness(server_startup_timeout=120):
+        yield

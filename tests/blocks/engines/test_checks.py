@@ -1,0 +1,329 @@
+"""Every check of a restored server passes on a whole one, and fails on one that is damaged.
+
+The server is made on a host of the lab's west with the configuration of a restored one: Debian's
+15, which has amcheck, and 18 of the lab, which has not.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from worlds import CONTENT, DEBIAN_BIN, need_debian_15
+
+from blocks.engines.base import Restoration, Service
+from blocks.engines.pg import checks, config, survey
+from blocks.engines.pg.psql import UNHURRIED, Psql
+from blocks.engines.postgres import Postgres
+from blocks.evidence.record import Check, CheckStatus
+from blocks.hosts import Host
+from blocks.plan import Plan, load_plan
+from deployments import lab
+from deployments.lab.places import Places
+
+PAGE = 8192
+
+
+@dataclass
+class Patient:
+    """A server that may be damaged: it is put back for each test."""
+
+    engine: Postgres
+    host: Host
+    plan: Plan
+    control: Psql
+    folder: str
+    facts: dict[str, Any]
+
+    @property
+    def data(self) -> str:
+        return f"{self.folder}/data"
+
+    def ctl(self, *words: str) -> None:
+        program = f"{self.engine.target.bin_dir}/pg_ctl"
+        self.host.run([program, "-D", self.data, "-w", "-s", "-l", f"{self.folder}/log", *words])
+
+    def run(self, sql: str, database: str = "shop") -> str:
+        return self.control.script(database, sql)
+
+    def heal(self) -> None:
+        """As it was when it was made."""
+        script = 'rm -rf "$1/data"; cp -a "$1/whole" "$1/data"'
+        self.host.run(["sh", "-c", script, "sh", self.folder])
+        self.ctl("start")
+
+    def kill(self) -> None:
+        self.ctl("-m", "immediate", "stop")
+
+    def damage(self, *relations: str, offset: int = PAGE + PAGE - 2000, count: int = 64) -> None:
+        """Flip bytes in relations' files while the server is down."""
+        ask = "SELECT string_agg(pg_relation_filepath(r), ' ') FROM unnest(string_to_array"
+        names = " ".join(relations)
+        paths = str(self.control.value("shop", f"{ask}('{names}', ' ')::regclass[]) r"))
+        self.ctl("-m", "fast", "stop")
+        script = (
+            "import sys; o, n = int(sys.argv[1]), int(sys.argv[2])\n"
+            "for p in sys.argv[3:]:\n"
+            " f = open(p, 'r+b'); f.seek(o); b = f.read(n); f.seek(o)\n"
+            " f.write(bytes(x ^ 255 for x in b))"
+        )
+        files = [f"{self.data}/{path}" for path in paths.split()]
+        self.host.run([self.host.python, "-c", script, str(offset), str(count), *files])
+        self.ctl("start")
+
+    def btrees(self) -> Check:
+        return checks.btrees(self.control, self.facts)
+
+
+def _make(plan: Plan, bin_dir: str, folder: str, port: int) -> Patient:
+    assert isinstance(plan.engine, Postgres)
+    host = plan.recovery.host("db1")
+    target = plan.engine.target.model_copy(
+        update={"bin_dir": bin_dir, "data_dir": f"{folder}/data", "port": port}
+    )
+    engine = plan.engine.model_copy(update={"target": target})
+    socket = host.run(["mktemp", "-d", "/tmp/farside-XXXXXXXX"]).text
+    control = Psql(host, bin_dir, socket, port, "postgres", preamble=UNHURRIED)
+    patient = Patient(engine, host, plan, control, folder, {})
+    initdb = [f"{bin_dir}/initdb", "-D", patient.data, "-U", "postgres", "--no-sync", "-k"]
+    host.run([*initdb, "--locale=C.UTF-8", "--encoding=UTF8", "--auth=trust"])
+    facts: dict[str, Any] = {"settings": [], "wal_segment_size": 16 * 2**20, "roles": []}
+    text = config.postgresql_conf(
+        facts,
+        address=target.address,
+        port=port,
+        data_dir=patient.data,
+        socket_dir=socket,
+        memory_bytes=2**28,
+        restore_command="false",
+        libraries=[],
+    )
+    host.put(text.encode(), f"{patient.data}/postgresql.conf")
+    hba = config.pg_hba_conf(facts, plan.recovery.networks)
+    host.put(hba.encode(), f"{patient.data}/pg_hba.conf")
+    patient.ctl("start")
+    password = plan.recovery.secret(engine.application.password).get_secret_value()
+    patient.run(f"CREATE ROLE shop LOGIN PASSWORD '{password}'; CREATE ROLE clerk", "postgres")
+    patient.run("CREATE DATABASE shop OWNER shop", "postgres")
+    content = CONTENT.replace("TABLESPACE one", "").replace("TABLESPACE two", "")
+    patient.run(f"SET ROLE shop; {content} RESET ROLE; CHECKPOINT")
+    patient.facts = survey.survey(control)
+    patient.ctl("-m", "fast", "stop")
+    host.run(["cp", "-a", patient.data, f"{folder}/whole"])
+    return patient
+
+
+@pytest.fixture(scope="module", params=[15, 18])
+def made(request: pytest.FixtureRequest, places: Places) -> Iterator[Patient]:
+    lab.up(places.root)
+    plan = load_plan(lab.plan_path(places.root, "postgres"))
+    bin_dir = str(places.postgres_bin("west", 18))
+    if request.param == 15:
+        need_debian_15()
+        bin_dir = DEBIAN_BIN.format(15)
+    write = "INSERT INTO item (name) VALUES ('after');"
+    changed = plan.engine.application.model_copy(update={"write": write})  # type: ignore[attr-defined]
+    plan = plan.model_copy(
+        update={"engine": plan.engine.model_copy(update={"application": changed})}
+    )
+    host = plan.recovery.host("db1")
+    folder = host.run(["mktemp", "-d", f"{places.host('west', 'db1')}/patient-XXXX"]).text
+    patient = _make(plan, bin_dir, folder, 6600 + request.param)
+    yield patient
+    host.run(["rm", "-rf", folder, patient.control.server])
+    plan.source.close()
+    plan.recovery.close()
+
+
+@pytest.fixture
+def patient(made: Patient) -> Iterator[Patient]:
+    made.heal()
+    yield made
+    made.kill()
+
+
+def verified(patient: Patient) -> dict[str, Check]:
+    """All that the engine's `verify` asks."""
+    engine, facts = patient.engine, patient.facts
+    socket = patient.control.server
+    service = Service(
+        rehearsal_id="r20260101-000000-abcdef",
+        host="db1",
+        address=engine.target.address,
+        port=engine.target.port,
+        directory=patient.data,
+        control=socket,
+        administrator="postgres",
+        reach="",
+        nodes=(),
+    )
+    using: Any = _Using(patient.plan.recovery, _Facts(facts), patient.folder)
+    return {check.name: check for check in engine.verify(service, using, [])}
+
+
+@dataclass
+class _Facts:
+    engine_facts: dict[str, Any]
+
+
+@dataclass
+class _Using:
+    """What `verify` reads of a Restoration."""
+
+    recovery: Any
+    manifest: _Facts
+    work: str
+
+
+assert set(_Using.__annotations__) <= set(Restoration.__annotations__)
+
+
+def failed(check: Check, *words: str) -> None:
+    assert check.status is CheckStatus.FAILED, check
+    for word in words:
+        assert word in str(check.actual), check
+
+
+def test_a_whole_server_passes_everything(patient: Patient) -> None:
+    before = survey.survey(patient.control)["databases"]
+    found = verified(patient)
+    assert {name: c for name, c in found.items() if c.status is not CheckStatus.PASSED} == {}
+    assert "isolation" in found
+    assert "application-write" in found
+    after = survey.survey(patient.control)["databases"]
+    assert [d["schema_digest"] for d in after] == [d["schema_digest"] for d in before]
+
+
+INDEXES = ("item_pkey", "item_lower", "item_descending", "item_partial", "item_again")
+
+
+def test_indexes_that_miss_a_row(patient: Patient) -> None:
+    """Made as by a bug: while an index is not ready, rows do not reach it."""
+    for number, index in enumerate(INDEXES):
+        patient.run(
+            f"UPDATE pg_index SET indisready = false WHERE indexrelid = '{index}'::regclass;"
+            f" INSERT INTO item (id, name, size) VALUES ({99999 + number}, 'x', 7);"
+            f" UPDATE pg_index SET indisready = true WHERE indexrelid = '{index}'::regclass;"
+        )
+    failed(patient.btrees(), *(f"shop: {index}:" for index in INDEXES))
+
+
+def test_an_index_in_another_order(patient: Patient) -> None:
+    """As after a change of the library that sorts: what was in order is so no more."""
+    patient.run(
+        "CREATE OR REPLACE FUNCTION twice(n int) RETURNS int LANGUAGE sql IMMUTABLE"
+        " AS 'SELECT -2 * n'"
+    )
+    failed(patient.btrees(), "item_function")
+
+
+FLIPPED = ("item_pkey", "item_pattern", "item_collated", "item_mood")
+
+
+def test_flipped_bytes_in_indexes(patient: Patient) -> None:
+    patient.damage(*FLIPPED)
+    failed(patient.btrees(), *(f"shop: {index}:" for index in FLIPPED))
+
+
+def test_flipped_bytes_that_no_checksum_tells_of(patient: Patient) -> None:
+    """The server may well break down over them."""
+    patient.run("ALTER SYSTEM SET ignore_checksum_failure = on")
+    patient.damage(*FLIPPED)
+    failed(patient.btrees(), "shop: ")
+
+
+def test_flipped_byte_in_a_table(patient: Patient) -> None:
+    patient.damage("far", offset=PAGE + 5000, count=1)
+    failed(checks.row_counts(patient.control, patient.facts), "shop.public.far cannot be read")
+    failed(verified(patient)["page-checksums"], "checksum verification failed")
+
+
+def test_rows_and_roles_that_are_missing(patient: Patient) -> None:
+    patient.run(
+        'DROP TABLE far; DELETE FROM item WHERE id % 5 = 0; TRUNCATE "Odd ""name"" ";'
+        " DROP ROLE clerk"
+    )
+    failed(
+        checks.row_counts(patient.control, patient.facts),
+        "shop.public.far is missing",
+        "shop.public.item has 16000 of about 20000 rows",
+        "shop.public.part_low has 0 of about 100 rows",
+    )
+    failed(checks.roles(patient.control, patient.facts), "missing: clerk")
+
+
+def test_every_change_of_the_schema_is_seen(patient: Patient) -> None:
+    for change in (
+        "ALTER TABLE item ALTER size SET NOT NULL",
+        "ALTER TABLE item ALTER size SET DEFAULT 2",
+        "ALTER TABLE item DROP CONSTRAINT item_size_check",
+        "DROP INDEX item_again",
+        "ALTER TYPE mood ADD VALUE 'furious'",
+        "GRANT SELECT ON far TO clerk",
+        "ALTER TABLE far ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY own ON far USING (id > 0)",
+        "ALTER SEQUENCE ticket INCREMENT 8",
+        "ALTER FUNCTION twice(int) OWNER TO postgres",
+        "GRANT CREATE ON SCHEMA public TO clerk",
+        "CREATE OR REPLACE VIEW happy AS SELECT id, name FROM item WHERE mood = 'sad'",
+    ):
+        facts = survey.survey(patient.control)
+        assert checks.schema(patient.control, facts).status is CheckStatus.PASSED
+        patient.run(change)
+        failed(checks.schema(patient.control, facts), "shop: ")
+
+
+def test_text_that_sorts_in_another_way(patient: Patient) -> None:
+    patient.run(
+        "UPDATE pg_database SET datcollversion = '0.9' WHERE datname = 'shop';"
+        " UPDATE pg_collation SET collversion = '0.9' WHERE collname = 'C'"
+    )
+    check = checks.collations(patient.control, patient.facts)
+    failed(check, "shop: default was 0.9", "pg_catalog.C was 0.9")
+
+
+def test_a_role_that_may_not_log_in(patient: Patient) -> None:
+    patient.run("ALTER ROLE shop NOLOGIN")
+    found = verified(patient)
+    failed(found["login"], "not permitted to log in")
+    assert found["application-write"].status is CheckStatus.UNKNOWN
+
+
+def test_a_write_that_is_none(patient: Patient) -> None:
+    for statement, words in (
+        ("SELECT count(*) FROM item;", "wrote nothing"),
+        ("INSERT INTO nowhere VALUES (1)", "nowhere"),
+    ):
+        failed(checks.application_write(patient.control, "shop", statement), words)
+
+
+def test_a_slow_check_is_not_cut_short_by_the_sites_limits(patient: Patient) -> None:
+    patient.run("ALTER SYSTEM SET statement_timeout = '1ms'; SELECT pg_reload_conf()")
+    assert patient.btrees().status is CheckStatus.PASSED
+
+
+def test_settings_that_reach_out(patient: Patient) -> None:
+    settings = {
+        "archive_mode": "on",
+        "max_logical_replication_workers": "4",
+        "primary_conninfo": "host=127.0.0.1",
+        "shared_preload_libraries": "plpgsql",
+    }
+    for name, value in settings.items():
+        patient.run(f"ALTER SYSTEM SET {name} = '{value}'", "postgres")
+    patient.ctl("-m", "fast", "restart")
+    failed(checks.isolation(patient.control, []), *settings)
+
+
+def test_a_live_source_is_not_isolated(made: Patient) -> None:
+    """Its standby streams from it."""
+    server, source = made.engine.source, made.plan.source
+    live = Psql(
+        source.host(server.host),
+        server.bin_dir,
+        server.address,
+        server.port,
+        server.superuser,
+        source.secret(server.password),
+    )
+    failed(checks.isolation(live, []), "a walsender runs")

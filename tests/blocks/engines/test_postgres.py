@@ -1,0 +1,293 @@
+"""PostgreSQL 18 in the lab, 16 and Debian's 15 in worlds of their own, with tablespaces."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+from conformance import EngineConformance
+from worlds import World, built
+
+from blocks.artifact.manifest import SealedObject
+from blocks.engines.base import Restoration
+from blocks.engines.pg.psql import Psql
+from blocks.engines.postgres import LogGap, Postgres
+from blocks.evidence.record import CheckStatus, Record
+from blocks.helper import sweep_host
+from blocks.plan import Plan, load_plan
+from blocks.sets import SetCopier, SetReader, SetWriter, discard_unfinished
+from deployments import lab
+from deployments.lab.places import Places
+from tasks.clock import StageClock
+from tasks.diagnose import diagnose
+from tasks.rehearsal import new_id
+from tasks.sweeping import sweep_plan
+
+
+class Conformance(EngineConformance):
+    runbook_variables: ClassVar = {
+        "DATA": "{place}/data",
+        "SPACES": "{place}/spaces",
+        "PORT": "55432",
+    }
+    runbook_proof: ClassVar = (
+        '"$BIN/psql" -h "$SOCKET" -p "$PORT" -U postgres -d shop -At -c'
+        " \"SELECT 'heartbeat to ' || max(id) || ' of ' || count(*) FROM heartbeat\"",
+    )
+    runbook_end = '"$BIN/pg_ctl" -D "$DATA" -m immediate -w stop'
+    proven = r"heartbeat to (\d+) of \1\n"
+
+    def test_recovers_what_was_committed_after_the_base_backup(self, rehearsed: Record) -> None:
+        snapshot = next(stage for stage in rehearsed.stages if stage.name == "snapshot")
+        base = next(step for step in snapshot.steps if step.name == "base backup")
+        assert rehearsed.recovered_until is not None
+        assert base.ended_at is not None
+        assert rehearsed.recovered_until > base.ended_at
+
+
+class WorldConformance(Conformance):
+    """A source with tablespaces, odd indexes, and settings from everywhere."""
+
+    major: ClassVar[int]
+    proven = r"heartbeat to (\d+) of \1\n(.|\n)*3000\n"
+    runbook_proof: ClassVar = (
+        *Conformance.runbook_proof,
+        '"$BIN/psql" -h "$SOCKET" -p "$PORT" -U postgres -d shop -At -c "SELECT count(*) FROM far"',
+    )
+
+    @pytest.fixture(scope="class")
+    def world(self, places: Places) -> Iterator[World]:
+        lab.up(places.root)
+        with built(places, self.major) as world:
+            yield world
+
+    @pytest.fixture(scope="class")
+    def plan_path(self, world: World) -> Path:
+        return world.plan_path
+
+
+class TestPostgres18(Conformance):
+    plan_name = "postgres"
+
+
+class TestPostgres16(WorldConformance):
+    """Without checksums, with large log segments; indexes are checked by ordered scans."""
+
+    major = 16
+    cannot_run = frozenset({"page-checksums"})
+
+    def test_every_index_was_compared_without_amcheck(self, rehearsed: Record) -> None:
+        check = next(check for check in rehearsed.checks if check.name == "btree-indexes")
+        assert check.actual is not None
+        assert check.actual.endswith("agree, by ordered index scans against sequential scans")
+
+
+@pytest.mark.usefixtures("debian_15")
+class TestPostgres15(WorldConformance):
+    """With contrib modules, a preloaded library, and an application with an md5 password."""
+
+    major = 15
+
+    def test_amcheck_was_used(self, rehearsed: Record) -> None:
+        check = next(check for check in rehearsed.checks if check.name == "btree-indexes")
+        assert check.actual is not None
+        assert check.actual.endswith("agree, by amcheck")
+
+
+# -- the engine by itself, in a lab whose source lives ------------------------------------------
+
+
+@pytest.fixture
+def plan(places: Places) -> Iterator[Plan]:
+    """The lab's plan, with everything of it up."""
+    lab.up(places.root)
+    loaded = load_plan(lab.plan_path(places.root, "postgres"))
+    yield loaded
+    loaded.source.close()
+    loaded.recovery.close()
+
+
+def engine_of(plan: Plan) -> Postgres:
+    assert isinstance(plan.engine, Postgres)
+    return plan.engine
+
+
+def superuser(plan: Plan) -> Psql:
+    """The live source, asked as the engine asks it."""
+    server = engine_of(plan).source
+    return Psql(
+        plan.source.host(server.host),
+        server.bin_dir,
+        server.address,
+        server.port,
+        server.superuser,
+        plan.source.secret(server.password),
+    )
+
+
+@contextmanager
+def crossed(plan: Plan, engine: Postgres) -> Iterator[Restoration]:
+    """A set taken from the living source and brought across; all of it goes at the end."""
+    id, clock = new_id(), StageClock()
+    carrier = plan.recovery.host(plan.transfer.host)
+    assert plan.keys.signing_key is not None
+    with ExitStack() as stack, clock.stage("snapshot") as steps:
+        writer = SetWriter(plan.source, plan.name, id, plan.keys.recipients, engine.label)
+        stack.callback(_clear, plan, engine, writer, id)
+        facts = engine.survey(plan.source)
+        captured = engine.capture(plan.source, writer, facts, steps)
+        manifest = writer.finish(captured, plan.source.secret(plan.keys.signing_key))
+        time.sleep(2)
+        index = writer.log()
+        copier = SetCopier(plan.source, plan.recovery, carrier, plan.name, id, None)
+        copier.copy(manifest.objects)
+        copier.copy(index.objects)
+        host = plan.recovery.host(engine.target.host)
+        work = f"{host.work_dir}/{id}"
+        host.run(["mkdir", "-p", "-m", "0700", work])
+        reader = SetReader(plan.recovery, plan.name, id, id)
+        identity = plan.recovery.secret(plan.keys.identity)
+        yield Restoration(id, plan.recovery, reader, manifest, index, identity, steps, host, work)
+
+
+def _clear(plan: Plan, engine: Postgres, writer: SetWriter, id: str) -> None:
+    writer.abandon()
+    for domain in (plan.recovery, plan.source):
+        for host in domain.hosts:
+            sweep_host(host, id, remove=True)
+    engine.withdraw(plan.source, id)
+    plan.source.store.remove(
+        [info.key for info in plan.source.store.objects(f"sets/{plan.name}/{id}/")]
+    )
+    for domain in (plan.recovery, plan.source):
+        discard_unfinished(domain.store, plan.name, id)
+
+
+def test_a_standby_is_a_source(plan: Plan) -> None:
+    """It starts at its last restart point, cannot end a log segment, and is not the primary."""
+    standby = plan.source.host("db2")
+    changed = engine_of(plan).source.model_copy(
+        update={"host": "db2", "address": standby.address}  # type: ignore[attr-defined]
+    )
+    engine = engine_of(plan).model_copy(update={"source": changed})
+    with crossed(plan, engine) as using:
+        assert using.manifest.engine_facts["in_recovery"] is True
+        service = engine.restore(using)
+        checks = {check.name: check for check in engine.verify(service, using, [])}
+        assert [c for c in checks.values() if c.status is not CheckStatus.PASSED] == []
+        ticks = engine.ticks(service, plan.recovery, "shop", "heartbeat")
+        assert ticks.first_missing is None
+        assert ticks.newest_at is not None
+        assert ticks.newest_at > using.manifest.taken_at
+        engine.destroy(service, plan.recovery)
+
+
+@pytest.mark.parametrize("lost", ["a segment in the middle", "all of the log", "its end"])
+def test_a_gap_in_the_log_is_refused(plan: Plan, lost: str) -> None:
+    """Before anything is made on the recovery host."""
+    names = [f"00000001000000000000000{n}" for n in (3, 4, 5)]
+    there = {"a segment in the middle": names[::2], "all of the log": [], "its end": names[:2]}
+    facts = {
+        "start_segment": names[0],
+        "stop_segment": names[2],
+        "wal_segment_size": 16 * 2**20,
+        "tablespaces": [],
+    }
+    objects = tuple(
+        SealedObject(name=f"wal/{name}.zst.age", raw_bytes=1, sealed_bytes=1, volumes=())
+        for name in there[lost]
+    )
+    using: Any = SimpleNamespace(
+        recovery=plan.recovery,
+        manifest=SimpleNamespace(engine_facts=facts),
+        log=SimpleNamespace(objects=objects),
+    )
+    with pytest.raises(LogGap, match="never crossed") as caught:
+        plan.engine.restore(using)
+    assert [item.id for item in diagnose(caught.value, "restore", "east")] == ["log-gap"]
+
+
+def test_what_the_recovery_host_lacks_is_seen_before(plan: Plan, places: Places) -> None:
+    engine = engine_of(plan)
+    facts = dict(engine.survey(plan.source))
+    assert engine.compare(facts, plan.recovery) == []
+    older = engine.target.model_copy(update={"bin_dir": str(places.postgres_bin("west", 16))})
+    facts["shared_preload_libraries"] = 'plpgsql, "$libdir/plpgsql", pg_cron, auto_explain'
+    facts["databases"] = [
+        {**facts["databases"][0], "extensions": [{"name": "plpgsql"}, {"name": "pg_trgm"}]}
+    ]
+    found = engine.model_copy(update={"target": older}).compare(facts, plan.recovery)
+    assert [(item.id, item.subject) for item in found] == [
+        ("engine-version", "west/db1"),
+        ("library-preloaded", "auto_explain"),
+        ("extension-missing", "pg_trgm"),
+    ]
+
+
+def test_tablespaces_need_a_place(plan: Plan) -> None:
+    engine = engine_of(plan)
+    nowhere = engine.model_copy(
+        update={"target": engine.target.model_copy(update={"tablespaces": None})}
+    )
+    space = {"oid": "16384", "name": "one", "bytes": 1}
+    facts = {**engine.survey(plan.source), "tablespaces": [space]}
+    with pytest.raises(Exception, match="the plan gives them no place"):
+        nowhere.requirements(facts)
+
+
+def test_a_slot_left_behind_is_found_and_removed(plan: Plan) -> None:
+    """All else of the rehearsal is gone already: only the source's server knows of it."""
+    id, source = new_id(), superuser(plan)
+    slot = f"farside_{id.replace('-', '_')}"
+    source.script("postgres", f"SELECT pg_create_physical_replication_slot('{slot}', true)")
+    assert plan.engine.remains(plan.source) == [id]
+    swept = sweep_plan(plan, everything=False)
+    assert swept.removed == (f"east: replication slot {slot}",)
+    assert plan.engine.remains(plan.source) == []
+
+
+def test_withdrawn_while_the_log_is_received_and_by_two_at_once(plan: Plan) -> None:
+    id, source, engine = new_id(), superuser(plan), engine_of(plan)
+    slot = f"farside_{id.replace('-', '_')}"
+    source.script("postgres", f"SELECT pg_create_physical_replication_slot('{slot}', true)")
+    host = plan.source.host(engine.backup.host)
+    where = f"host={engine.source.address} port={engine.source.port} user={engine.backup.role}"
+    password = plan.source.secret(engine.backup.password).get_secret_value()
+    directory = host.run(["mktemp", "-d"]).text
+    receive = [f"{engine.backup.bin_dir}/pg_receivewal", "-W", "-d", where, "-S", slot]
+    with host.start([*receive, "-D", directory, "--no-loop"]) as receiver:
+        receiver.write_line(password)
+        wait_until(lambda: slot_state(source, slot) == "t")
+        assert plan.engine.remains(plan.source) == [], "somebody receives from it"
+        answers: list[list[str]] = []
+        threads = [
+            threading.Thread(target=lambda: answers.append(engine.withdraw(plan.source, id)))
+            for _ in range(2)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(answers) == 2
+        assert [f"replication slot {slot}"] in answers
+        assert slot_state(source, slot) is None
+        assert receiver.wait(30) != 0
+    host.run(["rm", "-rf", directory])
+    assert engine.withdraw(plan.source, id) == []
+
+
+def slot_state(source: Psql, slot: str) -> str | None:
+    return source.value(
+        "postgres", f"SELECT active FROM pg_replication_slots WHERE slot_name = '{slot}'"
+    )
+
+
+def wait_until(done: Any) -> None:
+    give_up = time.monotonic() + 30
+    while not done():
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
