@@ -30,6 +30,8 @@ from tasks.report import summary
 OK, FAILED, UNVERIFIED, USAGE = 0, 1, 2, 64
 STARTUP_SECONDS = 180
 """How long a temporary Prefect server may take to start: minutes, on a machine that is busy."""
+_GOODBYE_SECONDS = 30.0
+"""How long what Prefect has not sent yet may take, once all is done."""
 _INTERRUPTED = 130
 """What typer makes of a KeyboardInterrupt."""
 
@@ -201,6 +203,8 @@ def _server_starting(progress: Progress) -> Iterator[None]:
     failures: list[BaseException] = []
 
     def start() -> None:
+        # Ctrl-C goes to all that run in the terminal; teardown still needs the server.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             SubprocessASGIServer().start(timeout=STARTUP_SECONDS)
         except BaseException as error:
@@ -264,7 +268,15 @@ def run(command: typer.Typer, name: str) -> NoReturn:
                 traceback.print_exc()
             _say(f"could not go on: {_causes(error)} (next: run it with --verbose)")
             code = UNVERIFIED
+    _end_soon(code or OK)
     sys.exit(code or OK)
+
+
+def _end_soon(code: int) -> None:
+    """Prefect waits without end, on its way out, for a server that is gone."""
+    timer = threading.Timer(_GOODBYE_SECONDS, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
 
 
 def _causes(error: BaseException | None) -> str:
