@@ -269,7 +269,7 @@ def btrees(control: Psql, facts: Mapping[str, Any]) -> Check:
             if _CRASHED not in error.message:
                 raise
             bad.append(f"{name}: the server broke down over an index: {error.message}")
-            continue
+            break  # it is starting again now
         result = json.loads(text.strip().splitlines()[-1])
         done += result["done"]
         bad += [f"{name}: {row['index']}: {row['problem']}" for row in result["bad"]]
