@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 from blocks.artifact.job import FactsJob, FactsResult
@@ -47,7 +48,12 @@ def preflight(rehearsal: Rehearsal) -> Survey:
         found: list[Finding] = []
         claim(rehearsal)
         with clock.step("backup set"):
-            survey = _survey(rehearsal)
+            try:
+                survey = _survey(rehearsal)
+            except FarsideError:
+                # A fence that a killed rehearsal left up hides the source: say so, if it is that.
+                rehearsal.findings.add(*_left_in_recovery(rehearsal))
+                raise
         needs = plan.engine.requirements(survey.facts)
         with clock.step("hosts"):
             seen = _look(rehearsal, needs, found)
@@ -144,6 +150,15 @@ def _host_findings(rehearsal: Rehearsal, seen: _Seen, needs: Requirements) -> It
         if need > directory.free_bytes:
             text = f"{need:,} bytes needed, {directory.free_bytes:,} free"
             yield finding("disk-too-small", place, text, STAGE)
+
+
+def _left_in_recovery(rehearsal: Rehearsal) -> Iterable[Finding]:
+    for host in rehearsal.recovery.hosts:
+        job = FactsJob(directories=(), ports=(), tools=(), work_dir=host.work_dir)
+        with suppress(FarsideError):
+            facts = facts_of(host, rehearsal.id, job)
+            seen = _Seen(host, rehearsal.recovery, facts, 0.0)
+            yield from _left_by_others(rehearsal, seen, f"{rehearsal.recovery.name}/{host.name}")
 
 
 def _left_by_others(rehearsal: Rehearsal, seen: _Seen, where: str) -> Iterable[Finding]:
