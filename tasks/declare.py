@@ -41,6 +41,7 @@ def declare(
     plan = rehearsal.plan
     with rehearsal.clock.stage(STAGE) as clock:
         with clock.step("cut off"):
+            rehearsal.cut = True
             at = plan.fence.cut()
             if writer is not None:
                 writer.abandon()

@@ -48,6 +48,8 @@ class Rehearsal:
         self.options = options
         self.clock = clock
         self.findings = Findings()
+        self.cut = False
+        """Whether this rehearsal raised the fence, or tried to: then it lifts it."""
         self.claimed: set[str] = set()
         """Recovery hosts that were reached, so that something of this rehearsal is there."""
         self.started_at = datetime.now(UTC)
