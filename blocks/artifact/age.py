@@ -5,6 +5,7 @@ each sealed with ChaCha20-Poly1305; the last is marked, so that a cut-off file i
 `python -m blocks.artifact.age` is a filter that works as the reference command does.
 """
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
@@ -90,15 +91,16 @@ class Encryptor:
 class Decryptor:
     """Opens a file pushed in, in pieces of any size; hands out authenticated plaintext only."""
 
-    def __init__(self, identities: Iterable[X25519PrivateKey]) -> None:
+    def __init__(self, identities: Iterable[X25519PrivateKey], *, keep: int = 1) -> None:
+        """`keep` is how many of the pieces handed out last are valid at a time."""
         self._identities = list(identities)
         self._cipher: ChaCha20Poly1305 | None = None
         self._count = 0
         self._kept = bytearray()
-        self._out = bytearray(_BATCH * CHUNK)
+        self._outs = itertools.cycle([bytearray(_BATCH * CHUNK) for _ in range(keep)])
 
     def update(self, data: Buffer) -> Iterator[memoryview]:
-        """Plaintext as it becomes known. Each piece is valid until the next is taken.
+        """Plaintext as it becomes known. Each piece is valid until `keep` more were taken.
 
         Exhaust the iterator before the next call. Raises AgeMalformed, AgeNoIdentity.
         """
@@ -147,7 +149,7 @@ class Decryptor:
         return True
 
     def _open(self, sealed: memoryview, *, last: bool = False) -> memoryview:
-        out = memoryview(self._out)
+        out = memoryview(next(self._outs))
         size = 0
         for start in range(0, len(sealed), SEALED_CHUNK):
             chunk = sealed[start : start + SEALED_CHUNK]

@@ -1,0 +1,36 @@
+"""The benchmarks work: each yields a ratio. What it is says nothing at this size."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RUN = Path(__file__).with_name("run.py")
+NAMES = {
+    "snapshot",
+    "transfer",
+    "transfer, tuned",
+    "restore",
+    "memory, seal",
+    "memory, copy",
+    "memory, open",
+    "rehearsal",
+    "rehearsal, own",
+}
+
+
+@pytest.mark.timeout(900)
+def test_every_benchmark_yields_a_ratio(tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    command = [sys.executable, str(RUN), "--size=4MB", "--rounds=1", "--scale=1"]
+    done = subprocess.run(
+        [*command, f"--results={results}"], capture_output=True, text=True, timeout=800
+    )
+    assert done.returncode == 0, done.stderr
+    found = {
+        result["name"]: result["ratio"] for result in json.loads(results.read_text())["results"]
+    }
+    assert found.keys() == NAMES
+    assert all(ratio > 0 for ratio in found.values())
