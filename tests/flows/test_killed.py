@@ -1,0 +1,116 @@
+"""The orchestrator is killed, or told to end, in every stage; what it left is found and removed."""
+
+import signal
+import time
+
+import pytest
+
+from blocks.evidence.record import StageState, Verdict
+from deployments import lab
+from tests.flows.conftest import Running, World
+
+STAGES = (
+    "preflight",
+    "snapshot",
+    "transfer",
+    "declare",
+    "key fetch",
+    "restore",
+    "verify",
+    "teardown",
+)
+OF_A_FRESH_SET = ("snapshot", "transfer")
+
+
+def started(world: World, stage: str) -> Running:
+    """A rehearsal that has just entered a stage."""
+    select = "fresh" if stage in OF_A_FRESH_SET else "latest"
+    running = world.start(str(world.plan()), "--select", select, "--rpo", "24h", "--rto", "1h")
+    running.until(f"{stage}: started")
+    return running
+
+
+def settled(world: World) -> list[str]:
+    """What is left once the helpers have noticed that nobody talks to them any more."""
+    give_up = time.monotonic() + 10
+    while any(" helper-" in item or ".pyz" in item for item in world.left()):
+        assert time.monotonic() < give_up, "a helper outlives its orchestrator"
+        time.sleep(0.2)
+    return world.left()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_killed_then_swept(world: World, stage: str) -> None:
+    running = started(world, stage)
+    time.sleep(0.3)  # into the stage's work
+    assert running.end(signal.SIGKILL).code == -signal.SIGKILL
+    left = settled(world)
+    swept = world.sweep()
+    assert swept.code == 0, swept.text
+    for item in left:
+        if item.startswith("/") and "/recovered/" not in item:
+            assert f"{item}\n" in swept.out
+    assert world.left() == []
+    assert world.sweep().out == "nothing to remove\n"
+
+
+def test_the_next_rehearsal_names_what_was_left(world: World) -> None:
+    """Killed when the source was lost and the service was there: the worst moment."""
+    running = started(world, "verify")
+    running.end(signal.SIGKILL)
+    id = next(path.name for path in world.places.root.glob("west/hosts/db1/farside/*"))
+    outcome = world.rehearse()
+    assert (outcome.code, set(outcome.findings)) == (
+        1,
+        {"leftovers", "port-taken", "target-occupied"},
+    )
+    assert f"rehearsal {id} was not cleared away" in outcome.said("leftovers")
+    assert "flows.sweep" in outcome.said("leftovers")
+    assert world.data.exists(), "it is not for another rehearsal to remove"
+    assert world.sweep().code == 0
+    green = world.rehearse(select="fresh")
+    assert (green.code, green.findings) == (0, [])
+    assert world.left() == []
+
+
+def test_a_fence_that_was_left_up_is_named(world: World) -> None:
+    """A fresh rehearsal cannot reach the source: the operator learns why, and what to do."""
+    started(world, "key fetch").end(signal.SIGKILL)
+    assert not lab.is_up(world.places.root)
+    outcome = world.rehearse(select="fresh")
+    assert outcome.code == 2
+    assert "flows.sweep" in outcome.said("leftovers")
+    assert world.sweep().code == 0
+    assert world.left() == []
+
+
+def test_a_rehearsal_that_runs_is_neither_swept_nor_joined(world: World) -> None:
+    """It must not lose its files, its target or its fence to another."""
+    words = ("--select", "fresh", "--wan", "200kB/s", "--rto", "1h", "--rpo", "1h")
+    running = world.start(str(world.plan()), *words)
+    running.until("transfer: started")
+    assert "left alone" in world.sweep().out
+    second = World(world.places, world.api, world.folder / "second")
+    second.folder.mkdir()
+    outcome = second.rehearse()
+    assert outcome.code == 1
+    assert "of this plan runs there now" in outcome.said("target-occupied")
+    first = running.end()
+    assert (first.code, first.findings) == (0, [])
+    assert world.left() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize("stage", ["snapshot", "restore", "verify"])
+def test_told_to_end(world: World, stage: str, number: signal.Signals) -> None:
+    running = started(world, stage)
+    time.sleep(0.3)
+    outcome = running.end(number)
+    assert outcome.code == 2, outcome.text
+    assert "Traceback" not in outcome.text
+    assert "interrupted" in outcome.text
+    assert outcome.record is not None, "what was seen until then is evidence"
+    assert outcome.record.verdict is Verdict.COULD_NOT_VERIFY
+    states = {item.name: item.state for item in outcome.record.stages}
+    assert states["teardown"] is StageState.COMPLETED
+    assert world.left() == []
