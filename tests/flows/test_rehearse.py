@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,8 @@ def test_whole_way_with_nothing_but_the_command(open_directory: Path, world: Wor
     assert None not in (record.rta_seconds, record.rpa_seconds, record.transactions_lost)
     assert record.declared_at is not None
     late = [use for use in record.uses if use.stage in ("key fetch", "restore", "verify")]
-    assert {use.domain for use in late} == {"west"}
+    assert late
+    assert "east" not in {use.domain for use in late}
 
 
 def test_record_is_signed_and_kept_where_the_source_is_not(world: World) -> None:
@@ -86,16 +87,16 @@ class Watch:
         self.looked = 0
 
     def look(self) -> None:
+        """Look once."""
         for place in ("cmdline", "environ"):
             for path in Path("/proc").glob(f"[0-9]*/{place}"):
-                try:
-                    data = path.read_bytes()
-                except OSError:
-                    continue
-                self.found |= {
-                    f"{n} in {place}" for n, text in self.secrets.items() if text in data
-                }
+                with suppress(OSError):
+                    self.note(path.read_bytes(), place)
         self.looked += 1
+
+    def note(self, data: bytes, place: object) -> None:
+        """Note the secrets in some data."""
+        self.found |= {f"{name} in {place}" for name, text in self.secrets.items() if text in data}
 
     @contextmanager
     def looking(self) -> Iterator[None]:
@@ -119,11 +120,8 @@ class Watch:
             inner[:] = [name for name in inner if name not in not_in]
             for name in files:
                 path = Path(top, name)
-                try:
-                    data = path.read_bytes()
-                except OSError:
-                    continue
-                self.note(data, path)
+                with suppress(OSError):  # a lab that runs makes files and removes them
+                    self.note(path.read_bytes(), path)
 
 
 def test_secrets_are_nowhere_but_in_the_vaults(world: World, prefect_home: Path) -> None:
