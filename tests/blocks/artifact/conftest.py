@@ -86,7 +86,8 @@ class Run:
         return self.process.stdin
 
     def say(self, line: str) -> None:
-        with contextlib.suppress(BrokenPipeError):
+        # ValueError: the test closed it, to be gone, while a question was on its way.
+        with contextlib.suppress(BrokenPipeError, ValueError):
             self.stdin.write(line.encode())
             self.stdin.flush()
 
