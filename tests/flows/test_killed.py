@@ -1,8 +1,11 @@
 """The orchestrator is killed, or told to end, in every stage; what it left is found and removed."""
 
+import contextlib
 import signal
 import time
+from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from blocks.evidence.record import StageState, Verdict
@@ -30,8 +33,20 @@ def started(world: World, stage: str) -> Running:
     return running
 
 
+def commands() -> Iterator[list[str]]:
+    """The command line of every process."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            yield process.cmdline()
+
+
 def settled(world: World) -> list[str]:
     """What is left once the helpers have noticed that nobody talks to them any more."""
+    give_up = time.monotonic() + 30
+    # The fence's own command goes on after its caller's end: let it come to its end, too.
+    while any("lose" in words and str(world.places.root) in words for words in commands()):
+        assert time.monotonic() < give_up, "the fence's command does not end"
+        time.sleep(0.2)
     give_up = time.monotonic() + 10
     while any(" helper-" in item or ".pyz" in item for item in world.left()):
         assert time.monotonic() < give_up, "a helper outlives its orchestrator"
