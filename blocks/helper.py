@@ -47,6 +47,7 @@ from blocks.artifact.job import (
 from blocks.artifact.objects import volume_key
 from blocks.artifact.wire import WireError
 from blocks.errors import FarsideError, PermanentError, TransientError
+from blocks.evidence.findings import id_of_code
 from blocks.hosts import Host
 from blocks.processes import ConnectionLost, Process
 from blocks.stores import ObjectMissing, ObjectStore
@@ -67,14 +68,6 @@ Moved = Callable[[int, str], None]
 """Told how many bytes, as stored, of which object have moved so far."""
 
 _SEALED = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./-]*\.age(?:\.\d{3,})?")
-_FINDINGS: dict[Code, str] = {
-    "object-missing": "object-missing",
-    "object-corrupt": "object-corrupt",
-    "age-malformed": "object-corrupt",
-    "age-no-identity": "key-stale",
-    "no-space": "disk-too-small",
-    "tool-missing": "tool-missing",
-}
 _FOLDER = 'umask 077 && mkdir -p "$1" && chmod 700 "$1" && : >> "$1/$2"'
 # Reads itself into memory from standard input: a sweep must work on a full disk and leave no file.
 _FROM_INPUT = """
@@ -95,7 +88,7 @@ class HelperFailed(PermanentError):
     def __init__(self, message: str, *, code: Code, **where: str) -> None:
         super().__init__(message, **where)
         self.code = code
-        self.finding = _FINDINGS.get(code)
+        self.finding = id_of_code(code)
 
 
 class HelperInterrupted(TransientError):
