@@ -1,19 +1,17 @@
 """The command line of `python -m flows.rehearse`."""
 
-import contextlib
 import logging
 import os
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
-from prefect.settings import get_current_settings
 from rich.console import Console
 
 from blocks.artifact.manifest import ManifestForged
@@ -23,13 +21,12 @@ from blocks.plan import PlanError, load_plan, parse_duration, parse_rate, parse_
 from blocks.sets import retained
 from deployments import lab
 from flows.rehearse import Watcher, rehearse, watching
+from flows.server import temporary_server
 from flows.site import close, is_lab, is_path, opened, saved
 from tasks.progress import Progress
 from tasks.report import summary
 
 OK, FAILED, UNVERIFIED, USAGE = 0, 1, 2, 64
-STARTUP_SECONDS = 180
-"""How long a temporary Prefect server may take to start: minutes, on a machine that is busy."""
 _GOODBYE_SECONDS = 30.0
 """How long what Prefect has not sent yet may take, once all is done."""
 _INTERRUPTED = 130
@@ -122,10 +119,11 @@ def command(
     watcher = Watcher()
     brought_up = False
     keep_lab = False
+    ended: BaseException | None = None
     try:
         with Progress(err) as progress:
             watcher.listener = progress
-            with _server_starting(progress):
+            with temporary_server(progress.note):
                 if is_lab(plan):
                     brought_up = lab.up(scale=scale, on_step=progress.note).fresh
             if not is_lab(plan) and not is_path(plan):
@@ -143,6 +141,10 @@ def command(
                     return_state=True,
                 )
         keep_lab = keep and watcher.service is not None
+    except (KeyboardInterrupt, Exception) as error:
+        if watcher.record is None:
+            raise
+        ended = error  # the evidence is there all the same, and is shown first
     finally:
         if brought_up and not keep_lab:
             lab.down()
@@ -154,6 +156,10 @@ def command(
     Console(stderr=as_json).print(
         summary(watcher.record, watcher.path, note=_note(watcher, brought_up))
     )
+    if isinstance(ended, KeyboardInterrupt):
+        raise ended
+    if ended is not None:
+        _say(f"Prefect does not know how it ended: {_causes(ended)}")
     raise typer.Exit(exit_code(watcher.record))
 
 
@@ -192,38 +198,6 @@ def _list(plan: str, scale: int | None) -> None:
             typer.echo(f"{item.set_id}\t{item.taken_at:%Y-%m-%dT%H:%M:%SZ}\t{size}")
 
 
-@contextlib.contextmanager
-def _server_starting(progress: Progress) -> Iterator[None]:
-    """Start a temporary Prefect server, if none is configured, while the lab comes up."""
-    if get_current_settings().api.url:
-        yield
-        return
-    from prefect.server.api.server import SubprocessASGIServer
-
-    failures: list[BaseException] = []
-
-    def start() -> None:
-        # Ctrl-C goes to all that run in the terminal; teardown still needs the server.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            SubprocessASGIServer().start(timeout=STARTUP_SECONDS)
-        except BaseException as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=start, name="prefect-server", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        progress.note("starting a temporary Prefect server")
-        thread.join()
-    if failures:
-        raise FarsideError(
-            f"the temporary Prefect server does not start: {failures[0]}",
-            hint="start one with `prefect server start` and set PREFECT_API_URL",
-        )
-
-
 def _quiet() -> None:
     """The terminal belongs to the progress; Prefect's log still goes to its server."""
     from prefect.logging.handlers import PrefectConsoleHandler
@@ -234,16 +208,24 @@ def _quiet() -> None:
     logging.getLogger().handlers = []
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 (signal's own)
     # Only once: teardown, which follows, must not be ended by an impatient second signal.
     signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def run(command: typer.Typer, name: str) -> NoReturn:
-    """Run a command; every end has a documented exit code, none a traceback."""
+    """Be the process of a command: obey signals, and end with the command's exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _terminate)
+    code = outcome(command, name)
+    _end_soon(code)
+    sys.exit(code)
+
+
+def outcome(command: typer.Typer, name: str) -> int:
+    """Run a command; every end has a documented exit code, none a traceback."""
+    code: int | None
     try:
         code = command(standalone_mode=False, prog_name=name)
         if code == _INTERRUPTED:
@@ -268,8 +250,7 @@ def run(command: typer.Typer, name: str) -> NoReturn:
                 traceback.print_exc()
             _say(f"could not go on: {_causes(error)} (next: run it with --verbose)")
             code = UNVERIFIED
-    _end_soon(code or OK)
-    sys.exit(code or OK)
+    return code or OK
 
 
 def _end_soon(code: int) -> None:

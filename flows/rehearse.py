@@ -150,13 +150,25 @@ def _note(rehearsal: Rehearsal, error: BaseException) -> None:
 
 
 def _tear_down(rehearsal: Rehearsal, course: Course) -> None:
-    done: State[Any] = teardown(
-        rehearsal, course.writer, course.copier, course.service, return_state=True
-    )
-    if done.is_failed() or done.is_crashed():
+    given = (rehearsal, course.writer, course.copier, course.service)
+    try:
+        done: State[Any] = teardown(*given, return_state=True)
+        problem = done.message if done.is_failed() or done.is_crashed() else None
+    except Exception:
+        # Not the task failed, Prefect did: with its server lost, what was made is still removed.
+        problem = _tear_down_alone(*given)
+    if problem is not None:
         rehearsal.findings.add(
-            finding("leftovers", rehearsal.id, f"teardown failed: {done.message}", "teardown")
+            finding("leftovers", rehearsal.plan.name, f"teardown failed: {problem}", "teardown")
         )
+
+
+def _tear_down_alone(*given: Any) -> str | None:
+    try:
+        teardown.fn(*given)
+    except Exception as error:
+        return str(error)
+    return None
 
 
 def _state(record: Record) -> State[Any]:

@@ -1,6 +1,7 @@
 """Remove what a killed rehearsal left: `python -m flows.sweep [PLAN]`, or a scheduled flow."""
 
 import sys
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ from pydantic import Field
 
 from blocks.errors import FarsideError
 from deployments import lab
+from flows.server import end_orphaned_servers
 from flows.site import is_lab, opened
 from tasks.sweeping import Swept, sweep_plan
 
@@ -42,8 +44,9 @@ def command(
 
     Exit codes: 0 nothing is left; 1 something could not be removed; 64 bad usage or plan.
     """
+    servers = end_orphaned_servers()
     swept = _swept(plan, everything)
-    _tell(swept)
+    _tell(replace(swept, removed=(*servers, *swept.removed)))
     raise typer.Exit(1 if swept.remaining else 0)
 
 

@@ -102,7 +102,7 @@ def process_start(pid: int) -> int | None:
         return None
 
 
-def is_transient(task: Any, task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001
+def is_transient(task: Any, task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001 (Prefect's own)
     """Retry only what trying again can help."""
     try:
         state.result()

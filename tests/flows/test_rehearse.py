@@ -161,16 +161,15 @@ def touched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     monkeypatch.setattr(command_line, "rehearse", lambda **_given: found.append("rehearsed"))
     monkeypatch.setattr(lab, "up", lambda *_given, **_more: found.append("lab"))
-    monkeypatch.setattr(command_line, "_server_starting", lambda *_given: found.append("server"))
+    monkeypatch.setattr(command_line, "temporary_server", lambda *_given: found.append("server"))
     return found
 
 
 def said(monkeypatch: pytest.MonkeyPatch, capsys: Any, *words: str) -> tuple[int, str]:
     """Exit code, and what a command printed on standard error."""
     monkeypatch.setattr(sys, "argv", ["rehearse", *words])
-    with pytest.raises(SystemExit) as ended:
-        command_line.main()
-    return int(ended.value.code or 0), str(capsys.readouterr().err)
+    code = command_line.outcome(command_line.app, "rehearse")
+    return code, str(capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
