@@ -1,6 +1,8 @@
 """What every host, store, vault and fence shares: it belongs to a failure domain and says so."""
 
+import socket
 from abc import ABC
+from ipaddress import ip_address
 from typing import Any, ClassVar
 
 from prefect.blocks.core import Block
@@ -34,6 +36,7 @@ class DomainPart(StrictBlock, ABC):
     """A block that is lost together with its failure domain."""
 
     _domain: str = PrivateAttr(default="")
+    _resolved: dict[str, list[str]] = PrivateAttr(default_factory=dict)
 
     @property
     def domain(self) -> str:
@@ -44,6 +47,29 @@ class DomainPart(StrictBlock, ABC):
         """Belong to `domain` from here on."""
         self._domain = domain
 
-    def note(self, kind: UseKind, name: str) -> None:
+    def note(self, kind: UseKind, name: str, detail: str = "") -> None:
         """Tell the ledger that `name` of this block's domain is used now."""
-        ledger().note(kind, name, self._domain)
+        ledger().note(kind, name, self._domain, detail)
+
+    def note_address(self, host: str, port: int) -> None:
+        """Tell the ledger that a connection is made there; a name, with what it leads to."""
+        if _is_ip(host):
+            self.note("address", f"{host}:{port}")
+            return
+        if host not in self._resolved:
+            try:
+                found = {str(info[4][0]) for info in socket.getaddrinfo(host, port)}
+            except OSError:
+                found = set()  # whoever connects says so
+            self._resolved[host] = sorted(found)
+        self.note("name", host, " ".join(self._resolved[host]))
+        for address in self._resolved[host]:
+            self.note("address", f"{address}:{port}")
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 from contextlib import ExitStack
-from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import ClassVar
+from ipaddress import IPv4Network, IPv6Network
+from typing import Annotated, ClassVar
 
 from pydantic import Field, SecretStr, model_validator
 
+from blocks.artifact.mentions import Belongings
 from blocks.base import DomainPart
 from blocks.errors import PermanentError
 from blocks.hosts import AnyHost, Host, SSHHost
@@ -27,6 +28,11 @@ class FailureDomain(DomainPart):
     )
     names: list[str] = Field(
         default=[], description="DNS suffixes whose names belong to the domain, as in east.example"
+    )
+    paths: list[Annotated[str, Field(pattern=r"^/.*[^/]$")]] = Field(
+        default=[],
+        description="Directories that only this domain has: mounts, and what farside itself holds "
+        "of it, as in /mnt/east",
     )
     hosts: list[AnyHost] = Field(description="Its hosts; their names differ", min_length=1)
     store: AnyStore = Field(description="Its object store")
@@ -64,23 +70,23 @@ class FailureDomain(DomainPart):
             )
         return self.vault.read(name)
 
+    @property
+    def belongings(self) -> Belongings:
+        """By which addresses, names and paths the domain is known."""
+        return Belongings(
+            networks=tuple(str(network) for network in self.networks),
+            suffixes=tuple(self.names),
+            places=tuple(sorted(self._places())),
+            paths=tuple(self.paths),
+        )
+
     def owns_address(self, address: str) -> bool:
         """Whether an IP address is in the domain's networks or one of its parts' own."""
-        try:
-            ip = ip_address(address)
-        except ValueError:
-            return False
-        return any(ip in network for network in self.networks) or address in self._places()
+        return self.belongings.owns_address(address)
 
     def owns_name(self, name: str) -> bool:
         """Whether a DNS name, or an IP address given as one, belongs to the domain."""
-        wanted = _bare(name)
-        suffixes = [_bare(suffix) for suffix in self.names]
-        return (
-            wanted in {_bare(place) for place in self._places()}
-            or any(wanted == suffix or wanted.endswith(f".{suffix}") for suffix in suffixes)
-            or self.owns_address(name)
-        )
+        return self.belongings.owns_name(name)
 
     def endpoints(self, more: Iterable[tuple[str, int]] = ()) -> list[tuple[str, int]]:
         """Where the domain answers: SSH of hosts and vault, the store, and `more`; none twice."""
@@ -104,7 +110,3 @@ class FailureDomain(DomainPart):
         # A local host is part of farside's own machine, not of a place that can be lost alone.
         hosts = {host.address for host in self._hosts() if isinstance(host, SSHHost)}
         return hosts | {address for address, _ in self.store.endpoints()}
-
-
-def _bare(name: str) -> str:
-    return name.strip().strip(".").lower()

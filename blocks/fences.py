@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from blocks.base import DomainPart
 from blocks.errors import PermanentError
+from blocks.evidence.uses import ORCHESTRATOR
 from blocks.hosts import LocalHost
 
 
@@ -88,7 +89,9 @@ class CommandFence(Fence):
         return sorted((_attempt(line) for line in lines if line), key=lambda attempt: attempt.at)
 
     def _run(self, argv: list[str]) -> str:
-        return LocalHost(name="fence").run(argv, timeout=self.timeout_seconds).text
+        here = LocalHost(name="fence")
+        here.join(ORCHESTRATOR)
+        return here.run(argv, timeout=self.timeout_seconds).text
 
 
 def _attempt(line: str) -> Attempt:

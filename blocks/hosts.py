@@ -373,9 +373,10 @@ class SSHHost(Host):
     def _connect(self) -> "Transport":
         from paramiko import SSHException
 
-        self.note("address", f"{self.address}:{self.port}")
-        self.note("credential", f"ssh key {self.identity_file} for {self.user}@{self.name}")
+        self.note_address(self.address, self.port)
         identity = self._identity()
+        key = _fingerprint(identity.asbytes())
+        self.note("credential", f"ssh key {key}", str(self.identity_file))
         transport = self._handshake()
         try:
             self._check_host_key(transport.get_remote_server_key())

@@ -5,6 +5,7 @@ small objects pass here.
 """
 
 import contextlib
+import hashlib
 import threading
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,6 +39,8 @@ class ObjectArchived(PermanentError):
 class AccessDenied(PermanentError):
     """The store refuses the credentials, or there are none."""
 
+    finding = "credential-refused"
+
 
 class StoreUntrusted(PermanentError):
     """The store's TLS certificate does not hold."""
@@ -51,6 +54,8 @@ class StoreRefused(PermanentError):
 
 class StoreUnavailable(TransientError):
     """The store does not answer, or says that it cannot now."""
+
+    finding = "store-unreachable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +178,7 @@ class S3Store(ObjectStore):
 
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     _client: Any = PrivateAttr(default=None)
+    _access_key: str = PrivateAttr(default="")
 
     @field_validator("endpoint")
     @classmethod
@@ -329,17 +335,19 @@ class S3Store(ObjectStore):
             raise self._breakdown(error, f"{operation} {name}") from error
 
     def _connected(self) -> Any:
-        address, port = self.endpoints()[0]
-        self.note("address", f"{address}:{port}")
-        self.note("credential", f"S3 profile {self.profile} of {self.credentials_file or 'boto3'}")
-        if self.ca_file is not None:
-            self.note("certificate", str(self.ca_file))
+        self.note_address(*self.endpoints()[0])
+        if (ca_pem := self.ca_pem) is not None:
+            digest = hashlib.sha256(ca_pem.encode()).hexdigest()[:16]
+            self.note("certificate", f"CA file {digest}", str(self.ca_file))
         with self._lock:
             if self._client is None:
-                self._client = self._connect()
-            return self._client
+                self._client, self._access_key = self._connect()
+        origin = f"{self.credentials_file or 'found by boto3'}, profile {self.profile}"
+        self.note("credential", f"S3 access key {self._access_key}", origin)
+        return self._client
 
-    def _connect(self) -> Any:
+    def _connect(self) -> tuple[Any, str]:
+        """A client, and the id of the access key that it uses."""
         import botocore.session
         from botocore.config import Config
 
@@ -355,7 +363,7 @@ class S3Store(ObjectStore):
             session.set_config_variable("credentials_file", str(self.credentials_file))
             session.set_config_variable("config_file", str(self.credentials_file))
         own = self.endpoint is not None
-        return session.create_client(
+        client = session.create_client(
             "s3",
             endpoint_url=self.endpoint,
             region_name=self.region,
@@ -374,6 +382,8 @@ class S3Store(ObjectStore):
                 response_checksum_validation="when_required",
             ),
         )
+        credentials = session.get_credentials()
+        return client, credentials.access_key if credentials else "none"
 
     def _profile_to_ask_for(self) -> str | None:
         named = self.credentials_file is not None or self.profile != "default"

@@ -9,6 +9,10 @@ from pydantic import Field, SecretStr
 from blocks.base import DomainPart
 from blocks.errors import PermanentError
 from blocks.hosts import AnyHost, FileMissing
+from blocks.processes import CommandFailed, CommandTimeout
+
+PUBLIC = ".pub"
+"""What the name of a secret's public half ends with."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -17,6 +21,12 @@ class SecretMissing(PermanentError):
     """The vault holds no secret of that name."""
 
     finding = "key-only-in-source"
+
+
+class VaultLocked(PermanentError):
+    """The vault's own command does not give the secret out."""
+
+    finding = "key-chain-in-source"
 
 
 class KeyVault(DomainPart):
@@ -38,6 +48,19 @@ class KeyVault(DomainPart):
     def close(self) -> None:
         """Close what is open; the next use opens it again."""
 
+    def identities(self) -> dict[str, str]:
+        """age recipient -> name of the identity that opens what is sealed to it.
+
+        Known without reading an identity: beside one called NAME, the vault may hold its recipient
+        under NAME.pub. Raises as `read` does.
+        """
+        names = set(self.names())
+        return {
+            self.read(f"{name}{PUBLIC}").get_secret_value().strip(): name
+            for name in sorted(names)
+            if f"{name}{PUBLIC}" in names
+        }
+
 
 class HostVault(KeyVault):
     """A directory on a host, one file a secret.
@@ -52,6 +75,11 @@ class HostVault(KeyVault):
     kind: Literal["host"] = Field(default="host", description="Secrets are files on a host")
     host: AnyHost = Field(description="The host that holds the files")
     directory: str = Field(description="Absolute path of their directory", pattern=r"^/")
+    read_argv: list[str] = Field(
+        default=[],
+        description="Command on the host that prints the secret whose file is appended to it, for "
+        "a vault that must be unlocked, as in [age, -d, -i, /root/unlock]; none: files are read",
+    )
 
     def join(self, domain: str) -> None:
         """See DomainPart."""
@@ -63,8 +91,10 @@ class HostVault(KeyVault):
         if not _NAME.fullmatch(name):
             raise self._missing(name)
         self.note("key", name)
+        path = f"{self.directory}/{name}"
         try:
-            data = self.host.get(f"{self.directory}/{name}")
+            locked = self.read_argv and not name.endswith(PUBLIC)
+            data = self._unlocked(name, path) if locked else self.host.get(path)
         except FileMissing as error:
             raise self._missing(name) from error
         try:
@@ -76,6 +106,21 @@ class HostVault(KeyVault):
                 operation="key fetch",
                 domain=self.domain,
                 host=self.host.name,
+            ) from None
+
+    def _unlocked(self, name: str, path: str) -> bytes:
+        if name not in self.names():
+            raise self._missing(name)
+        try:
+            return self.host.run([*self.read_argv, path]).stdout
+        except (CommandFailed, CommandTimeout) as error:
+            raise VaultLocked(
+                f"{name} could not be unlocked: {error.message}",
+                operation="key fetch",
+                domain=self.domain,
+                host=self.host.name,
+                hint="what unlocks this vault must be in its own domain: run read_argv by hand "
+                "on the vault's host with the source out of reach",
             ) from None
 
     def names(self) -> list[str]:

@@ -1,5 +1,6 @@
 """The job `facts`: what the host is and has. Standard library only; changes nothing."""
 
+import glob
 import importlib.metadata
 import os
 import platform
@@ -12,14 +13,24 @@ from pathlib import Path
 
 from blocks.artifact import sweep
 from blocks.artifact.channel import Channel
-from blocks.artifact.job import DirectoryFacts, FactsJob, FactsResult, PortFacts, ToolFacts
+from blocks.artifact.job import (
+    DirectoryFacts,
+    FactsJob,
+    FactsResult,
+    Mention,
+    NameFacts,
+    PortFacts,
+    ToolFacts,
+)
 
 _MODULES = ("cryptography", "zstandard")
 _PATIENCE = 10.0
+_SEARCHED = 2**20
 
 
 def run(job: FactsJob, _channel: Channel) -> FactsResult:
     """Never raises for what is missing: that is what it is asked about."""
+    mentions, unread = _searched(job)
     return FactsResult(
         python=platform.python_version(),
         modules={name: _module(name) for name in _MODULES},
@@ -33,6 +44,9 @@ def run(job: FactsJob, _channel: Channel) -> FactsResult:
         ports=tuple(_port(address, port) for address, port in job.ports),
         tools=tuple(_tool(name) for name in job.tools),
         leftovers=sweep.leftovers(Path(job.work_dir)) if job.work_dir else (),
+        names=tuple(_resolved(name) for name in job.names),
+        mentions=mentions,
+        unread=unread,
     )
 
 
@@ -87,19 +101,81 @@ def _port(address: str, port: int) -> PortFacts:
 
 def _tool(name: str) -> ToolFacts:
     path = shutil.which(name)
-    return ToolFacts(name=name, path=path, version=None if path is None else _version(path))
+    if path is None:
+        return ToolFacts(name=name, path=None, version=None)
+    real = os.path.realpath(path)
+    return ToolFacts(
+        name=name,
+        path=path,
+        version=_version(path),
+        real=" on ".join(filter(None, (real, _server(real)))),
+        package=_package(real) or (_package(path) if real != path else ""),
+    )
+
+
+def _server(path: str) -> str:
+    """The server of the network file system that a path is on; empty for a disk of the host's."""
+    best = ("", "", "")
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        at, (kind, device, *_) = before.split()[4], after.split()
+        if (path == at or path.startswith(at.rstrip("/") + "/")) and len(at) >= len(best[0]):
+            best = (at, kind, device)
+    _, kind, device = best
+    return device if kind.startswith(("nfs", "cifs", "smb", "ceph", "gluster", "fuse")) else ""
+
+
+def _package(path: str) -> str:
+    """The distribution's package that a file is from; empty where nobody knows."""
+    for argv in (["dpkg-query", "-S", path], ["rpm", "-qf", path]):
+        if shutil.which(argv[0]) is not None:
+            said = _said(argv)
+            if said is not None and "\n" not in said.strip():
+                return said.partition(": ")[0].strip()
+    return ""
+
+
+def _resolved(name: str) -> NameFacts:
+    try:
+        found = {str(info[4][0]) for info in socket.getaddrinfo(name, None)}
+    except OSError:
+        found = set()
+    return NameFacts(name=name, addresses=tuple(sorted(found)))
+
+
+def _searched(job: FactsJob) -> tuple[tuple[Mention, ...], tuple[str, ...]]:
+    mentions, unread = [], []
+    for pattern in job.files:
+        for path in sorted(glob.glob(os.path.expanduser(pattern))):  # noqa: PTH111, PTH207 (a text)
+            try:
+                with open(path, "rb") as file:  # noqa: PTH123 (a text)
+                    text = file.read(_SEARCHED).decode("utf-8", "replace")
+            except IsADirectoryError:
+                continue
+            except OSError:
+                unread.append(path)
+                continue
+            for line, found in job.foreign.lines(text):
+                mentions.append(Mention(path=path, line=line, text=found))
+    return tuple(mentions), tuple(unread)
 
 
 def _version(path: str) -> str | None:
+    said = _said([path, "--version"], anyhow=True)
+    lines = (said or "").strip().splitlines()
+    return lines[0] if lines else None
+
+
+def _said(argv: list[str], *, anyhow: bool = False) -> str | None:
+    """What a program prints; None if it failed, unless that does not matter."""
     try:
-        said = subprocess.run(
-            [path, "--version"],
+        done = subprocess.run(
+            argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.STDOUT if anyhow else subprocess.DEVNULL,
             timeout=_PATIENCE,
-        ).stdout
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    lines = said.decode("utf-8", "replace").strip().splitlines()
-    return lines[0] if lines else None
+    return done.stdout.decode("utf-8", "replace") if anyhow or done.returncode == 0 else None

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from blocks.artifact import wire
+from blocks.artifact.mentions import Belongings
 from blocks.artifact.objects import PART_SIZE, VOLUME_PARTS, Part, SealedObject, Volume
 
 __all__ = [
@@ -238,7 +239,9 @@ class OpenJob:
 class FactsJob:
     """Say what the host is and has; changes nothing. Result: FactsResult.
 
-    `tools` are names (looked up in PATH) or absolute paths. `ports` are tried by binding.
+    `tools` are names (looked up in PATH) or absolute paths. `ports` are tried by binding. `names`
+    are resolved as programs there do. `files` (patterns; ~ is the account's home) are searched for
+    what belongs to `foreign`; where they mention it is told, nothing else of them.
     """
 
     job: Literal["facts"] = "facts"
@@ -246,6 +249,9 @@ class FactsJob:
     directories: tuple[str, ...] = ()
     ports: tuple[tuple[str, int], ...] = ()
     tools: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    foreign: Belongings = field(default_factory=Belongings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,11 +346,34 @@ class PortFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolFacts:
-    """`path` is None for a tool that is missing; `version` is the first line it prints."""
+    """`path` is None for a tool that is missing; `version` is the first line it prints.
+
+    `real` is where the path leads, with the server it is mounted from if it is on a network file
+    system; `package` is who installed it, where a package manager knows.
+    """
 
     name: str
     path: str | None
     version: str | None
+    real: str = ""
+    package: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameFacts:
+    """What a name leads to on the host; no address where it leads nowhere."""
+
+    name: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mention:
+    """A line of a file that mentions what belongs to another domain."""
+
+    path: str
+    line: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -373,6 +402,10 @@ class FactsResult:
     ports: tuple[PortFacts, ...]
     tools: tuple[ToolFacts, ...]
     leftovers: tuple[Leftover, ...]
+    names: tuple[NameFacts, ...] = ()
+    mentions: tuple[Mention, ...] = ()
+    unread: tuple[str, ...] = ()
+    """Files that were to be searched and could not be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Protocol
 from pydantic import SecretStr
 
 from blocks.artifact.manifest import LogIndex, Manifest
+from blocks.artifact.mentions import Belongings
 from blocks.base import StrictBlock
 from blocks.domain import FailureDomain
 from blocks.evidence.findings import Finding
@@ -136,8 +137,11 @@ class Engine(StrictBlock, ABC):
         """What the recovery hosts must have to restore a source with these facts."""
 
     @abstractmethod
-    def compare(self, facts: Facts, recovery: FailureDomain) -> list[Finding]:
-        """Versions, extensions and libraries of the source against the recovery hosts."""
+    def compare(self, facts: Facts, recovery: FailureDomain, foreign: Belongings) -> list[Finding]:
+        """Versions, extensions, libraries and settings of the source against the recovery hosts.
+
+        `foreign` is what belongs to the source by address, name or path: no setting may need it.
+        """
 
     @abstractmethod
     def capture(
@@ -168,6 +172,12 @@ class Engine(StrictBlock, ABC):
         self, service: Service, using: Restoration, questions: Sequence[SqlQuestion]
     ) -> Iterator[Check]:
         """Prove the service, one check after the other; a check that cannot run says so."""
+
+    @abstractmethod
+    def dependencies(
+        self, service: Service, using: Restoration, foreign: Belongings
+    ) -> list[Finding]:
+        """What in the restored service names something `foreign`: the object, and the line."""
 
     @abstractmethod
     def recovered_until(self, service: Service, recovery: FailureDomain) -> datetime | None:

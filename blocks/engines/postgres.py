@@ -5,7 +5,6 @@ the rehearsal's own. The engine takes a server's bin directory; any packaging of
 """
 
 import re
-import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -13,10 +12,11 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from blocks.artifact.job import FileTarget, MadePath, MadePidfile, OpenItem, Source, TarTarget
+from blocks.artifact.job import Source
 from blocks.artifact.manifest import LogIndex, Manifest, SealedObject
+from blocks.artifact.mentions import Belongings
 from blocks.domain import FailureDomain
 from blocks.engines.base import (
     Captured,
@@ -29,7 +29,8 @@ from blocks.engines.base import (
     Steps,
     Ticks,
 )
-from blocks.engines.pg import checks, config, survey, wal
+from blocks.engines.pg import checks, config, search, survey, wal
+from blocks.engines.pg.cluster import START_SECONDS, Cluster
 from blocks.engines.pg.psql import UNHURRIED, Psql, identifier, literal, quote_conninfo
 from blocks.engines.pg.runbook import commands
 from blocks.errors import PermanentError, TransientError
@@ -40,28 +41,12 @@ from blocks.sets import SetWriter
 
 LOG_INTERVAL_SECONDS = 1.0
 """How often the unfinished log segment is sealed: the data at risk while the link is idle."""
-START_SECONDS = 6 * 3600.0
-"""Time limit for replaying the log."""
 SETTLE_SECONDS = 10.0
 """An unfinished segment that nothing of arrived for so long has been sealed as it is."""
-DEAD_SECONDS = 10.0
-"""A server without a process for so long has not merely not begun."""
-
 _POSITION = (
     "SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
     " ELSE pg_current_wal_lsn() END)::text"
 )
-_COMPARE_SIZES = """
-import json, os, sys
-os.chdir(sys.argv[1])
-files = json.load(open("backup_manifest"))["Files"]
-bad = [f["Path"] for f in files if f["Path"] != "tablespace_map"
-       and not (os.path.isfile(f["Path"]) and os.path.getsize(f["Path"]) == f["Size"])]
-sys.exit("missing or of another size: " + ", ".join(bad[:10]) if bad or not files else 0)
-"""
-_READY = "database system is ready to accept connections"
-_REPLAYED = re.compile(r"redo done at|archive recovery complete|redo is not required")
-_DIED = re.compile(r"^.*(?:FATAL|PANIC):.*$", re.MULTILINE)
 
 
 class LogGap(PermanentError):
@@ -105,6 +90,20 @@ class TargetServer(_Part):
     tablespaces: str | None = Field(
         default=None, description="Parent directory for tablespaces; required if the source has any"
     )
+    settings: dict[str, str] = Field(
+        default={},
+        description="The recovery site's own server settings; they go before the source's",
+    )
+
+    @field_validator("settings")
+    @classmethod
+    def _leaves_isolation_alone(cls, value: dict[str, str]) -> dict[str, str]:
+        if taken := sorted(set(value) & set(config.ISOLATION)):
+            raise ValueError(f"farside isolates the restored server: it sets {', '.join(taken)}")
+        for name in set(value) & set(config.REPLAY_LIMITS):
+            if not value[name].isdecimal():
+                raise ValueError(f"{name} is a number")
+        return value
 
 
 class Application(_Part):
@@ -354,7 +353,7 @@ class Postgres(Engine):
             ports=((target.address, target.port),),
         )
 
-    def compare(self, facts: Facts, recovery: FailureDomain) -> list[Finding]:
+    def compare(self, facts: Facts, recovery: FailureDomain, foreign: Belongings) -> list[Finding]:
         """See Engine."""
         host = recovery.host(self.target.host)
         found: list[Finding] = []
@@ -391,7 +390,20 @@ class Postgres(Engine):
             )
             for name in self._absent(host, [f"ext:{name}" for name in extensions])
         ]
-        return found
+        found += [
+            finding(
+                "setting-too-low",
+                f"{where} {name}",
+                f"engine.target.settings gives {self.target.settings[name]}, the source has {had}",
+                "preflight",
+            )
+            for name, had in config.too_low(facts["settings"], self.target.settings).items()
+        ]
+        for name, path in search.files_in_settings(facts).items():
+            if host.run(["test", "-e", path], check=False).exit_code != 0:
+                text = f"the source's {name} is {path}, which is not on {where}"
+                found.append(finding("path-hard-coded", f"setting {name}", text, "preflight"))
+        return [*found, *search.in_settings(facts, foreign)]
 
     def _wanted_libraries(self, facts: Facts) -> list[str]:
         names = config.preloaded(facts["shared_preload_libraries"])
@@ -427,9 +439,7 @@ class Postgres(Engine):
 
     def restore(self, using: Restoration) -> Service:
         """See Engine."""
-        host = using.recovery.host(self.target.host)
-        facts = using.manifest.engine_facts
-        data = self.target.data_dir
+        facts, target = using.manifest.engine_facts, self.target
         spaces = {
             space["oid"]: f"{self._spaces_dir()}/{space['oid']}" for space in facts["tablespaces"]
         }
@@ -443,156 +453,51 @@ class Postgres(Engine):
                 domain=using.recovery.name,
                 hint="check the transfer of log segments; choose an older set if this one is lost",
             )
-        archive = f"{using.work}/wal"
+        cluster = Cluster(using, target.bin_dir, target.data_dir, spaces)
         with using.steps.step("prepare"):
-            socket_dir = host.run(["mktemp", "-d", "/tmp/farside-XXXXXXXX"]).text
-            made = [MadePath(path=path) for path in (data, *spaces.values(), socket_dir)]
-            using.reader.mark(host, MadePidfile(pidfile=f"{data}/postmaster.pid"), *made)
-            host.run(["mkdir", "-p", "-m", "0700", data, archive, *spaces.values()])
-            host.run(["chmod", "0700", data])
+            socket_dir = cluster.prepare()
         with using.steps.step("fetch and extract") as step:
-            step.bytes = self._fetch(using, host, archive, log, spaces)
+            step.bytes = cluster.fetch(log)
         with using.steps.step("verify files"):
-            self._link(host, data, spaces)
-            files = self._check_files(host, data)
+            files = cluster.check_files()
         with using.steps.step("configure"):
-            libraries = self._libraries(host, facts)
-            self._configure(using, host, facts, socket_dir, archive, spaces, libraries)
+            libraries = self._libraries(using.host, facts)
+            conf = config.postgresql_conf(
+                facts,
+                address=target.address,
+                port=target.port,
+                data_dir=target.data_dir,
+                socket_dir=socket_dir,
+                memory_bytes=cluster.memory(),
+                restore_command=cluster.restore_command,
+                libraries=libraries,
+                own=target.settings,
+            )
+            cluster.configure(conf, config.pg_hba_conf(facts, using.recovery.networks))
         with using.steps.step("replay") as step:
             step.bytes = len(log) * int(facts["wal_segment_size"])
-            host.run(
-                [
-                    *(f"{self.target.bin_dir}/pg_ctl", "-D", data, "-W", "-s"),
-                    *("-l", f"{using.work}/postgres.log", "start"),
-                ]
-            )
-            self._await(host, using, _REPLAYED)
+            cluster.start()
+            cluster.await_replay()
         with using.steps.step("promote"):
-            self._await(host, using, re.compile(re.escape(_READY)))
+            cluster.await_ready()
         return Service(
             rehearsal_id=using.rehearsal_id,
-            host=host.name,
-            address=self.target.address,
-            port=self.target.port,
-            directory=data,
+            host=using.host.name,
+            address=target.address,
+            port=target.port,
+            directory=target.data_dir,
             control=socket_dir,
             administrator=facts["superuser"],
-            reach=f"psql -h {self.target.address} -p {self.target.port}"
+            reach=f"psql -h {target.address} -p {target.port}"
             f" -U {self.application.role} -d {self.application.database}",
             nodes=self.predicted_nodes(using.recovery),
             checks=(files,),
-        )
-
-    def _fetch(
-        self,
-        using: Restoration,
-        host: Host,
-        archive: str,
-        log: dict[str, SealedObject],
-        spaces: dict[str, str],
-    ) -> int | None:
-        data = self.target.data_dir
-        places: dict[str, TarTarget | FileTarget] = {
-            "base.tar.zst.age": TarTarget(directory=data),
-            "backup_manifest.zst.age": FileTarget(path=f"{data}/backup_manifest"),
-        }
-        for oid, directory in spaces.items():
-            places[f"{oid}.tar.zst.age"] = TarTarget(directory=directory)
-        items = [OpenItem(object=item, target=places[item.name]) for item in using.manifest.objects]
-        for name, item in log.items():
-            items.append(OpenItem(object=item, target=FileTarget(path=f"{archive}/{name}")))
-        return using.reader.open(host, items, using.identity)
-
-    def _link(self, host: Host, data: str, spaces: dict[str, str]) -> None:
-        for oid, directory in spaces.items():
-            host.run(["ln", "-sfn", directory, f"{data}/pg_tblspc/{oid}"])
-
-    def _check_files(self, host: Host, data: str) -> Check:
-        """Every file of the backup manifest, by checksum where pg_verifybackup runs, else by size.
-
-        The contents are those that were streamed in any case: each chunk was authenticated.
-        """
-        tool = f"{self.target.bin_dir}/pg_verifybackup"
-        by_checksum = host.run([tool, "--version"], check=False).exit_code == 0
-        if by_checksum:
-            argv = [tool, "-n", "-q", "-i", "tablespace_map", data]
-        else:
-            argv = [host.python, "-c", _COMPARE_SIZES, data]
-        done = host.run(argv, check=False, timeout=START_SECONDS)
-        said = (done.text + done.stderr.decode(errors="replace")).strip().replace("\n", "; ")
-        method = "checksums, by pg_verifybackup" if by_checksum else "sizes"
-        if done.exit_code == 0:
-            actual = f"all files agree ({method})"
-            return Check("backup-files", CheckStatus.PASSED, "the backup manifest's files", actual)
-        raise PermanentError(
-            f"the extracted files are not those of the backup manifest ({method}): {said[:500]}",
-            operation="verify files",
-            host=host.name,
-            hint="look at the recovery host's disk; restore again, or choose another set",
         )
 
     def _libraries(self, host: Host, facts: Facts) -> list[str]:
         wanted = self._wanted_libraries(facts)
         absent = set(self._absent(host, [f"lib:{name}" for name in wanted]))
         return [name for name in wanted if name not in absent]
-
-    def _configure(
-        self,
-        using: Restoration,
-        host: Host,
-        facts: Facts,
-        socket_dir: str,
-        archive: str,
-        spaces: dict[str, str],
-        libraries: Sequence[str],
-    ) -> None:
-        data = self.target.data_dir
-        memory = re.search(r"MemTotal:\s+(\d+) kB", host.run(["cat", "/proc/meminfo"]).text)
-        files = {
-            "postgresql.conf": config.postgresql_conf(
-                facts,
-                address=self.target.address,
-                port=self.target.port,
-                data_dir=data,
-                socket_dir=socket_dir,
-                memory_bytes=int(memory[1]) * 1024 if memory else 2**30,
-                restore_command=f"cp {shlex.quote(archive)}/%f %p",
-                libraries=libraries,
-            ),
-            "postgresql.auto.conf": "",
-            "pg_hba.conf": config.pg_hba_conf(facts, using.recovery.networks),
-            "pg_ident.conf": "",
-            "recovery.signal": "",
-        }
-        if spaces:
-            files["tablespace_map"] = config.tablespace_map(spaces)
-        for name, text in files.items():
-            host.put(text.encode(), f"{data}/{name}")
-        host.run(["rm", "-f", f"{data}/standby.signal"])
-
-    def _await(self, host: Host, using: Restoration, sign: re.Pattern[str]) -> None:
-        """Wait until the server's log shows `sign`. Raises PermanentError if the server dies."""
-        log, give_up = f"{using.work}/postgres.log", time.monotonic() + START_SECONDS
-        script = 'tail -c 20000 "$1"; kill -0 "$(head -n 1 "$2/postmaster.pid")" 2>&1'
-        alive = time.monotonic()
-        while time.monotonic() < give_up:
-            done = host.run(["sh", "-c", script, "sh", log, self.target.data_dir], check=False)
-            if sign.search(done.text) or _READY in done.text:
-                return
-            if done.exit_code == 0:
-                alive = time.monotonic()
-            elif _DIED.search(done.text) or time.monotonic() > alive + DEAD_SECONDS:
-                break
-            time.sleep(0.2)
-        text = host.run(["tail", "-n", "30", log], check=False).text
-        causes = _DIED.findall(text) or text.splitlines()[-3:]
-        raise PermanentError(
-            "the restored server did not come up: " + " | ".join(causes),
-            operation="recovery",
-            domain=using.recovery.name,
-            host=host.name,
-            hint=f"read {log} on {host.name} (run with --keep to have it left there)",
-        )
 
     # -- verification -------------------------------------------------------------------------
 
@@ -628,7 +533,11 @@ class Postgres(Engine):
             ("roles", "all roles", lambda: checks.roles(control, facts)),
             ("schema-digest", "the manifest's", lambda: checks.schema(control, facts)),
             ("row-counts", "the manifest's", lambda: checks.row_counts(control, facts)),
+            ("sequences", "the manifest's", lambda: checks.sequences(control, facts)),
+            ("large-objects", "the manifest's", lambda: checks.large_objects(control, facts)),
+            ("indexes-valid", "all of them", lambda: checks.indexes_valid(control, facts)),
             ("collation-versions", "as recorded", lambda: checks.collations(control, facts)),
+            ("archiving", "off", lambda: checks.archiving(control)),
             ("isolation", "isolated", lambda: checks.isolation(control, libraries)),
         ]
         plan += [(q.name, q.expected, _asked(control, q)) for q in questions]
@@ -653,6 +562,16 @@ class Postgres(Engine):
         yield from service.checks
         for name, expected, run in plan:
             yield from checks.guarded(name, expected, run)
+
+    def dependencies(
+        self, service: Service, using: Restoration, foreign: Belongings
+    ) -> list[Finding]:
+        """See Engine: searched are all definitions and settings that are stored as text."""
+        facts = using.manifest.engine_facts
+        if (data := str(facts["data_directory"])) != self.target.data_dir:
+            foreign = search.with_path(foreign, data)
+        names = [database["name"] for database in facts["databases"]]
+        return list(search.in_catalogs(self._control(service, using.recovery), names, foreign))
 
     def _pages(self, service: Service, control: Psql, using: Restoration) -> Check:
         expected = "every page agrees with its checksum, read offline"

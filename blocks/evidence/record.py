@@ -110,13 +110,18 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was asked of the restored service. `detail` says how, or why it could not."""
+    """One thing that was asked of the restored service.
+
+    `detail` says how, or why it could not. `seconds` are those of the first answer and of the same
+    once more, where it was asked twice.
+    """
 
     name: str
     status: CheckStatus
     expected: str | None = None
     actual: str | None = None
     detail: str | None = None
+    seconds: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ noted.
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -18,13 +18,23 @@ UseKind = Literal["host", "tool", "object", "key", "address", "name", "certifica
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One thing that a stage depended on. `domain` is empty where nobody can attribute it."""
+    """One thing that a stage depended on.
+
+    `domain` is the failure domain that it belongs to, "orchestrator" for what is farside's own,
+    and empty where nobody can attribute it. `detail` is what else is known: a tool's path, version
+    and package, the addresses that a name led to.
+    """
 
     stage: str
     at: Moment
     kind: UseKind
     name: str
     domain: str
+    detail: str = ""
+
+
+ORCHESTRATOR = "orchestrator"
+"""The domain of what belongs to farside itself: it must outlive the source."""
 
 
 class Ledger:
@@ -40,12 +50,20 @@ class Ledger:
         with self._lock:
             self._stage = stage
 
-    def note(self, kind: UseKind, name: str, domain: str) -> None:
+    def note(self, kind: UseKind, name: str, domain: str, detail: str = "") -> None:
         """Note that `name` of `domain` was used now."""
         with self._lock:
             key = (self._stage, kind, name, domain)
             if key not in self._uses:
-                self._uses[key] = Use(self._stage, datetime.now(UTC), kind, name, domain)
+                now = datetime.now(UTC)
+                self._uses[key] = Use(self._stage, now, kind, name, domain, detail)
+
+    def describe(self, kind: UseKind, name: str, detail: str) -> None:
+        """Add what has become known of `name`, in every stage that used it."""
+        with self._lock:
+            for key, use in self._uses.items():
+                if (use.kind, use.name) == (kind, name):
+                    self._uses[key] = replace(use, detail=detail)
 
     def uses(self) -> tuple[Use, ...]:
         """All uses so far, in order."""

@@ -1,13 +1,16 @@
 """The checks of a restored PostgreSQL server: each passed, failed, or could not run."""
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from blocks.engines.pg.psql import LoginRefused, Psql, identifier
 from blocks.engines.pg.survey import (
     COLLATIONS,
+    LARGE_OBJECTS,
     SCHEMA_DIGEST,
+    SEQUENCES,
     TABLES,
     write_probe,
 )
@@ -15,6 +18,8 @@ from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.evidence.record import Check, CheckStatus
 
 HOURS = 3600.0
+_NONE = ("", "(disabled)")
+_LISTED = 10
 _CRASHED = "server closed the connection unexpectedly"
 EMPTIED = 100
 """A table of fewer rows may be empty a moment later (a queue)."""
@@ -146,6 +151,12 @@ ROLLBACK;
 """
 
 
+def listed(items: list[str]) -> str:
+    """The first few, and how many more there are: a record is read by people."""
+    more = f"; and {len(items) - _LISTED} more" if len(items) > _LISTED else ""
+    return "; ".join(items[:_LISTED]) + more
+
+
 def login(application: Psql, database: str) -> Check:
     """The application's own role gets in, with the password from the recovery vault."""
     name, expected = "login", f"{application.role} logs in to {database}"
@@ -167,7 +178,7 @@ def schema(control: Psql, facts: Mapping[str, Any]) -> Check:
         if found != database["schema_digest"]:
             wrong.append(f"{database['name']}: {found}, manifest {database['schema_digest']}")
     actual = (
-        "another schema (or DDL ran after the snapshot): " + "; ".join(wrong)
+        "another schema (or DDL ran after the snapshot): " + listed(wrong)
         if wrong
         else f"the same in {len(facts['databases'])} databases"
     )
@@ -182,7 +193,7 @@ def roles(control: Psql, facts: Mapping[str, Any]) -> Check:
     }
     wanted = {role["name"] for role in facts["roles"]}
     missing = sorted(wanted - found)
-    actual = f"missing: {', '.join(missing)}" if missing else f"all {len(wanted)} roles"
+    actual = f"missing: {listed(missing)}" if missing else f"all {len(wanted)} roles"
     return Check(
         "roles",
         CheckStatus.FAILED if missing else CheckStatus.PASSED,
@@ -196,7 +207,8 @@ def row_counts(control: Psql, facts: Mapping[str, Any]) -> Check:
 
     The manifest holds estimates (the planner's, from the last ANALYZE), and the log goes on after
     it: a shortfall of more than a tenth and 1000 rows fails, growth does not. A table that had
-    EMPTIED rows and has none now fails as well.
+    EMPTIED rows and has none now fails as well, and an unlogged one that had any: no physical
+    backup holds its rows.
     """
     short, tables, total = [], 0, 0
     for database in facts["databases"]:
@@ -215,7 +227,9 @@ def row_counts(control: Psql, facts: Mapping[str, Any]) -> Check:
                 continue
             counted = int(answer or 0)
             tables, total = tables + 1, total + counted
-            if counted < table["rows"] - max(1000, table["rows"] // 10) or (
+            if table["unlogged"] and table["rows"] and not counted:
+                short.append(f"{label} is unlogged: its {table['rows']} rows are in no backup")
+            elif counted < table["rows"] - max(1000, table["rows"] // 10) or (
                 counted == 0 and table["rows"] >= EMPTIED
             ):
                 short.append(f"{label} has {counted} of about {table['rows']} rows")
@@ -223,7 +237,67 @@ def row_counts(control: Psql, facts: Mapping[str, Any]) -> Check:
         "row-counts",
         CheckStatus.FAILED if short else CheckStatus.PASSED,
         "every table of the manifest, no fewer rows than estimated",
-        "; ".join(short) or f"{total} rows in {tables} tables",
+        listed(short) or f"{total} rows in {tables} tables",
+    )
+
+
+def sequences(control: Psql, facts: Mapping[str, Any]) -> Check:
+    """Every sequence goes on where it was, or further: none gives a value out again."""
+    behind, total = [], 0
+    for database in facts["databases"]:
+        found = {
+            (row["schema"], row["name"]): row["value"]
+            for row in control.rows(database["name"], SEQUENCES)
+        }
+        for row in database["sequences"]:
+            total += 1
+            now, ascending = found.get((row["schema"], row["name"])), row["increment"] > 0
+            if row["value"] is None or (now is not None and (now >= row["value"]) == ascending):
+                continue
+            if now != row["value"]:
+                label = f"{database['name']}.{row['schema']}.{row['name']}"
+                behind.append(f"{label} is at {now}, was at {row['value']}")
+    return Check(
+        "sequences",
+        CheckStatus.FAILED if behind else CheckStatus.PASSED,
+        "every sequence of the manifest, no value behind",
+        listed(behind) or f"all {total}",
+    )
+
+
+def large_objects(control: Psql, facts: Mapping[str, Any]) -> Check:
+    """As many large objects as there were, but for a tenth that may have been removed since."""
+    short, total = [], 0
+    for database in facts["databases"]:
+        found = control.rows(database["name"], LARGE_OBJECTS)[0]["count"]
+        had, total = database["large_objects"], total + found
+        if found < had - had // 10:
+            short.append(f"{database['name']} has {found} of {had}")
+    return Check(
+        "large-objects",
+        CheckStatus.FAILED if short else CheckStatus.PASSED,
+        "the manifest's large objects",
+        listed(short) or f"{total}",
+    )
+
+
+def indexes_valid(control: Psql, facts: Mapping[str, Any]) -> Check:
+    """No index is left unusable, as one is whose concurrent build was broken off."""
+    bad, total = [], 0
+    for database in facts["databases"]:
+        for row in control.rows(
+            database["name"],
+            "SELECT indexrelid::regclass::text AS name,"
+            " indisvalid AND indisready AND indislive AS ok FROM pg_index",
+        ):
+            total += 1
+            if not row["ok"]:
+                bad.append(f"{database['name']}: {row['name']} is invalid")
+    return Check(
+        "indexes-valid",
+        CheckStatus.FAILED if bad else CheckStatus.PASSED,
+        "every index can be used",
+        listed(bad) or f"all {total}",
     )
 
 
@@ -249,7 +323,7 @@ def collations(control: Psql, facts: Mapping[str, Any]) -> Check:
         "collation-versions",
         CheckStatus.FAILED if changed else CheckStatus.PASSED,
         "the collation versions recorded in the data",
-        "; ".join(changed) or f"unchanged ({compared} versioned)",
+        listed(changed) or f"unchanged ({compared} versioned)",
     )
 
 
@@ -276,13 +350,13 @@ def btrees(control: Psql, facts: Mapping[str, Any]) -> Check:
         skipped += [f"{name}: {index}" for index in result["skipped"]]
     expected = "every B-tree agrees with its table"
     if bad:
-        return Check("btree-indexes", CheckStatus.FAILED, expected, f"{'; '.join(bad)} ({method})")
+        return Check("btree-indexes", CheckStatus.FAILED, expected, f"{listed(bad)} ({method})")
     if skipped or not done:
         return Check(
             "btree-indexes",
             CheckStatus.UNKNOWN,
             expected,
-            f"{done} agree; not comparable without amcheck: {', '.join(skipped)} ({method})",
+            f"{done} agree; not comparable without amcheck: {listed(skipped)} ({method})",
         )
     return Check("btree-indexes", CheckStatus.PASSED, expected, f"all {done} agree, by {method}")
 
@@ -321,17 +395,52 @@ def application_write(application: Psql, database: str, statement: str) -> Check
     return Check("application-write", status, expected, f"transaction {transaction} is {state}")
 
 
+def archiving(control: Psql) -> Check:
+    """The live server archives nowhere."""
+    wrong = _other_settings(
+        control, {"archive_mode": ("off",), "archive_command": _NONE, "archive_library": _NONE}
+    ) + _running(control, "archiver")
+    return Check(
+        "archiving",
+        CheckStatus.FAILED if wrong else CheckStatus.PASSED,
+        "archives nowhere",
+        "; ".join(wrong) or "archiving is off",
+    )
+
+
 def isolation(control: Psql, allowed_libraries: list[str]) -> Check:
-    """The live server archives nowhere, streams from nowhere, subscribes to nothing."""
-    wanted = {
-        "archive_mode": "off",
-        "archive_command": ("", "(disabled)"),
-        "archive_library": "",
-        "primary_conninfo": "",
-        "max_logical_replication_workers": "0",
-        "synchronous_standby_names": "",
-        "shared_preload_libraries": ",".join(allowed_libraries),
-    }
+    """The live server streams from nowhere, subscribes to nothing, starts no job by itself."""
+    wrong = _other_settings(
+        control,
+        {
+            "primary_conninfo": _NONE,
+            "max_logical_replication_workers": ("0",),
+            "synchronous_standby_names": _NONE,
+            "shared_preload_libraries": (",".join(allowed_libraries),),
+            "session_preload_libraries": _NONE,
+            "local_preload_libraries": _NONE,
+        },
+    )
+    wrong += _running(
+        control,
+        "walreceiver",
+        "walsender",
+        "logical replication apply worker",
+        "logical replication launcher",
+    )
+    slots = control.value("postgres", "SELECT count(*) FROM pg_replication_slots")
+    if slots != "0":
+        wrong.append(f"{slots} replication slots")
+    return Check(
+        "isolation",
+        CheckStatus.FAILED if wrong else CheckStatus.PASSED,
+        "streams from nowhere, subscribes to nothing, starts no job",
+        "; ".join(wrong) or "streaming, subscriptions, slots and schedulers are all off",
+    )
+
+
+def _other_settings(control: Psql, wanted: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Settings whose value is none of those wanted."""
     names = ", ".join(f"'{name}'" for name in wanted)
     found = {
         row["name"]: row["setting"]
@@ -339,43 +448,38 @@ def isolation(control: Psql, allowed_libraries: list[str]) -> Check:
             "postgres", f"SELECT name, setting FROM pg_settings WHERE name IN ({names})"
         )
     }
-    wrong = [
+    return [
         f"{name} = {found.get(name)!r}"
-        for name, value in wanted.items()
-        if (
-            found.get(name, "") not in value
-            if isinstance(value, tuple)
-            else found.get(name, "") != value
-        )
+        for name, values in wanted.items()
+        if found.get(name, "") not in values
     ]
-    wrong += [
-        f"a {row['backend_type']} runs"
-        for row in control.rows(
-            "postgres",
-            "SELECT backend_type FROM pg_stat_activity WHERE backend_type IN"
-            " ('walreceiver', 'walsender', 'archiver', 'logical replication apply worker',"
-            " 'logical replication launcher')",
-        )
-    ]
-    slots = control.value("postgres", "SELECT count(*) FROM pg_replication_slots")
-    if slots != "0":
-        wrong.append(f"{slots} replication slots")
-    return Check(
-        "isolation",
-        CheckStatus.FAILED if wrong else CheckStatus.PASSED,
-        "archives nowhere, streams from nowhere, subscribes to nothing",
-        "; ".join(wrong) or "archiving, streaming, subscriptions and slots are all off",
+
+
+def _running(control: Psql, *kinds: str) -> list[str]:
+    names = ", ".join(f"'{kind}'" for kind in kinds)
+    rows = control.rows(
+        "postgres",
+        f"SELECT backend_type FROM pg_stat_activity WHERE backend_type IN ({names})",
     )
+    return [f"a {row['backend_type']} runs" for row in rows]
 
 
 def question(control: Psql, name: str, database: str, sql: str, expected: str) -> Check:
-    """A check of the plan: one value, and the only answer that passes."""
+    """A check of the plan: one value, and the only answer that passes.
+
+    Asked twice: what the first answer took longer than the second, a cold service costs its users.
+    """
+    query, seconds = sql.strip().rstrip(";"), []
     try:
-        found = control.value(database, sql.strip().rstrip(";"), timeout=HOURS)
+        for _ in range(2):
+            began = time.monotonic()
+            found = control.value(database, query, timeout=HOURS)
+            seconds.append(round(time.monotonic() - began, 3))
     except FarsideError as error:
         return Check(name, CheckStatus.UNKNOWN, expected, f"could not run: {error.message}")
     status = CheckStatus.PASSED if found == expected else CheckStatus.FAILED
-    return Check(name, status, expected, "NULL" if found is None else found)
+    actual = "NULL" if found is None else found
+    return Check(name, status, expected, actual, seconds=(seconds[0], seconds[1]))
 
 
 def guarded(name: str, expected: str, run: Any) -> Iterator[Check]:

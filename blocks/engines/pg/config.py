@@ -17,6 +17,19 @@ REPLAY_LIMITS = (
     "max_locks_per_transaction",
 )
 
+ISOLATION = {
+    "archive_mode": "off",
+    "archive_command": "",
+    "archive_library": "",
+    "primary_conninfo": "",
+    "primary_slot_name": "",
+    "synchronous_standby_names": "",
+    "max_logical_replication_workers": "0",
+    "session_preload_libraries": "",
+    "local_preload_libraries": "",
+}
+"""Nothing that the restored server does may reach outside the recovery domain."""
+
 # pg_settings.category, by prefix: settings of behaviour, which hold no path and no address.
 _CARRIED = (
     "Client Connection Defaults / Statement Behavior",
@@ -62,6 +75,16 @@ def carried(settings: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return kept
 
 
+def too_low(settings: Sequence[Mapping[str, Any]], own: Mapping[str, str]) -> dict[str, str]:
+    """Limits that the recovery site sets below the source's: name -> the source's value."""
+    return {
+        str(row["name"]): str(row["setting"])
+        for row in settings
+        if row["name"] in REPLAY_LIMITS
+        and int(own.get(row["name"], row["setting"])) < int(row["setting"])
+    }
+
+
 def _harmless(value: str) -> bool:
     return value.replace(".", "").replace("-", "").isalnum() and not value.count(".") > 1
 
@@ -90,9 +113,17 @@ def postgresql_conf(
     memory_bytes: int,
     restore_command: str,
     libraries: Sequence[str],
+    own: Mapping[str, str],
 ) -> str:
-    """The whole postgresql.conf of the restored server. `memory_bytes` is the host's memory."""
+    """The whole postgresql.conf of the restored server.
+
+    `memory_bytes` is the host's memory; `own` are the recovery site's own settings, which go
+    before what came along, but not before what isolates the server.
+    """
     settings = carried(facts["settings"]) | wal_limits(facts["wal_segment_size"])
+    settings["shared_buffers"] = f"{max(32, min(memory_bytes // 8 // 2**20, 8192))}MB"
+    settings["maintenance_work_mem"] = "128MB"
+    settings.update(own)
     settings.update(
         {
             "listen_addresses": address,
@@ -100,20 +131,11 @@ def postgresql_conf(
             "unix_socket_directories": socket_dir,
             "hba_file": f"{data_dir}/pg_hba.conf",
             "ident_file": f"{data_dir}/pg_ident.conf",
-            "shared_buffers": f"{max(32, min(memory_bytes // 8 // 2**20, 8192))}MB",
-            "maintenance_work_mem": "128MB",
             "huge_pages": "off",
             # Files of the data directory, which is removed, rather than of /dev/shm.
             "dynamic_shared_memory_type": "mmap",
             "shared_preload_libraries": ",".join(libraries),
-            # Isolation: nothing that it does may reach outside the recovery domain.
-            "archive_mode": "off",
-            "archive_command": "",
-            "archive_library": "",
-            "primary_conninfo": "",
-            "primary_slot_name": "",
-            "synchronous_standby_names": "",
-            "max_logical_replication_workers": "0",
+            **ISOLATION,
             "hot_standby": "off",
             "restore_command": restore_command,
             "recovery_target_timeline": "latest",

@@ -75,15 +75,15 @@ FROM (
 """One digest over the definitions of all of a database's own objects, owners and grants."""
 
 TABLES = f"""
-SELECT n.nspname AS schema, c.relname AS name,
+SELECT n.nspname AS schema, c.relname AS name, c.relpersistence = 'u' AS unlogged,
        CASE WHEN c.reltuples < 0 THEN live.rows WHEN live.rows = 0 THEN c.reltuples::bigint
             ELSE least(c.reltuples::bigint, live.rows) END AS rows
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL (SELECT coalesce(pg_stat_get_live_tuples(c.oid), 0) AS rows) AS live
-WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND {USER_SCHEMAS}
+WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {USER_SCHEMAS}
 ORDER BY 1, 2
 """
-"""Permanent tables with the lower of two estimates of their rows, where there are two.
+"""Tables with the lower of two estimates of their rows, where there are two.
 
 The planner's is as old as the last ANALYZE; the statistics count rows twice that were inserted in
 the transaction of an ANALYZE.
@@ -99,6 +99,7 @@ SELECT current_setting('server_version') AS version,
          AS wal_segment_size,
        pg_is_in_recovery() AS in_recovery,
        current_setting('shared_preload_libraries') AS shared_preload_libraries,
+       current_setting('data_directory') AS data_directory,
        current_user AS superuser
 """
 
@@ -151,6 +152,16 @@ WHERE c.collversion IS NOT NULL
 ORDER BY 1
 """
 
+SEQUENCES = f"""
+SELECT n.nspname AS schema, c.relname AS name, s.seqincrement AS increment,
+       pg_sequence_last_value(c.oid::regclass) AS value
+FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relpersistence = 'p' AND {USER_SCHEMAS}
+ORDER BY 1, 2
+"""
+
+LARGE_OBJECTS = "SELECT count(*) AS count FROM pg_largeobject_metadata"
+
 _EXTENSIONS = "SELECT extname AS name, extversion AS version FROM pg_extension ORDER BY 1"
 
 _SUBSCRIPTIONS = (
@@ -172,6 +183,8 @@ def survey(psql: Psql) -> dict[str, Any]:
         database["extensions"] = psql.rows(name, _EXTENSIONS)
         database["subscriptions"] = psql.rows(name, _SUBSCRIPTIONS)
         database["tables"] = psql.rows(name, TABLES)
+        database["sequences"] = psql.rows(name, SEQUENCES)
+        database["large_objects"] = psql.rows(name, LARGE_OBJECTS)[0]["count"]
         database["schema_digest"] = psql.rows(name, SCHEMA_DIGEST)[0]["digest"]
     return facts
 
