@@ -13,7 +13,6 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from blocks.engines.base import Service
-from blocks.evidence.findings import finding
 from blocks.evidence.record import Record, StageState, exit_code
 from blocks.evidence.uses import new_ledger
 from blocks.plan import Plan, parse_duration, parse_rate
@@ -30,7 +29,7 @@ from tasks.recording import Course, record_of
 from tasks.rehearsal import Options, Rehearsal, new_id
 from tasks.restore import restore
 from tasks.snapshot import snapshot
-from tasks.teardown import teardown
+from tasks.teardown import left_over, teardown
 from tasks.transfer import transfer
 from tasks.verify import verify
 
@@ -155,7 +154,7 @@ def _tear_down(rehearsal: Rehearsal, course: Course) -> None:
     )
     if done.is_failed() or done.is_crashed():
         rehearsal.findings.add(
-            finding("leftovers", rehearsal.id, f"teardown failed: {done.message}", "teardown")
+            left_over(rehearsal.plan.name, f"teardown of {rehearsal.id} failed: {done.message}")
         )
 
 
