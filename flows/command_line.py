@@ -42,8 +42,9 @@ recovery domain, prove that the restored service works, and say what it took.
 PLAN is the path of a plan file, the name of a saved Prefect block, or a plan of the built-in
 lab, which is brought up and taken down for it. Without one: the lab's plan "postgres".
 
-Exit codes: 0 verified within objectives; 1 failed, or an objective missed; 2 could not verify;
-64 bad usage or plan (nothing was touched).
+Exit codes: 0 verified within objectives; 1 failed, an objective missed, or a finding of severity
+high or worse (risks that the plan accepts do not count); 2 could not verify; 64 bad usage or plan
+(nothing was touched).
 """
 
 _Parse = Callable[[object], object]
