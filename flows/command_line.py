@@ -150,10 +150,17 @@ def command(
     if watcher.record is None:
         err.print("The rehearsal ended without a record; run it with --verbose.", style="red")
         raise typer.Exit(UNVERIFIED)
+    if watcher.warning:
+        err.print(watcher.warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
     if as_json:
         sys.stdout.write(watcher.record.to_json())
     Console(stderr=as_json).print(
-        summary(watcher.record, watcher.path, note=_note(watcher, brought_up))
+        summary(
+            watcher.record,
+            watcher.path,
+            note=_note(watcher, brought_up),
+            lifecycle=watcher.lifecycle,
+        )
     )
     raise typer.Exit(exit_code(watcher.record))
 
