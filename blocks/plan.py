@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     SerializeAsAny,
+    StringConstraints,
     ValidationError,
     model_validator,
 )
@@ -25,6 +26,7 @@ from blocks.base import StrictBlock
 from blocks.domain import FailureDomain
 from blocks.engines.base import Engine, engine_of
 from blocks.errors import PermanentError
+from blocks.evidence.findings import CATALOGUE
 from blocks.fences import CommandFence
 
 _DURATION = re.compile(r"(?:(\d+)h)?\s*(?:(\d+)m)?\s*(?:(\d+(?:\.\d+)?)s)?")
@@ -64,6 +66,21 @@ def parse_selection(value: object) -> object:
     if isinstance(value, str) and _SELECTION.fullmatch(value):
         return value
     raise ValueError("fresh, latest, oldest, random, or the id of a set")
+
+
+def parse_day(value: object) -> object:
+    """`2027-03-31` as a date; a time of day is not accepted, for the whole day counts."""
+    try:
+        return date.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError("a day is written like 2027-03-31") from None
+
+
+def parse_finding(value: object) -> object:
+    """The id of a finding in the catalogue."""
+    if isinstance(value, str) and value in CATALOGUE:
+        return value
+    raise ValueError(f"no finding is called {value!r}; see blocks/evidence/findings.py")
 
 
 def _checked(parse: Any) -> BeforeValidator:
@@ -153,6 +170,23 @@ class SqlCheck(_Part):
     expected: str = Field(description="That value as text")
 
 
+class AcceptedRisk(_Part):
+    """A finding that the plan's owner lives with, until a day; it stays in the record."""
+
+    finding: Annotated[str, BeforeValidator(parse_finding)] = Field(
+        description="Id of the finding, e.g. address-hard-coded"
+    )
+    subject: str | None = Field(
+        default=None, description="What it is about, as the record says; without it, anything"
+    )
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] = Field(
+        description="Why, and what is going to be done"
+    )
+    until: Annotated[date, BeforeValidator(parse_day)] = Field(
+        description="The last day (UTC) on which it is accepted"
+    )
+
+
 class Plan(StrictBlock):
     """What is rehearsed: engine, source, recovery, objectives, which backup, checks."""
 
@@ -172,6 +206,7 @@ class Plan(StrictBlock):
     fence: CommandFence = Field(description="What makes the source unreachable")
     heartbeat: Heartbeat | None = None
     checks: list[SqlCheck] = Field(default_factory=list)
+    accepted: list[AcceptedRisk] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Plan":

@@ -39,8 +39,9 @@ recovery domain, prove that the restored service works, and say what it took.
 PLAN is the path of a plan file, the name of a saved Prefect block, or a plan of the built-in
 lab, which is brought up and taken down for it. Without one: the lab's plan "postgres".
 
-Exit codes: 0 verified within objectives; 1 failed, or an objective missed; 2 could not verify;
-64 bad usage or plan (nothing was touched).
+Exit codes: 0 verified within objectives; 1 failed, an objective missed, or a finding of severity
+high or worse (risks that the plan accepts do not count); 2 could not verify; 64 bad usage or plan
+(nothing was touched).
 """
 
 _Parse = Callable[[object], object]
@@ -151,10 +152,17 @@ def command(
     if watcher.record is None:
         err.print("The rehearsal ended without a record; run it with --verbose.", style="red")
         raise typer.Exit(UNVERIFIED)
+    if watcher.warning:
+        err.print(watcher.warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
     if as_json:
         sys.stdout.write(watcher.record.to_json())
     Console(stderr=as_json).print(
-        summary(watcher.record, watcher.path, note=_note(watcher, brought_up))
+        summary(
+            watcher.record,
+            watcher.path,
+            note=_note(watcher, brought_up),
+            lifecycle=watcher.lifecycle,
+        )
     )
     if isinstance(ended, KeyboardInterrupt):
         raise ended

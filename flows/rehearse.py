@@ -1,11 +1,13 @@
 """Rehearse a disaster: `python -m flows.rehearse [PLAN]`, a Prefect deployment, or a flow call."""
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import pandas as pd
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
@@ -13,8 +15,8 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from blocks.engines.base import Service
-from blocks.evidence.findings import finding
-from blocks.evidence.record import Record, StageState, exit_code
+from blocks.errors import FarsideError
+from blocks.evidence.record import Record, StageState, exit_code, load_all
 from blocks.evidence.uses import new_ledger
 from blocks.plan import Plan, parse_duration, parse_rate
 from blocks.sets import SetCopier, SetReader, SetWriter
@@ -23,6 +25,7 @@ from tasks import report
 from tasks.clock import Listener, Silence, StageClock
 from tasks.declare import declare
 from tasks.diagnose import diagnose
+from tasks.frames import lifecycle
 from tasks.key_fetch import key_fetch
 from tasks.preflight import preflight
 from tasks.publish import publish
@@ -30,9 +33,11 @@ from tasks.recording import Course, record_of
 from tasks.rehearsal import Options, Rehearsal, new_id
 from tasks.restore import restore
 from tasks.snapshot import snapshot
-from tasks.teardown import teardown
+from tasks.teardown import left_over, teardown
 from tasks.transfer import transfer
 from tasks.verify import verify
+
+log = logging.getLogger("flows")
 
 
 class Watcher:
@@ -42,6 +47,8 @@ class Watcher:
         self.listener = listener or Silence()
         self.record: Record | None = None
         self.path: Path | None = None
+        self.lifecycle: pd.DataFrame | None = None
+        self.warning = ""
         self.service: Service | None = None
 
 
@@ -105,7 +112,13 @@ def rehearse(
             _watcher.record = record
             _watcher.service = course.service if keep else None
             _watcher.path = publish(rehearsal, record)
-            report.publish(record)
+            try:
+                _watcher.lifecycle = history(record, options.results)
+            except FarsideError as error:
+                # Both, for a terminal shows no log: that goes to Prefect's server.
+                _watcher.warning = f"no history of the findings: {error}"
+                log.warning(_watcher.warning)
+            report.publish(record, _watcher.lifecycle)
     if course.ended_by is not None and not isinstance(course.ended_by, Exception):
         raise course.ended_by
     return _state(record)
@@ -159,7 +172,7 @@ def _tear_down(rehearsal: Rehearsal, course: Course) -> None:
         problem = _tear_down_alone(*given)
     if problem is not None:
         rehearsal.findings.add(
-            finding("leftovers", rehearsal.plan.name, f"teardown failed: {problem}", "teardown")
+            left_over(rehearsal.plan.name, f"teardown of {rehearsal.id} failed: {problem}")
         )
 
 
@@ -171,11 +184,25 @@ def _tear_down_alone(*given: Any) -> str | None:
     return None
 
 
+def history(record: Record, results: Path) -> pd.DataFrame | None:
+    """The lifecycle of findings up to `record`; None if it is the first of its plan in `results`.
+
+    Raises as `load_all`.
+    """
+    until_now = [
+        item
+        for item in load_all(results)
+        if item.plan.name == record.plan.name and item.started_at <= record.started_at
+    ]
+    return lifecycle(until_now) if len(until_now) > 1 else None
+
+
 def _state(record: Record) -> State[Any]:
     text = f"{record.rehearsal_id}: {record.verdict.value}"
     if exit_code(record) == 0:
         return Completed(message=text)
-    worst = "; ".join(f"{item.id}: {item.subject}" for item in record.findings[:5])
+    counted = [item for item in record.findings if item.accepted is None]
+    worst = "; ".join(f"{item.id}: {item.subject}" for item in counted[:5])
     return Failed(message=f"{text}{': ' + worst if worst else ''}")
 
 

@@ -76,7 +76,13 @@ def _leaks(rehearsal: Rehearsal, host: Host, endpoints: list[tuple[str, int]]) -
 def uses_of_source(rehearsal: Rehearsal) -> list[Finding]:
     """What farside itself used of the source once it was lost."""
     return [
-        finding("source-used", use.name, f"a {use.kind} of {use.domain} was used", use.stage)
+        finding(
+            "source-used",
+            # An object's name holds the id of its set: its store is what is used every time.
+            "/".join(use.name.split("/")[:3]) if use.kind == "object" else use.name,
+            f"the {use.kind} {use.name} of {use.domain} was used",
+            use.stage,
+        )
         for use in ledger().uses()
         if use.domain == rehearsal.source.name and use.stage in AFTER_THE_LOSS
     ]

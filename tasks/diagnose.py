@@ -1,7 +1,7 @@
 """From an error to the finding that it stands for: one cause, one finding."""
 
 from blocks.errors import FarsideError
-from blocks.evidence.findings import Finding, Findings, finding
+from blocks.evidence.findings import Finding, Findings, Severity, finding
 
 _OTHERWISE = {
     "snapshot": "backup-failed",
@@ -36,7 +36,16 @@ def diagnose(error: BaseException, stage: str, source: str) -> tuple[Finding, ..
         return ()
     subject = "/".join(part for part in (error.domain, error.host) if part) or stage
     what = f"{error.operation}: " if error.operation not in ("", stage) else ""
-    return (finding(id, subject, f"{what}{error.message}", stage, remedy=error.hint or None),)
+    return (
+        finding(
+            id,
+            subject,
+            f"{what}{error.message}",
+            stage,
+            severity=Severity.CRITICAL,  # the stage went no further, whatever such a finding is
+            remedy=error.hint or None,
+        ),
+    )
 
 
 def stop_if_critical(stage: str, findings: Findings, found: tuple[Finding, ...]) -> None:

@@ -1,11 +1,12 @@
 """Any number of records as pandas frames, for questions about RTO and RPO.
 
-Every frame has `rehearsal_id` and `plan`, so that they join. Durations are timedeltas, times UTC,
-bytes and counts nullable integers, rates bytes per second; what is not known is missing, never
-zero. No records give empty frames with the same columns and dtypes.
+Every frame has `rehearsal_id` and `plan`, so that they join; `lifecycle`, which looks across
+rehearsals, has `plan`. Durations are timedeltas, times UTC, bytes and counts nullable integers,
+rates bytes per second; what is not known is missing, never zero. No records give empty frames with
+the same columns and dtypes.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from blocks.evidence.findings import Category, Severity
+from blocks.evidence.findings import Category, Finding, Severity
 from blocks.evidence.record import (
     STAGES,
     CheckStatus,
@@ -27,6 +28,19 @@ from blocks.evidence.record import (
 _Column = Callable[[Sequence[Any]], "pd.Series[Any]"]
 
 
+class Standing(StrEnum):
+    """Where the cause of a finding stands after the newest rehearsal that looked for it."""
+
+    NEW = "new"
+    """Met there for the first time."""
+    RECURRING = "recurring"
+    """Met there, and the last time that somebody looked as well."""
+    FIXED = "fixed"
+    """Not met there any more."""
+    REGRESSED = "regressed"
+    """Met there again, having been fixed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Frames:
     """The frames of a collection of records."""
@@ -37,6 +51,7 @@ class Frames:
     checks: pd.DataFrame
     findings: pd.DataFrame
     uses: pd.DataFrame
+    lifecycle: pd.DataFrame
 
 
 def frames(records: Iterable[Record]) -> Frames:
@@ -49,6 +64,7 @@ def frames(records: Iterable[Record]) -> Frames:
         checks=checks(kept),
         findings=findings(kept),
         uses=uses(kept),
+        lifecycle=lifecycle(kept),
     )
 
 
@@ -244,6 +260,7 @@ def findings(records: Iterable[Record]) -> pd.DataFrame:
             "stage": item.stage,
             "evidence": item.evidence,
             "remedy": item.remedy,
+            "accepted_until": item.accepted.until if item.accepted else None,
         }
         for record in records
         for item in record.findings
@@ -260,6 +277,7 @@ def findings(records: Iterable[Record]) -> pd.DataFrame:
             "stage": _stage,
             "evidence": _text,
             "remedy": _text,
+            "accepted_until": _day,
         },
     )
 
@@ -300,6 +318,87 @@ def uses(records: Iterable[Record]) -> pd.DataFrame:
     )
 
 
+def lifecycle(records: Iterable[Record]) -> pd.DataFrame:
+    """One row for each plan and cause (id and subject) that was ever met, with its `state`.
+
+    A cause counts as fixed once a later rehearsal of the plan looked for it and did not meet it:
+    one that never got so far shows nothing. `first_seen` and `last_seen` are the starts of the
+    first and the last rehearsal that met it, `rehearsals` is how many did; severity, remedy and
+    acceptance are those of the last.
+    """
+    causes: defaultdict[str, dict[Finding, _Cause]] = defaultdict(dict)
+    for record in sorted(records, key=lambda record: (record.started_at, record.rehearsal_id)):
+        known = causes[record.plan.name]
+        met = dict.fromkeys(record.findings)
+        for item, cause in known.items():
+            if item not in met and _looked_for(cause.last, record):
+                cause.state = Standing.FIXED
+        for item in met:
+            if item in known:
+                known[item].meet(item, record.started_at)
+            else:
+                known[item] = _Cause(item, record.started_at, record.started_at)
+    rows = [
+        {
+            "plan": plan,
+            "id": cause.last.id,
+            "subject": cause.last.subject,
+            "category": cause.last.category.value,
+            "severity": cause.last.severity.value,
+            "state": cause.state.value,
+            "first_seen": cause.first_seen,
+            "last_seen": cause.last_seen,
+            "rehearsals": cause.rehearsals,
+            "accepted_until": cause.last.accepted.until if cause.last.accepted else None,
+            "remedy": cause.last.remedy,
+        }
+        for plan, known in causes.items()
+        for cause in known.values()
+    ]
+    return _frame(
+        rows,
+        {
+            "plan": _category,
+            "id": _category,
+            "subject": _text,
+            "category": _one_of(Category),
+            "severity": _one_of(Severity),
+            "state": _one_of(Standing),
+            "first_seen": _time,
+            "last_seen": _time,
+            "rehearsals": _count,
+            "accepted_until": _day,
+            "remedy": _text,
+        },
+    )
+
+
+@dataclass(slots=True)
+class _Cause:
+    """What is known of a cause so far; `last` is the finding when it was met last."""
+
+    last: Finding
+    first_seen: datetime
+    last_seen: datetime
+    rehearsals: int = 1
+    state: Standing = Standing.NEW
+
+    def meet(self, item: Finding, at: datetime) -> None:
+        """It was met again, in the rehearsal that started `at`."""
+        fixed = self.state is Standing.FIXED
+        self.state = Standing.REGRESSED if fixed else Standing.RECURRING
+        self.last, self.last_seen = item, at
+        self.rehearsals += 1
+
+
+def _looked_for(item: Finding, record: Record) -> bool:
+    """Whether a rehearsal would have met `item`: it completed the stage, and knew the actual."""
+    completed = any(
+        stage.name == item.stage and stage.state is StageState.COMPLETED for stage in record.stages
+    )
+    return completed and record.objectives.get(item.id, True) is not None
+
+
 def _of(dtype: Any) -> _Column:
     def column(values: Sequence[Any]) -> "pd.Series[Any]":
         series: pd.Series[Any] = pd.Series(values, dtype=dtype)
@@ -328,6 +427,7 @@ _count = _of("Int64")
 _number = _of("Float64")
 _flag = _of("boolean")
 _time = _of("datetime64[us, UTC]")
+_day = _of("datetime64[s]")
 _duration = _of("timedelta64[us]")
 
 _KEY: dict[str, _Column] = {"rehearsal_id": _text, "plan": _category}

@@ -2,13 +2,15 @@
 
 import importlib.metadata
 import platform
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
 
 from prefect.runtime import deployment
 
 from blocks.artifact.manifest import Manifest
 from blocks.engines.base import Service
-from blocks.evidence.findings import finding
+from blocks.evidence.findings import Acceptance, Finding, finding
 from blocks.evidence.record import (
     BackupSetSummary,
     PlanSummary,
@@ -20,6 +22,7 @@ from blocks.evidence.record import (
     verdict_of,
 )
 from blocks.evidence.uses import Ledger
+from blocks.plan import AcceptedRisk
 from blocks.sets import SetCopier, SetWriter
 from tasks.declare import Declaration
 from tasks.key_fetch import Opening
@@ -59,7 +62,7 @@ def record_of(rehearsal: Rehearsal, course: Course, ledger: Ledger) -> Record:
     rpo_seconds = plan.objectives.rpo.total_seconds() if judged else None
     stages = rehearsal.clock.stages()
     _objectives(rehearsal, stages, rta, rpa if judged else None)
-    found = rehearsal.findings.all()
+    found = accept(rehearsal.findings.all(), plan.accepted, rehearsal.started_at.date())
     checks = seen.checks if seen else ()
     return Record(
         rehearsal_id=rehearsal.id,
@@ -91,6 +94,30 @@ def record_of(rehearsal: Rehearsal, course: Course, ledger: Ledger) -> Record:
         versions=_versions(),
         trigger=deployment.name or "manual",
     )
+
+
+def accept(
+    findings: Iterable[Finding], risks: Sequence[AcceptedRisk], on: date
+) -> tuple[Finding, ...]:
+    """The findings, those that the plan accepts on that day marked so.
+
+    Of several acceptances of one finding the one that holds longest counts; if its day has passed,
+    the evidence says so.
+    """
+    return tuple(_accepted(item, risks, on) for item in findings)
+
+
+def _accepted(item: Finding, risks: Sequence[AcceptedRisk], on: date) -> Finding:
+    matching = [
+        risk for risk in risks if risk.finding == item.id and risk.subject in (None, item.subject)
+    ]
+    if not matching:
+        return item
+    risk = max(matching, key=lambda risk: risk.until)
+    if on <= risk.until:
+        return replace(item, accepted=Acceptance(risk.reason, risk.until))
+    passed = f"accepted until {risk.until} ({risk.reason}): that has passed"
+    return replace(item, evidence=f"{item.evidence}; {passed}")
 
 
 def _objectives(

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
@@ -20,6 +21,7 @@ from rich.text import Text
 from blocks.evidence.findings import Finding, Severity
 from blocks.evidence.moments import iso
 from blocks.evidence.record import Check, CheckStatus, Record, Stage, StageState, Verdict
+from tasks.frames import Standing
 from tasks.progress import MARKS
 from tasks.units import duration, printable, rate, size
 
@@ -42,30 +44,47 @@ _CHECKS_SHOWN = 5
 _NOT_VERIFIED_SHOWN = 3
 
 
-def summary(record: Record, path: Path | None = None, *, note: str = "") -> RenderableType:
+def summary(
+    record: Record,
+    path: Path | None = None,
+    *,
+    note: str = "",
+    lifecycle: pd.DataFrame | None = None,
+) -> RenderableType:
     """The rehearsal in ten seconds of reading.
 
     `path` is where the record was written; `note` a last line, such as how to reach a service
-    that was kept.
+    that was kept; `lifecycle` (see `tasks.frames`) tells how long each finding has been known.
     """
+    accepted, counted = _by_acceptance(record)
     parts: list[RenderableType] = [_headline(record), _objectives(record), _bars(record)]
     parts += _trouble(record)
     parts.append(_checks(record))
-    if record.findings:
-        parts.append(_findings(record.findings))
+    if counted:
+        parts.append(_findings(counted, _histories(record, lifecycle)))
+    if accepted:
+        parts.append(_accepted(accepted))
     parts.append(_closing(record, path, note))
     return Padding(Group(*(Padding(part, (0, 0, 1, 0)) for part in parts[:-1]), parts[-1]), (1, 1))
 
 
-def markdown(record: Record) -> str:
-    """The record as Markdown: summary, stages, checks, findings with remedies, runbook."""
+def markdown(record: Record, lifecycle: pd.DataFrame | None = None) -> str:
+    """The record as Markdown: summary, stages, checks, findings with remedies, runbook.
+
+    `lifecycle` (see `tasks.frames`) tells how long each finding has been known.
+    """
+    accepted, counted = _by_acceptance(record)
+    histories = _histories(record, lifecycle)
     sections = [
         f"# {_verdict(record)}: {_cell(record.plan.name)}",
         _markdown_summary(record),
         "## Stages\n\n" + _markdown_table(_stage_rows(record)),
     ]
     sections += [f"**{name}** {what}" for name, what in _errors(record)]
-    sections.append("## Findings\n\n" + (_markdown_findings(record.findings) or "None."))
+    sections.append("## Findings\n\n" + (_markdown_findings(counted, histories) or "None."))
+    if accepted:
+        rows = _accepted_rows(accepted, histories)
+        sections.append("## Accepted risks\n\n" + _markdown_table(rows))
     if record.checks:
         sections.append("## Checks\n\n" + _markdown_table(_check_rows(record)))
     if record.not_verified:
@@ -77,7 +96,7 @@ def markdown(record: Record) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def publish(record: Record) -> None:
+def publish(record: Record, lifecycle: pd.DataFrame | None = None) -> None:
     """Show the record in Prefect's UI: a Markdown artifact, and a table of the stages.
 
     To be called inside a flow run. The artifacts are copies for the eye: if the server does not
@@ -86,7 +105,7 @@ def publish(record: Record) -> None:
     key = f"farside-{_slug(record.plan.name)}"
     try:
         create_markdown_artifact(
-            markdown(record), key=key, description=f"Rehearsal {record.rehearsal_id}"
+            markdown(record, lifecycle), key=key, description=f"Rehearsal {record.rehearsal_id}"
         )
         create_table_artifact(
             _stage_rows(record),
@@ -122,11 +141,14 @@ class _Bar:
 
 
 def _verdict(record: Record) -> str:
-    """The verdict, and what spoils it."""
+    """The verdict, and what spoils it; an objective whose missing is accepted does not."""
+    accepted = {item.id for item in record.findings if item.accepted}
     missed = [
-        name for name, met in (("RTO", record.rto_met), ("RPO", record.rpo_met)) if met is False
+        f"{id.removesuffix('-missed').upper()} MISSED"
+        for id, met in record.objectives.items()
+        if met is False and id not in accepted
     ]
-    return ", ".join([record.verdict.value.upper(), *(f"{name} MISSED" for name in missed)])
+    return ", ".join([record.verdict.value.upper(), *missed])
 
 
 def _headline(record: Record) -> RenderableType:
@@ -291,14 +313,35 @@ def _value(value: str | None) -> str:
     return "nothing" if value is None else _shorten(value, 80)
 
 
-def _findings(findings: Sequence[Finding]) -> RenderableType:
+def _by_acceptance(record: Record) -> tuple[list[Finding], list[Finding]]:
+    """The findings that the plan accepts, and the others, the worst first."""
+    found = sorted(record.findings, key=lambda item: item.severity.rank)
+    accepted = [item for item in found if item.accepted is not None]
+    return accepted, [item for item in found if item.accepted is None]
+
+
+def _histories(record: Record, lifecycle: pd.DataFrame | None) -> dict[tuple[str, str], str]:
+    """How long each cause has been known, in words, by its id and subject."""
+    if lifecycle is None:
+        return {}
+    of_plan = lifecycle[lifecycle["plan"] == record.plan.name]
+    return {
+        (row["id"], row["subject"]): row["state"]
+        if row["state"] == Standing.NEW
+        else f"{row['state']}, in {row['rehearsals']} rehearsals since {row['first_seen']:%Y-%m-%d}"
+        for row in of_plan.to_dict("records")
+    }
+
+
+def _findings(findings: Sequence[Finding], histories: dict[tuple[str, str], str]) -> RenderableType:
     lines: list[RenderableType] = []
-    for item in _worst_first(findings):
+    for item in findings:
         head = Text.assemble(
             (item.severity.value, _SEVERITY_STYLES[item.severity]),
             "  ",
             (item.id, "bold"),
             f"  {_shorten(item.subject, 200)}",
+            (f"  {histories.get((item.id, item.subject), '')}".rstrip(), "italic"),
         )
         body = Table.grid(padding=(0, 1, 0, 0))
         body.add_row(Text("seen", "dim"), Text(_shorten(item.evidence, 300)))
@@ -307,8 +350,20 @@ def _findings(findings: Sequence[Finding]) -> RenderableType:
     return Group(Text("Findings", "bold"), *_at_most(lines, _FINDINGS_SHOWN))
 
 
-def _worst_first(findings: Sequence[Finding]) -> list[Finding]:
-    return sorted(findings, key=lambda item: item.severity.rank)
+def _accepted(findings: Sequence[Finding]) -> RenderableType:
+    lines = [
+        Padding(
+            Text(
+                f"{item.id}  {_shorten(item.subject, 200)}"
+                f"  until {item.accepted.until}: {_shorten(item.accepted.reason, 200)}",
+                "dim",
+            ),
+            (0, 0, 0, 2),
+        )
+        for item in findings
+        if item.accepted
+    ]
+    return Group(Text("Accepted risks", "dim bold"), *_at_most(lines, _FINDINGS_SHOWN))
 
 
 def _at_most(lines: Sequence[RenderableType], most: int) -> Iterable[RenderableType]:
@@ -407,14 +462,33 @@ def _markdown_summary(record: Record) -> str:
     return _markdown_table([{"": name, "outcome": value} for name, value in rows])
 
 
-def _markdown_findings(findings: Sequence[Finding]) -> str:
+def _markdown_findings(findings: Sequence[Finding], histories: dict[tuple[str, str], str]) -> str:
     return "\n\n".join(
         f"### {item.id}: {_cell(item.subject)}\n\n"
         f"*{item.severity.value}, {item.category.value}, met in {item.stage}*: {item.title}.\n\n"
-        f"- Seen: {_cell(item.evidence)}\n"
+        + (f"- Known: {known}\n" if (known := histories.get((item.id, item.subject))) else "")
+        + f"- Seen: {_cell(item.evidence)}\n"
         f"- Remedy: {_cell(item.remedy)}"
-        for item in _worst_first(findings)
+        for item in findings
     )
+
+
+def _accepted_rows(
+    findings: Sequence[Finding], histories: dict[tuple[str, str], str]
+) -> list[dict[str, str]]:
+    return [
+        {
+            "finding": item.id,
+            "subject": item.subject,
+            "severity": item.severity.value,
+            "until": str(item.accepted.until),
+            "reason": item.accepted.reason,
+            "known": histories.get((item.id, item.subject), ""),
+            "seen": item.evidence,
+        }
+        for item in findings
+        if item.accepted
+    ]
 
 
 def _markdown_runbook(record: Record) -> str:

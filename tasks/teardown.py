@@ -7,7 +7,7 @@ from contextlib import suppress
 from blocks.domain import FailureDomain
 from blocks.engines.base import Service
 from blocks.errors import FarsideError
-from blocks.evidence.findings import Finding, finding
+from blocks.evidence.findings import Finding, Severity, finding
 from blocks.helper import HelperFailed, remove_unused_folder, sweep_host
 from blocks.hosts import Host
 from blocks.plan import Plan
@@ -65,9 +65,9 @@ def clear_hosts(domain: FailureDomain, rehearsal_id: str) -> list[Finding]:
         except FarsideError as error:
             if isinstance(error, HelperFailed) and remove_unused_folder(host, rehearsal_id):
                 return []
-            return [finding("leftovers", name, f"could not be swept: {error.message}", STAGE)]
+            return [left_over(name, f"could not be swept: {error.message}")]
         left = [what for item in remaining for what in (*item.processes, *item.paths)]
-        return [finding("leftovers", name, f"{what} remains", STAGE) for what in left]
+        return [left_over(name, f"{what} remains") for what in left]
 
     with ThreadPoolExecutor(max_workers=8, thread_name_prefix="sweep") as pool:
         return [item for group in pool.map(clear, domain.hosts) for item in group]
@@ -79,10 +79,15 @@ def clear_source(plan: Plan, rehearsal_id: str) -> list[Finding]:
     try:
         plan.engine.withdraw(plan.source, rehearsal_id)
     except FarsideError as error:
-        found.append(finding("leftovers", f"{plan.source.name} server", error.message, STAGE))
+        found.append(left_over(f"{plan.source.name} server", error.message))
     for domain in (plan.source, plan.recovery):
         try:
             discard_unfinished(domain.store, plan.name, rehearsal_id)
         except FarsideError as error:
-            found.append(finding("leftovers", f"{domain.name} store", error.message, STAGE))
+            found.append(left_over(f"{domain.name} store", error.message))
     return found
+
+
+def left_over(subject: str, evidence: str) -> Finding:
+    """Remains of this very rehearsal: worse than what it finds of others, for they are its own."""
+    return finding("leftovers", subject, evidence, STAGE, severity=Severity.HIGH)

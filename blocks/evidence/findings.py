@@ -6,6 +6,7 @@ One cause is one finding: its identity is its id and its subject, however often 
 
 import threading
 from dataclasses import dataclass, field, replace
+from datetime import date
 from enum import StrEnum
 
 
@@ -24,9 +25,9 @@ class Severity(StrEnum):
     """How bad it is in a real disaster."""
 
     CRITICAL = "critical"
-    """Recovery fails, or what comes back is wrong, or it leans on the domain that was lost."""
+    """Recovery is impossible, or what comes back is wrong."""
     HIGH = "high"
-    """Recovery works, but late, or with something that has to be repaired."""
+    """In a real disaster it would be: it leans on the domain that was lost, or comes too late."""
     MEDIUM = "medium"
     """Worth mending before the day."""
     INFO = "info"
@@ -50,11 +51,21 @@ class Assumption:
 
 
 @dataclass(frozen=True, slots=True)
+class Acceptance:
+    """Why the plan's owner lives with a finding, and the last day (UTC) on which that holds."""
+
+    reason: str
+    until: date
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """An assumption that broke, met at `stage`.
 
     `subject` is what it is about (a host, an object, an address), `evidence` what was seen.
-    Two findings are equal if id and subject are.
+    Two findings are equal if id and subject are: a subject is the same in every rehearsal that
+    meets the cause, and what varies (ids, times, processes) is evidence. A finding that is
+    `accepted` counts neither for the verdict nor for the exit code.
     """
 
     id: str
@@ -64,6 +75,7 @@ class Finding:
     evidence: str = field(compare=False)
     remedy: str = field(compare=False)
     stage: str = field(compare=False)
+    accepted: Acceptance | None = field(default=None, compare=False)
 
     @property
     def title(self) -> str:
@@ -135,7 +147,7 @@ class Findings:
         return replace(group[0], severity=worst, evidence=shown)
 
 
-_CRITICAL, _HIGH = Severity.CRITICAL, Severity.HIGH
+_CRITICAL, _HIGH, _MEDIUM = Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM
 
 _KEYS = (
     (
@@ -161,14 +173,14 @@ _KEYS = (
     ),
     (
         "key-rotated-away",
-        _CRITICAL,
+        _HIGH,
         "a retained set can no longer be opened by any key in the recovery vault",
         "Put the retired identity back into the recovery vault, or re-seal the old sets to the "
         "current recipients.",
     ),
     (
         "key-chain-in-source",
-        _CRITICAL,
+        _HIGH,
         "what protects the key lies in the source domain",
         "Move whatever unlocks the recovery vault (passphrase, KMS key, unsealing peer) out of "
         "the source domain.",
@@ -202,7 +214,7 @@ _KEYS = (
     ),
     (
         "credential-from-source",
-        _CRITICAL,
+        _HIGH,
         "a credential came from the source domain's vault or account",
         "Issue a credential in the recovery domain and put that one into the plan.",
     ),
@@ -250,13 +262,13 @@ _TOOLING = (
     ),
     (
         "tool-fetched-from-source",
-        _CRITICAL,
+        _HIGH,
         "a tool, package, image or script was fetched from the source domain",
         "Install it ahead of time, or mirror it into the recovery domain.",
     ),
     (
         "control-plane-in-source",
-        _CRITICAL,
+        _HIGH,
         "the orchestrator, its database or its workers are in the source domain",
         "Run farside and its Prefect server outside the source domain, best in the recovery one.",
     ),
@@ -297,7 +309,7 @@ _TOPOLOGY = (
     ),
     (
         "name-resolves-to-source",
-        _CRITICAL,
+        _HIGH,
         "a name used on the recovery side leads back to the source",
         "Serve the name from resolvers of the recovery domain, with the recovery side's address.",
     ),
@@ -340,13 +352,13 @@ _TOPOLOGY = (
     ),
     (
         "store-region-hard-coded",
-        _CRITICAL,
+        _HIGH,
         "bucket, region or endpoint are the source domain's",
         "Name the recovery domain's own bucket, region and endpoint.",
     ),
     (
         "source-used",
-        _CRITICAL,
+        _HIGH,
         "something of the source was used, or asked for, after it was lost",
         "Give the recovery side its own copy of what the evidence names; with the source gone "
         "for good, this call hangs or fails.",
@@ -374,7 +386,7 @@ _TIME = (
     ),
     (
         "copy-behind",
-        _CRITICAL,
+        _HIGH,
         "the copy on the far side is incomplete or old",
         "Find out why the transfer fell behind, and alert on the age of the newest complete set "
         "in the recovery store.",
@@ -492,7 +504,7 @@ _ISOLATION = (
     ),
     (
         "leftovers",
-        _HIGH,
+        _MEDIUM,
         "something of a rehearsal remains",
         "Run `python -m flows.sweep`, and remove by hand what it reports as remaining.",
     ),

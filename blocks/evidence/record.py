@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from blocks.errors import PermanentError
 from blocks.evidence.files import write_atomically
-from blocks.evidence.findings import Finding, Severity
+from blocks.evidence.findings import Category, Finding, Severity
 from blocks.evidence.moments import Moment
 from blocks.evidence.uses import Use
 
@@ -221,6 +221,11 @@ class Record:
         """Whether the data lost fitted its objective; None if not known or there is none."""
         return _met(self.rpa_seconds, self.rpo_seconds)
 
+    @property
+    def objectives(self) -> dict[str, bool | None]:
+        """Whether each objective was met, by the id of the finding that it is if it was not."""
+        return {"rto-missed": self.rto_met, "rpo-missed": self.rpo_met}
+
     def rta_breakdown(self) -> dict[str, float]:
         """Seconds of the RTA by stage; `declare` counts from the declaration on.
 
@@ -311,13 +316,14 @@ def verdict_of(
 ) -> Verdict:
     """The verdict that the evidence supports: the worst wins, and unknown is never a pass.
 
-    Objectives that were missed do not count here; see `exit_code`.
+    What is accepted does not count, and objectives that were missed do not count here; see
+    `exit_code`.
     """
     stages, checks = tuple(stages), tuple(checks)
     ran = {stage.name: stage.state for stage in stages}
     if (
         any(check.status is CheckStatus.FAILED for check in checks)
-        or any(item.severity is Severity.CRITICAL for item in findings)
+        or any(_fails(item) for item in findings if item.accepted is None)
         or any(
             state is StageState.FAILED and name not in _STEADY_STATE | {"teardown"}
             for name, state in ran.items()
@@ -337,13 +343,31 @@ def verdict_of(
 
 
 def exit_code(record: Record) -> int:
-    """0 verified within objectives; 1 failed, or an objective missed; 2 could not verify."""
-    if record.verdict is Verdict.FAILED or False in (record.rto_met, record.rpo_met):
+    """0 verified within objectives; 1 failed, an objective missed, or a finding of severity high
+    or worse; 2 could not verify. What is accepted does not count.
+    """
+    accepted = {item.id for item in record.findings if item.accepted is not None}
+    missed = {id for id, met in record.objectives.items() if met is False}
+    if (
+        record.verdict is Verdict.FAILED
+        or missed - accepted
+        or any(
+            item.severity in (Severity.CRITICAL, Severity.HIGH)
+            for item in record.findings
+            if item.accepted is None
+        )
+    ):
         return 1
     unknown = (record.rto_seconds is not None and record.rto_met is None) or (
         record.rpo_seconds is not None and record.rpo_met is None
     )
     return 2 if unknown or record.verdict is not Verdict.VERIFIED else 0
+
+
+def _fails(item: Finding) -> bool:
+    """Whether such a finding alone means that recovery does not work; coming late does not."""
+    late = item.category is Category.TIME
+    return item.severity is Severity.CRITICAL or (item.severity is Severity.HIGH and not late)
 
 
 def _met(actual: float | None, objective: float | None) -> bool | None:

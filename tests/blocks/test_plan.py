@@ -1,6 +1,6 @@
 """Plans: what is wrong is said, with its line; nothing wrong gets through."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -99,6 +99,44 @@ def test_a_mistake_is_reported_with_its_line(
             or (problem == "missing" and abs(number - line) <= 1)
             or place == "engine"
         )
+
+
+ACCEPTED = """accepted:
+  - finding: address-hard-coded
+    subject: "shop: function notify()"
+    reason: moved in Q1, see OPS-1234
+    until: 2027-03-31
+  - {finding: rto-missed, reason: a new link is ordered, until: "2027-01-01"}
+"""
+
+
+def test_accepted_risks_have_a_reason_and_an_end(tmp_path: Path, text: str) -> None:
+    plan = load_plan(save(tmp_path, text + ACCEPTED))
+    named, anything = plan.accepted
+    assert (named.subject, named.until) == ("shop: function notify()", date(2027, 3, 31))
+    assert (anything.subject, anything.until) == (None, date(2027, 1, 1))
+    assert Plan.model_validate(plan.model_dump(mode="json")).digest == plan.digest
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "problem"),
+    [
+        ("address-hard-coded", "adress-hard-coded", "finding", "no finding is called 'adress-"),
+        ("moved in Q1, see OPS-1234", '" "', "reason", "at least 1 character"),
+        ("2027-03-31", "next spring", "until", "a day is written like 2027-03-31"),
+        ("2027-03-31", "2027", "until", "a day is written like 2027-03-31"),
+        ("    until: 2027-03-31\n", "", "until", "required, but missing"),
+    ],
+)
+def test_a_mistake_in_an_accepted_risk(
+    tmp_path: Path, text: str, old: str, new: str, place: str, problem: str
+) -> None:
+    said = refused(tmp_path, text + ACCEPTED.replace(old, new))
+    lines = (text + ACCEPTED).splitlines()
+    wanted = next(n for n, line in enumerate(lines, 1) if line.startswith("  - finding:"))
+    wanted += {"finding": 0, "reason": 2, "until": 3 if "missing" not in problem else 0}[place]
+    assert said.startswith(f"{tmp_path}/plan.yaml:{wanted}: accepted[0].{place}: ")
+    assert problem in said
 
 
 def test_all_mistakes_are_reported_at_once(tmp_path: Path, text: str) -> None:

@@ -1,12 +1,25 @@
 """Records as pandas frames."""
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, date, datetime, timedelta
+from random import Random
 
 import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from blocks.evidence.record import Record
-from tasks.frames import Frames, frames
+from blocks.evidence.findings import Acceptance, Severity, finding
+from blocks.evidence.record import (
+    STAGES,
+    PlanSummary,
+    Record,
+    Stage,
+    StageState,
+    Verdict,
+)
+from tasks.frames import Frames, frames, lifecycle
 
 
 def dtypes(of: Frames) -> dict[str, dict[str, str]]:
@@ -50,6 +63,7 @@ def test_one_row_for_each_thing(verified: Record, failed: Record, cancelled: Rec
         "checks": 4,
         "findings": 2,
         "uses": 9,
+        "lifecycle": 2,
     }
 
 
@@ -88,3 +102,98 @@ def test_any_number(many: Callable[[int], list[Record]]) -> None:
     assert len(all_of.stages) == 16_000
     per_stage = all_of.stages.groupby("stage", observed=True)["duration"].median()
     assert per_stage["restore"] == pd.Timedelta(seconds=6.5)
+
+
+# -- lifecycle ------------------------------------------------------------------------------------
+
+CAUSES = ("tool-missing", "clock-skew")
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Night:
+    """A rehearsal: how many stages it completed, before one failed, and what it met in which."""
+
+    plan: str
+    completed: int
+    met: dict[str, str]
+
+    def record(self, day: int) -> Record:
+        states = [StageState.COMPLETED] * self.completed + [StageState.FAILED]
+        states += [StageState.SKIPPED] * len(STAGES)
+        return Record(
+            rehearsal_id=f"r{day}",
+            plan=PlanSummary(self.plan, "", "postgres", "east", "west"),
+            verdict=Verdict.FAILED,
+            started_at=NOON + timedelta(days=day),
+            ended_at=None,
+            stages=tuple(map(Stage, STAGES, states)),
+            findings=tuple(finding(id, "db1", "seen", stage) for id, stage in self.met.items()),
+        )
+
+
+def expected(nights: list[Night], cause: str) -> tuple[str, int] | None:
+    """State and number of rehearsals of one cause, read off a string: m for met, - for looked."""
+    story, where = "", ""
+    for night in nights:
+        if cause in night.met:
+            where = night.met[cause]
+            story += "m"
+        elif story and where in STAGES[: night.completed]:
+            story += "-"
+    if not story:
+        return None
+    endings = {"-": "fixed", "-m": "regressed", "mm": "recurring"}
+    state = next((state for end, state in endings.items() if story.endswith(end)), "new")
+    return state, story.count("m")
+
+
+@given(
+    st.lists(
+        st.builds(
+            Night,
+            plan=st.sampled_from(["shop", "bank"]),
+            completed=st.integers(0, len(STAGES)),
+            met=st.dictionaries(st.sampled_from(CAUSES), st.sampled_from(STAGES)),
+        ),
+        max_size=12,
+    ),
+    st.randoms(),
+)
+@settings(deadline=None)
+def test_lifecycle_is_what_the_history_shows_in_whatever_order_it_is_read(
+    nights: list[Night], random: Random
+) -> None:
+    records = [night.record(day) for day, night in enumerate(nights)]
+    random.shuffle(records)
+    table = lifecycle(records)
+    found = {(row.plan, row.id): (row.state, row.rehearsals) for row in table.itertuples()}
+    stories = {
+        (plan, cause): expected([night for night in nights if night.plan == plan], cause)
+        for plan in ("shop", "bank")
+        for cause in CAUSES
+    }
+    assert found == {key: story for key, story in stories.items() if story}
+
+
+def test_lifecycle_tells_of_the_newest_meeting() -> None:
+    first = Night("shop", 8, {"clock-skew": "preflight"}).record(0)
+    (item,) = first.findings
+    accepted = replace(
+        item, severity=Severity.MEDIUM, accepted=Acceptance("old", date(2027, 3, 31))
+    )
+    second = replace(first, started_at=NOON + timedelta(days=1), findings=(accepted,))
+    (row,) = lifecycle([second, first]).to_dict("records")
+    assert (row["first_seen"], row["last_seen"]) == (NOON, NOON + timedelta(days=1))
+    assert (row["state"], row["severity"]) == ("recurring", "medium")
+    assert row["accepted_until"] == pd.Timestamp("2027-03-31")
+    assert row["remedy"] == item.remedy
+
+
+@pytest.mark.parametrize(("rta", "state"), [(None, "new"), (5.0, "fixed")])
+def test_an_objective_is_kept_again_only_if_the_actual_is_known(
+    rta: float | None, state: str
+) -> None:
+    late = Night("shop", 8, {"rto-missed": "verify"}).record(0)
+    later = replace(Night("shop", 8, {}).record(1), rta_seconds=rta, rto_seconds=60.0)
+    assert list(lifecycle([late, later])["state"]) == [state]

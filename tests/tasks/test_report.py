@@ -2,7 +2,9 @@
 
 import io
 from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect import flow
@@ -10,14 +12,15 @@ from prefect.artifacts import Artifact
 from prefect.testing.utilities import prefect_test_harness
 from rich.console import Console
 
-from blocks.evidence.findings import finding
+from blocks.evidence.findings import Acceptance, finding
 from blocks.evidence.record import Check, CheckStatus, Record
+from tasks.frames import lifecycle
 from tasks.report import markdown, publish, summary
 
 PATH = Path("rehearsals/r20260701-120000-1a2b3c.json")
 
 
-def shown(record: Record, width: int = 100, encoding: str = "utf-8", **more: str) -> str:
+def shown(record: Record, width: int = 100, encoding: str = "utf-8", **more: Any) -> str:
     """The summary as plain text."""
     raw = io.BytesIO()
     file = io.TextIOWrapper(raw, encoding=encoding)
@@ -65,6 +68,40 @@ def test_a_bad_rehearsal_says_why_and_what_to_do(failed: Record) -> None:
     ):
         assert fact in text, fact
     assert text.index("object-corrupt") < text.index("clock-skew")
+
+
+def test_each_finding_says_how_long_it_has_been_known(verified: Record, failed: Record) -> None:
+    (skew,) = (item for item in failed.findings if item.id == "clock-skew")
+    history = [
+        replace(verified, findings=(skew,)),
+        replace(verified, started_at=verified.started_at + timedelta(hours=9)),
+        failed,
+    ]
+    known = lifecycle(history)
+    text, page = shown(failed, lifecycle=known), markdown(failed, known)
+    assert "clock-skew  db1  regressed, in 2 rehearsals since 2026-07-01" in text
+    assert "object-corrupt  base_<b>.000  new" in text
+    assert "- Known: regressed, in 2 rehearsals since 2026-07-01\n- Seen: 7 s" in page
+    assert "- Known: new\n- Seen: part 3" in page
+    known = lifecycle([history[0], failed])
+    assert "recurring, in 2 rehearsals since 2026-07-01" in shown(failed, lifecycle=known)
+    assert "regressed" not in shown(failed) + markdown(failed)
+
+
+def test_accepted_risks_are_apart_with_reason_and_end(verified: Record) -> None:
+    missed = replace(
+        finding("rto-missed", "shop", "75 s", "verify"),
+        accepted=Acceptance("a link is ordered", date(2027, 3, 31)),
+    )
+    record = replace(verified, rta_seconds=75.0, findings=(missed,))
+    text = " ".join(shown(record).split())
+    assert "VERIFIED Shop DB" in text
+    assert "misses RTO 60 s" in text
+    assert "Accepted risks rto-missed shop until 2027-03-31: a link is ordered" in text
+    assert "Findings" not in text
+    page = markdown(record)
+    assert "## Findings\n\nNone.\n\n## Accepted risks\n\n" in page
+    assert "| rto-missed | shop | high | 2027-03-31 | a link is ordered |  | 75 s |" in page
 
 
 def test_nothing_known_is_nothing_claimed(cancelled: Record) -> None:

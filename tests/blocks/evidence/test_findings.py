@@ -87,6 +87,16 @@ def test_one_cause_is_one_finding_with_all_its_evidence_and_its_worst_severity()
     assert first == finding("fence-leaks", "10.0.0.5", "anything", "anywhere")
 
 
+def test_the_tiers_are_recovery_impossible_or_wrong_worse_on_the_day_and_the_rest() -> None:
+    tiers = {
+        severity: {id for id, row in CATALOGUE.items() if row.severity is severity}
+        for severity in Severity
+    }
+    assert {"tool-missing", "object-corrupt", "fence-leaks"} <= tiers[Severity.CRITICAL]
+    assert {"source-used", "address-hard-coded", "rto-missed"} <= tiers[Severity.HIGH]
+    assert tiers[Severity.MEDIUM] == {"leftovers"}
+
+
 def test_an_id_that_does_not_exist_is_a_mistake() -> None:
     with pytest.raises(KeyError):
         finding("no-such-thing", "x", "y", "verify")

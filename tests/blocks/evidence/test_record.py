@@ -1,7 +1,8 @@
 """The record: what is written is what is read, and the verdict never flatters."""
 
 import json
-from datetime import UTC, datetime, timedelta, timezone
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 
 import jsonschema
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.errors import PermanentError
-from blocks.evidence.findings import Finding, Severity, finding
+from blocks.evidence.findings import Acceptance, Finding, Severity, finding
 from blocks.evidence.record import (
     SCHEMA_VERSION,
     STAGES,
@@ -104,6 +105,12 @@ def test_fields_of_a_later_farside_are_no_obstacle_but_a_later_schema_is() -> No
         Record.from_json(json.dumps({**document, "schema_version": 2}), origin="r1.json")
 
 
+def test_a_record_from_before_there_were_accepted_risks_is_read() -> None:
+    document = json.loads(record(findings=(MAJOR,)).to_json())
+    assert document["findings"][0].pop("accepted") is None
+    assert Record.from_json(json.dumps(document)).findings[0].accepted is None
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -187,6 +194,13 @@ def asked(*statuses: str) -> tuple[Check, ...]:
 NEVER_DECLARED = dict.fromkeys(("declare", "key_fetch", "restore", "verify"), LEFT_OUT)
 CRITICAL = finding("tool-missing", "zstd", "not found", "preflight")
 MAJOR = finding("rto-missed", "shop", "75 s", "verify")
+LEANING = finding("address-hard-coded", "shop: notify()", "10.1.0.5", "verify")
+MINOR = finding("leftovers", "west/db1", "of r1", "preflight")
+
+
+def lived_with(item: Finding) -> Finding:
+    """That finding, accepted."""
+    return replace(item, accepted=Acceptance("moved in Q1", date(2027, 3, 31)))
 
 
 @pytest.mark.parametrize(
@@ -206,6 +220,11 @@ MAJOR = finding("rto-missed", "shop", "75 s", "verify")
         (ran(), asked("passed", "unknown", "failed"), (), "failed"),
         (ran(verify=STOPPED), asked("failed"), (), "failed"),
         (ran(), asked("passed"), (CRITICAL,), "failed"),
+        (ran(), asked("passed"), (LEANING,), "failed"),
+        (ran(), asked("passed"), (MINOR,), "verified"),
+        (ran(), asked("passed"), (lived_with(CRITICAL), lived_with(LEANING)), "verified"),
+        (ran(), asked("passed"), (lived_with(CRITICAL), LEANING), "failed"),
+        (ran(), asked("failed"), (lived_with(CRITICAL),), "failed"),
         ((), (), (), "could-not-verify"),
     ],
 )
@@ -240,6 +259,24 @@ def test_exit_code(verdict: str, rta: float | None, rpa: float | None, code: int
         rpo_seconds=10.0,
     )
     assert exit_code(outcome) == code
+
+
+@pytest.mark.parametrize(
+    ("findings", "rta", "code"),
+    [
+        ((MINOR,), 10.0, 0),
+        ((LEANING,), 10.0, 1),
+        ((lived_with(LEANING),), 10.0, 0),
+        ((MAJOR,), 75.0, 1),
+        ((lived_with(MAJOR),), 75.0, 0),
+        ((lived_with(MAJOR), LEANING), 75.0, 1),
+        ((lived_with(LEANING),), 75.0, 1),
+    ],
+)
+def test_exit_code_counts_what_is_grave_and_not_accepted(
+    findings: tuple[Finding, ...], rta: float, code: int
+) -> None:
+    assert exit_code(record(findings=findings, rta_seconds=rta, rto_seconds=60.0)) == code
 
 
 def test_without_objectives_a_verified_rehearsal_is_a_success() -> None:
