@@ -47,6 +47,10 @@ class DomainPart(StrictBlock, ABC):
         """Belong to `domain` from here on."""
         self._domain = domain
 
+    def credentials(self) -> set[str]:
+        """Names, as in the ledger, of what this block would identify itself with."""
+        return set()
+
     def note(self, kind: UseKind, name: str, detail: str = "") -> None:
         """Tell the ledger that `name` of this block's domain is used now."""
         ledger().note(kind, name, self._domain, detail)

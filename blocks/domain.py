@@ -88,6 +88,10 @@ class FailureDomain(DomainPart):
         """Whether a DNS name, or an IP address given as one, belongs to the domain."""
         return self.belongings.owns_name(name)
 
+    def credentials(self) -> set[str]:
+        """Names, as in the ledger, of all credentials that its parts would use."""
+        return {name for part in self._parts() for name in part.credentials()}
+
     def endpoints(self, more: Iterable[tuple[str, int]] = ()) -> list[tuple[str, int]]:
         """Where the domain answers: SSH of hosts and vault, the store, and `more`; none twice."""
         ssh = [(host.address, host.port) for host in self._hosts() if isinstance(host, SSHHost)]

@@ -227,9 +227,16 @@ class StoreLeases:
         self._prefix = prefix
         self._on_stored = on_stored
         self._uploads = _Uploads(store, prefix)
+        self._lost = False
+
+    def lose(self) -> None:
+        """The store is about to be lost: from here on it is not called any more."""
+        self._lost = True
 
     def answer(self, question: Question) -> Answer:
         """See Leases."""
+        if self._lost:
+            raise PermanentError("the store is lost", operation="lease", domain=self._store.domain)
         match question:
             case GetLease():
                 return Url(url=self._store.presign_get(self._prefix + _sealed(question.key)))
@@ -247,8 +254,12 @@ class StoreLeases:
         """See Leases."""
 
     def failed(self) -> None:
-        """Throw away the uploads that were not completed: they could not be continued."""
-        self._uploads.abort()
+        """Throw away the uploads that were not completed: they could not be continued.
+
+        In a store that was lost they stay, for whoever clears it when it is back.
+        """
+        if not self._lost:
+            self._uploads.abort()
 
 
 class CopyLeases:

@@ -375,8 +375,7 @@ class SSHHost(Host):
 
         self.note_address(self.address, self.port)
         identity = self._identity()
-        key = _fingerprint(identity.asbytes())
-        self.note("credential", f"ssh key {key}", str(self.identity_file))
+        self.note("credential", _credential(identity), str(self.identity_file))
         transport = self._handshake()
         try:
             self._check_host_key(transport.get_remote_server_key())
@@ -391,6 +390,13 @@ class SSHHost(Host):
             raise
         transport.set_keepalive(KEEPALIVE_SECONDS)
         return transport
+
+    def credentials(self) -> set[str]:
+        """See DomainPart; none where the key file cannot be used."""
+        try:
+            return {_credential(self._identity())}
+        except AuthenticationRefused:
+            return set()
 
     def _identity(self) -> "PKey":
         from paramiko import PKey
@@ -519,6 +525,10 @@ def _parse_public_key(line: str) -> tuple[str, bytes]:
 def _fingerprint(blob: bytes) -> str:
     digest = hashlib.sha256(blob).digest()
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def _credential(key: "PKey") -> str:
+    return f"ssh key {_fingerprint(key.asbytes())}"
 
 
 def _draft_name(name: str) -> str:

@@ -14,7 +14,7 @@ class Inventory:
 
     The block that noted a use says where it is configured. That is not where it comes from: a
     recovery store may have an address in the source's network, a tool may lie on one of its mounts.
-    What the source owns by network, name, path or credential is the source's, wherever configured.
+    What the source owns by network, name or path is the source's, wherever it is configured.
     """
 
     source: FailureDomain
@@ -22,22 +22,16 @@ class Inventory:
 
     def attributed(self, uses: Iterable[Use]) -> tuple[Use, ...]:
         """The same uses, each with the domain that it belongs to."""
-        known = tuple(uses)
         source, recovery = self.source.belongings, self.recovery.belongings
-        shared = {
-            (str(use.kind), use.name)
-            for use in known
-            if use.domain == self.source.name and use.kind in ("credential", "certificate")
-        }
 
         def owner(use: Use) -> str:
-            if (use.kind, use.name) in shared or _owns(source, use):
+            if _owns(source, use):
                 return self.source.name
             if use.domain:
                 return use.domain
             return self.recovery.name if _owns(recovery, use) else ""
 
-        return tuple(replace(use, domain=owner(use)) for use in known)
+        return tuple(replace(use, domain=owner(use)) for use in uses)
 
 
 def _owns(domain: Belongings, use: Use) -> bool:

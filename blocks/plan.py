@@ -32,7 +32,8 @@ from blocks.fences import CommandFence
 _DURATION = re.compile(r"(?:(\d+)h)?\s*(?:(\d+)m)?\s*(?:(\d+(?:\.\d+)?)s)?")
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMG]?)(bit/s|bps|B/s)")
 _SELECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_SCALE = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGT]?)B")
+_SCALE = {"": 1, "T": 10**12, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 
 
 class PlanError(PermanentError):
@@ -59,6 +60,16 @@ def parse_rate(value: object) -> object:
         raise ValueError("a rate is written like 50Mbit/s or 20MB/s, and is above zero")
     number, multiple, unit = match.groups()
     return max(1, int(float(number) * _SCALE[multiple] / (1 if unit == "B/s" else 8)))
+
+
+def parse_size(value: object) -> object:
+    """`2TB` or `500GB` as bytes (decimal multiples)."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = _SIZE.fullmatch(str(value).strip()) if isinstance(value, str) else None
+    if match is None or float(match[1]) <= 0:
+        raise ValueError("a size is written like 500GB or 2TB, and is above zero")
+    return int(float(match[1]) * _SCALE[match[2]])
 
 
 def parse_selection(value: object) -> object:
@@ -102,6 +113,7 @@ Duration = Annotated[
     PlainSerializer(lambda value: f"{value.total_seconds():.3f}s", return_type=str),
 ]
 Rate = Annotated[int, BeforeValidator(parse_rate)]
+Size = Annotated[int, BeforeValidator(parse_size)]
 Recipient = Annotated[str, _checked(parse_recipient)]
 Signer = Annotated[str, _checked(key_id)]
 
@@ -161,6 +173,27 @@ class Heartbeat(_Part):
     ledger: Path
 
 
+class AppSecret(_Part):
+    """A secret without which the application cannot read its own rows, and a row to try it on."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    secret: str = Field(description="Its name in the recovery domain's vault")
+    database: str
+    sql: str = Field(description="A query that yields one value which the secret opens")
+    open_argv: list[str] = Field(
+        min_length=1,
+        description="The application's own command for it, on the restored service's host: reads "
+        "the secret (a line) and the value from standard input, ends with 0 if it could open it",
+    )
+
+
+class Production(_Part):
+    """The real size, where the rehearsed database is smaller."""
+
+    size: Size = Field(description="Bytes of the production database, e.g. 2TB")
+    link: Rate | None = Field(default=None, description="The real link's rate, e.g. 1Gbit/s")
+
+
 class SqlCheck(_Part):
     """A question to the restored data, and the only answer that passes."""
 
@@ -206,6 +239,17 @@ class Plan(StrictBlock):
     fence: CommandFence = Field(description="What makes the source unreachable")
     heartbeat: Heartbeat | None = None
     checks: list[SqlCheck] = Field(default_factory=list)
+    secrets: list[AppSecret] = Field(default_factory=list)
+    names: list[str] = Field(
+        default_factory=list,
+        description="Names by which the service is reached, to be resolved on the recovery hosts",
+    )
+    files: list[str] = Field(
+        default_factory=list,
+        description="Files on the recovery hosts to search for the source's addresses, besides the "
+        "usual ones, as in /etc/shop/*.conf",
+    )
+    production: Production | None = None
     accepted: list[AcceptedRisk] = Field(default_factory=list)
 
     @model_validator(mode="after")

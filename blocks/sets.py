@@ -11,7 +11,7 @@ import random
 import secrets
 import shlex
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
@@ -48,6 +48,8 @@ from blocks.stores import ObjectStore, S3Store
 
 _Document = TypeVar("_Document", Manifest, LogIndex)
 
+ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+"""S3 storage classes whose objects are retrieved in hours, before they can be read."""
 MANIFEST, LOG = "manifest.json", "log.json"
 
 Moved = Callable[[int, str], None]
@@ -101,6 +103,7 @@ class SetWriter:
         self._objects: list[SealedObject] = []
         self._followed: list[tuple[SealedObject, datetime]] = []
         self._follower: HelperThread | None = None
+        self._leases: StoreLeases | None = None
         self._superseded: list[str] = []
         self._signing_key: SecretStr | None = None
         self._sequence = 0
@@ -161,8 +164,8 @@ class SetWriter:
             ca_pem=self._domain.store.ca_pem,
             marker=self.work(host),
         )
-        leases = StoreLeases(self._domain.store, self._prefix, on_stored=self._stored)
-        self._follower = HelperThread(host, self.rehearsal_id, job, leases)
+        self._leases = StoreLeases(self._domain.store, self._prefix, on_stored=self._stored)
+        self._follower = HelperThread(host, self.rehearsal_id, job, self._leases)
 
     def _stored(self, event: Stored) -> None:
         with self._lock:
@@ -230,6 +233,11 @@ class SetWriter:
         for store in stores:
             store.remove(keys)
 
+    def lose(self) -> None:
+        """The source is about to be lost: its store is not called any more."""
+        if self._leases is not None:
+            self._leases.lose()
+
     def abandon(self) -> None:
         """Stop following the log, whatever state its host is in. Works a second time."""
         follower, self._follower = self._follower, None
@@ -290,6 +298,15 @@ class SetCopier:
         self._leases.abort()
 
 
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """An object that a restore could not read: `finding` is the broken assumption's id."""
+
+    finding: str
+    key: str
+    text: str
+
+
 class SetReader:
     """A set in the recovery store, and what it takes to open it on a host."""
 
@@ -331,6 +348,23 @@ class SetReader:
                 hint="do not restore this set; find out who wrote to the store",
             )
         return document
+
+    def defects(self, objects: Iterable[SealedObject]) -> Iterator[Defect]:
+        """What the recovery store lists of `objects`, other than whole and readable at once."""
+        listed = {info.key: info for info in self._recovery.store.objects(self._prefix)}
+        for item in objects:
+            for volume in item.volumes:
+                info = listed.get(self._prefix + volume.key)
+                if info is None:
+                    yield Defect(
+                        "object-missing", volume.key, "the recovery store has no such object"
+                    )
+                elif info.size != volume.bytes:
+                    text = f"{info.size:,} bytes are stored, the manifest says {volume.bytes:,}"
+                    yield Defect("object-corrupt", volume.key, text)
+                elif info.storage_class in ARCHIVE_CLASSES:
+                    text = f"its storage class is {info.storage_class}: it must be retrieved first"
+                    yield Defect("copy-is-cold", volume.key, text)
 
     def mark(self, host: Host, *made: Made) -> None:
         """Note on `host`, before it is made, what the sweep has to remove."""

@@ -346,6 +346,15 @@ class S3Store(ObjectStore):
         self.note("credential", f"S3 access key {self._access_key}", origin)
         return self._client
 
+    def credentials(self) -> set[str]:
+        """See DomainPart; none where they cannot be read."""
+        try:
+            client, access_key = self._connect()
+        except PermanentError:
+            return set()
+        client.close()
+        return {f"S3 access key {access_key}"}
+
     def _connect(self) -> tuple[Any, str]:
         """A client, and the id of the access key that it uses."""
         import botocore.session

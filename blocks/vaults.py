@@ -48,6 +48,10 @@ class KeyVault(DomainPart):
     def close(self) -> None:
         """Close what is open; the next use opens it again."""
 
+    def runs_as(self, process: str) -> bool:  # noqa: ARG002 (others run a command of their own)
+        """Whether a process's command line is the vault's own, giving a secret out."""
+        return False
+
     def identities(self) -> dict[str, str]:
         """age recipient -> name of the identity that opens what is sealed to it.
 
@@ -108,6 +112,10 @@ class HostVault(KeyVault):
                 host=self.host.name,
             ) from None
 
+    def runs_as(self, process: str) -> bool:
+        """See KeyVault."""
+        return bool(self.read_argv) and f"{self.directory}/" in process
+
     def _unlocked(self, name: str, path: str) -> bytes:
         if name not in self.names():
             raise self._missing(name)
@@ -128,6 +136,10 @@ class HostVault(KeyVault):
         # The path with a slash at its end: a link to the directory is followed.
         listing = self.host.run(["ls", "-1", f"{self.directory}/"]).text.splitlines()
         return sorted(name for name in listing if _NAME.fullmatch(name))
+
+    def credentials(self) -> set[str]:
+        """See DomainPart."""
+        return self.host.credentials()
 
     def close(self) -> None:
         """See KeyVault."""

@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,6 +41,15 @@ class S3:
     @property
     def ca_pem(self) -> str:
         return self.ca_file.read_text()
+
+
+@pytest.fixture(scope="session")
+def open_directory() -> Iterator[Path]:
+    """A directory that a lab's services may pass through; pytest's own are closed."""
+    directory = Path(tempfile.mkdtemp(prefix="farside-tests-", dir="/var/tmp"))
+    directory.chmod(0o711)
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

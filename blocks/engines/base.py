@@ -136,11 +136,18 @@ class Engine(StrictBlock, ABC):
     def requirements(self, facts: Facts) -> Requirements:
         """What the recovery hosts must have to restore a source with these facts."""
 
+    def passwords(self) -> tuple[str, ...]:
+        """Names, in the recovery vault, of the passwords that the restored service is used with."""
+        return ()
+
     @abstractmethod
-    def compare(self, facts: Facts, recovery: FailureDomain, foreign: Belongings) -> list[Finding]:
+    def compare(
+        self, facts: Facts, recovery: FailureDomain, foreign: Belongings
+    ) -> Iterator[Finding]:
         """Versions, extensions, libraries and settings of the source against the recovery hosts.
 
         `foreign` is what belongs to the source by address, name or path: no setting may need it.
+        What needs no host comes first: one that does not answer hides only the rest.
         """
 
     @abstractmethod
@@ -174,10 +181,18 @@ class Engine(StrictBlock, ABC):
         """Prove the service, one check after the other; a check that cannot run says so."""
 
     @abstractmethod
+    def value(self, service: Service, recovery: FailureDomain, database: str, query: str) -> str:
+        """The one value that a query yields in the restored service. Raises FarsideError."""
+
+    @abstractmethod
     def dependencies(
         self, service: Service, using: Restoration, foreign: Belongings
     ) -> list[Finding]:
         """What in the restored service names something `foreign`: the object, and the line."""
+
+    def not_verified(self, facts: Facts) -> list[str]:  # noqa: ARG002 (an engine may miss nothing)
+        """What of such a source no check of this engine looks at, a phrase each."""
+        return []
 
     @abstractmethod
     def recovered_until(self, service: Service, recovery: FailureDomain) -> datetime | None:

@@ -6,10 +6,11 @@ the rehearsal's own. The engine takes a server's bin directory; any packaging of
 
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -29,12 +30,20 @@ from blocks.engines.base import (
     Steps,
     Ticks,
 )
-from blocks.engines.pg import checks, config, search, survey, wal
+from blocks.engines.pg import checks, comparing, config, search, survey, wal
 from blocks.engines.pg.cluster import START_SECONDS, Cluster
-from blocks.engines.pg.psql import UNHURRIED, Psql, identifier, literal, quote_conninfo
+from blocks.engines.pg.psql import (
+    PATIENT_WITH_PRODUCTION,
+    UNHURRIED,
+    UNHURRIED_LATER,
+    Psql,
+    identifier,
+    literal,
+    quote_conninfo,
+)
 from blocks.engines.pg.runbook import commands
 from blocks.errors import PermanentError, TransientError
-from blocks.evidence.findings import Finding, finding
+from blocks.evidence.findings import Finding
 from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep
 from blocks.hosts import Host
 from blocks.sets import SetWriter
@@ -53,6 +62,12 @@ class LogGap(PermanentError):
     """Log segments that a restore needs are not there."""
 
     finding = "log-gap"
+
+
+class NoPlace(PermanentError):
+    """The plan gives a part of the database no directory on the recovery host."""
+
+    finding = "path-hard-coded"
 
 
 class _Part(BaseModel):
@@ -164,6 +179,7 @@ class Postgres(Engine):
             self.source.port,
             self.source.superuser,
             source.secret(self.source.password),
+            options=PATIENT_WITH_PRODUCTION,
         )
 
     def survey(self, source: FailureDomain) -> Facts:
@@ -322,11 +338,13 @@ class Postgres(Engine):
         there = superuser.value("postgres", count) != "0"
 
         def gone() -> bool:
-            # The server sees a receiver's end late, and somebody else may drop the slot meanwhile.
-            with suppress(PermanentError):
+            # The server sees a receiver's end late, and somebody else may drop the slot meanwhile:
+            # a session that does so holds it, too, and must not be ended.
+            with suppress(PermanentError, TransientError):
                 superuser.script(
                     "postgres",
-                    f"SELECT pg_terminate_backend(active_pid) {named} AND active;"
+                    f"SELECT pg_terminate_backend(active_pid) {named}"
+                    " AND active_pid IN (SELECT pid FROM pg_stat_replication);"
                     f" SELECT pg_drop_replication_slot(slot_name) {named} AND NOT active;",
                 )
             return superuser.value("postgres", count) == "0"
@@ -353,83 +371,24 @@ class Postgres(Engine):
             ports=((target.address, target.port),),
         )
 
-    def compare(self, facts: Facts, recovery: FailureDomain, foreign: Belongings) -> list[Finding]:
+    def passwords(self) -> tuple[str, ...]:
         """See Engine."""
-        host = recovery.host(self.target.host)
-        found: list[Finding] = []
+        return (self.application.password,)
+
+    def compare(
+        self, facts: Facts, recovery: FailureDomain, foreign: Belongings
+    ) -> Iterator[Finding]:
+        """See Engine."""
+        host, target = recovery.host(self.target.host), self.target
         where = f"{recovery.name}/{host.name}"
-        version = host.run([f"{self.target.bin_dir}/postgres", "--version"], check=False)
-        match = re.search(r"\(PostgreSQL\) (\d+)", version.text)
-        if match and int(match[1]) != survey.major(facts):
-            found.append(
-                finding(
-                    "engine-version",
-                    where,
-                    f"{self.target.bin_dir}/postgres is {version.text!r}; the set needs major"
-                    f" version {survey.major(facts)}",
-                    "preflight",
-                )
-            )
-        missing = self._absent(host, [f"lib:{name}" for name in self._wanted_libraries(facts)])
-        found += [
-            finding(
-                "library-preloaded",
-                name,
-                f"the source preloads {name}; it is not installed on {where}",
-                "preflight",
-            )
-            for name in missing
-        ]
-        extensions = sorted({e["name"] for d in facts["databases"] for e in d["extensions"]})
-        found += [
-            finding(
-                "extension-missing",
-                name,
-                f"a database of the source has extension {name}; {where} does not offer it",
-                "preflight",
-            )
-            for name in self._absent(host, [f"ext:{name}" for name in extensions])
-        ]
-        found += [
-            finding(
-                "setting-too-low",
-                f"{where} {name}",
-                f"engine.target.settings gives {self.target.settings[name]}, the source has {had}",
-                "preflight",
-            )
-            for name, had in config.too_low(facts["settings"], self.target.settings).items()
-        ]
-        for name, path in search.files_in_settings(facts).items():
-            if host.run(["test", "-e", path], check=False).exit_code != 0:
-                text = f"the source's {name} is {path}, which is not on {where}"
-                found.append(finding("path-hard-coded", f"setting {name}", text, "preflight"))
-        return [*found, *search.in_settings(facts, foreign)]
-
-    def _wanted_libraries(self, facts: Facts) -> list[str]:
-        names = config.preloaded(facts["shared_preload_libraries"])
-        return [name for name in names if PurePosixPath(name).name not in config.SCHEDULERS]
-
-    def _absent(self, host: Host, wanted: Sequence[str]) -> list[str]:
-        """Which of `lib:NAME` and `ext:NAME` the target's installation does not have."""
-        if not wanted:
-            return []
-        # Some packages bring pg_config with the developer's files only.
-        script = (
-            'top=${0%/bin/*}; lib=$("$0" --pkglibdir 2>/dev/null) || lib=$top/lib;'
-            ' share=$("$0" --sharedir 2>/dev/null) || share=$top/share; for item in "$@"; do'
-            " name=${item#???:}; name=${name#\\$libdir/};"
-            ' case $item in ext:*) file="$share/extension/$name.control";;'
-            ' *) case $name in */*) file="$name";; *) file="$lib/$name";; esac;; esac;'
-            ' [ -e "$file" ] || [ -e "$file.so" ] || printf "%s\\n" "$name"; done'
-        )
-        done = host.run(["sh", "-c", script, f"{self.target.bin_dir}/pg_config", *wanted])
-        return done.text.splitlines()
+        yield from comparing.without_host(facts, target.settings, where, foreign)
+        yield from comparing.on_host(facts, host, target.bin_dir, where)
 
     # -- the recovery side --------------------------------------------------------------------
 
     def _spaces_dir(self) -> str:
         if self.target.tablespaces is None:
-            raise PermanentError(
+            raise NoPlace(
                 "the source has tablespaces, and the plan gives them no place",
                 operation="restore",
                 host=self.target.host,
@@ -495,9 +454,9 @@ class Postgres(Engine):
         )
 
     def _libraries(self, host: Host, facts: Facts) -> list[str]:
-        wanted = self._wanted_libraries(facts)
-        absent = set(self._absent(host, [f"lib:{name}" for name in wanted]))
-        return [name for name in wanted if name not in absent]
+        wanted = comparing.libraries(facts)
+        lacking = comparing.absent(host, self.target.bin_dir, [f"lib:{name}" for name in wanted])
+        return [name for name in wanted if name not in lacking]
 
     # -- verification -------------------------------------------------------------------------
 
@@ -509,7 +468,7 @@ class Postgres(Engine):
             service.control,
             service.port,
             service.administrator,
-            preamble=UNHURRIED,
+            options=UNHURRIED,
         )
 
     def verify(
@@ -535,6 +494,7 @@ class Postgres(Engine):
             ("row-counts", "the manifest's", lambda: checks.row_counts(control, facts)),
             ("sequences", "the manifest's", lambda: checks.sequences(control, facts)),
             ("large-objects", "the manifest's", lambda: checks.large_objects(control, facts)),
+            ("loadable", "on this host", lambda: checks.loadable(control, facts)),
             ("indexes-valid", "all of them", lambda: checks.indexes_valid(control, facts)),
             ("collation-versions", "as recorded", lambda: checks.collations(control, facts)),
             ("archiving", "off", lambda: checks.archiving(control)),
@@ -563,6 +523,10 @@ class Postgres(Engine):
         for name, expected, run in plan:
             yield from checks.guarded(name, expected, run)
 
+    def value(self, service: Service, recovery: FailureDomain, database: str, query: str) -> str:
+        """See Engine."""
+        return self._control(service, recovery).value(database, query.strip().rstrip(";")) or ""
+
     def dependencies(
         self, service: Service, using: Restoration, foreign: Belongings
     ) -> list[Finding]:
@@ -571,7 +535,29 @@ class Postgres(Engine):
         if (data := str(facts["data_directory"])) != self.target.data_dir:
             foreign = search.with_path(foreign, data)
         names = [database["name"] for database in facts["databases"]]
-        return list(search.in_catalogs(self._control(service, using.recovery), names, foreign))
+        control = self._control(service, using.recovery)
+        return [*search.in_catalogs(control, names, foreign), *search.in_doubt(control)]
+
+    def not_verified(self, facts: Facts) -> list[str]:
+        """See Engine."""
+        methods: Counter[str] = Counter()
+        for database in facts["databases"]:
+            for row in database["index_methods"]:
+                methods[row["method"]] += row["count"]
+        missed = [
+            f"{count} {method} indexes against their tables: only B-trees are compared"
+            for method, count in methods.items()
+        ]
+        missed += [
+            f"database {row['name']}: "
+            + ("a broken-off DROP has left it" if row["invalid"] else "it takes no connections")
+            for row in facts["closed_databases"]
+        ]
+        missed += [
+            f"logins by {row['method']} (pg_hba.conf:{row['line']}): restored are those by password"
+            for row in facts["logins"]
+        ]
+        return [*missed, "calls of triggers and functions to anybody but the source"]
 
     def _pages(self, service: Service, control: Psql, using: Restoration) -> Check:
         expected = "every page agrees with its checksum, read offline"
@@ -658,7 +644,9 @@ def _reserve(superuser: Psql, slot: str) -> int:
 
 
 def _asked(control: Psql, q: SqlQuestion) -> Callable[[], Check]:
-    return lambda: checks.question(control, q.name, q.database, q.sql, q.expected)
+    # A question may be about the server's own settings.
+    asking = replace(control, options="", preamble=UNHURRIED_LATER)
+    return lambda: checks.question(asking, q.name, q.database, q.sql, q.expected)
 
 
 def _until(

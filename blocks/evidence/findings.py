@@ -213,6 +213,13 @@ _KEYS = (
         "if the change was wanted, and authorise the operator's key on the host.",
     ),
     (
+        "credential-refused",
+        _CRITICAL,
+        "a credential that the recovery needs is refused",
+        "Issue it anew in the recovery domain, name it in the plan, and check what its policy "
+        "allows.",
+    ),
+    (
         "credential-from-source",
         _HIGH,
         "a credential came from the source domain's vault or account",
@@ -285,6 +292,13 @@ _TOOLING = (
         "Run a time service on the host, from a time source outside the source domain.",
     ),
     (
+        "store-unreachable",
+        _CRITICAL,
+        "the object store that the recovery needs does not answer",
+        "Start the store, or correct its endpoint in the plan; check the route from where farside "
+        "and the recovery hosts run.",
+    ),
+    (
         "host-unreachable",
         _CRITICAL,
         "a host that the recovery needs cannot be reached",
@@ -355,6 +369,13 @@ _TOPOLOGY = (
         _HIGH,
         "bucket, region or endpoint are the source domain's",
         "Name the recovery domain's own bucket, region and endpoint.",
+    ),
+    (
+        "use-unattributed",
+        Severity.INFO,
+        "something was used that belongs to no domain of the plan",
+        "Say in the plan whose it is: add its network, name or path to the domain that it is lost "
+        "with, or learn that it is in neither.",
     ),
     (
         "source-used",
@@ -501,6 +522,13 @@ _ISOLATION = (
         _CRITICAL,
         "the source can still be reached from the recovery side",
         "Close the route that the evidence names; without a fence the rehearsal proves nothing.",
+    ),
+    (
+        "fence-stays",
+        _CRITICAL,
+        "the fence could not be lifted after the rehearsal",
+        "Lift it by hand at once, with the plan's lift_argv, then run `python -m flows.sweep`: "
+        "until then the recovery side is not ready for the real thing.",
     ),
     (
         "leftovers",

@@ -36,6 +36,7 @@ from blocks.artifact.job import (
     WalJob,
     WalResult,
 )
+from blocks.artifact.mentions import Belongings
 from blocks.artifact.objects import Part, SealedObject
 from blocks.errors import PermanentError, TransientError
 from blocks.helper import (
@@ -121,6 +122,33 @@ class TestCarry:
 
 
 class TestSmallJobs:
+    def test_facts_of_where_a_host_looks_to(self, box: Host, tmp_path: Path) -> None:
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        (elsewhere / "real").write_text("#!/bin/sh\necho real 1.0\n")
+        (elsewhere / "real").chmod(0o755)
+        (tmp_path / "linked").symlink_to(elsewhere / "real")
+        (tmp_path / "a.conf").write_text("# nothing\nhost = 10.9.8.7\nsecret = hush\n")
+        (tmp_path / "b.conf").write_text("see db.old.example and 10.8.8.8\n")
+        job = FactsJob(
+            tools=(str(tmp_path / "linked"), "sh"),
+            names=("localhost", "no-such-name.invalid"),
+            files=(f"{tmp_path}/*.conf", f"{tmp_path}/nothing"),
+            foreign=Belongings(networks=("10.9.0.0/16",), suffixes=("old.example",)),
+        )
+        facts = facts_of(box, ID, job)
+        linked, shell = facts.tools
+        assert (linked.real, linked.version) == (str(elsewhere / "real"), "real 1.0")
+        assert shell.real
+        local, nowhere = facts.names
+        assert "127.0.0.1" in local.addresses
+        assert nowhere.addresses == ()
+        assert [(Path(m.path).name, m.line, m.text) for m in facts.mentions] == [
+            ("a.conf", 2, "10.9.8.7"),
+            ("b.conf", 1, "db.old.example"),
+        ]
+        assert "hush" not in repr(facts)
+
     def test_facts(self, box: Host, tmp_path: Path) -> None:
         job = FactsJob(
             work_dir=box.work_dir, directories=(str(tmp_path / "new"),), tools=("sh", "no-tool")

@@ -207,8 +207,7 @@ def row_counts(control: Psql, facts: Mapping[str, Any]) -> Check:
 
     The manifest holds estimates (the planner's, from the last ANALYZE), and the log goes on after
     it: a shortfall of more than a tenth and 1000 rows fails, growth does not. A table that had
-    EMPTIED rows and has none now fails as well, and an unlogged one that had any: no physical
-    backup holds its rows.
+    EMPTIED rows and has none now fails as well. Unlogged tables are empty: no backup holds them.
     """
     short, tables, total = [], 0, 0
     for database in facts["databases"]:
@@ -227,9 +226,9 @@ def row_counts(control: Psql, facts: Mapping[str, Any]) -> Check:
                 continue
             counted = int(answer or 0)
             tables, total = tables + 1, total + counted
-            if table["unlogged"] and table["rows"] and not counted:
-                short.append(f"{label} is unlogged: its {table['rows']} rows are in no backup")
-            elif counted < table["rows"] - max(1000, table["rows"] // 10) or (
+            if table["unlogged"]:
+                continue
+            if counted < table["rows"] - max(1000, table["rows"] // 10) or (
                 counted == 0 and table["rows"] >= EMPTIED
             ):
                 short.append(f"{label} has {counted} of about {table['rows']} rows")
@@ -281,8 +280,57 @@ def large_objects(control: Psql, facts: Mapping[str, Any]) -> Check:
     )
 
 
+_LOADED = """
+BEGIN;
+DO $farside$
+DECLARE r record; bad jsonb := '[]'; done int := 0;
+BEGIN
+  FOR r IN
+    SELECT DISTINCT 'library ' || probin AS name, format('LOAD %L', probin) AS call
+    FROM pg_proc WHERE probin IS NOT NULL AND oid >= 16384
+    UNION ALL
+    SELECT 'dictionary ' || oid::regdictionary, format('SELECT ts_lexize(%L::regdictionary, %L)',
+           oid::regdictionary::text, 'a') FROM pg_ts_dict WHERE oid >= 16384
+    UNION ALL
+    SELECT format('extension %s %s', extname, extversion),
+           CASE WHEN EXISTS (SELECT 1 FROM pg_available_extension_versions v
+                             WHERE v.name = e.extname AND v.version = e.extversion)
+                THEN 'SELECT 1' ELSE 'DO $$ BEGIN RAISE ''not installed here''; END $$' END
+    FROM pg_extension e
+  LOOP
+    BEGIN
+      done := done + 1;
+      EXECUTE r.call;
+    EXCEPTION WHEN OTHERS THEN
+      bad := bad || jsonb_build_array(r.name || ': ' || SQLERRM);
+    END;
+  END LOOP;
+  PERFORM set_config('farside.result',
+    jsonb_build_object('bad', bad, 'done', done)::text, false);
+END $farside$;
+SELECT current_setting('farside.result');
+ROLLBACK;
+"""
+
+
+def loadable(control: Psql, facts: Mapping[str, Any]) -> Check:
+    """What hangs on the server's own files: libraries of functions, dictionaries, extensions."""
+    bad, done = [], 0
+    for database in facts["databases"]:
+        text = control.script(database["name"], _LOADED, timeout=600)
+        result = json.loads(text.strip().splitlines()[-1])
+        bad += [f"{database['name']}: {item}" for item in result["bad"]]
+        done += result["done"]
+    return Check(
+        "loadable",
+        CheckStatus.FAILED if bad else CheckStatus.PASSED,
+        "every library, dictionary and extension version is on this host",
+        listed(bad) or f"all {done}",
+    )
+
+
 def indexes_valid(control: Psql, facts: Mapping[str, Any]) -> Check:
-    """No index is left unusable, as one is whose concurrent build was broken off."""
+    """No index is left unusable by a build that was broken off, no materialized view unfilled."""
     bad, total = [], 0
     for database in facts["databases"]:
         for row in control.rows(
@@ -293,10 +341,16 @@ def indexes_valid(control: Psql, facts: Mapping[str, Any]) -> Check:
             total += 1
             if not row["ok"]:
                 bad.append(f"{database['name']}: {row['name']} is invalid")
+        unfilled = control.rows(
+            database["name"],
+            "SELECT oid::regclass::text AS name FROM pg_class"
+            " WHERE relkind = 'm' AND NOT relispopulated",
+        )
+        bad += [f"{database['name']}: {row['name']} was never refreshed" for row in unfilled]
     return Check(
         "indexes-valid",
         CheckStatus.FAILED if bad else CheckStatus.PASSED,
-        "every index can be used",
+        "every index and materialized view can be used",
         listed(bad) or f"all {total}",
     )
 

@@ -1,6 +1,7 @@
 """A data directory on a recovery host, from its making to a server that is ready."""
 
 import re
+import secrets
 import shlex
 import time
 from collections.abc import Mapping
@@ -55,10 +56,12 @@ class Cluster:
     def prepare(self) -> str:
         """Make the directories, after noting them for the sweep; returns that of the socket."""
         host = self._host
-        socket_dir = host.run(["mktemp", "-d", "/tmp/farside-XXXXXXXX"]).text
+        # Noted before it is made; in /tmp, for the path of a socket must be short.
+        socket_dir = f"/tmp/farside-{secrets.token_hex(4)}"
         made = [MadePath(path=path) for path in (self._data, *self._spaces.values(), socket_dir)]
         pidfile = MadePidfile(pidfile=f"{self._data}/postmaster.pid")
         self._using.reader.mark(host, pidfile, *made)
+        host.run(["mkdir", "-m", "0700", socket_dir])
         directories = [self._data, self._archive, *self._spaces.values()]
         host.run(["mkdir", "-p", "-m", "0700", *directories])
         host.run(["chmod", "0700", self._data])

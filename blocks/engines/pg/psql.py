@@ -20,8 +20,15 @@ _REFUSED = re.compile(
 )
 
 
-UNHURRIED = "SET statement_timeout = 0; SET lock_timeout = 0;\n"
-"""What a site sets for its applications would cut long questions short."""
+UNHURRIED = "-c statement_timeout=0 -c lock_timeout=0"
+"""Session options: what a site sets for its applications would cut long questions short."""
+UNHURRIED_LATER = "SET statement_timeout = 0; SET lock_timeout = 0;\n"
+"""The same as statements, which leave visible what the server's own defaults are."""
+
+PATIENT_WITH_PRODUCTION = (
+    "-c lock_timeout=5s -c statement_timeout=50s -c client_connection_check_interval=5s"
+)
+"""Never wait in production's queue, and leave no session there when nobody asks any more."""
 
 
 class LoginRefused(PermanentError):
@@ -61,8 +68,10 @@ class Psql:
     role: str
     password: SecretStr | None = None
     timeout: float = 60.0
+    options: str = ""
+    """Settings of the session, in force from its start, as in a connection string."""
     preamble: str = ""
-    """Statements before each script."""
+    """Statements before each script, where the server's own defaults are to be seen in it."""
 
     def script(self, database: str, sql: str, *, timeout: float | None = None) -> str:
         """Run `sql`, stop at the first error; what it printed, unaligned, tuples only.
@@ -78,6 +87,7 @@ class Psql:
                 ("dbname", database),
                 ("connect_timeout", "10"),
                 ("application_name", "farside"),
+                ("options", self.options),
             )
         )
         argv = [f"{self.bin_dir}/psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]

@@ -7,7 +7,7 @@ from typing import Any
 from blocks.artifact.mentions import Belongings
 from blocks.engines.pg.psql import Psql
 from blocks.engines.pg.survey import USER_SCHEMAS
-from blocks.evidence.findings import Finding, finding
+from blocks.evidence.findings import Finding, Severity, finding
 
 _TEXTS = f"""
 SELECT 'function ' || p.oid::regprocedure AS object, p.prosrc AS text
@@ -105,6 +105,19 @@ def in_catalogs(control: Psql, databases: Iterable[str], foreign: Belongings) ->
             if control.value(database, f"SELECT to_regclass('{table}') IS NOT NULL") == "t":
                 texts += control.rows(database, query)
         yield from _named(f"{database}: ", texts, foreign)
+
+
+def in_doubt(control: Psql) -> Iterator[Finding]:
+    """Prepared transactions that came along: they hold their locks until somebody ends them."""
+    for row in control.rows("postgres", "SELECT gid, database FROM pg_prepared_xacts ORDER BY 1"):
+        yield finding(
+            "usable-not-restored",
+            f"{row['database']}: prepared transaction {row['gid']}",
+            "it came along, and holds its locks until it is committed or rolled back",
+            "verify",
+            severity=Severity.MEDIUM,
+            remedy="Plan who decides after a recovery how transactions in doubt end.",
+        )
 
 
 def in_settings(facts: Mapping[str, Any], foreign: Belongings) -> Iterator[Finding]:

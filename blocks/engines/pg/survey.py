@@ -1,5 +1,6 @@
 """What a PostgreSQL server is: everything that the recovery side must be able to match."""
 
+from dataclasses import replace
 from typing import Any
 
 from blocks.engines.pg.psql import Psql, identifier, literal
@@ -140,7 +141,33 @@ SELECT datname AS name, pg_encoding_to_char(encoding) AS encoding, datcollate AS
        datctype AS ctype, datlocprovider::text AS provider, datcollversion AS recorded_version,
        pg_database_collation_actual_version(oid) AS actual_version,
        pg_database_size(oid) AS bytes
-FROM pg_database WHERE datallowconn ORDER BY datname
+FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY datname
+"""
+
+# Those that take no connections, and what a broken-off DROP DATABASE has left.
+_CLOSED = """
+SELECT datname AS name, datconnlimit = -2 AS invalid
+FROM pg_database WHERE (NOT datallowconn AND datname <> 'template0') OR datconnlimit = -2
+ORDER BY 1
+"""
+
+_LOGICAL_SLOTS = """
+SELECT slot_name AS name, database FROM pg_replication_slots WHERE slot_type = 'logical' ORDER BY 1
+"""
+
+# Of the rules by which clients are let in, those that need somebody else, or name somebody.
+_LOGINS = """
+SELECT line_number AS line, auth_method AS method, array_to_string(options, ' ') AS options
+FROM pg_hba_file_rules
+WHERE auth_method NOT IN ('trust', 'reject', 'md5', 'scram-sha-256', 'password', 'peer', 'ident')
+ORDER BY 1
+"""
+
+_METHODS = f"""
+SELECT m.amname AS method, count(*) AS count
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE m.amname <> 'btree' AND {USER_SCHEMAS} GROUP BY 1 ORDER BY 1
 """
 
 COLLATIONS = """
@@ -173,10 +200,14 @@ _SUBSCRIPTIONS = (
 def survey(psql: Psql) -> dict[str, Any]:
     """Facts of the server as plain JSON. Reads only. Raises as Psql does."""
     facts: dict[str, Any] = psql.rows("postgres", _SERVER)[0]
-    facts["settings"] = psql.rows("postgres", _SETTINGS)
+    # A session with settings of its own would not see what others get.
+    facts["settings"] = replace(psql, options="").rows("postgres", _SETTINGS)
     facts["tablespaces"] = psql.rows("postgres", _TABLESPACES)
     facts["roles"] = psql.rows("postgres", _ROLES)
     facts["databases"] = psql.rows("postgres", _DATABASES)
+    facts["closed_databases"] = psql.rows("postgres", _CLOSED)
+    facts["logical_slots"] = psql.rows("postgres", _LOGICAL_SLOTS)
+    facts["logins"] = psql.rows("postgres", _LOGINS)
     for database in facts["databases"]:
         name = database["name"]
         database["collations"] = psql.rows(name, COLLATIONS)
@@ -185,6 +216,7 @@ def survey(psql: Psql) -> dict[str, Any]:
         database["tables"] = psql.rows(name, TABLES)
         database["sequences"] = psql.rows(name, SEQUENCES)
         database["large_objects"] = psql.rows(name, LARGE_OBJECTS)[0]["count"]
+        database["index_methods"] = psql.rows(name, _METHODS)
         database["schema_digest"] = psql.rows(name, SCHEMA_DIGEST)[0]["digest"]
     return facts
 

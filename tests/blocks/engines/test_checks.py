@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from worlds import CONTENT, DEBIAN_BIN, need_debian_15
 
+from blocks.artifact.mentions import Belongings
 from blocks.engines.base import Restoration, Service
-from blocks.engines.pg import checks, config, survey
+from blocks.engines.pg import checks, config, search, survey
 from blocks.engines.pg.psql import UNHURRIED, Psql
 from blocks.engines.postgres import Postgres
 from blocks.evidence.record import Check, CheckStatus
@@ -83,7 +84,7 @@ def _make(plan: Plan, bin_dir: str, folder: str, port: int) -> Patient:
     )
     engine = plan.engine.model_copy(update={"target": target})
     socket = host.run(["mktemp", "-d", "/tmp/farside-XXXXXXXX"]).text
-    control = Psql(host, bin_dir, socket, port, "postgres", preamble=UNHURRIED)
+    control = Psql(host, bin_dir, socket, port, "postgres", options=UNHURRIED)
     patient = Patient(engine, host, plan, control, folder, {})
     initdb = [f"{bin_dir}/initdb", "-D", patient.data, "-U", "postgres", "--no-sync", "-k"]
     host.run([*initdb, "--locale=C.UTF-8", "--encoding=UTF8", "--auth=trust"])
@@ -97,6 +98,7 @@ def _make(plan: Plan, bin_dir: str, folder: str, port: int) -> Patient:
         memory_bytes=2**28,
         restore_command="false",
         libraries=[],
+        own={},
     )
     host.put(text.encode(), f"{patient.data}/postgresql.conf")
     hba = config.pg_hba_conf(facts, plan.recovery.networks)
@@ -188,7 +190,7 @@ def test_a_whole_server_passes_everything(patient: Patient) -> None:
     before = survey.survey(patient.control)["databases"]
     found = verified(patient)
     assert {name: c for name, c in found.items() if c.status is not CheckStatus.PASSED} == {}
-    assert "isolation" in found
+    assert {"archiving", "isolation"} <= set(found)
     assert "application-write" in found
     after = survey.survey(patient.control)["databases"]
     assert [d["schema_digest"] for d in after] == [d["schema_digest"] for d in before]
@@ -304,15 +306,15 @@ def test_a_slow_check_is_not_cut_short_by_the_sites_limits(patient: Patient) -> 
 
 def test_settings_that_reach_out(patient: Patient) -> None:
     settings = {
-        "archive_mode": "on",
         "max_logical_replication_workers": "4",
         "primary_conninfo": "host=127.0.0.1",
         "shared_preload_libraries": "plpgsql",
     }
-    for name, value in settings.items():
+    for name, value in {**settings, "archive_mode": "on"}.items():
         patient.run(f"ALTER SYSTEM SET {name} = '{value}'", "postgres")
     patient.ctl("-m", "fast", "restart")
     failed(checks.isolation(patient.control, []), *settings)
+    failed(checks.archiving(patient.control), "archive_mode")
 
 
 def test_a_live_source_is_not_isolated(made: Patient) -> None:
@@ -327,3 +329,67 @@ def test_a_live_source_is_not_isolated(made: Patient) -> None:
         source.secret(server.password),
     )
     failed(checks.isolation(live, []), "a walsender runs")
+
+
+def test_what_a_backup_leaves_out(patient: Patient) -> None:
+    patient.run(
+        "CREATE SEQUENCE tickets;"
+        " SELECT nextval('tickets'), lo_create(0) FROM generate_series(1, 20);"
+        " ANALYZE"
+    )
+    facts = survey.survey(patient.control)
+    whole = (checks.sequences, checks.large_objects, checks.indexes_valid, checks.loadable)
+    for check in whole:
+        assert check(patient.control, facts).status is CheckStatus.PASSED
+    patient.run(
+        "ALTER SEQUENCE tickets RESTART WITH 5; SELECT nextval('tickets');"
+        " SELECT lo_unlink(oid) FROM pg_largeobject_metadata;"
+        " UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'item_lower'::regclass"
+    )
+    failed(checks.sequences(patient.control, facts), "shop.public.tickets is at 5, was at 20")
+    failed(checks.large_objects(patient.control, facts), "shop has 0 of 21")
+    failed(checks.indexes_valid(patient.control, facts), "item_lower is invalid")
+
+
+def test_what_names_the_source(patient: Patient) -> None:
+    foreign = Belongings(networks=("10.9.0.0/16",), suffixes=("old.example",), paths=("/mnt/old",))
+    assert list(search.in_catalogs(patient.control, ["postgres", "shop"], foreign)) == []
+    patient.run(
+        "CREATE FUNCTION pull() RETURNS text LANGUAGE sql AS $$\nSELECT 'host=10.9.1.1' $$;"
+        "CREATE VIEW feed AS SELECT 'https://db.old.example/feed' AS url;"
+        "CREATE TABLE dump (path text DEFAULT '/mnt/old/dump', CHECK (path <> '10.9.1.2'));"
+        "CREATE FOREIGN DATA WRAPPER any_fdw;"
+        "CREATE SERVER far FOREIGN DATA WRAPPER any_fdw OPTIONS (host '10.9.1.3');"
+        "CREATE USER MAPPING FOR clerk SERVER far OPTIONS (url 'x://10.9.1.4/');"
+        "CREATE FOREIGN TABLE far_items (n int) SERVER far OPTIONS (file '/mnt/old/items');"
+        "CREATE RULE away AS ON DELETE TO dump DO INSTEAD SELECT '10.9.1.5';"
+        "CREATE MATERIALIZED VIEW was AS SELECT '10.9.1.6' AS at;"
+        "CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;"
+        "CREATE TRIGGER told AFTER INSERT ON dump EXECUTE FUNCTION tell('10.9.1.7');"
+        "ALTER ROLE clerk SET my.host = '10.9.1.8';"
+        "ALTER DATABASE shop SET my.host = 'a=b.old.example';"
+        "ALTER ROLE clerk IN DATABASE shop SET my.path = '/mnt/old/bin';"
+    )
+    patient.run(
+        "CREATE SUBSCRIPTION news CONNECTION 'host=10.9.1.9' PUBLICATION p WITH (connect = false)"
+    )
+    found = search.in_catalogs(patient.control, ["postgres", "shop"], foreign)
+    assert {item.subject: (item.id.partition("-")[0], item.evidence) for item in found} == {
+        subject: (kind, f"its line {line} names {what}")
+        for subject, kind, line, what in (
+            ("shop: function pull()", "address", 2, "10.9.1.1"),
+            ("shop: view feed", "address", 1, "db.old.example"),
+            ("shop: default of dump.path", "path", 1, "/mnt/old"),
+            ("shop: constraint dump_path_check", "address", 1, "10.9.1.2"),
+            ("shop: foreign server far", "address", 1, "10.9.1.3"),
+            ("shop: user mapping of clerk on far", "address", 1, "10.9.1.4"),
+            ("shop: foreign table far_items", "path", 1, "/mnt/old"),
+            ("shop: rule away on dump", "address", 2, "10.9.1.5"),
+            ("shop: materialized view was", "address", 1, "10.9.1.6"),
+            ("shop: trigger told on dump", "address", 1, "10.9.1.7"),
+            ("ALTER ROLE clerk SET my.host", "address", 1, "10.9.1.8"),
+            ("ALTER DATABASE shop SET my.host", "address", 1, "b.old.example"),
+            ("ALTER ROLE clerk DATABASE shop SET my.path", "path", 1, "/mnt/old"),
+            ("shop: subscription news", "address", 1, "10.9.1.9"),
+        )
+    }

@@ -3,7 +3,8 @@
 from ipaddress import IPv4Network
 from typing import Any
 
-from blocks.engines.pg import config
+from blocks.artifact.mentions import Belongings
+from blocks.engines.pg import config, search
 
 
 def row(
@@ -15,6 +16,8 @@ def row(
         "category": category,
         "context": "user",
         "source": source,
+        "sourcefile": None,
+        "sourceline": None,
     }
 
 
@@ -36,7 +39,7 @@ SETTINGS = [
 FACTS = {"settings": SETTINGS, "wal_segment_size": 64 * 2**20}
 
 
-def conf(facts: dict[str, Any]) -> str:
+def conf(facts: dict[str, Any], own: dict[str, str] | None = None) -> str:
     return config.postgresql_conf(
         facts,
         address="10.2.0.7",
@@ -46,6 +49,7 @@ def conf(facts: dict[str, Any]) -> str:
         memory_bytes=2**33,
         restore_command="cp '/w/%f' %p",
         libraries=["auto_explain"],
+        own=own or {},
     )
 
 
@@ -94,3 +98,44 @@ def test_old_password_hashes_still_let_roles_in() -> None:
 def test_tablespace_map_escapes_as_postgresql_reads() -> None:
     text = config.tablespace_map({"17": "/b", "16": "/a\nb\\c"})
     assert text == "16 /a\\\nb\\\\c\n17 /b\n"
+
+
+def test_the_sites_own_settings_go_before_the_sources() -> None:
+    text = conf(FACTS, {"random_page_cost": "2", "shared_buffers": "1GB"})
+    assert "random_page_cost = '2'" in text
+    assert "shared_buffers = '1GB'" in text
+    limits = [row("max_connections", "100", "Connections"), row("work_mem", "4", "Resource")]
+    assert config.too_low(limits, {}) == {}
+    assert config.too_low(limits, {"max_connections": "100", "work_mem": "1"}) == {}
+    assert config.too_low(limits, {"max_connections": "99"}) == {"max_connections": "100"}
+
+
+def test_settings_that_need_the_old_place() -> None:
+    foreign = Belongings(networks=("10.1.0.0/16",), paths=("/mnt/old",))
+    facts = {
+        "settings": [
+            {
+                **row("cron.host", "10.1.0.5", "Customized Options"),
+                "sourcefile": "/d/c",
+                "sourceline": 3,
+            },
+            row("app.files", "/mnt/old/x", "Customized Options"),
+            row("listen_addresses", "10.1.0.5", "Connections"),
+            row("archive_command", "cp %p /mnt/old/%f", "Archiving"),
+            row("ssl_key_file", "/etc/key.pem", "SSL"),
+            row("ssl_cert_file", "server.crt", "SSL"),
+        ]
+    }
+    found = [(i.id, i.subject, i.evidence) for i in search.in_settings(facts, foreign)]
+    assert found == [
+        ("address-hard-coded", "setting cron.host", "/d/c:3: cron.host names 10.1.0.5"),
+        (
+            "path-hard-coded",
+            "setting app.files",
+            "configuration file: app.files names /mnt/old",
+        ),
+    ]
+    assert search.files_in_settings(facts) == {
+        "app.files": "/mnt/old/x",
+        "ssl_key_file": "/etc/key.pem",
+    }

@@ -316,6 +316,7 @@ class World:
         lift = [sys.executable, __file__, str(self.places.root), str(self.major)]
         plan["fence"]["lift_argv"] = lift
         plan["checks"] = [*self._asked(), *_plain(ANSWERS)]
+        plan["secrets"] = []
         self.plan_path.write_text(yaml.safe_dump(plan))
 
     def _asked(self) -> Iterator[dict[str, str]]:
