@@ -116,7 +116,7 @@ def command(
         _list(plan, scale)
         return
     if not verbose:
-        _quiet()
+        quiet()
     watcher = Watcher()
     brought_up = False
     keep_lab = False
@@ -206,12 +206,12 @@ def _list(plan: str, scale: int | None) -> None:
             typer.echo(f"{item.set_id}\t{item.taken_at:%Y-%m-%dT%H:%M:%SZ}\t{size}")
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """The terminal belongs to the progress; Prefect's log still goes to its server."""
     from prefect.logging.handlers import PrefectConsoleHandler
 
-    for name in ("prefect", "prefect.flow_runs", "prefect.task_runs", "flows", "tasks", "blocks"):
-        logger = logging.getLogger(name)
+    loggers = (logging.getLogger(name) for name in list(logging.root.manager.loggerDict))
+    for logger in loggers:
         logger.handlers = [h for h in logger.handlers if not isinstance(h, PrefectConsoleHandler)]
     logging.getLogger().handlers = []
 
@@ -239,7 +239,7 @@ def outcome(command: typer.Typer, name: str) -> int:
         if code == _INTERRUPTED:
             raise KeyboardInterrupt
     except KeyboardInterrupt:
-        _say("interrupted; what the rehearsal had made is removed")
+        _say("interrupted; what remained after teardown is among the findings, if anything did")
         code = UNVERIFIED
     except (PlanError, ManifestForged) as error:
         _say(str(error))

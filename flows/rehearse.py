@@ -128,7 +128,7 @@ def _stages(rehearsal: Rehearsal, course: Course) -> None:
     """The DAG: each stage takes what it needs from those before it."""
     plan, clock = rehearsal.plan, rehearsal.clock
     course.survey = survey = preflight(rehearsal)
-    set_id = survey.set_id or rehearsal.id
+    set_id = survey.manifest.set_id if survey.manifest else rehearsal.id
     if rehearsal.fresh:
         course.writer = writer = SetWriter(
             plan.source, plan.name, rehearsal.id, plan.keys.recipients, plan.engine.label
@@ -150,7 +150,7 @@ def _stages(rehearsal: Rehearsal, course: Course) -> None:
     course.declaration = lost = declare(rehearsal, course.writer, course.crossed)
     course.opening = opening = key_fetch(rehearsal, reader, lost)
     course.runbook = plan.engine.runbook(opening.manifest, opening.log, plan.recovery)
-    course.service = service = restore(rehearsal, reader, opening)
+    course.service = service = restore(rehearsal, survey, reader, opening)
     course.verification = verify(rehearsal, reader, opening, service)
 
 

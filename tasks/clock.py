@@ -176,6 +176,23 @@ class StageClock:
         with self._lock:
             return tuple(self._stage(name) for name in self._names)
 
+    def stage_at(self, moment: datetime) -> str | None:
+        """The stage that ran at a moment; None if none did."""
+        with self._lock:
+            for name, run in self._runs.items():
+                if run.started_at <= moment <= (run.ended_at or moment):
+                    return name
+        return None
+
+    def step_at(self, moment: datetime) -> tuple[str, str] | None:
+        """Stage and name of the step that ran at a moment, if it has ended; None if none did."""
+        with self._lock:
+            for name, run in self._runs.items():
+                for step in run.steps:
+                    if step.started_at <= moment <= (step.ended_at or moment):
+                        return name, step.name
+        return None
+
     def _know(self, name: str) -> None:
         if name not in self._names:
             self._names.append(name)

@@ -6,20 +6,18 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from blocks.artifact.job import ProbeJob
-from blocks.errors import PermanentError
+from blocks.errors import FarsideError, PermanentError
 from blocks.evidence.findings import Finding, finding
-from blocks.evidence.uses import ledger
 from blocks.helper import probe_from
 from blocks.hosts import Host
 from blocks.sets import SetWriter
-from tasks.diagnose import FoundProblems
+from tasks.diagnose import FoundProblems, unreachable
 from tasks.rehearsal import Rehearsal, stage
+from tasks.source_listing import listing
 from tasks.transfer import Crossed
 
 STAGE = "declare"
 PROBE_SECONDS = 2.0
-AFTER_THE_LOSS = ("key fetch", "restore", "verify")
-"""Stages in which nothing of the source may be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +38,12 @@ def declare(
     """Cut the source off. Raises FoundProblems if anything of it still answers."""
     plan = rehearsal.plan
     with rehearsal.clock.stage(STAGE) as clock:
+        with clock.step("list the source's store"):
+            rehearsal.source_listing = listing(plan.source.store)
         with clock.step("cut off"):
             rehearsal.cut = True
+            if writer is not None:
+                writer.lose()
             at = plan.fence.cut()
             if writer is not None:
                 writer.abandon()
@@ -61,7 +63,12 @@ def declare(
 
 def _leaks(rehearsal: Rehearsal, host: Host, endpoints: list[tuple[str, int]]) -> Iterable[Finding]:
     job = ProbeJob(endpoints=tuple(endpoints), timeout=PROBE_SECONDS)
-    answers = probe_from(host, rehearsal.id, job)
+    try:
+        answers = probe_from(host, rehearsal.id, job)
+    except FarsideError as error:
+        # A host that cannot be asked cannot lead back either; the others go on.
+        rehearsal.findings.add(unreachable(error, host, STAGE))
+        return []
     if len(answers) != len(endpoints):
         raise PermanentError(
             "the probe did not ask every endpoint", operation=STAGE, host=host.name
@@ -71,37 +78,3 @@ def _leaks(rehearsal: Rehearsal, host: Host, endpoints: list[tuple[str, int]]) -
         for (address, port), answer in zip(endpoints, answers, strict=True)
         if answer == "open"
     ]
-
-
-def uses_of_source(rehearsal: Rehearsal) -> list[Finding]:
-    """What farside itself used of the source once it was lost."""
-    return [
-        finding(
-            "source-used",
-            # An object's name holds the id of its set: its store is what is used every time.
-            "/".join(use.name.split("/")[:3]) if use.kind == "object" else use.name,
-            f"the {use.kind} {use.name} of {use.domain} was used",
-            use.stage,
-        )
-        for use in ledger().uses()
-        if use.domain == rehearsal.source.name and use.stage in AFTER_THE_LOSS
-    ]
-
-
-def calls_to_source(rehearsal: Rehearsal) -> list[Finding]:
-    """Who called the source after the declaration, as far as the fence can see."""
-    found = []
-    for attempt in rehearsal.plan.fence.attempts():
-        process = attempt.process or "a process that could not be named"
-        # farside's own proof knocks at every endpoint; nothing else may.
-        if rehearsal.id in process and process.rstrip().endswith(" probe"):
-            continue
-        found.append(
-            finding(
-                "source-used",
-                f"{attempt.address}:{attempt.port}",
-                f"{process} (pid {attempt.pid}) called it at {attempt.at:%H:%M:%S}",
-                "verify",
-            )
-        )
-    return found

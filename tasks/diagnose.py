@@ -1,13 +1,17 @@
 """From an error to the finding that it stands for: one cause, one finding."""
 
 from blocks.errors import FarsideError
-from blocks.evidence.findings import Finding, Findings, Severity, finding
+from blocks.evidence.findings import Finding, Severity, finding
+from blocks.hosts import Host
 
 _OTHERWISE = {
+    "preflight": "backup-failed",
     "snapshot": "backup-failed",
     "transfer": "copy-behind",
     "declare": "fence-leaks",
+    "key fetch": "key-only-in-source",
     "restore": "restore-failed",
+    "verify": "restore-failed",
 }
 
 
@@ -20,11 +24,13 @@ class FoundProblems(FarsideError):
         self.found = found
 
 
-def diagnose(error: BaseException, stage: str, source: str) -> tuple[Finding, ...]:
+def diagnose(
+    error: BaseException, stage: str, source: str, *, subject: str = ""
+) -> tuple[Finding, ...]:
     """The findings behind an error that ended `stage`; none if it is no broken assumption.
 
     `source` is the name of the source domain: what fails there is a failed backup, not a failed
-    recovery.
+    recovery. `subject` is where it failed, if the error itself does not say so.
     """
     if isinstance(error, FoundProblems):
         return error.found
@@ -34,23 +40,18 @@ def diagnose(error: BaseException, stage: str, source: str) -> tuple[Finding, ..
     id = known or _OTHERWISE.get(stage)
     if id is None:
         return ()
-    subject = "/".join(part for part in (error.domain, error.host) if part) or stage
+    subject = subject or "/".join(part for part in (error.domain, error.host) if part) or stage
+    # The stage went no further, whatever such a finding is otherwise.
+    return (_of(error, id, subject, stage, Severity.CRITICAL),)
+
+
+def unreachable(error: FarsideError, host: Host, stage: str) -> Finding:
+    """A host that cannot be asked, and that the rehearsal can do without."""
+    id, subject = error.finding or "host-unreachable", f"{host.domain}/{host.name}"
+    return _of(error, id, subject, stage, Severity.MEDIUM)
+
+
+def _of(error: FarsideError, id: str, subject: str, stage: str, severity: Severity) -> Finding:
     what = f"{error.operation}: " if error.operation not in ("", stage) else ""
-    return (
-        finding(
-            id,
-            subject,
-            f"{what}{error.message}",
-            stage,
-            severity=Severity.CRITICAL,  # the stage went no further, whatever such a finding is
-            remedy=error.hint or None,
-        ),
-    )
-
-
-def stop_if_critical(stage: str, findings: Findings, found: tuple[Finding, ...]) -> None:
-    """Note `found`; raise FoundProblems if one of them makes going on pointless."""
-    findings.add(*found)
-    worst = tuple(item for item in found if item.severity.rank == 0)
-    if worst:
-        raise FoundProblems(stage, worst)
+    text, remedy = f"{what}{error.message}", error.hint or None
+    return finding(id, subject, text, stage, severity=severity, remedy=remedy)

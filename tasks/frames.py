@@ -392,11 +392,15 @@ class _Cause:
 
 
 def _looked_for(item: Finding, record: Record) -> bool:
-    """Whether a rehearsal would have met `item`: it completed the stage, and knew the actual."""
-    completed = any(
-        stage.name == item.stage and stage.state is StageState.COMPLETED for stage in record.stages
-    )
-    return completed and record.objectives.get(item.id, True) is not None
+    """Whether a rehearsal would have met `item`: it completed the stage, and knew the actual.
+
+    Hosts of the source are looked at only where a backup is taken.
+    """
+    completed = {stage.name for stage in record.stages if stage.state is StageState.COMPLETED}
+    needed = {item.stage}
+    if item.subject.startswith(f"{record.plan.source}/"):
+        needed.add("snapshot")
+    return needed <= completed and record.objectives.get(item.id, True) is not None
 
 
 def _of(dtype: Any) -> _Column:

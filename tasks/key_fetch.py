@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from blocks.artifact.age_keys import recipient_of
+from blocks.artifact.age_keys import AgeKeyMalformed, recipient_of
 from blocks.artifact.manifest import LogIndex, Manifest
-from blocks.evidence.findings import finding
+from blocks.evidence.findings import Finding, finding
 from blocks.sets import SetReader
+from tasks import inspect_sets
 from tasks.declare import Declaration
 from tasks.diagnose import FoundProblems
 from tasks.rehearsal import Rehearsal, stage
@@ -35,21 +36,40 @@ def key_fetch(
     with rehearsal.clock.stage(STAGE) as clock:
         with clock.step("manifest"):
             manifest, log = reader.manifest(plan.keys.signer), reader.log(plan.keys.signer)
+        with clock.step("objects"):
+            rehearsal.findings.add(*inspect_sets.objects(reader, manifest, log, STAGE))
         with clock.step("vault"):
-            identity = plan.recovery.secret(plan.keys.identity)
-        recipient = recipient_of(identity.get_secret_value())
+            name = _identity_for(rehearsal, manifest)
+            identity = plan.recovery.secret(name)
+        try:
+            recipient = recipient_of(identity.get_secret_value())
+        except AgeKeyMalformed as error:
+            text = f"the vault of {plan.recovery.name} holds no age identity: {error.message}"
+            raise FoundProblems(STAGE, (finding("key-stale", name, text, STAGE),)) from None
         if recipient not in manifest.recipients:
-            sealed_to_us = any(own in manifest.recipients for own in plan.keys.recipients)
-            raise FoundProblems(
-                STAGE,
-                (
-                    finding(
-                        "key-stale" if sealed_to_us else "sealed-to-source-only",
-                        plan.keys.identity,
-                        f"the vault of {plan.recovery.name} holds the key of {recipient}; set"
-                        f" {manifest.set_id} is sealed to {', '.join(manifest.recipients)}",
-                        STAGE,
-                    ),
-                ),
-            )
+            raise FoundProblems(STAGE, (_wrong_key(rehearsal, manifest, name, recipient),))
         return Opening(manifest, log, identity)
+
+
+def _identity_for(rehearsal: Rehearsal, manifest: Manifest) -> str:
+    """The name of the identity that this set was sealed to: a retired one, for an old set."""
+    vault = rehearsal.recovery.vault
+    known = vault.identities() if vault is not None else {}
+    fitting = [known[recipient] for recipient in manifest.recipients if recipient in known]
+    own = rehearsal.plan.keys.identity
+    return own if own in fitting or not fitting else fitting[0]
+
+
+def _wrong_key(rehearsal: Rehearsal, manifest: Manifest, name: str, recipient: str) -> Finding:
+    """Which assumption broke: the key is not the one it is taken for, or was never a recipient."""
+    vault = rehearsal.recovery.vault
+    taken_for = {of: own for own, of in vault.identities().items()} if vault is not None else {}
+    text = (
+        f"the vault of {rehearsal.recovery.name} holds the key of {recipient}; set"
+        f" {manifest.set_id} is sealed to {', '.join(manifest.recipients)}"
+    )
+    if name in taken_for and taken_for[name] not in manifest.recipients:
+        return inspect_sets.unopened(rehearsal, manifest, text, STAGE)
+    if name in taken_for or set(manifest.recipients) & set(rehearsal.plan.keys.recipients):
+        return finding("key-stale", name, text, STAGE)
+    return inspect_sets.unopened(rehearsal, manifest, text, STAGE)

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
-from prefect.runtime import deployment
-
 from blocks.artifact.manifest import Manifest
 from blocks.engines.base import Service
+from blocks.errors import FarsideError
 from blocks.evidence.findings import Acceptance, Finding, finding
 from blocks.evidence.record import (
     BackupSetSummary,
@@ -19,14 +18,17 @@ from blocks.evidence.record import (
     Stage,
     StageState,
     Topology,
+    load_all,
     verdict_of,
 )
 from blocks.evidence.uses import Ledger
 from blocks.plan import AcceptedRisk
 from blocks.sets import SetCopier, SetWriter
+from tasks import dependence
 from tasks.declare import Declaration
 from tasks.key_fetch import Opening
 from tasks.preflight import Survey
+from tasks.projection import Measured, at_production, measured, of_records
 from tasks.rehearsal import Rehearsal
 from tasks.transfer import Crossed
 from tasks.verify import Verification
@@ -55,13 +57,17 @@ def record_of(rehearsal: Rehearsal, course: Course, ledger: Ledger) -> Record:
     manifest = course.opening.manifest if course.opening else course.manifest
     usable = seen.usable_at if seen else None
     until = seen.recovered_until if seen else None
+    selection = course.survey.selection if course.survey else rehearsal.options.select
     judged = rehearsal.options.select in ("fresh", "latest")
     rta = (usable - declared.at).total_seconds() if usable and declared else None
     rpa = (declared.at - until).total_seconds() if until and declared else None
     rto_seconds = plan.objectives.rto.total_seconds()
     rpo_seconds = plan.objectives.rpo.total_seconds() if judged else None
     stages = rehearsal.clock.stages()
-    _objectives(rehearsal, stages, rta, rpa if judged else None)
+    # What took too long to check did so whether it passed or not.
+    took = (seen.ended_at - declared.at).total_seconds() if seen and declared else None
+    _objectives(rehearsal, stages, took, rpa if judged else None)
+    _projection(rehearsal, measured(stages, took, _raw_bytes(manifest)))
     found = accept(rehearsal.findings.all(), plan.accepted, rehearsal.started_at.date())
     checks = seen.checks if seen else ()
     return Record(
@@ -80,11 +86,11 @@ def record_of(rehearsal: Rehearsal, course: Course, ledger: Ledger) -> Record:
         rpa_seconds=max(rpa, 0.0) if rpa is not None else None,
         rpo_seconds=rpo_seconds,
         transactions_lost=seen.transactions_lost if seen else None,
-        backup_set=_set_summary(manifest, rehearsal.options.select) if manifest else None,
+        backup_set=_set_summary(manifest, selection) if manifest else None,
         stages=stages,
         checks=checks,
         findings=found,
-        uses=ledger.uses(),
+        uses=dependence.inventory(rehearsal).attributed(ledger.uses()),
         topology=Topology(
             plan.engine.predicted_nodes(plan.recovery),
             course.service.nodes if course.service else None,
@@ -92,7 +98,7 @@ def record_of(rehearsal: Rehearsal, course: Course, ledger: Ledger) -> Record:
         not_verified=_not_verified(rehearsal, course),
         runbook=course.runbook,
         versions=_versions(),
-        trigger=deployment.name or "manual",
+        trigger=rehearsal.trigger,
     )
 
 
@@ -121,13 +127,13 @@ def _accepted(item: Finding, risks: Sequence[AcceptedRisk], on: date) -> Finding
 
 
 def _objectives(
-    rehearsal: Rehearsal, stages: tuple[Stage, ...], rta: float | None, rpa: float | None
+    rehearsal: Rehearsal, stages: tuple[Stage, ...], took: float | None, rpa: float | None
 ) -> None:
     objectives = rehearsal.plan.objectives
-    if rta is not None and rta > objectives.rto.total_seconds():
+    if took is not None and took > objectives.rto.total_seconds():
         timed = [s for s in stages if s.name in ("declare", "key fetch", "restore", "verify")]
         longest = max(timed, key=lambda s: s.seconds or 0)
-        evidence = f"{rta:.1f} s, objective {objectives.rto.total_seconds():.1f} s; the longest"
+        evidence = f"{took:.1f} s, objective {objectives.rto.total_seconds():.1f} s; the longest"
         rehearsal.findings.add(
             finding(
                 "rto-missed",
@@ -146,6 +152,22 @@ def _objectives(
                 "verify",
             )
         )
+
+
+def _projection(rehearsal: Rehearsal, now: Measured | None) -> None:
+    plan = rehearsal.plan
+    if plan.production is None or now is None:
+        return
+    try:
+        records = load_all(rehearsal.options.results)
+    except FarsideError:
+        records = []  # whoever shows the history says so
+    earlier = [record for record in records if record.plan.name == plan.name]
+    rehearsal.findings.add(*at_production(plan, [*of_records(earlier), now]))
+
+
+def _raw_bytes(manifest: Manifest | None) -> int | None:
+    return sum(item.raw_bytes for item in manifest.objects) if manifest else None
 
 
 def _set_summary(manifest: Manifest, selection: str) -> BackupSetSummary:
@@ -168,18 +190,30 @@ def _not_verified(rehearsal: Rehearsal, course: Course) -> tuple[str, ...]:
     ]
     if plan.heartbeat is None:
         missing.append("transactions lost: the plan has no heartbeat ledger")
+    if plan.production is None:
+        missing.append("production's size: the plan does not give it, so nothing is projected")
     if not plan.checks:
         missing.append("the application's own data: the plan has no checks")
     if plan.keys.record_key is None:
         missing.append("the record's authenticity: the plan names no record_key")
-    if course.verification is not None:
+    if not plan.names:
+        missing.append("where the service's names lead: the plan lists no names")
+    if course.survey is not None:
+        missing += course.survey.unseen
+    if course.declaration is not None and rehearsal.source_listing is None:
+        missing.append("whether the source's store was written to: it could not be listed")
+    if course.verification is not None and course.opening is not None:
+        missing += plan.engine.not_verified(course.opening.manifest.engine_facts)
+        missing.append(
+            "addresses of the source in the rows of tables: only definitions are searched"
+        )
         missing += [
             f"check {check.name}: {check.actual or check.detail}"
             for check in course.verification.checks
             if check.status.value == "unknown"
         ]
     missing += [
-        "production's size and load on the recovery hosts: this database, this hardware",
+        "production's load on the recovery hosts: this hardware, no users",
         "clients, DNS and load balancers: who would lead users to the recovered service",
     ]
     return tuple(missing)

@@ -2,10 +2,10 @@
 
 import json
 import os
+import platform
 import secrets
-import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +16,7 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.runtime import deployment
 from prefect.tasks import exponential_backoff
 
 from blocks.domain import FailureDomain
@@ -27,6 +28,10 @@ from blocks.plan import Plan
 from tasks.clock import StageClock
 
 OWNER_FILE = "owner.json"
+
+
+Listing = Mapping[str, tuple[int, datetime]]
+"""Key -> size and time of an object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +52,15 @@ class Rehearsal:
         self.plan = plan
         self.options = options
         self.clock = clock
+        self.trigger = deployment.name or "manual"
+        """The deployment that runs it. Asked now: Prefect's server may be gone by the end."""
         self.findings = Findings()
         self.cut = False
         """Whether this rehearsal raised the fence, or tried to: then it lifts it."""
+        self.source_listing: Listing | None = None
+        """What the source's store held, beside sets, when it was lost; None where nobody knows."""
         self.claimed: set[str] = set()
-        """Recovery hosts that were reached, so that something of this rehearsal is there."""
+        """Hosts, as DOMAIN/HOST, that were reached: something of this rehearsal is there."""
         self.started_at = datetime.now(UTC)
 
     @property
@@ -87,7 +96,7 @@ def owner(plan: str) -> dict[str, Any]:
     pid = os.getpid()
     return {
         "plan": plan,
-        "machine": socket.gethostname(),
+        "machine": platform.node(),
         "pid": pid,
         "start": process_start(pid),
         "at": time.time(),
@@ -138,7 +147,7 @@ def claim(rehearsal: Rehearsal) -> None:
     for host in rehearsal.recovery.hosts:
         with suppress(FarsideError):  # a host that cannot be reached is preflight's finding
             folder = work_folder(host, rehearsal.id)
-            rehearsal.claimed.add(host.name)
+            rehearsal.claimed.add(f"{host.domain}/{host.name}")
             host.put(note, f"{folder}/{OWNER_FILE}")
 
 
@@ -150,7 +159,7 @@ def running_plan(host: Host, id: str) -> str | None:
     """
     try:
         told = json.loads(host.get(f"{host.work_dir}/{id}/{OWNER_FILE}"))
-        if told["machine"] != socket.gethostname():
+        if told["machine"] != platform.node():
             running = time.time() - float(told["at"]) < 24 * 3600
         else:
             start = process_start(int(told["pid"]))

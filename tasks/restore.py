@@ -4,7 +4,9 @@ from blocks.engines.base import Restoration, Service
 from blocks.helper import sweep_host
 from blocks.sets import SetReader
 from tasks.clock import StageInProgress
+from tasks.diagnose import FoundProblems
 from tasks.key_fetch import Opening
+from tasks.preflight import Survey
 from tasks.rehearsal import Rehearsal, stage
 
 STAGE = "restore"
@@ -30,9 +32,14 @@ def restoration(
 
 
 @stage(STAGE, retries=1, limit=24 * 3600)
-def restore(rehearsal: Rehearsal, reader: SetReader, opening: Opening) -> Service:
-    """Bring the service up. Run again, it first removes what the attempt before has made."""
+def restore(rehearsal: Rehearsal, survey: Survey, reader: SetReader, opening: Opening) -> Service:
+    """Bring the service up. Run again, it first removes what the attempt before has made.
+
+    Raises FoundProblems, and touches nothing, where preflight saw why no restore can succeed.
+    """
     with rehearsal.clock.stage(STAGE) as clock:
+        if survey.blockers:
+            raise FoundProblems(STAGE, survey.blockers)
         using = restoration(rehearsal, reader, opening, clock)
         if reader.marked:
             with clock.step("clear"):

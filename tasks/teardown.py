@@ -6,13 +6,14 @@ from contextlib import suppress
 
 from blocks.domain import FailureDomain
 from blocks.engines.base import Service
-from blocks.errors import FarsideError
+from blocks.errors import FarsideError, PermanentError
 from blocks.evidence.findings import Finding, Severity, finding
 from blocks.helper import HelperFailed, remove_unused_folder, sweep_host
 from blocks.hosts import Host
-from blocks.plan import Plan
 from blocks.sets import SetCopier, SetWriter, discard_unfinished
+from tasks.clock import StageInProgress
 from tasks.rehearsal import Rehearsal, stage
+from tasks.source_listing import changed
 
 STAGE = "teardown"
 
@@ -25,7 +26,6 @@ def teardown(
     service: Service | None,
 ) -> None:
     """Remove plaintext and keys first, then the rest. What remains is a finding."""
-    plan = rehearsal.plan
     with rehearsal.clock.stage(STAGE) as clock:
         with clock.step("recovery domain"):
             if service is None or not rehearsal.options.keep:
@@ -33,12 +33,25 @@ def teardown(
             for part in (writer, copier):
                 if part is not None:
                     part.abandon()
-        if rehearsal.cut:  # else the fence may be that of another rehearsal, which runs
-            with clock.step("fence"):
-                plan.fence.lift()
-        if writer is not None:  # else nothing was made there
+        lifted = _lift(rehearsal, clock) if rehearsal.cut else True
+        if lifted and rehearsal.fresh:  # else nothing was made there
             with clock.step("source domain"):
-                rehearsal.findings.add(*clear_source(plan, rehearsal.id))
+                rehearsal.findings.add(*_clear_source(rehearsal, writer))
+
+
+def _lift(rehearsal: Rehearsal, clock: StageInProgress) -> bool:
+    """Whether the fence is down again; one that this rehearsal did not raise is left alone."""
+    plan = rehearsal.plan
+    try:
+        with clock.step("fence"):
+            plan.fence.lift()
+    except PermanentError as error:
+        text = f"{error.message}; nothing was cleared in {plan.source.name} either"
+        rehearsal.findings.add(finding("fence-stays", plan.source.name, text, STAGE))
+        return False
+    with clock.step("the source's store"):
+        rehearsal.findings.add(*changed(rehearsal))
+    return True
 
 
 def _clear_recovery(rehearsal: Rehearsal, service: Service | None) -> list[Finding]:
@@ -47,23 +60,20 @@ def _clear_recovery(rehearsal: Rehearsal, service: Service | None) -> list[Findi
         # A server that cannot be asked to stop is killed, or reported, by the sweep of its host.
         with suppress(FarsideError):
             plan.engine.destroy(service, plan.recovery)
-    # Nothing can be left on a host that was never reached: it has its finding already.
-    reached = {f"{plan.recovery.name}/{name}" for name in rehearsal.claimed}
-    refused = {item.subject for item in rehearsal.findings.all()} - reached
-    return [
-        item for item in clear_hosts(plan.recovery, rehearsal.id) if item.subject not in refused
-    ]
+    return _clear_hosts(rehearsal, plan.recovery)
 
 
-def clear_hosts(domain: FailureDomain, rehearsal_id: str) -> list[Finding]:
-    """Remove what a rehearsal made on every host of a domain; what remains, as findings."""
+def _clear_hosts(rehearsal: Rehearsal, domain: FailureDomain) -> list[Finding]:
+    """Remove what the rehearsal made on the hosts that it reached; what remains, as findings."""
 
     def clear(host: Host) -> Iterable[Finding]:
         name = f"{domain.name}/{host.name}"
+        if name not in rehearsal.claimed:
+            return []
         try:
-            remaining = sweep_host(host, rehearsal_id, remove=True).remaining
+            remaining = sweep_host(host, rehearsal.id, remove=True).remaining
         except FarsideError as error:
-            if isinstance(error, HelperFailed) and remove_unused_folder(host, rehearsal_id):
+            if isinstance(error, HelperFailed) and remove_unused_folder(host, rehearsal.id):
                 return []
             return [left_over(name, f"could not be swept: {error.message}")]
         left = [what for item in remaining for what in (*item.processes, *item.paths)]
@@ -73,16 +83,19 @@ def clear_hosts(domain: FailureDomain, rehearsal_id: str) -> list[Finding]:
         return [item for group in pool.map(clear, domain.hosts) for item in group]
 
 
-def clear_source(plan: Plan, rehearsal_id: str) -> list[Finding]:
+def _clear_source(rehearsal: Rehearsal, writer: SetWriter | None) -> list[Finding]:
     """The same for the source, once the fence is lifted: hosts, server, unfinished objects."""
-    found = clear_hosts(plan.source, rehearsal_id)
+    plan = rehearsal.plan
+    found = _clear_hosts(rehearsal, plan.source)
+    if writer is None:
+        return found
     try:
-        plan.engine.withdraw(plan.source, rehearsal_id)
+        plan.engine.withdraw(plan.source, rehearsal.id)
     except FarsideError as error:
         found.append(left_over(f"{plan.source.name} server", error.message))
     for domain in (plan.source, plan.recovery):
         try:
-            discard_unfinished(domain.store, plan.name, rehearsal_id)
+            discard_unfinished(domain.store, plan.name, rehearsal.id)
         except FarsideError as error:
             found.append(left_over(f"{domain.name} store", error.message))
     return found

@@ -2,22 +2,17 @@
 
 import copy
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-import psycopg
 import pytest
 import yaml
 
@@ -25,6 +20,7 @@ from blocks.evidence.record import Record
 from blocks.plan import load_plan
 from blocks.sets import unfinished
 from deployments import lab
+from deployments.lab.drills import Ground
 from deployments.lab.places import Places
 
 CHECKOUT = Path(lab.__file__).parents[2]
@@ -104,6 +100,11 @@ class World:
     folder: Path
 
     @property
+    def ground(self) -> Ground:
+        """The lab, to be broken."""
+        return Ground(self.places, self.folder)
+
+    @property
     def document(self) -> Any:
         """The lab's plan, as a document."""
         return yaml.safe_load(lab.plan_path(self.places.root, "postgres").read_text())
@@ -116,11 +117,6 @@ class World:
     def data(self) -> Path:
         """Where the service is restored."""
         return Path(self.document["engine"]["target"]["data_dir"])
-
-    @property
-    def sets(self) -> Path:
-        """The sets in west's store, as files."""
-        return self.places.store("west") / "farside" / "sets" / "postgres"
 
     def plan(self, *changes: Change) -> Path:
         """A copy of the plan with something wrong in it."""
@@ -163,107 +159,24 @@ class World:
         words = ("--select", select, "--rto", rto, "--rpo", "24h")
         return self.start(str(self.plan(*changes)), *words).end()
 
-    @contextmanager
-    def stored(self, name: str, change: Callable[[bytes], bytes | None]) -> Iterator[None]:
-        """Have an object of the newest set in west's store changed (None: removed), then whole.
-
-        Through the store: what is done to its files behind its back, it may not notice.
-        """
-        store = load_plan(self.plan()).recovery.store
-        key = f"sets/postgres/{max(path.name for path in self.sets.iterdir())}/{name}"
-        whole = store.get(key)
-        changed = change(whole)
-        if changed is None:
-            store.remove([key])
-        else:
-            store.put(key, changed)
-        try:
-            yield
-        finally:
-            store.put(key, whole)
-
-    @contextmanager
-    def secret(self, name: str, text: str | None, domain: str = "west") -> Iterator[None]:
-        """Have another text (None: nothing) under a secret's name in a domain's vault."""
-        path = self.places.secrets(domain) / name
-        whole, of = path.read_bytes(), path.stat()
-        path.unlink()
-        try:
-            if text is not None:
-                _write(path, f"{text}\n".encode(), of)
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-            _write(path, whole, of)
-
     def sweep(self) -> Outcome:
         """`python -m flows.sweep`."""
         return self.start(str(self.plan()), module="flows.sweep").end()
 
     def left(self) -> list[str]:
         """What is there that was not there before any rehearsal; asked without farside's help."""
-        found = [str(path) for path in self.places.root.glob("*/hosts/*/farside/*")]
-        for directory in (self.data, self.data.with_name("tablespaces")):
-            found += [str(path) for path in directory.glob("*")][:3]
-        found += _processes(self.places.root)
         if not lab.is_up(self.places.root):
-            return [*found, "the lab is not up: the fence was not lifted"]
-        found += [f"slot {name}" for name in self.slots()]
-        plan = load_plan(self.plan())
+            return ["the lab is not up: the fence was not lifted"]
+        plan, ground = load_plan(self.plan()), self.ground
+        found = ground.left()
         for domain in (plan.source, plan.recovery):
-            found += [f"upload {item.key}" for item in domain.store.uploads("sets/")]
             found += [f"{domain.name} {id}" for id in unfinished(domain.store, "postgres")]
         return found
-
-    def slots(self) -> list[str]:
-        """Replication slots that rehearsals made in the source."""
-        server = self.document["engine"]["source"]
-        password = (self.places.secrets("east") / server["password"]).read_text().strip()
-        with psycopg.connect(
-            host=server["address"],
-            port=server["port"],
-            user="postgres",
-            password=password,
-            dbname="postgres",
-        ) as connection:
-            rows = connection.execute(
-                "SELECT slot_name FROM pg_replication_slots WHERE slot_name LIKE 'farside%'"
-            ).fetchall()
-        return [name for (name,) in rows]
-
-
-def _write(path: Path, data: bytes, like: os.stat_result) -> None:
-    path.write_bytes(data)
-    path.chmod(like.st_mode & 0o7777)
-    os.chown(path, like.st_uid, like.st_gid)
 
 
 def newest_record(results: Path) -> Record | None:
     found = sorted(results.glob("r*.json"))
     return Record.from_json(found[-1].read_text()) if found else None
-
-
-def _processes(root: Path) -> list[str]:
-    """Processes of this lab's hosts that a rehearsal started: helpers, servers, tools."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            line = " ".join(process.cmdline())
-            places = f"{line} {process.cwd()}"
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-        if str(root) in places and ("/farside/r2" in places or "/recovered/" in places):
-            found.append(f"{process.pid}: {line}")
-    return found
-
-
-@pytest.fixture(scope="session")
-def open_directory() -> Iterator[Path]:
-    """A directory that the lab's services may pass through; pytest's own are closed."""
-    directory = Path(tempfile.mkdtemp(prefix="farside-tests-", dir="/var/tmp"))
-    directory.chmod(0o711)
-    yield directory
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,50 @@
+"""What preflight has seen so far, and what of it stands in the way."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from blocks.errors import FarsideError
+from blocks.evidence.findings import Finding
+from tasks.diagnose import diagnose
+from tasks.rehearsal import Rehearsal
+
+STAGE = "preflight"
+
+Look = Callable[[Rehearsal], Iterable[Finding]]
+
+
+@dataclass(slots=True)
+class Inspection:
+    """Findings of preflight.
+
+    `blockers` are those with which no restore can succeed; `ends` those with which not even a
+    backup may be taken or copied. `unseen` is what could not be looked at, and why.
+    """
+
+    found: list[Finding] = field(default_factory=list)
+    blockers: list[Finding] = field(default_factory=list)
+    ends: list[Finding] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)
+
+    @property
+    def all(self) -> list[Finding]:
+        """Every finding, those in the way first."""
+        return [*self.ends, *self.blockers, *self.found]
+
+    def look(self, rehearsal: Rehearsal, *looks: Look) -> None:
+        """Note what looks find; one that breaks off is a finding as well, and the others go on."""
+        self.found += _seen(rehearsal, looks)
+
+    def look_for_blockers(self, rehearsal: Rehearsal, *looks: Look) -> None:
+        """The same for what stands in the way of a restore."""
+        self.blockers += _seen(rehearsal, looks)
+
+
+def _seen(rehearsal: Rehearsal, looks: Iterable[Look]) -> list[Finding]:
+    found: list[Finding] = []
+    for look in looks:
+        try:
+            found.extend(look(rehearsal))
+        except FarsideError as error:
+            found += diagnose(error, STAGE, rehearsal.source.name)
+    return found

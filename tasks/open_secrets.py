@@ -1,0 +1,33 @@
+"""The application's own secrets: one value of each is opened, where the service was restored."""
+
+from blocks.engines.base import Service
+from blocks.errors import FarsideError
+from blocks.evidence.record import Check, CheckStatus
+from blocks.plan import AppSecret
+from tasks.rehearsal import Rehearsal
+
+SECONDS = 60.0
+
+
+def open_secret(rehearsal: Rehearsal, service: Service, item: AppSecret) -> Check:
+    """Whether the secret in the recovery vault opens a value out of the restored data."""
+    plan, expected = rehearsal.plan, f"{item.secret} opens a value of {item.database}"
+    name = f"secret-{item.name}"
+    try:
+        value = plan.engine.value(service, plan.recovery, item.database, item.sql)
+        secret = plan.recovery.secret(item.secret).get_secret_value()
+        done = plan.recovery.host(service.host).run(
+            item.open_argv, input=f"{secret}\n{value}".encode(), timeout=SECONDS, check=False
+        )
+    except FarsideError as error:
+        if error.finding is not None:  # the secret itself is missing, or its vault is locked
+            return Check(name, CheckStatus.FAILED, expected, error.message)
+        return Check(name, CheckStatus.UNKNOWN, expected, f"could not run: {error.message}")
+    if done.exit_code in (126, 127):
+        text = f"could not run: {item.open_argv[0]} is not on {service.host}"
+        return Check(name, CheckStatus.UNKNOWN, expected, text)
+    if done.exit_code != 0:
+        # What it printed is not told: it may hold a part of the secret.
+        text = f"{item.open_argv[0]} ended with exit code {done.exit_code}"
+        return Check(name, CheckStatus.FAILED, expected, text)
+    return Check(name, CheckStatus.PASSED, expected, "it was opened")

@@ -1,0 +1,61 @@
+"""The ledger of uses is complete because nothing goes past the blocks that write it."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+OUTWARD = {
+    "asyncio",
+    "asyncssh",
+    "boto3",
+    "botocore",
+    "ftplib",
+    "http",
+    "httpx",
+    "paramiko",
+    "psycopg",
+    "requests",
+    "smtplib",
+    "socket",
+    "ssl",
+    "subprocess",
+}
+"""What reaches hosts, stores or networks: for blocks alone, each of which notes what it uses."""
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The modules that a file imports, by their first names."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def test_tasks_and_engines_reach_nothing_but_through_a_block() -> None:
+    files = [*(ROOT / "tasks").rglob("*.py"), *(ROOT / "blocks" / "engines").rglob("*.py")]
+    assert len(files) > 20
+    past = {
+        f"{path.relative_to(ROOT)}: {module}"
+        for path in files
+        for module in imported(path)
+        if module.split(".")[0] in OUTWARD or module.startswith("urllib.request")
+    }
+    assert past == set()
+
+
+def test_imports_point_one_way() -> None:
+    allowed = {
+        "blocks": {"blocks"},
+        "tasks": {"blocks", "tasks"},
+        "flows": {"blocks", "tasks", "flows", "deployments"},
+    }
+    wrong = {
+        f"{path.relative_to(ROOT)}: {module}"
+        for folder, known in allowed.items()
+        for path in (ROOT / folder).rglob("*.py")
+        for module in imported(path)
+        if (top := module.split(".")[0]) in {*allowed, "deployments"} and top not in known
+    }
+    assert wrong == set()
