@@ -143,6 +143,13 @@ def test_everyday_commands(environment: dict[str, str], tmp_path: Path) -> None:
     assert not Path(environment["FARSIDE_LAB"]).exists()
 
 
+def test_drills(environment: dict[str, str]) -> None:
+    """Some of them; tests/flows/test_drill.py runs the whole board."""
+    listing, some, *_ = block("python -m flows.drill --list")
+    assert "key-stale" in shell(listing, environment)
+    assert "2 of 2 drills are good" in shell(some, environment)
+
+
 def test_worker_and_deployment(environment: dict[str, str], place: Path) -> None:
     """A run triggered through the API is taken by a worker and completes."""
     _, *commands, worker = block("export PREFECT_API_URL=")

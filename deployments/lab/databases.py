@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import psycopg
+from cryptography.fernet import Fernet
 from psycopg import sql
 
 from blocks.errors import PermanentError
@@ -38,6 +39,7 @@ _FILLING = {
     "fsync": "off",
     "shared_buffers": "256MB",
 }
+_NOTES = 5
 _ACCESS = """\
 # TYPE  DATABASE     USER        ADDRESS      METHOD
 host    all          all         127.0.0.0/8  scram-sha-256
@@ -142,6 +144,12 @@ def _create_tables(places: Places, site: Site, account: Account, scale: int) -> 
     bin_directory, home = places.postgres_bin(site.name), places.host(site.name, "app")
     table = "CREATE TABLE heartbeat (id bigint PRIMARY KEY, at timestamptz NOT NULL)"
     _tool([bin_directory / "psql", "-XqAt", "-c", table], home, account, environment)
+    notes = "CREATE TABLE notes (id int PRIMARY KEY, body text NOT NULL);"
+    key = Fernet(credentials.secret(places, site.name, "shop-notes-key"))
+    for number in range(1, _NOTES + 1):
+        body = key.encrypt(f"note {number}".encode()).decode()
+        notes += f" INSERT INTO notes VALUES ({number}, '{body}');"
+    _tool([bin_directory / "psql", "-XqAt", "-c", notes], home, account, environment)
     pgbench: list[Path | str]
     pgbench = [bin_directory / "pgbench", "--initialize", "--quiet", f"--scale={scale}"]
     _tool(pgbench, home, account, environment)

@@ -5,6 +5,7 @@ import secrets
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
+from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -26,14 +27,18 @@ _VALID = timedelta(days=3650)
 
 def create(places: Places, sites: tuple[Site, Site], account: Account) -> None:
     """Make all credentials of both domains."""
-    shop = secrets.token_urlsafe(18)
+    shop, notes_key = secrets.token_urlsafe(18), Fernet.generate_key().decode()
     east, west = sites
     for site in sites:
         places.operator(site.name).mkdir(parents=True)
         _create_ssh_keys(places, site, account)
         _create_certificates(places, site, account)
         _create_store_key(places, site)
-        _store_secret(places, site, account, "farside-age-identity", generate_identity())
+        identity = generate_identity()
+        _store_secret(places, site, account, "farside-age-identity", identity)
+        # Its public half beside it: who is sealed to can be told without reading the key.
+        _store_secret(places, site, account, "farside-age-identity.pub", recipient_of(identity))
+        _store_secret(places, site, account, "shop-notes-key", notes_key)
     signing_key = generate_signing_key()
     _store_secret(places, east, account, "farside-signing-key", signing_key)
     _store_secret(places, east, account, "postgres-password", secrets.token_urlsafe(18))
@@ -91,10 +96,15 @@ def _create_store_key(places: Places, site: Site) -> None:
     )
 
 
-def _create_certificates(places: Places, site: Site, account: Account) -> None:
-    authority = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{site.name}.lab CA")])
-    ca = (
+def certificate_authority(name: str) -> str:
+    """The certificate of an authority that has signed nothing, as PEM."""
+    ca = _authority(f"{name} CA", ec.generate_private_key(ec.SECP256R1()))
+    return ca.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _authority(text: str, authority: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+    return (
         _certificate(name, name, authority.public_key())
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(sign=False, issue=True), critical=True)
@@ -103,12 +113,17 @@ def _create_certificates(places: Places, site: Site, account: Account) -> None:
         )
         .sign(authority, hashes.SHA256())
     )
+
+
+def _create_certificates(places: Places, site: Site, account: Account) -> None:
+    authority = ec.generate_private_key(ec.SECP256R1())
+    ca = _authority(f"{site.name}.lab CA", authority)
     key = ec.generate_private_key(ec.SECP256R1())
     host = f"{site.domain.store.name}.{site.name}.lab"
     address = ipaddress.ip_address(site.store[0])
     leaf = (
         _certificate(
-            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)]), name, key.public_key()
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)]), ca.subject, key.public_key()
         )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(sign=True, issue=False), critical=True)

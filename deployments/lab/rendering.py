@@ -50,6 +50,10 @@ def _values(
             values[f"{lead}_work"] = str(places.host(site.name, host.name) / "farside")
     east, west = sites
     values["source_port"] = east.postgres[postgres.PRIMARY][1]
+    values["open_note"] = [
+        str(places.python(west.name)),
+        str(places.runtime(west.name) / "open_note.py"),
+    ]
     values["west_data"] = str(places.host(west.name, "db1") / "recovered" / "data")
     values["west_tablespaces"] = str(places.host(west.name, "db1") / "recovered" / "tablespaces")
     return values
@@ -60,6 +64,7 @@ def _site_values(places: Places, site: Site) -> dict[str, str | int | list[str]]
     return {
         f"{site.name}_networks": [str(site.network)],
         f"{site.name}_names": [f"{site.name}.lab"],
+        f"{site.name}_paths": [str(places.tree(site.name)), str(operator)],
         f"{site.name}_ssh_port": site.domain.ssh_port,
         f"{site.name}_identity": str(operator / "id_ed25519"),
         f"{site.name}_python": str(places.python(site.name)),

@@ -1,10 +1,8 @@
 """A real lab in an awkward place: its path is long, and has a blank and a quote in it."""
 
 import json
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,15 +92,6 @@ def connect(host: dict[str, Any], **credentials: Any) -> paramiko.SSHClient:
         **credentials,
     )
     return client
-
-
-@pytest.fixture(scope="session")
-def open_directory() -> Iterator[Path]:
-    """A directory that the services' account may pass through; pytest's own are closed."""
-    directory = Path(tempfile.mkdtemp(prefix="farside-tests-", dir="/var/tmp"))
-    directory.chmod(0o711)
-    yield directory
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -78,13 +78,13 @@ def test_vaults(running: LabUnderTest) -> None:
         side: {path.name for path in running.places.secrets(side).iterdir()}
         for side in ("east", "west")
     }
-    assert names["east"] == {
-        "farside-age-identity",
+    both = {"farside-age-identity", "farside-age-identity.pub", "shop-notes-key"}
+    assert names["east"] == both | {
         "farside-signing-key",
         "postgres-password",
         "replication-password",
     }
-    assert names["west"] == {"farside-age-identity", "shop-password", "record-signing-key"}
+    assert names["west"] == both | {"shop-password", "record-signing-key"}
     identities = {
         (running.places.secrets(side) / "farside-age-identity").read_text() for side in names
     }

@@ -1,0 +1,291 @@
+"""What drills break: a lab that is up, its databases, vaults, stores, tools, and its plan."""
+
+import copy
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import yaml
+
+from blocks.artifact.manifest import LogIndex, Manifest, sign, verify
+from blocks.plan import Plan, load_plan
+from blocks.sets import LOG, MANIFEST, set_ids
+from blocks.stores import S3Store
+from deployments.lab import credentials, lifecycle, postgres, processes
+from deployments.lab.accounts import service_account
+from deployments.lab.domains import Site
+from deployments.lab.places import Places, State, load_state
+from deployments.lab.processes import Service
+from deployments.lab.services import network_services
+
+PLAN = "postgres"
+NEWER = "r29990101-000000-000000"
+"""The id of a set that is newer than every real one; OLDER is older."""
+OLDER = "r20000101-000000-000000"
+
+
+def _aside(path: Path) -> Path:
+    """Where a file is put that makes room for another; drills that are run together nest."""
+    number = len(list(path.parent.glob(f".{path.name}.aside*")))
+    return path.with_name(f".{path.name}.aside{number}")
+
+
+def _processes(root: Path) -> list[str]:
+    """Processes of this lab's hosts that a rehearsal started: helpers, servers, tools."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            line = " ".join(process.cmdline())
+            places = f"{line} {process.cwd()}"
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+        if str(root) in places and ("/farside/r2" in places or "/recovered/" in places):
+            found.append(f"{process.pid}: {line}")
+    return found
+
+
+class Ground:
+    """One lab and one copy of its plan. What a drill changes in `document` is what is rehearsed."""
+
+    def __init__(self, places: Places, folder: Path) -> None:
+        self.places = places
+        self.folder = folder
+        state = load_state(places)
+        assert state is not None
+        self.state: State = state
+        self.document: Any = self._whole()
+        self.plan: Plan = load_plan(places.plans / f"{PLAN}.yaml")
+
+    def _whole(self) -> Any:
+        document = yaml.safe_load((self.places.plans / f"{PLAN}.yaml").read_text())
+        # The set that most drills rehearse was taken a while ago.
+        document["objectives"] = {"rto": "1h", "rpo": "24h"}
+        return document
+
+    def reset(self) -> None:
+        """The plan as it was."""
+        self.document = copy.deepcopy(self._whole())
+
+    def write(self) -> Path:
+        """The plan as a file."""
+        path = self.folder / "plan.yaml"
+        path.write_text(yaml.safe_dump(self.document, sort_keys=False))
+        return path
+
+    def close(self) -> None:
+        """Close connections to hosts and stores."""
+        self.plan.source.close()
+        self.plan.recovery.close()
+
+    def left(self) -> list[str]:
+        """What a rehearsal left on hosts, in the data directory and in the source's server.
+
+        Asked without farside's help.
+        """
+        found = [str(path) for path in self.places.root.glob("*/hosts/*/farside/*")]
+        for folder in (self.data, self.data.with_name("tablespaces")):
+            found += [str(path) for path in folder.glob("*")][:3]
+        slots = "SELECT slot_name FROM pg_replication_slots WHERE slot_name LIKE 'farside%'"
+        found += [f"slot {name}" for (name,) in self.sql(slots)]
+        for domain in ("east", "west"):
+            found += [f"upload {item.key}" for item in self.store(domain).uploads("sets/")]
+        return found + _processes(self.places.root)
+
+    # -- the two sites ------------------------------------------------------------------------
+
+    @property
+    def east(self) -> Site:
+        return self.state.sites[0]
+
+    @property
+    def west(self) -> Site:
+        return self.state.sites[1]
+
+    @property
+    def recovery_host(self) -> Any:
+        """The plan's part for the host on which the service is restored."""
+        return self.document["recovery"]["hosts"][0]
+
+    @property
+    def target(self) -> Any:
+        """The plan's part for the restored server."""
+        return self.document["engine"]["target"]
+
+    @property
+    def data(self) -> Path:
+        """Where the service is restored."""
+        return Path(self.target["data_dir"])
+
+    def service(self, name: str) -> Service:
+        """An SSH server or store by its name, such as west-ssh-db1."""
+        services = [s for site in self.state.sites for s in network_services(self.places, site)]
+        return next(service for service in services if service.name == name)
+
+    @contextmanager
+    def without(self, name: str) -> Iterator[None]:
+        """A service killed, then started again."""
+        processes.kill_service(self.places, name)
+        try:
+            yield
+        finally:
+            self.heal()
+
+    def heal(self) -> None:
+        """Start whatever of the lab does not run."""
+        lifecycle.up(self.places, None, lambda _step: None)
+
+    # -- the live database --------------------------------------------------------------------
+
+    def sql(self, *statements: str, database: str = "shop") -> list[tuple[Any, ...]]:
+        """Run statements on the primary as superuser; the rows of the last one."""
+        address, port = self.east.postgres[postgres.PRIMARY]
+        with psycopg.connect(
+            host=address,
+            port=port,
+            user="postgres",
+            password=credentials.secret(self.places, "east", "postgres-password"),
+            dbname=database,
+            autocommit=True,
+        ) as connection:
+            for statement in statements:
+                cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    @contextmanager
+    def sql_undone(self, *statements: str, undo: tuple[str, ...]) -> Iterator[None]:
+        """Statements, and at the end those that undo them."""
+        self.sql(*statements)
+        try:
+            yield
+        finally:
+            self.sql(*undo)
+
+    def restart_primary(self) -> None:
+        """Stop the primary and start it, so that it reads its configuration."""
+        primary = postgres.service(self.places, self.east, postgres.PRIMARY)
+        processes.stop(self.places, primary, signal.SIGINT)
+        self.heal()
+
+    # -- files, secrets, tools ----------------------------------------------------------------
+
+    @contextmanager
+    def file(self, path: Path, text: str | bytes | None, mode: int | None = None) -> Iterator[None]:
+        """Another file (None: none) under a name, then the one that was there, if one was.
+
+        Never written in place: the tools of both sites are links to one file.
+        """
+        there = path.exists() or path.is_symlink()
+        aside = _aside(path)
+        like = path.stat() if there else path.parent.stat()
+        if there:
+            path.rename(aside)
+        try:
+            if text is not None:
+                path.write_bytes(text.encode() if isinstance(text, str) else text)
+                path.chmod(mode if mode is not None else like.st_mode & 0o777 if there else 0o644)
+                os.chown(path, like.st_uid, like.st_gid)
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            if there:
+                aside.rename(path)
+
+    @contextmanager
+    def secret(self, name: str, text: str | None, domain: str = "west") -> Iterator[None]:
+        """Another text (None: nothing) under a secret's name in a domain's vault."""
+        path = self.places.secrets(domain) / name
+        with self.file(path, None if text is None else f"{text}\n"):
+            yield
+
+    @contextmanager
+    def wrapped(self, program: str, script: str) -> Iterator[None]:
+        """A shell script in the place of one of west's PostgreSQL programs; "$REAL" is that one."""
+        path = self.places.postgres_bin("west") / program
+        real = _aside(path)
+        with self.file(path, f'#!/bin/sh\nREAL="{real}"\n{script}\n', 0o755):
+            yield
+
+    def own(self, path: Path) -> Path:
+        """Give a file to the account that the services run as."""
+        service_account().own(path)
+        return path
+
+    # -- backup sets --------------------------------------------------------------------------
+
+    def store(self, domain: str) -> S3Store:
+        """A domain's store, as the plan reaches it."""
+        part = self.plan.source if domain == "east" else self.plan.recovery
+        assert isinstance(part.store, S3Store)
+        return part.store
+
+    def newest(self) -> str:
+        """The id of the newest set in west."""
+        return set_ids(self.store("west"), PLAN)[-1]
+
+    def sets(self) -> list[str]:
+        """The ids of all sets, complete or not, in either store."""
+        found = (
+            info.key.split("/")[2]
+            for domain in ("east", "west")
+            for info in self.store(domain).objects(f"sets/{PLAN}/")
+        )
+        return sorted(set(found))
+
+    def forget(self, set_id: str) -> None:
+        """Remove a set from both stores."""
+        for domain in ("east", "west"):
+            store = self.store(domain)
+            store.remove([info.key for info in store.objects(f"sets/{PLAN}/{set_id}/")])
+
+    @contextmanager
+    def stored(self, name: str, change: Callable[[bytes], bytes | None]) -> Iterator[None]:
+        """An object of the newest set in west changed (None: removed), then whole again.
+
+        Through the store: what is done to its files behind its back, it may not notice.
+        """
+        store, key = self.store("west"), f"sets/{PLAN}/{self.newest()}/{name}"
+        whole = store.get(key)
+        changed = change(whole)
+        if changed is None:
+            store.remove([key])
+        else:
+            store.put(key, changed)
+        try:
+            yield
+        finally:
+            store.put(key, whole)
+
+    @contextmanager
+    def another_set(
+        self, domain: str, id: str, change: Callable[[Manifest], Manifest]
+    ) -> Iterator[None]:
+        """The manifest of a further set in a store: the newest one's, changed, and truly signed."""
+        store = self.store(domain)
+        found = self.signed(MANIFEST)
+        assert isinstance(found, Manifest)
+        key = f"sets/{PLAN}/{id}/{MANIFEST}"
+        store.put(key, self.sign(change(found)))
+        try:
+            yield
+        finally:
+            store.remove([key])
+
+    def signed(self, name: str) -> Manifest | LogIndex:
+        """A signed document of the newest set in west."""
+        text = self.store("west").get(f"sets/{PLAN}/{self.newest()}/{name}")
+        return verify(text, self.plan.keys.signer)
+
+    def sign(self, document: Manifest | LogIndex) -> bytes:
+        """A document signed with the source's own key."""
+        return sign(document, credentials.secret(self.places, "east", "farside-signing-key"))
+
+    def log_index(self) -> LogIndex:
+        """The log of the newest set."""
+        found = self.signed(LOG)
+        assert isinstance(found, LogIndex)
+        return found

@@ -1,0 +1,62 @@
+"""Drills of isolation and side effects."""
+
+from collections.abc import Iterator
+
+from deployments.lab.drills.board import drill
+from deployments.lab.drills.ground import OLDER, Ground
+
+_START = """\
+for word in "$@"; do
+  if [ "$word" = start ]; then exec "$REAL" -o "{options}" "$@"; fi
+done
+exec "$REAL" "$@"
+"""
+
+
+@drill("archive-into-production", "verify")
+def archive_into_production(ground: Ground) -> Iterator[None]:
+    """A wrapper around west's pg_ctl turns archiving on."""
+    options = "-c archive_mode=on -c archive_command=true -c wal_level=replica"
+    with ground.wrapped("pg_ctl", _START.format(options=options)):
+        yield
+
+
+@drill("restored-jobs-fire", "verify")
+def restored_jobs_fire(ground: Ground) -> Iterator[None]:
+    """A wrapper around west's pg_ctl lets subscriptions run."""
+    options = "-c max_logical_replication_workers=4 -c wal_level=replica"
+    with ground.wrapped("pg_ctl", _START.format(options=options)):
+        yield
+
+
+@drill("fence-leaks", "declare")
+def fence_leaks(ground: Ground) -> Iterator[None]:
+    """The command that should cut east off does nothing."""
+    ground.document["fence"]["raise_argv"] = ["true"]
+    yield
+
+
+@drill("fence-stays", "teardown")
+def fence_stays(ground: Ground) -> Iterator[None]:
+    """The command that should give east back fails."""
+    ground.document["fence"]["lift_argv"] = ["false"]
+    yield
+
+
+@drill("leftovers", "preflight")
+def leftovers(ground: Ground) -> Iterator[None]:
+    """An earlier rehearsal was killed, and left its directory on west's db1."""
+    from blocks.artifact import marks
+
+    folder = ground.places.host("west", "db1") / "farside" / OLDER
+    folder.mkdir(parents=True)
+    ground.own(folder.parent)
+    ground.own(folder)
+    marker = folder / marks.FILE
+    marker.touch()
+    ground.own(marker)
+    try:
+        yield
+    finally:
+        marker.unlink(missing_ok=True)
+        folder.rmdir()

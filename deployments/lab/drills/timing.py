@@ -1,0 +1,70 @@
+"""Drills of time, bandwidth, and the state of the copy."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+
+import psycopg
+
+from blocks.sets import LOG
+from deployments.lab.drills.board import drill
+from deployments.lab.drills.cold_store import cold_store
+from deployments.lab.drills.ground import NEWER, Ground
+
+
+@drill("rto-missed", "verify")
+def rto_missed(ground: Ground) -> Iterator[None]:
+    """Recovery may take one second."""
+    ground.document["objectives"]["rto"] = "1s"
+    yield
+
+
+@drill("rpo-missed", "verify")
+def rpo_missed(ground: Ground) -> Iterator[None]:
+    """The newest set is older than the loss that is allowed."""
+    ground.document["objectives"]["rpo"] = "1s"
+    yield
+
+
+@drill("bandwidth-insufficient", "verify")
+def bandwidth_insufficient(ground: Ground) -> Iterator[None]:
+    """The real database has 50 TB."""
+    ground.document["production"] = {"size": "50TB"}
+    yield
+
+
+@drill("copy-behind", "preflight")
+def copy_behind(ground: Ground) -> Iterator[None]:
+    """The newest set of east never crossed."""
+    with ground.another_set("east", NEWER, lambda manifest: replace(manifest, set_id=NEWER)):
+        yield
+
+
+@drill("log-gap", "restore")
+def log_gap(ground: Ground) -> Iterator[None]:
+    """A segment of the log never crossed."""
+    index = ground.log_index()
+    first = next(item for item in index.objects if ".partial" not in item.name)
+    rest = tuple(item for item in index.objects if item is not first)
+    broken = ground.sign(replace(index, objects=rest))
+    with ground.stored(LOG, lambda _whole: broken):
+        yield
+
+
+@drill("copy-is-cold", "preflight")
+def copy_is_cold(ground: Ground) -> Iterator[None]:
+    """West's bucket has moved the set into an archive class."""
+    with cold_store(ground):
+        yield
+
+
+@drill("usable-not-restored", "verify", select="fresh")
+def usable_not_restored(ground: Ground) -> Iterator[None]:
+    """An index was left invalid when its building failed."""
+    ground.sql("CREATE TABLE twice (n int)", "INSERT INTO twice VALUES (1), (1)")
+    try:
+        with suppress(psycopg.errors.UniqueViolation):  # what it leaves behind is wanted
+            ground.sql("CREATE UNIQUE INDEX CONCURRENTLY twice_once ON twice (n)")
+        yield
+    finally:
+        ground.sql("DROP TABLE twice")

@@ -1,0 +1,129 @@
+"""Drills of tooling and hosts."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from blocks.artifact.manifest import Manifest
+from blocks.sets import MANIFEST
+from deployments.lab.drills.board import drill
+from deployments.lab.drills.ground import Ground
+
+
+@drill("tool-missing", "preflight")
+def tool_missing(ground: Ground) -> Iterator[None]:
+    """Psql is not installed in west."""
+    with ground.file(ground.places.postgres_bin("west") / "psql", None):
+        yield
+
+
+@drill("engine-version", "preflight")
+def engine_version(ground: Ground) -> Iterator[None]:
+    """West has PostgreSQL 16, east has 18."""
+    ground.target["bin_dir"] = str(ground.places.postgres_bin("west", 16))
+    yield
+
+
+@drill("extension-missing", "preflight", select="fresh")
+def extension_missing(ground: Ground) -> Iterator[None]:
+    """An extension is installed in east alone."""
+    share = ground.places.postgres_bin("east").parent / "share"
+    folder = next(path for path in share.rglob("extension") if path.is_dir())
+    control = "default_version = '1.0'\nrelocatable = true\n"
+    with (
+        ground.file(folder / "shop_rules.control", control),
+        ground.file(
+            folder / "shop_rules--1.0.sql",
+            "CREATE FUNCTION rule_one() RETURNS int\nLANGUAGE sql IMMUTABLE AS 'SELECT 1';\n",
+        ),
+        ground.sql_undone("CREATE EXTENSION shop_rules", undo=("DROP EXTENSION shop_rules",)),
+    ):
+        yield
+
+
+@drill("library-preloaded", "preflight", select="fresh")
+def library_preloaded(ground: Ground) -> Iterator[None]:
+    """East preloads a library that west does not have."""
+    known = next((ground.places.postgres_bin("east").parent / "lib").rglob("pgoutput.so"))
+    path = known.with_name("shop_audit.so")
+    with ground.file(path, known.read_bytes(), 0o755):
+        ground.sql("ALTER SYSTEM SET shared_preload_libraries = 'shop_audit'")
+        ground.restart_primary()
+        try:
+            yield
+        finally:
+            ground.sql("ALTER SYSTEM RESET shared_preload_libraries")
+            ground.restart_primary()
+
+
+@drill("locale-changed", "verify", select="fresh")
+def locale_changed(ground: Ground) -> Iterator[None]:
+    """The data was sorted by another version of the collation."""
+    # What is recorded in the data differs from what the machine has, as after a move to a newer
+    # C library: one machine has only one.
+    change = "UPDATE pg_database SET datcollversion = {} WHERE datname = 'shop'"
+    (version,) = ground.sql("SELECT datcollversion FROM pg_database WHERE datname = 'shop'")[0]
+    with ground.sql_undone(change.format("'0.9'"), undo=(change.format(f"'{version}'"),)):
+        yield
+
+
+@drill("setting-too-low", "preflight")
+def setting_too_low(ground: Ground) -> Iterator[None]:
+    """West's own configuration allows fewer connections than east's."""
+    ground.target["settings"] = {"max_connections": "20"}
+    yield
+
+
+@drill("tool-fetched-from-source", "preflight")
+def tool_fetched_from_source(ground: Ground) -> Iterator[None]:
+    """A program of west is a link into a directory of east."""
+    path = ground.places.postgres_bin("west") / "pg_ctl"
+    with ground.file(path, None):
+        path.symlink_to(ground.places.postgres_bin("east") / "pg_ctl")
+        yield
+
+
+@drill("control-plane-in-source", "preflight")
+def control_plane_in_source(ground: Ground) -> Iterator[None]:
+    """The ledger of acknowledged commits lies in east."""
+    heartbeat = ground.document["heartbeat"]
+    path = ground.places.tree("east") / "ledger.tsv"
+    with ground.file(path, Path(heartbeat["ledger"]).read_text()):
+        heartbeat["ledger"] = str(path)
+        yield
+
+
+@drill("disk-too-small", "preflight")
+def disk_too_small(ground: Ground) -> Iterator[None]:
+    """The database has outgrown the disk of west's db1."""
+    manifest = ground.signed(MANIFEST)
+    assert isinstance(manifest, Manifest)
+    facts = copy.deepcopy(dict(manifest.engine_facts))
+    facts["databases"][0]["bytes"] = 2**60
+    grown = ground.sign(replace(manifest, engine_facts=facts))
+    with ground.stored(MANIFEST, lambda _whole: grown):
+        yield
+
+
+@drill("clock-skew", "preflight")
+def clock_skew(ground: Ground) -> Iterator[None]:
+    """The clock of west's hosts is a minute and a half ahead."""
+    site = next(ground.places.runtime("west").glob("python/lib/python3*/site-packages"))
+    ahead = "import time\n_true = time.time\ntime.time = lambda: _true() + 90\n"
+    with ground.file(site / "sitecustomize.py", ahead):
+        yield
+
+
+@drill("host-unreachable", "preflight")
+def host_unreachable(ground: Ground) -> Iterator[None]:
+    """The SSH server of west's db1 is down."""
+    with ground.without("west-ssh-db1"):
+        yield
+
+
+@drill("store-unreachable", "preflight")
+def store_unreachable(ground: Ground) -> Iterator[None]:
+    """West's object store is down."""
+    with ground.without("west-store"):
+        yield

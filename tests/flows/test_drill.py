@@ -1,0 +1,86 @@
+"""Each assumption broken on purpose is noticed under its own name, and nothing else is."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blocks.evidence.findings import CATALOGUE
+from blocks.evidence.record import STAGES
+from deployments.lab.drills import DRILLS, UNDRILLED
+from flows.drill import CONTROL, combinations
+from tests.flows.conftest import CHECKOUT
+
+
+def run(api: str, folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    """`python -m flows.drill` in a lab of its own, with the tests' Prefect server."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "FARSIDE_"))}
+    more = {
+        "FARSIDE_LAB": str(folder / "drills"),
+        "PREFECT_API_URL": api,
+        "PREFECT_HOME": str(folder / "drills-prefect"),
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "flows.drill", *words],
+        cwd=CHECKOUT,
+        env=kept | more,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=2400,
+        check=False,
+    )
+
+
+def test_every_assumption_has_a_drill_or_a_reason() -> None:
+    assert set(DRILLS) | set(UNDRILLED) == set(CATALOGUE)
+    assert not set(DRILLS) & set(UNDRILLED)
+    assert {drill.stage for drill in DRILLS.values()} <= set(STAGES)
+
+
+def test_the_same_seed_gives_the_same_combinations() -> None:
+    chosen = combinations(20, 7)
+    assert chosen == combinations(20, 7)
+    assert {len(set(item.split("+"))) for item in chosen} == {2, 3}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "name drills, or give --all"),
+        (("no-such",), "no drill no-such; --list shows them"),
+        (("key-stale+no-such",), "no drill no-such"),
+    ],
+)
+def test_bad_usage(tmp_path: Path, words: tuple[str, ...], says: str) -> None:
+    done = run("http://127.0.0.1:1/api", tmp_path, *words)
+    assert (done.returncode, says in done.stderr) == (64, True), done.stderr
+    assert not (tmp_path / "drills-drills").exists()
+
+
+@pytest.mark.timeout(2500)
+def test_the_whole_board(prefect_server: Callable[[], str], open_directory: Path) -> None:
+    done = run(prefect_server(), open_directory, "--all", "--json")
+    outcomes = {item["id"]: item for item in json.loads(done.stdout)}
+    assert set(outcomes) == {CONTROL, *DRILLS}
+    assert done.returncode in (0, 1), done.stderr
+    # What a busy machine has spoilt is good by itself; what is not is broken.
+    if spoilt := [id for id, item in outcomes.items() if not good(item)]:
+        again = run(prefect_server(), open_directory, *spoilt, "--json")
+        outcomes |= {item["id"]: item for item in json.loads(again.stdout)}
+    bad = [item for item in outcomes.values() if not good(item)]
+    assert bad == [], done.stderr
+    assert {id: item["stage"] for id, item in outcomes.items() if id != CONTROL} == {
+        drill.id: drill.stage for drill in DRILLS.values()
+    }
+    assert not (open_directory / "drills-drills").exists()
+
+
+def good(outcome: dict[str, Any]) -> bool:
+    """As the board judges."""
+    return not any(outcome[part] for part in ("missed", "others", "left", "problem"))
