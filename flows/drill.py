@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -108,7 +108,8 @@ def _control(ground: Ground) -> Outcome:
     found = [f"{i.id}: {i.subject}" for record in records for i in record.findings]
     problem = "; ".join(r.verdict.value for r in records if r.verdict.value != "verified")
     took = round(time.monotonic() - began, 1)
-    return Outcome(CONTROL, (), (), None, None, tuple(found), (), took, problem)
+    left = tuple(ground.left())
+    return Outcome(CONTROL, (), (), None, None, tuple(found), left, took, problem)
 
 
 def _drilled(ground: Ground, id: str) -> Outcome:
@@ -132,7 +133,8 @@ def _drilled(ground: Ground, id: str) -> Outcome:
     took = round(time.monotonic() - began, 1)
     if record is None:
         return Outcome(id, tuple(item.id for item in drills), (), None, None, (), (), took, problem)
-    return _judged(id, drills, record, tuple(ground.left()), took)
+    judged = _judged(id, drills, record, tuple(ground.left()), took)
+    return replace(judged, problem=problem)
 
 
 def _judged(

@@ -102,7 +102,7 @@ def test_a_call_is_one_cause_with_what_the_search_has_named(rehearsal: Any) -> N
     attempts = [
         attempt("10.1.0.1", "postgres: shop"),
         attempt("10.1.0.2", "curl https://10.1.0.2"),
-        attempt("10.1.0.3", f"python3 /work/{rehearsal.id}/helper-1.pyz probe"),
+        attempt("10.1.0.3", f"python3 /var/tmp/farside/{rehearsal.id}/helper-1.pyz probe"),
     ]
     rehearsal.plan = SimpleNamespace(fence=SimpleNamespace(attempts=lambda: attempts))
     known = finding("address-hard-coded", "shop: function f()", "line 1 names 10.1.0.1", "verify")
