@@ -6,7 +6,8 @@ class FarsideError(Exception):
 
     `operation`, `domain` and `host` say where; `hint` is the operator's next step. Text given
     here reaches logs, the terminal and the record: it never holds a secret. `finding` is the id of
-    the broken assumption that such an error stands for, if it stands for one.
+    the broken assumption that such an error stands for, if it stands for one, and `subject` what
+    that is about, if it is not the place.
     """
 
     finding: str | None = None
@@ -19,6 +20,7 @@ class FarsideError(Exception):
         domain: str = "",
         host: str = "",
         hint: str = "",
+        subject: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -26,6 +28,7 @@ class FarsideError(Exception):
         self.domain = domain
         self.host = host
         self.hint = hint
+        self.subject = subject
 
     def __str__(self) -> str:
         place = "/".join(part for part in (self.domain, self.host) if part)

@@ -129,6 +129,7 @@ class HostVault(KeyVault):
                 host=self.host.name,
                 hint="what unlocks this vault must be in its own domain: run read_argv by hand "
                 "on the vault's host with the source out of reach",
+                subject=name,
             ) from None
 
     def names(self) -> list[str]:
@@ -152,6 +153,7 @@ class HostVault(KeyVault):
             domain=self.domain,
             host=self.host.name,
             hint="put it there, or correct its name in the plan",
+            subject=name,
         )
 
 

@@ -44,7 +44,7 @@ class Outcome:
     `stage` is the one that noticed, the last if there are several, `seconds` from the rehearsal's
     start to its end. `missed` were to be noticed and were not; `hidden` could not be: the rehearsal
     ended, for another of them, before the stage that can see it. `others` are findings beside the
-    right ones, each as `id: subject`.
+    right ones, or in another stage than they are due, each as `id: subject`.
     """
 
     id: str
@@ -153,7 +153,7 @@ def _judged(
         tuple(hidden),
         last,
         _soon(record, last) if last else None,
-        tuple(f"{i.id}: {i.subject}" for i in record.findings if i.id not in wanted),
+        tuple(f"{i.id}: {i.subject}" for i in record.findings if wanted.get(i.id) != i.stage),
         left,
         took,
     )

@@ -30,7 +30,7 @@ def diagnose(
     """The findings behind an error that ended `stage`; none if it is no broken assumption.
 
     `source` is the name of the source domain: what fails there is a failed backup, not a failed
-    recovery. `subject` is where it failed, if the error itself does not say so.
+    recovery. `subject` is what the finding is about, if the error itself does not say so.
     """
     if isinstance(error, FoundProblems):
         return error.found
@@ -40,7 +40,8 @@ def diagnose(
     id = known or _OTHERWISE.get(stage)
     if id is None:
         return ()
-    subject = subject or "/".join(part for part in (error.domain, error.host) if part) or stage
+    place = "/".join(part for part in (error.domain, error.host) if part)
+    subject = subject or error.subject or place or stage
     # The stage went no further, whatever such a finding is otherwise.
     return (_of(error, id, subject, stage, Severity.CRITICAL),)
 

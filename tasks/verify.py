@@ -1,5 +1,6 @@
 """Verify: a usable service, or not; nothing that could not be asked counts as a yes."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -83,8 +84,7 @@ def verify(
             clock.add_step(checks[-1].name, began, datetime.now(UTC))
             began = datetime.now(UTC)
         ended_at = datetime.now(UTC)
-        found = [_finding(check) for check in checks if check.status is CheckStatus.FAILED]
-        found += _cold(rehearsal, checks)
+        found = [*_failures(checks), *_cold(rehearsal, checks)]
         rehearsal.findings.add(*found)
         with clock.step("dependencies"):
             identify_tools(rehearsal, plan.recovery.hosts)
@@ -170,11 +170,11 @@ def _cold(rehearsal: Rehearsal, checks: list[Check]) -> list[Finding]:
     return [finding("usable-not-restored", rehearsal.plan.name, text, STAGE)]
 
 
-def _finding(check: Check) -> Finding:
-    id = "app-secret-missing" if check.name.startswith("secret-") else "check-failed"
-    return finding(
-        _FINDING.get(check.name, id),
-        check.name,
-        f"expected {check.expected}; got {check.actual}",
-        STAGE,
-    )
+def _failures(checks: Iterable[Check]) -> Iterator[Finding]:
+    for check in checks:
+        if check.status is CheckStatus.FAILED:
+            other = "app-secret-missing" if check.name.startswith("secret-") else "check-failed"
+            id = _FINDING.get(check.name, other)
+            text = f"expected {check.expected}; got {check.actual}"
+            for subject in check.subjects or (check.name,):
+                yield finding(id, subject, text, STAGE)

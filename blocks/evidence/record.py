@@ -113,7 +113,8 @@ class Check:
     """One thing that was asked of the restored service.
 
     `detail` says how, or why it could not. `seconds` are those of the first answer and of the same
-    once more, where it was asked twice.
+    once more, where it was asked twice. `subjects` are the things that failed, by name, where the
+    check can tell them apart: each is a finding of its own.
     """
 
     name: str
@@ -122,6 +123,7 @@ class Check:
     actual: str | None = None
     detail: str | None = None
     seconds: tuple[float, float] | None = None
+    subjects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -286,13 +286,15 @@ DO $farside$
 DECLARE r record; bad jsonb := '[]'; done int := 0;
 BEGIN
   FOR r IN
-    SELECT DISTINCT 'library ' || probin AS name, format('LOAD %L', probin) AS call
+    SELECT DISTINCT probin AS subject, 'library ' || probin AS name,
+           format('LOAD %L', probin) AS call
     FROM pg_proc WHERE probin IS NOT NULL AND oid >= 16384
     UNION ALL
-    SELECT 'dictionary ' || oid::regdictionary, format('SELECT ts_lexize(%L::regdictionary, %L)',
-           oid::regdictionary::text, 'a') FROM pg_ts_dict WHERE oid >= 16384
+    SELECT oid::regdictionary::text, 'dictionary ' || oid::regdictionary,
+           format('SELECT ts_lexize(%L::regdictionary, %L)', oid::regdictionary::text, 'a')
+    FROM pg_ts_dict WHERE oid >= 16384
     UNION ALL
-    SELECT format('extension %s %s', extname, extversion),
+    SELECT extname, format('extension %s %s', extname, extversion),
            CASE WHEN EXISTS (SELECT 1 FROM pg_available_extension_versions v
                              WHERE v.name = e.extname AND v.version = e.extversion)
                 THEN 'SELECT 1' ELSE 'DO $$ BEGIN RAISE ''not installed here''; END $$' END
@@ -302,7 +304,7 @@ BEGIN
       done := done + 1;
       EXECUTE r.call;
     EXCEPTION WHEN OTHERS THEN
-      bad := bad || jsonb_build_array(r.name || ': ' || SQLERRM);
+      bad := bad || jsonb_build_object('subject', r.subject, 'text', r.name || ': ' || SQLERRM);
     END;
   END LOOP;
   PERFORM set_config('farside.result',
@@ -315,17 +317,19 @@ ROLLBACK;
 
 def loadable(control: Psql, facts: Mapping[str, Any]) -> Check:
     """What hangs on the server's own files: libraries of functions, dictionaries, extensions."""
-    bad, done = [], 0
+    bad, subjects, done = [], list[str](), 0
     for database in facts["databases"]:
         text = control.script(database["name"], _LOADED, timeout=600)
         result = json.loads(text.strip().splitlines()[-1])
-        bad += [f"{database['name']}: {item}" for item in result["bad"]]
+        bad += [f"{database['name']}: {item['text']}" for item in result["bad"]]
+        subjects += [item["subject"] for item in result["bad"]]
         done += result["done"]
     return Check(
         "loadable",
         CheckStatus.FAILED if bad else CheckStatus.PASSED,
         "every library, dictionary and extension version is on this host",
         listed(bad) or f"all {done}",
+        subjects=tuple(dict.fromkeys(subjects)),
     )
 
 
