@@ -276,7 +276,8 @@ class SSHHost(Host):
             command = "exec " + shlex.join(argv)
             channel.exec_command(command.encode("utf-8", "surrogateescape"))
         except (SSHException, OSError, EOFError) as error:
-            channel.close()
+            with contextlib.suppress(OSError, EOFError):
+                channel.close()
             raise CommandNotStarted(
                 f"the SSH server did not start {argv[0]}: {error}", **self._where("run")
             ) from error
@@ -332,7 +333,8 @@ class SSHHost(Host):
         except (SSHException, SFTPError, EOFError, OSError) as error:
             raise self._file_service_error(error, path, operation) from error
         finally:
-            channel.close()
+            with contextlib.suppress(OSError, EOFError):
+                channel.close()
 
     def _file_service_error(self, error: Exception, path: str, operation: str) -> FarsideError:
         transport = self._transport
@@ -413,11 +415,13 @@ class SSHHost(Host):
             ) from error
 
     def _handshake(self) -> "Transport":
-        from paramiko import SSHException, Transport
+        from paramiko import SSHException
+
+        from blocks.ordered_transport import OrderedTransport
 
         transport = None
         try:
-            transport = Transport(_connected_socket(self.address, self.port))
+            transport = OrderedTransport(_connected_socket(self.address, self.port))
             transport.set_log_channel(_quiet_log_channel())
             transport.banner_timeout = transport.handshake_timeout = CONNECT_SECONDS
             transport.auth_timeout = transport.channel_timeout = CONNECT_SECONDS
