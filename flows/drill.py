@@ -25,7 +25,7 @@ from blocks.errors import FarsideError
 from blocks.evidence.findings import CATALOGUE
 from blocks.evidence.record import STAGES, Record, StageState, Verdict
 from deployments import lab
-from deployments.lab.drills import DRILLS, ONE_PART, UNDRILLED, Drill, Ground
+from deployments.lab.drills import DRILLS, ONE_PART, TOGETHER, UNDRILLED, Drill, Ground
 from deployments.lab.places import Places, default_root
 from flows.command_line import OK, quiet, run
 from flows.rehearse import Watcher, rehearse, watching
@@ -190,6 +190,12 @@ def command(
     everything: Annotated[
         bool, typer.Option("--all", help="Every drill, and the control: nothing broken.")
     ] = False,
+    together: Annotated[
+        bool,
+        typer.Option(
+            "--together", help="With --all: several in one rehearsal, where that is fair."
+        ),
+    ] = False,
     list_them: Annotated[bool, typer.Option("--list", help="Show the drills, run none.")] = False,
     sample: Annotated[
         int, typer.Option(min=0, help="So many pairs and triples besides, chosen at random.")
@@ -206,7 +212,7 @@ def command(
     if list_them:
         _list()
         return
-    wanted = [CONTROL, *_all()] if everything else list(ids or [])
+    wanted = [CONTROL, *(shared() if together else _all())] if everything else list(ids or [])
     if unknown := sorted({part for id in wanted for part in id.split("+")} - {CONTROL, *DRILLS}):
         raise typer.BadParameter(f"no drill {', '.join(unknown)}; --list shows them")
     if not wanted and not sample:
@@ -234,6 +240,12 @@ def command(
 def _all() -> list[str]:
     """All drills, in the order of the catalogue."""
     return [id for id in CATALOGUE if id in DRILLS]
+
+
+def shared() -> list[str]:
+    """All drills, as ONE+ANOTHER those that can share a rehearsal."""
+    joined = {id for group in TOGETHER for id in group}
+    return ["+".join(group) for group in TOGETHER] + [id for id in _all() if id not in joined]
 
 
 def combinations(count: int, seed: int) -> list[str]:

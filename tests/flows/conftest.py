@@ -179,7 +179,7 @@ def newest_record(results: Path) -> Record | None:
     return Record.from_json(found[-1].read_text()) if found else None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def prefect_home(open_directory: Path) -> Path:
     """Where the Prefect server keeps its database."""
     home = open_directory / "prefect"
@@ -187,7 +187,7 @@ def prefect_home(open_directory: Path) -> Path:
     return home
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def prefect_server(prefect_home: Path) -> Iterator[Callable[[], str]]:
     """One server for all rehearsals; it starts while the lab comes up. Called, it is ready."""
     with socket.socket() as probe:
@@ -226,7 +226,7 @@ def prefect_server(prefect_home: Path) -> Iterator[Callable[[], str]]:
     server.wait()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared(open_directory: Path, prefect_server: Callable[[], str]) -> Iterator[tuple[Places, str]]:
     """A lab that is up and has a set in west's store, and a Prefect server."""
     places = Places.at(open_directory / "lab")

@@ -63,11 +63,12 @@ def test_bad_usage(tmp_path: Path, words: tuple[str, ...], says: str) -> None:
     assert not (tmp_path / "drills-drills").exists()
 
 
-@pytest.mark.timeout(2500)
+@pytest.mark.timeout(1800)
 def test_the_whole_board(prefect_server: Callable[[], str], open_directory: Path) -> None:
-    done = run(prefect_server(), open_directory, "--all", "--json")
+    """Every assumption is broken, some by themselves, the others with those they leave alone."""
+    done = run(prefect_server(), open_directory, "--all", "--together", "--json")
     outcomes = {item["id"]: item for item in json.loads(done.stdout)}
-    assert set(outcomes) == {CONTROL, *DRILLS}
+    assert {part for id in outcomes for part in id.split("+")} == {CONTROL, *DRILLS}
     assert done.returncode in (0, 1), done.stderr
     # What a busy machine has spoilt is good by itself; what is not is broken.
     if spoilt := [id for id, item in outcomes.items() if not good(item)]:
@@ -75,12 +76,9 @@ def test_the_whole_board(prefect_server: Callable[[], str], open_directory: Path
         outcomes |= {item["id"]: item for item in json.loads(again.stdout)}
     bad = [item for item in outcomes.values() if not good(item)]
     assert bad == [], done.stderr
-    assert {id: item["stage"] for id, item in outcomes.items() if id != CONTROL} == {
-        drill.id: drill.stage for drill in DRILLS.values()
-    }
     assert not (open_directory / "drills-drills").exists()
 
 
 def good(outcome: dict[str, Any]) -> bool:
-    """As the board judges."""
-    return not any(outcome[part] for part in ("missed", "others", "left", "problem"))
+    """As the board judges; here nothing may hide another thing, either."""
+    return not any(outcome[part] for part in ("missed", "hidden", "others", "left", "problem"))

@@ -1,12 +1,13 @@
 """One drill for each assumption: the lab with exactly that one broken."""
 
 from deployments.lab.drills import integrity, isolation, keys, timing, tooling, topology
-from deployments.lab.drills.board import DRILLS, ONE_PART, UNDRILLED, Drill
+from deployments.lab.drills.board import DRILLS, ONE_PART, TOGETHER, UNDRILLED, Drill
 from deployments.lab.drills.ground import Ground
 
 __all__ = [
     "DRILLS",
     "ONE_PART",
+    "TOGETHER",
     "UNDRILLED",
     "Drill",
     "Ground",

@@ -58,6 +58,49 @@ ONE_PART = (
 )
 """Drills that change the same part of the world, or hide it: not two of them at once."""
 
+TOGETHER = (
+    (
+        "key-stale",
+        "key-rotated-away",
+        "setting-too-low",
+        "control-plane-in-source",
+        "name-resolves-to-source",
+        "copy-behind",
+        "leftovers",
+    ),
+    (
+        "credential-from-source",
+        "clock-skew",
+        "key-chain-in-source",
+        "rto-missed",
+        "bandwidth-insufficient",
+        "check-failed",
+    ),
+    (
+        "extension-missing",
+        "library-preloaded",
+        "path-hard-coded",
+        "locale-changed",
+        "address-hard-coded",
+    ),
+    ("restored-jobs-fire", "app-secret-missing", "login-missing"),
+    ("source-used", "index-corrupt", "usable-not-restored", "archive-into-production"),
+    ("page-corrupt", "incomplete-restore", "fence-stays", "rpo-missed"),
+    (
+        "key-only-in-source",
+        "tool-missing",
+        "tool-fetched-from-source",
+        "target-occupied",
+        "port-taken",
+        "object-missing",
+    ),
+    ("engine-version", "copy-is-cold"),
+    ("sealed-to-source-only", "fence-leaks"),
+    ("host-unreachable", "manifest-forged"),
+    ("ssh-trust-missing", "ca-unknown"),
+)
+"""Drills that can share a rehearsal: none of them ends it before another's stage."""
+
 UNDRILLED = {
     "use-unattributed": "needs a network file system of neither domain; its test is in tests/tasks",
     "node-count-differs": "one PostgreSQL server has no other shape",

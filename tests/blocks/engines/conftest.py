@@ -19,7 +19,7 @@ def debian_15() -> None:
     need_debian_15()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def places() -> Iterator[Places]:
     """A lab in a directory that the services' account may enter; pytest's own are closed."""
     root = Path(tempfile.mkdtemp(prefix="farside-engines-", dir="/var/tmp"))
@@ -32,7 +32,7 @@ def places() -> Iterator[Places]:
         shutil.rmtree(root, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def prefect_server() -> Iterator[None]:
     """A Prefect server of the tests' own."""
     with prefect_test_harness(server_startup_timeout=120):

@@ -94,7 +94,7 @@ def connect(host: dict[str, Any], **credentials: Any) -> paramiko.SSHClient:
     return client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_lab(open_directory: Path) -> Iterator[LabUnderTest]:
     """One lab for all tests; it is down at the end whatever they did."""
     under_test = LabUnderTest(Places.at(open_directory / NAME))
