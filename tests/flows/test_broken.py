@@ -13,12 +13,10 @@ from typing import Any
 
 import pytest
 
-from blocks.artifact.manifest import sign, verify
-from blocks.artifact.signing import generate_signing_key
 from blocks.evidence.record import StageState, Verdict
 from tests.flows.conftest import Change, Outcome, World
 
-BASE, MANIFEST, LOG = "base.tar.zst.age.000", "manifest.json", "log.json"
+BASE, LOG = "base.tar.zst.age.000", "log.json"
 
 
 def flipped(data: bytes) -> bytes:
