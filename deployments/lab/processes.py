@@ -203,11 +203,11 @@ def _alive(process: psutil.Process) -> bool:
 
 def _kill(processes: list[psutil.Process]) -> None:
     segments = {path for process in processes for path in _shared_files(process)}
-    for process in processes:
-        try:
-            process.send_signal(signal.SIGKILL)
-        except psutil.NoSuchProcess:
-            continue
+    # All of them stop before the first one dies: a standby would call its dead primary at once.
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
     # Not psutil.wait_procs: a zombie that nobody collects is dead enough.
     deadline = time.monotonic() + _GONE_SECONDS
     while any(map(_alive, processes)) and time.monotonic() < deadline:

@@ -71,6 +71,9 @@ def test_losing_east(running: LabUnderTest) -> None:
     assert not lab.is_up(running.root)
     assert "east is lost" in running.command("status", check=False)
 
+    time.sleep(1)
+    assert running.attempts() == [], "east's own processes do not call it while they die"
+
     address, port = engine["source"]["address"], engine["source"]["port"]
     argv = [sys.executable, "-c", KNOCK, address, str(port)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as knocking:
