@@ -1,11 +1,13 @@
 """A whole rehearsal, and how much of it is farside and Prefect.
 
 Total: from the start of a `python -m flows.rehearse` to its end, with a Prefect home that is new.
-Lab: seconds inside `lab.up` and `lab.down`, which that command calls before and after the flow.
+Lab: seconds inside `lab.up` and `lab.down`, which that command calls before and after the flow, and
+of the steps in which it kills east (`cut off`) and starts it again (`fence`).
+Server: seconds that the command still waits for its temporary Prefect server once the lab is up;
+with a new home, the server first makes its database. A site has a server that runs.
 Work: the seconds of those of the record's steps that move data, wait for PostgreSQL, or check the
 restored database (`_WORK`).
-Farside and Prefect: total less lab less work. What else the lab does in between is in there, too:
-killing east (`cut off`), and starting it again (`fence`).
+Farside and Prefect: total less lab less server less work.
 """
 
 import json
@@ -15,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,9 @@ _WORK: dict[str, set[str] | None] = {
     "restore": {"fetch and extract", "verify files", "replay", "promote"},
     "verify": None,
 }
+
+
+_LAB = {"declare: cut off", "teardown: fence"}
 
 
 def rehearsal(rounds: int, scale: int) -> list[Result]:
@@ -52,7 +58,8 @@ def _result(name: str, key: str, limit: float, runs: list[dict[str, Any]]) -> Re
         ratio=limit / middle[key],
         lowest=ratios[0],
         highest=ratios[-1],
-        farside=f"{middle[key]:.1f} s (lab {middle['lab']:.1f}, work {middle['work']:.1f})",
+        farside=f"{middle[key]:.1f} s (lab {middle['lab']:.1f}, server {middle['server']:.1f},"
+        f" work {middle['work']:.1f})",
         reference=f"{limit:.0f} s",
         details={"runs": runs},
     )
@@ -103,12 +110,14 @@ def _parts(total: float, in_lab: dict[str, float], record: dict[str, Any]) -> di
         for step in stage["steps"]
     }
     work = sum(seconds for step, seconds in steps.items() if _is_work(*step.split(": ", 1)))
-    lab = sum(in_lab.values())
+    server = in_lab.pop("server")
+    lab = sum(in_lab.values()) + sum(steps[name] for name in _LAB)
     return {
         "total": total,
         "lab": lab,
         "work": work,
-        "own": total - lab - work,
+        "server": server,
+        "own": total - lab - server - work,
         "rta": record["rta_seconds"],
         "lab_parts": in_lab,
         "steps": steps,
@@ -140,9 +149,20 @@ def main() -> None:
 
     lab.up = _timed(lab.up, seconds, path)
     lab.down = _timed(lab.down, seconds, path)
-    from flows.command_line import app
+    from flows import command_line
 
-    app()
+    temporary_server = command_line.temporary_server
+
+    @contextmanager
+    def waited(note: Callable[[str], None]) -> Iterator[None]:
+        with temporary_server(note):
+            yield
+            started = time.monotonic()
+        seconds["server"] = time.monotonic() - started
+        path.write_text(json.dumps(seconds))
+
+    command_line.temporary_server = waited
+    command_line.app()
 
 
 if __name__ == "__main__":
