@@ -380,7 +380,15 @@ class SetReader:
             marker=f"{host.work_dir}/{self._rehearsal_id}",
         )
         leases = StoreLeases(self._recovery.store, self._prefix)
-        done = run_job(host, self._rehearsal_id, job, leases, self._moved)
+        # Several hosts may fetch the same objects at once.
+        moved = self._moved
+        done = run_job(
+            host,
+            self._rehearsal_id,
+            job,
+            leases,
+            lambda count, of: moved(count, f"{host.name}: {of}"),
+        )
         assert isinstance(done, OpenResult)
         return done.sealed_bytes
 

@@ -1,7 +1,7 @@
 """Every host of a plan, looked at at once: what it has, what is in the way, where it looks to."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -22,6 +22,10 @@ SKEW_SECONDS = 5.0
 """Clocks may disagree by this much: signatures bear minutes, recovery points only seconds."""
 
 
+_Needs = Mapping[str, Requirements]
+"""Name of a recovery host -> what it needs."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Seen:
     host: Host
@@ -35,10 +39,16 @@ class _Seen:
         return f"{self.domain.name}/{self.host.name}"
 
 
-def inspect_hosts(rehearsal: Rehearsal, needs: Requirements | None, into: Inspection) -> None:
-    """Look at every host; what cannot be reached is a finding. Without `needs`, only in general."""
+def inspect_hosts(
+    rehearsal: Rehearsal, requirements: Iterable[Requirements], into: Inspection
+) -> None:
+    """Look at every host; what cannot be reached is a finding.
+
+    Those that nothing is required of are looked at only in general.
+    """
     plan = rehearsal.plan
-    target = f"{plan.recovery.name}/{needs.host}" if needs else ""
+    needs = {item.host: item for item in requirements}
+    targets = {f"{plan.recovery.name}/{host}" for host in needs}
     places = [(plan.recovery, host) for host in plan.recovery.hosts]
     if rehearsal.fresh:
         places += [(plan.source, host) for host in plan.source.hosts]
@@ -47,12 +57,12 @@ def inspect_hosts(rehearsal: Rehearsal, needs: Requirements | None, into: Inspec
             if isinstance(seen, _Seen):
                 _note(rehearsal, seen, needs, into)
             else:
-                lacking = [item for item in seen if item.subject == target]
+                lacking = [item for item in seen if item.subject in targets]
                 into.blockers += lacking
                 into.found += [item for item in seen if item not in lacking]
 
 
-def _note(rehearsal: Rehearsal, seen: _Seen, needs: Requirements | None, into: Inspection) -> None:
+def _note(rehearsal: Rehearsal, seen: _Seen, needs: _Needs, into: Inspection) -> None:
     into.found += _general(seen)
     for item, runs in _others(rehearsal, seen):
         (into.ends if runs else into.found).append(item)
@@ -69,18 +79,18 @@ def _note(rehearsal: Rehearsal, seen: _Seen, needs: Requirements | None, into: I
         for name in seen.facts.names
         if not name.addresses
     ]
-    if needs is not None and seen.host.name == needs.host:
-        for item in _of_target(rehearsal, seen, needs):
+    if seen.host.name in needs:
+        for item in _of_target(rehearsal, seen, needs[seen.host.name]):
             critical = item.severity is Severity.CRITICAL
             (into.blockers if critical else into.found).append(item)
 
 
 def _look(
-    rehearsal: Rehearsal, domain: FailureDomain, host: Host, needs: Requirements | None
+    rehearsal: Rehearsal, domain: FailureDomain, host: Host, needs: _Needs
 ) -> "_Seen | tuple[Finding, ...]":
     plan = rehearsal.plan
     recovering = domain is plan.recovery
-    target = needs if needs is not None and recovering and host.name == needs.host else None
+    target = needs.get(host.name) if recovering else None
     job = FactsJob(
         directories=tuple(target.directories) if target else (),
         ports=target.ports if target else (),
@@ -96,7 +106,7 @@ def _look(
         rehearsal.claimed.add(f"{domain.name}/{host.name}")
         facts = facts_of(host, rehearsal.id, job)
     except FarsideError as error:
-        needed = recovering and host.name in (needs.host if needs else "", plan.transfer.host)
+        needed = recovering and host.name in (*needs, plan.transfer.host)
         if needed:
             return diagnose(error, STAGE, plan.source.name, subject=f"{domain.name}/{host.name}")
         return (unreachable(error, host, STAGE),)

@@ -26,7 +26,7 @@ class Survey:
     """What preflight learned: the facts that the restore must match, and the retained set."""
 
     facts: Facts
-    needs: Requirements
+    needs: tuple[Requirements, ...]
     manifest: Manifest | None
     """That of the retained set to rehearse; None when a fresh one is to be taken."""
     selection: str
@@ -50,7 +50,7 @@ def preflight(rehearsal: Rehearsal) -> Survey:
             survey = None if seen.ends else _survey(rehearsal)
         known = survey if isinstance(survey, Survey) else None
         with clock.step("hosts"):
-            inspect_hosts(rehearsal, known.needs if known else None, seen)
+            inspect_hosts(rehearsal, known.needs if known else (), seen)
         with clock.step("keys and sets"):
             _inspect_sets(rehearsal, survey, seen)
         if known is not None:

@@ -1,6 +1,12 @@
 """Restore: from the recovery store, on the recovery hosts, into the shape that they have."""
 
+from collections.abc import Callable, Sequence
+
+from prefect import task, unmapped
+from prefect.cache_policies import NO_CACHE
+
 from blocks.engines.base import Restoration, Service
+from blocks.evidence.record import Node
 from blocks.helper import sweep_host
 from blocks.sets import SetReader
 from tasks.clock import StageInProgress
@@ -16,19 +22,26 @@ def restoration(
     rehearsal: Rehearsal, reader: SetReader, opening: Opening, clock: StageInProgress
 ) -> Restoration:
     """All that the engine may use, from here to the end of verification."""
-    plan = rehearsal.plan
-    host = plan.recovery.host(plan.engine.requirements(opening.manifest.engine_facts).host)
     return Restoration(
         rehearsal_id=rehearsal.id,
-        recovery=plan.recovery,
+        recovery=rehearsal.recovery,
         reader=reader,
         manifest=opening.manifest,
         log=opening.log,
         identity=opening.identity,
         steps=clock,
-        host=host,
-        work=rehearsal.work(host),
+        spread=_spread,
     )
+
+
+@task(name="node", task_run_name="{node.host}", cache_policy=NO_CACHE, persist_result=False)
+def _on_node(do: Callable[[Node], None], node: Node) -> None:
+    do(node)
+
+
+def _spread(do: Callable[[Node], None], nodes: Sequence[Node]) -> None:
+    """A Prefect task for each node, side by side."""
+    _on_node.map(unmapped(do), list(nodes)).result()
 
 
 @stage(STAGE, retries=1, limit=24 * 3600)
@@ -43,7 +56,9 @@ def restore(rehearsal: Rehearsal, survey: Survey, reader: SetReader, opening: Op
         using = restoration(rehearsal, reader, opening, clock)
         if reader.marked:
             with clock.step("clear"):
-                sweep_host(using.host, rehearsal.id, remove=True)
+                for needs in survey.needs:
+                    sweep_host(using.host(needs.host), rehearsal.id, remove=True)
         reader.begin(clock.moved)
-        clock.expect(sum(item.sealed_bytes for item in opening.manifest.objects))
+        sealed = sum(item.sealed_bytes for item in opening.manifest.objects)
+        clock.expect(sealed * len(survey.needs))
         return rehearsal.plan.engine.restore(using)

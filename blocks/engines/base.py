@@ -6,7 +6,7 @@
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,9 +42,17 @@ class Steps(Protocol):
         ...
 
 
+class Spread(Protocol):
+    """Does the same for several nodes at once."""
+
+    def __call__(self, do: Callable[[Node], None], nodes: Sequence[Node]) -> None:
+        """Call `do` for each node, side by side; raises the first error when all have ended."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """What a recovery host needs to be able to restore a set."""
+    """What one recovery host needs for its part in the restore of a set."""
 
     host: str
     programs: tuple[str, ...]
@@ -74,10 +82,15 @@ class Restoration:
     log: LogIndex
     identity: SecretStr
     steps: Steps
-    host: Host
-    """The recovery host that Requirements named."""
-    work: str
-    """Directory of this rehearsal on the recovery host; it exists, mode 0700."""
+    spread: Spread
+
+    def host(self, name: str) -> Host:
+        """A recovery host that Requirements named."""
+        return self.recovery.host(name)
+
+    def work(self, host: Host) -> str:
+        """Directory of this rehearsal on a recovery host; it exists, mode 0700."""
+        return f"{host.work_dir}/{self.rehearsal_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +99,11 @@ class Service:
 
     rehearsal_id: str
     host: str
+    """The node that clients write to: its host, address and port."""
     address: str
     port: int
-    directory: str
-    control: str
-    """How farside reaches it as administrator, in the engine's own terms (a socket directory)."""
+    controls: Mapping[str, str]
+    """How farside reaches each host's node as administrator, in the engine's own terms."""
     administrator: str
     """The account that farside uses there."""
     reach: str
@@ -133,8 +146,8 @@ class Engine(StrictBlock, ABC):
         """What the live source is. Reads only. Raises PermanentError, TransientError."""
 
     @abstractmethod
-    def requirements(self, facts: Facts) -> Requirements:
-        """What the recovery hosts must have to restore a source with these facts."""
+    def requirements(self, facts: Facts) -> tuple[Requirements, ...]:
+        """What each recovery host must have to restore a source with these facts."""
 
     def passwords(self) -> tuple[str, ...]:
         """Names, in the recovery vault, of the passwords that the restored service is used with."""
@@ -179,6 +192,17 @@ class Engine(StrictBlock, ABC):
         self, service: Service, using: Restoration, questions: Sequence[SqlQuestion]
     ) -> Iterator[Check]:
         """Prove the service, one check after the other; a check that cannot run says so."""
+
+    def survive(
+        self,
+        service: Service,  # noqa: ARG002 (a service of one node survives nothing)
+        using: Restoration,  # noqa: ARG002
+    ) -> Iterator[Check]:
+        """Kill a node, where the shape allows it, and prove that the others serve.
+
+        The last that is asked of a service: it is not whole afterwards.
+        """
+        yield from ()
 
     @abstractmethod
     def value(self, service: Service, recovery: FailureDomain, database: str, query: str) -> str:

@@ -7,13 +7,13 @@ the rehearsal's own. The engine takes a server's bin directory; any packaging of
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from blocks.artifact.job import Source
 from blocks.artifact.manifest import LogIndex, Manifest, SealedObject
@@ -30,7 +30,7 @@ from blocks.engines.base import (
     Steps,
     Ticks,
 )
-from blocks.engines.pg import checks, comparing, config, search, survey, wal
+from blocks.engines.pg import checks, comparing, config, replication, search, survey, wal
 from blocks.engines.pg.cluster import START_SECONDS, Cluster
 from blocks.engines.pg.psql import (
     PATIENT_WITH_PRODUCTION,
@@ -41,6 +41,7 @@ from blocks.engines.pg.psql import (
     literal,
     quote_conninfo,
 )
+from blocks.engines.pg.replication import CATCH_UP_SECONDS, Replica
 from blocks.engines.pg.runbook import commands
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.findings import Finding
@@ -94,8 +95,8 @@ class BackupTool(_Part):
     password: str = Field(description="Name of its password in the source's vault")
 
 
-class TargetServer(_Part):
-    """Where the service is restored: another host, address, port and directory."""
+class Place(_Part):
+    """Where a server is restored: a host, its address, a port and directories."""
 
     host: str
     address: str
@@ -105,10 +106,35 @@ class TargetServer(_Part):
     tablespaces: str | None = Field(
         default=None, description="Parent directory for tablespaces; required if the source has any"
     )
+
+
+class TargetServer(Place):
+    """Where the service is restored: the primary, and the standbys that it is to have."""
+
+    standbys: tuple[Place, ...] = Field(
+        default=(), description="Restored from the store beside the primary, which they then follow"
+    )
+    synchronous: bool = Field(
+        default=False, description="Whether a commit waits for one of the standbys"
+    )
     settings: dict[str, str] = Field(
         default={},
         description="The recovery site's own server settings; they go before the source's",
     )
+
+    @model_validator(mode="after")
+    def _has_whom_to_wait_for(self) -> "TargetServer":
+        if self.synchronous and not self.standbys:
+            raise ValueError("synchronous: there are no standbys to wait for")
+        hosts = [place.host for place in self.places]
+        if len(set(hosts)) < len(hosts):
+            raise ValueError("standbys: every server has a host of its own")
+        return self
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """All of them, the primary first."""
+        return (self, *self.standbys)
 
     @field_validator("settings")
     @classmethod
@@ -152,14 +178,18 @@ class Postgres(Engine):
             (source, "source.host", self.source.host),
             (source, "backup.host", self.backup.host),
             (recovery, "target.host", self.target.host),
+            *((recovery, "target.standbys.host", item.host) for item in self.target.standbys),
         ):
             known = sorted(host.name for host in domain.hosts)
             if name not in known:
                 raise ValueError(
                     f"engine.{part}: {name!r} is not a host of {domain.name} ({', '.join(known)})"
                 )
-        if source.owns_address(self.target.address):
-            raise ValueError("engine.target.address lies in the source domain's networks")
+        for place in self.target.places:
+            if source.owns_address(place.address):
+                raise ValueError(
+                    f"engine.target: {place.address} lies in the source domain's networks"
+                )
 
     def source_endpoints(self, source: FailureDomain) -> list[tuple[str, int]]:  # noqa: ARG002
         """See Engine."""
@@ -167,7 +197,14 @@ class Postgres(Engine):
 
     def predicted_nodes(self, recovery: FailureDomain) -> tuple[Node, ...]:  # noqa: ARG002
         """See Engine."""
-        return (Node(self.target.host, "primary", self.target.address, self.target.port),)
+        return tuple(
+            Node(place.host, role, place.address, place.port)
+            for place, role in zip(
+                self.target.places,
+                ("primary", *("standby" for _ in self.target.standbys)),
+                strict=True,
+            )
+        )
 
     # -- the source ---------------------------------------------------------------------------
 
@@ -355,20 +392,22 @@ class Postgres(Engine):
 
     # -- requirements -------------------------------------------------------------------------
 
-    def requirements(self, facts: Facts) -> Requirements:
+    def requirements(self, facts: Facts) -> tuple[Requirements, ...]:
         """See Engine. Working space for the log and for growth: a tenth, at least 1 GiB of log."""
-        target = self.target
+        return tuple(self._needs(place, facts) for place in self.target.places)
+
+    def _needs(self, place: Place, facts: Facts) -> Requirements:
         spaces = sum(int(space["bytes"]) for space in facts["tablespaces"])
         everything = survey.data_bytes(facts)
-        directories = {target.data_dir: everything - spaces + everything // 10 + 2**28}
+        directories = {place.data_dir: everything - spaces + everything // 10 + 2**28}
         if facts["tablespaces"]:
-            directories[self._spaces_dir()] = spaces + spaces // 10
+            directories[_spaces_dir(place)] = spaces + spaces // 10
         programs = ("postgres", "pg_ctl", "psql", "pg_checksums")
         return Requirements(
-            host=target.host,
-            programs=(*(f"{target.bin_dir}/{name}" for name in programs), "tar", "cp"),
+            host=place.host,
+            programs=(*(f"{place.bin_dir}/{name}" for name in programs), "tar", "cp"),
             directories=directories,
-            ports=((target.address, target.port),),
+            ports=((place.address, place.port),),
         )
 
     def passwords(self) -> tuple[str, ...]:
@@ -379,29 +418,17 @@ class Postgres(Engine):
         self, facts: Facts, recovery: FailureDomain, foreign: Belongings
     ) -> Iterator[Finding]:
         """See Engine."""
-        host, target = recovery.host(self.target.host), self.target
-        where = f"{recovery.name}/{host.name}"
-        yield from comparing.without_host(facts, target.settings, where, foreign)
-        yield from comparing.on_host(facts, host, target.bin_dir, where)
+        where = f"{recovery.name}/{self.target.host}"
+        yield from comparing.without_host(facts, self.target.settings, where, foreign)
+        for place in self.target.places:
+            where = f"{recovery.name}/{place.host}"
+            yield from comparing.on_host(facts, recovery.host(place.host), place.bin_dir, where)
 
     # -- the recovery side --------------------------------------------------------------------
-
-    def _spaces_dir(self) -> str:
-        if self.target.tablespaces is None:
-            raise NoPlace(
-                "the source has tablespaces, and the plan gives them no place",
-                operation="restore",
-                host=self.target.host,
-                hint="set engine.target.tablespaces to a directory on the recovery host",
-            )
-        return self.target.tablespaces
 
     def restore(self, using: Restoration) -> Service:
         """See Engine."""
         facts, target = using.manifest.engine_facts, self.target
-        spaces = {
-            space["oid"]: f"{self._spaces_dir()}/{space['oid']}" for space in facts["tablespaces"]
-        }
         segment = facts["start_segment"]
         log = wal.needed(using.log.objects, segment)
         missing = wal.gaps(log, segment, facts["stop_segment"], facts["wal_segment_size"])
@@ -412,61 +439,100 @@ class Postgres(Engine):
                 domain=using.recovery.name,
                 hint="check the transfer of log segments; choose an older set if this one is lost",
             )
-        cluster = Cluster(using, target.bin_dir, target.data_dir, spaces)
-        with using.steps.step("prepare"):
-            socket_dir = cluster.prepare()
-        with using.steps.step("fetch and extract") as step:
-            step.bytes = cluster.fetch(log)
-        with using.steps.step("verify files"):
-            files = cluster.check_files()
-        with using.steps.step("configure"):
-            libraries = self._libraries(using.host, facts)
-            conf = config.postgresql_conf(
-                facts,
-                address=target.address,
-                port=target.port,
-                data_dir=target.data_dir,
-                socket_dir=socket_dir,
-                memory_bytes=cluster.memory(),
-                restore_command=cluster.restore_command,
-                libraries=libraries,
-                own=target.settings,
-            )
-            cluster.configure(conf, config.pg_hba_conf(facts, using.recovery.networks))
+        replica = Replica.new(using.rehearsal_id)
+        places = {place.host: place for place in target.places}
+        made: dict[str, tuple[Cluster, str, Check]] = {}
+
+        def bring(node: Node) -> None:
+            made[node.host] = self._started(using, places[node.host], log, replica)
+
+        nodes = self.predicted_nodes(using.recovery)
+        using.spread(bring, nodes)
+        primary, socket_dir, _ = made[target.host]
         with using.steps.step("replay") as step:
             step.bytes = len(log) * int(facts["wal_segment_size"])
-            cluster.start()
-            cluster.await_replay()
+            primary.await_replay()
         with using.steps.step("promote"):
-            cluster.await_ready()
+            primary.await_ready()
+        if target.standbys:
+            control = Psql(
+                primary.host, target.bin_dir, socket_dir, target.port, facts["superuser"]
+            )
+            with using.steps.step("standbys follow"):
+                replica.create(control)
+                replication.await_following(control, target.standbys)
+                if target.synchronous:
+                    replication.be_synchronous(control, target.standbys)
         return Service(
             rehearsal_id=using.rehearsal_id,
-            host=using.host.name,
+            host=target.host,
             address=target.address,
             port=target.port,
-            directory=target.data_dir,
-            control=socket_dir,
+            controls={host: socket for host, (_, socket, _) in made.items()},
             administrator=facts["superuser"],
             reach=f"psql -h {target.address} -p {target.port}"
             f" -U {self.application.role} -d {self.application.database}",
-            nodes=self.predicted_nodes(using.recovery),
-            checks=(files,),
+            nodes=nodes,
+            checks=tuple(made[node.host][2] for node in nodes),
         )
 
-    def _libraries(self, host: Host, facts: Facts) -> list[str]:
-        wanted = comparing.libraries(facts)
-        lacking = comparing.absent(host, self.target.bin_dir, [f"lib:{name}" for name in wanted])
-        return [name for name in wanted if name not in lacking]
+    def _started(
+        self,
+        using: Restoration,
+        place: Place,
+        log: Mapping[str, SealedObject],
+        replica: Replica,
+    ) -> tuple[Cluster, str, Check]:
+        """One server, from its making to its start: it, its socket's directory, its files."""
+        facts, target, host = using.manifest.engine_facts, self.target, using.host(place.host)
+        lead = f"{host.name}: " if target.standbys else ""
+        spaces = {
+            space["oid"]: f"{_spaces_dir(place)}/{space['oid']}" for space in facts["tablespaces"]
+        }
+        cluster = Cluster(using, host, place.bin_dir, place.data_dir, spaces)
+        with using.steps.step(f"{lead}prepare"):
+            socket_dir = cluster.prepare()
+        with using.steps.step(f"{lead}fetch and extract") as step:
+            step.bytes = cluster.fetch(log)
+        with using.steps.step(f"{lead}verify files"):
+            files = cluster.check_files()
+        with using.steps.step(f"{lead}configure"):
+            follows = place is not target
+            conf = config.postgresql_conf(
+                facts,
+                address=place.address,
+                port=place.port,
+                data_dir=place.data_dir,
+                socket_dir=socket_dir,
+                memory_bytes=cluster.memory(),
+                restore_command=cluster.restore_command,
+                libraries=_libraries(host, place, facts),
+                own=target.settings,
+                upstream=replica.conninfo(target, host.name) if follows else "",
+            )
+            access = config.pg_hba_conf(
+                facts,
+                using.recovery.networks,
+                replica.role,
+                [item.address for item in target.places] if target.standbys else [],
+            )
+            cluster.configure(conf, access, standby=follows)
+            cluster.start()
+        name = f"{host.name} {files.name}" if follows else files.name
+        return cluster, socket_dir, replace(files, name=name)
 
     # -- verification -------------------------------------------------------------------------
 
-    def _control(self, service: Service, recovery: FailureDomain) -> Psql:
-        host = recovery.host(service.host)
+    def _control(
+        self, service: Service, recovery: FailureDomain, place: Place | None = None
+    ) -> Psql:
+        """A restored server, the primary by default, through its private socket."""
+        place = place or self.target
         return Psql(
-            host,
-            self.target.bin_dir,
-            service.control,
-            service.port,
+            recovery.host(place.host),
+            place.bin_dir,
+            service.controls[place.host],
+            place.port,
             service.administrator,
             options=UNHURRIED,
         )
@@ -486,7 +552,12 @@ class Postgres(Engine):
             app.role,
             using.recovery.secret(app.password),
         )
-        libraries = self._libraries(control.host, facts)
+        libraries = _libraries(control.host, self.target, facts)
+        followers = [place.address for place in self.target.standbys]
+        standbys = {
+            place.host: self._control(service, using.recovery, place)
+            for place in self.target.standbys
+        }
         plan: list[tuple[str, str, Callable[[], Check]]] = [
             ("login", "the application logs in", lambda: checks.login(application, app.database)),
             ("roles", "all roles", lambda: checks.roles(control, facts)),
@@ -498,7 +569,7 @@ class Postgres(Engine):
             ("indexes-valid", "all of them", lambda: checks.indexes_valid(control, facts)),
             ("collation-versions", "as recorded", lambda: checks.collations(control, facts)),
             ("archiving", "off", lambda: checks.archiving(control)),
-            ("isolation", "isolated", lambda: checks.isolation(control, libraries)),
+            ("isolation", "isolated", lambda: checks.isolation(control, libraries, followers)),
         ]
         plan += [(q.name, q.expected, _asked(control, q)) for q in questions]
         write = app.write
@@ -508,6 +579,16 @@ class Postgres(Engine):
                     "application-write",
                     "a committed write",
                     lambda: checks.application_write(application, app.database, write),
+                )
+            )
+        if standbys:
+            plan.append(
+                (
+                    "replication",
+                    "every standby follows",
+                    lambda: replication.check(
+                        control, standbys, service.rehearsal_id, self.target.synchronous
+                    ),
                 )
             )
         plan += [
@@ -522,6 +603,25 @@ class Postgres(Engine):
         yield from service.checks
         for name, expected, run in plan:
             yield from checks.guarded(name, expected, run)
+
+    def survive(self, service: Service, using: Restoration) -> Iterator[Check]:
+        """See Engine: the primary is killed, the first standby takes its place."""
+        for place in self.target.standbys[:1]:
+            host = using.host(place.host)
+            promote = [f"{place.bin_dir}/pg_ctl", "-D", place.data_dir, "-w", "-s", "promote"]
+            primary = self._control(service, using.recovery)
+            standby = self._control(service, using.recovery, place)
+            yield from checks.guarded(
+                "failover",
+                f"{place.host} serves when {self.target.host} has died",
+                lambda: replication.failover(
+                    primary,
+                    standby,
+                    lambda: _end(primary.host, self.target),
+                    lambda: host.run(promote, timeout=CATCH_UP_SECONDS),
+                    service.rehearsal_id,
+                ),
+            )
 
     def value(self, service: Service, recovery: FailureDomain, database: str, query: str) -> str:
         """See Engine."""
@@ -568,13 +668,13 @@ class Postgres(Engine):
                 expected,
                 "could not run: the cluster has no data checksums (pg_checksums --enable)",
             )
-        bin_dir, data = self.target.bin_dir, service.directory
+        bin_dir, data = self.target.bin_dir, self.target.data_dir
         host = control.host
         host.run([f"{bin_dir}/pg_ctl", "-D", data, "-m", "fast", "-w", "-s", "stop"], timeout=600)
         done = host.run(
             [f"{bin_dir}/pg_checksums", "--check", "-D", data], check=False, timeout=START_SECONDS
         )
-        log = f"{using.work}/postgres.log"
+        log = f"{using.work(host)}/postgres.log"
         host.run([f"{bin_dir}/pg_ctl", "-D", data, "-w", "-s", "-l", log, "start"], timeout=600)
         control.value("postgres", "SELECT 1")
         blocks = re.search(r"Blocks scanned:\s+(\d+)", done.text)
@@ -609,10 +709,8 @@ class Postgres(Engine):
 
     def destroy(self, service: Service, recovery: FailureDomain) -> None:
         """See Engine."""
-        argv = [f"{self.target.bin_dir}/pg_ctl", "-D", service.directory]
-        recovery.host(service.host).run(
-            [*argv, "-m", "immediate", "-w", "-s", "stop"], check=False, timeout=120
-        )
+        for place in self.target.places:
+            _end(recovery.host(place.host), place)
 
     def runbook(
         self, manifest: Manifest, log: LogIndex, recovery: FailureDomain
@@ -627,6 +725,29 @@ class Postgres(Engine):
             spaces_dir=self.target.tablespaces,
             where=f"{recovery.name}/{self.target.host}, as the user who will own the database",
         )
+
+
+def _libraries(host: Host, place: Place, facts: Facts) -> list[str]:
+    wanted = comparing.libraries(facts)
+    lacking = comparing.absent(host, place.bin_dir, [f"lib:{name}" for name in wanted])
+    return [name for name in wanted if name not in lacking]
+
+
+def _end(host: Host, place: Place) -> None:
+    """Stop a server as a crash would."""
+    argv = [f"{place.bin_dir}/pg_ctl", "-D", place.data_dir, "-m", "immediate", "-w", "-s", "stop"]
+    host.run(argv, check=False, timeout=120)
+
+
+def _spaces_dir(place: Place) -> str:
+    if place.tablespaces is None:
+        raise NoPlace(
+            "the source has tablespaces, and the plan gives them no place",
+            operation="restore",
+            host=place.host,
+            hint="set tablespaces of engine.target, or of its standby, to a directory there",
+        )
+    return place.tablespaces
 
 
 def _slot(rehearsal_id: str) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from blocks.engines.pg.psql import LoginRefused, Psql, identifier
@@ -466,14 +466,19 @@ def archiving(control: Psql) -> Check:
     )
 
 
-def isolation(control: Psql, allowed_libraries: list[str]) -> Check:
-    """The live server streams from nowhere, subscribes to nothing, starts no job by itself."""
+def isolation(
+    control: Psql, allowed_libraries: list[str], followers: Collection[str] = ()
+) -> Check:
+    """The live server streams from nowhere, subscribes to nothing, starts no job by itself.
+
+    Nobody follows it but its own standbys, at the addresses `followers`.
+    """
     wrong = _other_settings(
         control,
         {
             "primary_conninfo": _NONE,
             "max_logical_replication_workers": ("0",),
-            "synchronous_standby_names": _NONE,
+            **({} if followers else {"synchronous_standby_names": _NONE}),
             "shared_preload_libraries": (",".join(allowed_libraries),),
             "session_preload_libraries": _NONE,
             "local_preload_libraries": _NONE,
@@ -482,10 +487,18 @@ def isolation(control: Psql, allowed_libraries: list[str]) -> Check:
     wrong += _running(
         control,
         "walreceiver",
-        "walsender",
         "logical replication apply worker",
         "logical replication launcher",
     )
+    senders = control.rows(
+        "postgres",
+        "SELECT application_name AS name, host(client_addr) AS address FROM pg_stat_replication",
+    )
+    wrong += [
+        f"{row['name']} at {row['address']} follows it"
+        for row in senders
+        if row["address"] not in followers
+    ]
     slots = control.value("postgres", "SELECT count(*) FROM pg_replication_slots")
     if slots != "0":
         wrong.append(f"{slots} replication slots")

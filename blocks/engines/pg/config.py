@@ -5,7 +5,7 @@ addresses, archiving, preloading, replication, logging, TLS and memory are decid
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
 # A hot standby refuses to replay with less than the source had (PostgreSQL docs, 26.4.3).
@@ -114,11 +114,13 @@ def postgresql_conf(
     restore_command: str,
     libraries: Sequence[str],
     own: Mapping[str, str],
+    upstream: str = "",
 ) -> str:
     """The whole postgresql.conf of the restored server.
 
     `memory_bytes` is the host's memory; `own` are the recovery site's own settings, which go
-    before what came along, but not before what isolates the server.
+    before what came along, but not before what isolates the server. `upstream` is how a standby
+    reaches the restored primary; empty for the primary itself.
     """
     settings = carried(facts["settings"]) | wal_limits(facts["wal_segment_size"])
     settings["shared_buffers"] = f"{max(32, min(memory_bytes // 8 // 2**20, 8192))}MB"
@@ -136,7 +138,9 @@ def postgresql_conf(
             "dynamic_shared_memory_type": "mmap",
             "shared_preload_libraries": ",".join(libraries),
             **ISOLATION,
-            "hot_standby": "off",
+            "hot_standby": "on" if upstream else "off",
+            "primary_conninfo": upstream,
+            "wal_retrieve_retry_interval": "500ms",
             "restore_command": restore_command,
             "recovery_target_timeline": "latest",
             "recovery_target_action": "promote",
@@ -160,8 +164,16 @@ def login_method(facts: Mapping[str, Any]) -> str:
     return "md5" if old else "scram-sha-256"
 
 
-def pg_hba_conf(facts: Mapping[str, Any], networks: Sequence[IPv4Network | IPv6Network]) -> str:
-    """Who may connect: farside through its private socket, applications from the recovery side."""
+def pg_hba_conf(
+    facts: Mapping[str, Any],
+    networks: Sequence[IPv4Network | IPv6Network],
+    replica: str,
+    standbys: Sequence[str],
+) -> str:
+    """Who may connect: farside through its private socket, applications from the recovery side.
+
+    `standbys` are the addresses from which the role `replica` may replicate.
+    """
     method = login_method(facts)
 
     def lines() -> Iterator[str]:
@@ -170,8 +182,14 @@ def pg_hba_conf(facts: Mapping[str, Any], networks: Sequence[IPv4Network | IPv6N
         yield f"host all all samehost {method}"
         for network in networks:
             yield f"host all all {network} {method}"
+        for address in standbys:
+            yield f'host replication "{replica}" {address}/{_bits(address)} scram-sha-256'
 
     return "\n".join(lines()) + "\n"
+
+
+def _bits(address: str) -> int:
+    return ip_address(address).max_prefixlen
 
 
 def tablespace_map(locations: Mapping[str, str]) -> str:
