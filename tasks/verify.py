@@ -37,6 +37,8 @@ _FINDING = {
     "sequences": "incomplete-restore",
     "large-objects": "incomplete-restore",
     "heartbeat": "incomplete-restore",
+    "replication": "node-count-differs",
+    "failover": "usable-not-restored",
 }
 """What a failed check stands for; a check of the plan's own is `check-failed`."""
 
@@ -98,6 +100,12 @@ def verify(
             rehearsal.findings.add(*uses_of_source(rehearsal))
             rehearsal.findings.add(*calls_to_source(rehearsal))
         usable = all(check.status is not CheckStatus.FAILED for check in checks)
+        began = datetime.now(UTC)
+        for check in plan.engine.survive(service, using):
+            clock.add_step(check.name, began, datetime.now(UTC))
+            rehearsal.findings.add(*_failures([check]))
+            checks.append(check)
+            began = datetime.now(UTC)
         return Verification(tuple(checks), until, lost, ended_at, usable)
 
 

@@ -13,8 +13,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-
 from blocks.artifact.job import Source
 from blocks.artifact.manifest import LogIndex, Manifest, SealedObject
 from blocks.artifact.mentions import Belongings
@@ -43,6 +41,7 @@ from blocks.engines.pg.psql import (
 )
 from blocks.engines.pg.replication import CATCH_UP_SECONDS, Replica
 from blocks.engines.pg.runbook import commands
+from blocks.engines.pg.servers import Application, BackupTool, Place, SourceServer, TargetServer
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.findings import Finding
 from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep
@@ -69,91 +68,6 @@ class NoPlace(PermanentError):
     """The plan gives a part of the database no directory on the recovery host."""
 
     finding = "path-hard-coded"
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SourceServer(_Part):
-    """The server that is backed up: a primary, or a standby of it."""
-
-    host: str = Field(description="Host of the source domain whose psql asks the server")
-    address: str
-    port: int = 5432
-    bin_dir: str
-    superuser: str = "postgres"
-    password: str = Field(description="Name of the superuser's password in the source's vault")
-
-
-class BackupTool(_Part):
-    """The host that takes the backup and receives the log."""
-
-    host: str
-    bin_dir: str
-    role: str = Field(description="A role with REPLICATION")
-    password: str = Field(description="Name of its password in the source's vault")
-
-
-class Place(_Part):
-    """Where a server is restored: a host, its address, a port and directories."""
-
-    host: str
-    address: str
-    port: int = 5432
-    bin_dir: str
-    data_dir: str = Field(description="Must be empty or absent")
-    tablespaces: str | None = Field(
-        default=None, description="Parent directory for tablespaces; required if the source has any"
-    )
-
-
-class TargetServer(Place):
-    """Where the service is restored: the primary, and the standbys that it is to have."""
-
-    standbys: tuple[Place, ...] = Field(
-        default=(), description="Restored from the store beside the primary, which they then follow"
-    )
-    synchronous: bool = Field(
-        default=False, description="Whether a commit waits for one of the standbys"
-    )
-    settings: dict[str, str] = Field(
-        default={},
-        description="The recovery site's own server settings; they go before the source's",
-    )
-
-    @model_validator(mode="after")
-    def _has_whom_to_wait_for(self) -> "TargetServer":
-        if self.synchronous and not self.standbys:
-            raise ValueError("synchronous: there are no standbys to wait for")
-        hosts = [place.host for place in self.places]
-        if len(set(hosts)) < len(hosts):
-            raise ValueError("standbys: every server has a host of its own")
-        return self
-
-    @property
-    def places(self) -> tuple[Place, ...]:
-        """All of them, the primary first."""
-        return (self, *self.standbys)
-
-    @field_validator("settings")
-    @classmethod
-    def _leaves_isolation_alone(cls, value: dict[str, str]) -> dict[str, str]:
-        if taken := sorted(set(value) & set(config.ISOLATION)):
-            raise ValueError(f"farside isolates the restored server: it sets {', '.join(taken)}")
-        for name in set(value) & set(config.REPLAY_LIMITS):
-            if not value[name].isdecimal():
-                raise ValueError(f"{name} is a number")
-        return value
-
-
-class Application(_Part):
-    """The role by which the application connects; its password is in the recovery vault."""
-
-    role: str
-    database: str
-    password: str
-    write: str | None = Field(default=None, description="A harmless write of the application's")
 
 
 class Postgres(Engine):
@@ -598,7 +512,7 @@ class Postgres(Engine):
                 lambda: checks.committed_write(control, service.rehearsal_id),
             ),
             ("btree-indexes", "agree with tables", lambda: checks.btrees(control, facts)),
-            ("page-checksums", "no bad page", lambda: self._pages(service, control, using)),
+            ("page-checksums", "no bad page", lambda: self._pages(control, using)),
         ]
         yield from service.checks
         for name, expected, run in plan:
@@ -606,22 +520,23 @@ class Postgres(Engine):
 
     def survive(self, service: Service, using: Restoration) -> Iterator[Check]:
         """See Engine: the primary is killed, the first standby takes its place."""
-        for place in self.target.standbys[:1]:
-            host = using.host(place.host)
-            promote = [f"{place.bin_dir}/pg_ctl", "-D", place.data_dir, "-w", "-s", "promote"]
-            primary = self._control(service, using.recovery)
-            standby = self._control(service, using.recovery, place)
-            yield from checks.guarded(
-                "failover",
-                f"{place.host} serves when {self.target.host} has died",
-                lambda: replication.failover(
-                    primary,
-                    standby,
-                    lambda: _end(primary.host, self.target),
-                    lambda: host.run(promote, timeout=CATCH_UP_SECONDS),
-                    service.rehearsal_id,
-                ),
-            )
+        if not self.target.standbys:
+            return
+        place = self.target.standbys[0]
+        promote = [f"{place.bin_dir}/pg_ctl", "-D", place.data_dir, "-w", "-s", "promote"]
+        primary = self._control(service, using.recovery)
+        standby = self._control(service, using.recovery, place)
+        yield from checks.guarded(
+            "failover",
+            f"{place.host} serves when {self.target.host} has died",
+            lambda: replication.failover(
+                primary,
+                standby,
+                lambda: _end(primary.host, self.target),
+                lambda: standby.host.run(promote, timeout=CATCH_UP_SECONDS),
+                service.rehearsal_id,
+            ),
+        )
 
     def value(self, service: Service, recovery: FailureDomain, database: str, query: str) -> str:
         """See Engine."""
@@ -659,7 +574,7 @@ class Postgres(Engine):
         ]
         return [*missed, "calls of triggers and functions to anybody but the source"]
 
-    def _pages(self, service: Service, control: Psql, using: Restoration) -> Check:
+    def _pages(self, control: Psql, using: Restoration) -> Check:
         expected = "every page agrees with its checksum, read offline"
         if not using.manifest.engine_facts["data_checksums"]:
             return Check(
@@ -707,7 +622,7 @@ class Postgres(Engine):
         at = datetime.fromisoformat(row["at"]) if row["at"] else None
         return Ticks(row["n"], row["newest"], at, row["missing"])
 
-    def destroy(self, service: Service, recovery: FailureDomain) -> None:
+    def destroy(self, service: Service, recovery: FailureDomain) -> None:  # noqa: ARG002
         """See Engine."""
         for place in self.target.places:
             _end(recovery.host(place.host), place)

@@ -54,7 +54,7 @@ EAST = Domain(
 )
 WEST = Domain(
     name="west",
-    hosts=(Host("db1", 21), Host("db2", 22), Host("vault", 24)),
+    hosts=(Host("db1", 21), Host("db2", 22), Host("db3", 23), Host("vault", 24)),
     ssh_port=2322,
     store=Host("store", 41),
     store_port=9543,

@@ -2,7 +2,11 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from string import Template
+from typing import Any
+
+import yaml
 
 from deployments.lab import credentials, postgres
 from deployments.lab.accounts import Account
@@ -19,10 +23,27 @@ def render(places: Places, sites: tuple[Site, Site], account: Account) -> None:
         for name, value in _values(places, sites, account).items()
     }
     for name in names():
-        text = Template((TEMPLATES / f"{name}.yaml").read_text()).substitute(values)
+        text = _text(name, values)
         target = path_of(places, name)
         if not target.exists() or target.read_text() != text:
             write(target, text)
+
+
+def _text(name: str, values: Mapping[str, str]) -> str:
+    """The plan of that name; one that is `like` another says only what differs."""
+    text = Template((TEMPLATES / f"{name}.yaml").read_text()).substitute(values)
+    own = yaml.safe_load(text)
+    if "like" not in own:
+        return text
+    whole = yaml.safe_load(_text(own.pop("like"), values))
+    head = "".join(line for line in text.splitlines(True) if line.startswith("#"))
+    return head + yaml.safe_dump(_merged(whole, own), sort_keys=False)
+
+
+def _merged(whole: Any, own: Any) -> Any:
+    if not isinstance(whole, dict) or not isinstance(own, dict):
+        return own
+    return whole | {key: _merged(whole.get(key), value) for key, value in own.items()}
 
 
 def _values(
@@ -47,15 +68,16 @@ def _values(
             lead = f"{site.name}_{host.name}"
             values[lead] = site.address(host)
             values[f"{lead}_key"] = pins.host_keys[site.name, host.name]
-            values[f"{lead}_work"] = str(places.host(site.name, host.name) / "farside")
+            home = places.host(site.name, host.name)
+            values[f"{lead}_work"] = str(home / "farside")
+            values[f"{lead}_data"] = str(home / "recovered" / "data")
+            values[f"{lead}_tablespaces"] = str(home / "recovered" / "tablespaces")
     east, west = sites
     values["source_port"] = east.postgres[postgres.PRIMARY][1]
     values["open_note"] = [
         str(places.python(west.name)),
         str(places.runtime(west.name) / "open_note.py"),
     ]
-    values["west_data"] = str(places.host(west.name, "db1") / "recovered" / "data")
-    values["west_tablespaces"] = str(places.host(west.name, "db1") / "recovered" / "tablespaces")
     return values
 
 

@@ -4,9 +4,10 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from blocks.engines.pg.psql import Psql, identifier, literal, quote_conninfo
+from blocks.engines.pg.servers import Place
 from blocks.engines.pg.survey import write_probe
 from blocks.errors import TransientError
 from blocks.evidence.record import Check, CheckStatus
@@ -14,14 +15,6 @@ from blocks.evidence.record import Check, CheckStatus
 CATCH_UP_SECONDS = 300.0
 """Time limit for a standby to stream what its primary has."""
 _POLL_SECONDS = 0.2
-
-
-class Place(Protocol):
-    """Where a server is restored."""
-
-    host: str
-    address: str
-    port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +71,7 @@ def await_following(primary: Psql, standbys: Sequence[Place]) -> None:
     while True:
         found = following(primary)
         missing = [
-            item.host
-            for item in standbys
-            if found.get(item.host, {}).get("state") != "streaming"
+            item.host for item in standbys if found.get(item.host, {}).get("state") != "streaming"
         ]
         if not missing:
             return
