@@ -28,7 +28,7 @@ def opened(name: str, *, scale: int | None = None, keep: bool = False) -> Iterat
         finally:
             close(plan)
         return
-    brought_up = lab.up(scale=scale).fresh
+    brought_up = lab.up(scale=scale, parts=lab.parts_of(name)).fresh
     try:
         plan = load_plan(lab.plan_path(None, name))
         try:

@@ -38,6 +38,12 @@ _FINDING = {
     "large-objects": "incomplete-restore",
     "heartbeat": "incomplete-restore",
     "replication": "node-count-differs",
+    "membership": "peer-list-stale",
+    "identity": "node-identity-reused",
+    "leader": "node-count-differs",
+    "key-space": "incomplete-restore",
+    "logins": "login-missing",
+    "leases": "incomplete-restore",
     "failover": "usable-not-restored",
 }
 """What a failed check stands for; a check of the plan's own is `check-failed`."""

@@ -19,8 +19,9 @@ from blocks.artifact.manifest import LogIndex, Manifest
 from blocks.artifact.mentions import Belongings
 from blocks.base import StrictBlock
 from blocks.domain import FailureDomain
+from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding
-from blocks.evidence.record import Check, Node, RunbookStep
+from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep
 from blocks.hosts import Host
 from blocks.sets import SetReader, SetWriter
 
@@ -247,6 +248,14 @@ class Ticks:
     newest_id: int | None
     newest_at: datetime | None
     first_missing: int | None
+
+
+def guarded(name: str, expected: str, run: Callable[[], Check]) -> Iterator[Check]:
+    """What `run` finds; if it breaks, the check could not run, and says why."""
+    try:
+        yield run()
+    except FarsideError as error:
+        yield Check(name, CheckStatus.UNKNOWN, expected, f"could not run: {error.message}")
 
 
 @cache

@@ -27,6 +27,7 @@ from blocks.engines.base import (
     SqlQuestion,
     Steps,
     Ticks,
+    guarded,
 )
 from blocks.engines.pg import checks, comparing, config, replication, search, survey, wal
 from blocks.engines.pg.cluster import START_SECONDS, Cluster
@@ -516,7 +517,7 @@ class Postgres(Engine):
         ]
         yield from service.checks
         for name, expected, run in plan:
-            yield from checks.guarded(name, expected, run)
+            yield from guarded(name, expected, run)
 
     def survive(self, service: Service, using: Restoration) -> Iterator[Check]:
         """See Engine: the primary is killed, the first standby takes its place."""
@@ -526,7 +527,7 @@ class Postgres(Engine):
         promote = [f"{place.bin_dir}/pg_ctl", "-D", place.data_dir, "-w", "-s", "promote"]
         primary = self._control(service, using.recovery)
         standby = self._control(service, using.recovery, place)
-        yield from checks.guarded(
+        yield from guarded(
             "failover",
             f"{place.host} serves when {self.target.host} has died",
             lambda: replication.failover(

@@ -340,6 +340,13 @@ _TOPOLOGY = (
         "Give the restored cluster a new identity before it may talk to anybody.",
     ),
     (
+        "revision-reused",
+        _MEDIUM,
+        "clients that watch or cache notice that the restored cluster is another one",
+        "Restart every client that watches or caches once the cluster is restored, or have etcd "
+        "3.6 on the recovery hosts, which raises the revision.",
+    ),
+    (
         "peer-list-stale",
         _HIGH,
         "a node waits for a peer that is gone",

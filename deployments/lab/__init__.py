@@ -7,7 +7,7 @@ Importing this package is cheap: what the lab needs is loaded when it is used.
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,11 +28,13 @@ def up(
     root: Path | str | None = None,
     scale: int | None = None,
     on_step: Callable[[str], None] | None = None,
+    parts: Collection[str] = (),
 ) -> Lab:
     """Make the lab, or start what is missing in it; a lab that is up is left alone.
 
     `scale` is pgbench's (15 MB each; a new lab's default is 10), `on_step` is told what is being
-    done. The work is done in a process of its own, so that no service is the caller's child.
+    done; `parts` ("etcd") are added to those that the lab has. The work is done in a process of its
+    own, so that no service is the caller's child.
 
     Raises PermanentError with what is wrong and what to do.
     """
@@ -42,6 +44,8 @@ def up(
     argv = [sys.executable, "-m", "deployments.lab", "--root", str(places.root), "up", "--events"]
     if scale is not None:
         argv += ["--scale", str(scale)]
+    for part in parts:
+        argv += ["--with", part]
     with subprocess.Popen(
         argv,
         cwd=_CHECKOUT,
@@ -95,6 +99,13 @@ def plans() -> list[str]:
     from deployments.lab import catalogue
 
     return catalogue.names()
+
+
+def parts_of(name: str) -> frozenset[str]:
+    """What the lab must have for a plan, besides what it always has."""
+    from deployments.lab import catalogue
+
+    return catalogue.parts_of(name)
 
 
 def plan_path(root: Path | str | None, name: str) -> Path:

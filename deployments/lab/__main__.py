@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from blocks.errors import FarsideError
+from deployments.lab.domains import PARTS
 from deployments.lab.places import Places
 
 app = typer.Typer(
@@ -28,6 +29,10 @@ Scale = Annotated[
     int | None,
     typer.Option(min=1, help="pgbench's scale, 15 MB each. [default: 10 for a new lab]"),
 ]
+Parts = Annotated[
+    list[str] | None,
+    typer.Option("--with", help="A part that only some plans need: etcd. May be given again."),
+]
 Events = Annotated[bool, typer.Option("--events", hidden=True)]
 
 
@@ -40,7 +45,9 @@ def lab(context: typer.Context, root: Root = None) -> None:
 
 
 @app.command()
-def up(context: typer.Context, scale: Scale = None, events: Events = False) -> None:
+def up(
+    context: typer.Context, scale: Scale = None, parts: Parts = None, events: Events = False
+) -> None:
     """Make the lab, or start what is missing in it."""
     from deployments.lab import lifecycle
 
@@ -49,7 +56,9 @@ def up(context: typer.Context, scale: Scale = None, events: Events = False) -> N
         sys.stdout.flush()
 
     try:
-        fresh = lifecycle.up(context.obj, scale, say)
+        if unknown := set(parts or ()) - PARTS:
+            raise typer.BadParameter(f"no part {', '.join(sorted(unknown))}")
+        fresh = lifecycle.up(context.obj, scale, say, frozenset(parts or ()))
     except FarsideError as error:
         if not events:
             raise

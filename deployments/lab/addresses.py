@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Network
 
 from blocks.errors import PermanentError
-from deployments.lab.domains import EAST, RECOVERED_POSTGRES_PORT, WEST, Endpoint, Site
+from deployments.lab.domains import EAST, PARTS, RECOVERED_POSTGRES_PORT, WEST, Endpoint, Site
 
 FIRST, LAST = 10, 250
 #: Held on the first address of both networks while a lab starts, so that two do not take the same.
@@ -42,7 +42,7 @@ def claimed() -> Iterator[tuple[IPv4Network, IPv4Network]]:
 
 
 def _check_free(east: IPv4Network, west: IPv4Network) -> None:
-    endpoints = [*Site(EAST, east).endpoints, *Site(WEST, west).endpoints]
+    endpoints = [*Site(EAST, east, PARTS).endpoints, *Site(WEST, west, PARTS).endpoints]
     endpoints += [(str(west[host.number]), RECOVERED_POSTGRES_PORT) for host in WEST.hosts]
     for endpoint in endpoints:
         with _bound(endpoint):

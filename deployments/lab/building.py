@@ -4,21 +4,21 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from deployments.lab import credentials, databases, minting, postgres, processes, runtime
+from deployments.lab import credentials, databases, etcd, minting, postgres, processes, runtime
 from deployments.lab.accounts import Account
 from deployments.lab.addresses import claimed
 from deployments.lab.domains import EAST, WEST, Site
 from deployments.lab.places import STAMP, Places, State, save_state
 from deployments.lab.processes import Service, wait_ready
-from deployments.lab.services import applications, network_services
+from deployments.lab.services import network_services
 
 Say = Callable[[str], None]
 
 
-def build(places: Places, scale: int, account: Account, say: Say) -> State:
+def build(places: Places, scale: int, account: Account, say: Say, parts: frozenset[str]) -> State:
     """Make all files of a lab. Raises PermanentError."""
     with claimed() as (east_network, west_network), ThreadPoolExecutor(2) as pool:
-        state = State(east_network, west_network, scale, built=False)
+        state = State(east_network, west_network, scale, built=False, parts=parts)
         east = state.sites[0]
         _make_directories(places, state.sites, account)
         save_state(places, state)
@@ -32,6 +32,8 @@ def build(places: Places, scale: int, account: Account, say: Say) -> State:
         )
         runtime.install_tools(places, WEST.name, account, runtime.HOST_PACKAGES)
         runtime.install_postgres(places, WEST.name, account)
+        for site in state.sites:
+            runtime.install_etcd(places, site.name, account)
         say("starting SSH servers and object stores")
         network = [s for site in state.sites for s in network_services(places, site)]
         _start(places, network, account)
@@ -53,8 +55,8 @@ def start_all(places: Places, state: State, account: Account, say: Say) -> None:
     """Start what does not run, and wait until everything works. Raises PermanentError."""
     east = state.sites[0]
     network = [s for site in state.sites for s in network_services(places, site)]
+    writers = [postgres.heartbeat(places, east), postgres.load(places, east)]
     primary, standby = (postgres.service(places, east, host) for host in EAST.databases)
-    writers = applications(places, east)
     if _bury(places, primary):
         for writer in writers:
             # Those that lost their connections start anew.
@@ -67,6 +69,22 @@ def start_all(places: Places, state: State, account: Account, say: Say) -> None:
         databases.make_standby(places, east, account)
     _announce([*started, *_start(places, [standby], account)], say)
     wait_ready(places, [*network, standby, *writers])
+    if east.etcd:
+        _start_etcd(places, east, account, say)
+
+
+def _start_etcd(places: Places, site: Site, account: Account, say: Say) -> None:
+    members = [etcd.service(places, site, host) for host in site.etcd]
+    started = _start(places, members, account)
+    wait_ready(places, members)
+    if not etcd.is_filled(places):
+        say("making the etcd cluster")
+        etcd.fill(places, site)
+    writer = etcd.writer(places, site)
+    if started:
+        processes.kill_service(places, writer.name)  # it lost its connection: it starts anew
+    _announce([*started, *_start(places, [writer], account)], say)
+    wait_ready(places, [writer])
 
 
 def _bury(places: Places, server: Service) -> bool:

@@ -68,6 +68,22 @@ def certificate_files(places: Places, site: Site) -> tuple[Path, Path]:
     return directory / "store.pem", directory / "store.key"
 
 
+def member_files(places: Places, domain: str, host: str) -> tuple[Path, Path]:
+    """Certificate and key of an etcd member, on its host."""
+    directory = places.host(domain, host) / "tls"
+    return directory / "member.pem", directory / "member.key"
+
+
+def authority_file(places: Places, domain: str) -> Path:
+    """The certificate of a domain's authority, as the domain's own services know it."""
+    return places.tree(domain) / "tls" / "ca.pem"
+
+
+def etcd_password_file(places: Places, domain: str) -> Path:
+    """The password by which the application writes to etcd."""
+    return places.host(domain, "app") / "etcd-password"
+
+
 def host_key_pin(places: Places, site: Site, host: Host) -> Path:
     """The public part of a host's key, as the orchestrator pins it."""
     return places.operator(site.name) / f"{host.name}.host_key.pub"

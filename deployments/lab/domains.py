@@ -8,16 +8,24 @@ Endpoint = tuple[str, int]
 #: Where the restored PostgreSQL is to listen in west; the lab leaves it free.
 RECOVERED_POSTGRES_PORT = 6543
 
+ETCD_CLIENT_PORT, ETCD_PEER_PORT = 2379, 2380
+
 #: Well-known ports that a tripwire also takes on every address of a lost domain, where it can.
 WELL_KNOWN_PORTS = (22, 53, 80, 443, 5432)
 
 
+#: A part of the lab that is there only where a plan needs it.
+ETCD = "etcd"
+PARTS = frozenset({ETCD})
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A host of a domain: its name and the last number of its address."""
+    """A host of a domain: its name, the last number of its address, the part that it is of."""
 
     name: str
     number: int
+    part: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +39,7 @@ class Domain:
     store_port: int
     postgres_port: int
     databases: tuple[str, ...] = ()
+    etcd: tuple[str, ...] = ()
 
     def host(self, name: str) -> Host:
         """The host of that name. Raises KeyError."""
@@ -45,16 +54,24 @@ EAST = Domain(
         Host("backup", 13),
         Host("vault", 14),
         Host("app", 15),
+        *(Host(f"kv{number}", 15 + number, ETCD) for number in (1, 2, 3)),
     ),
     ssh_port=2222,
     store=Host("store", 31),
     store_port=9443,
     postgres_port=5432,
     databases=("db1", "db2"),
+    etcd=("kv1", "kv2", "kv3"),
 )
 WEST = Domain(
     name="west",
-    hosts=(Host("db1", 21), Host("db2", 22), Host("db3", 23), Host("vault", 24)),
+    hosts=(
+        Host("db1", 21),
+        Host("db2", 22),
+        Host("db3", 23),
+        Host("vault", 24),
+        *(Host(f"kv{number}", 24 + number, ETCD) for number in (1, 2, 3, 4, 5)),
+    ),
     ssh_port=2322,
     store=Host("store", 41),
     store_port=9543,
@@ -65,14 +82,20 @@ DOMAINS = (EAST, WEST)
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A domain that has a network of its own, one /24 of 127.0.0.0/8."""
+    """A domain that has a network of its own, one /24 of 127.0.0.0/8, and parts that are there."""
 
     domain: Domain
     network: IPv4Network
+    parts: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
         return self.domain.name
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        """The hosts that are there."""
+        return tuple(host for host in self.domain.hosts if not host.part or host.part in self.parts)
 
     def address(self, host: Host | str) -> str:
         """The address of a host."""
@@ -88,7 +111,7 @@ class Site:
     @property
     def ssh(self) -> dict[str, Endpoint]:
         """Where each host's SSH server listens."""
-        return {h.name: (self.address(h), self.domain.ssh_port) for h in self.domain.hosts}
+        return {h.name: (self.address(h), self.domain.ssh_port) for h in self.hosts}
 
     @property
     def postgres(self) -> dict[str, Endpoint]:
@@ -97,12 +120,22 @@ class Site:
         return {name: (self.address(name), port) for name in self.domain.databases}
 
     @property
+    def etcd(self) -> dict[str, tuple[Endpoint, Endpoint]]:
+        """Where each etcd member listens: for clients, and for the other members."""
+        names = self.domain.etcd if ETCD in self.parts else ()
+        return {
+            name: ((self.address(name), ETCD_CLIENT_PORT), (self.address(name), ETCD_PEER_PORT))
+            for name in names
+        }
+
+    @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Everything that listens in the domain."""
-        return (*self.ssh.values(), self.store, *self.postgres.values())
+        members = [endpoint for pair in self.etcd.values() for endpoint in pair]
+        return (*self.ssh.values(), self.store, *self.postgres.values(), *members)
 
     @property
     def names(self) -> dict[str, str]:
         """Which host has an address."""
-        hosts = (*self.domain.hosts, self.domain.store)
+        hosts = (*self.hosts, self.domain.store)
         return {self.address(host): host.name for host in hosts}

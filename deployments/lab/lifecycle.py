@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from blocks.errors import PermanentError
@@ -18,6 +18,7 @@ from deployments.lab.places import (
     load_state,
     locked,
     no_lab,
+    save_state,
 )
 from deployments.lab.services import (
     all_services,
@@ -52,10 +53,10 @@ class Status:
         return built and not self.lost and all(s.pid and s.ready for s in self.services)
 
 
-def up(places: Places, scale: int | None, say: Say) -> bool:
+def up(places: Places, scale: int | None, say: Say, parts: frozenset[str] = frozenset()) -> bool:
     """Make the lab, or start what is missing in it. True if it was made.
 
-    Raises PermanentError with what is wrong and what to do.
+    `parts` are added to those that it has. Raises PermanentError with what is wrong and what to do.
     """
     # Loaded where it is needed: `lose` must be quick.
     from deployments.lab import building, rendering
@@ -67,7 +68,7 @@ def up(places: Places, scale: int | None, say: Say) -> bool:
         fresh = state is None or not state.built
         if state is None or not state.built:
             _clear(places)
-            state = building.build(places, scale or DEFAULT_SCALE, account, say)
+            state = building.build(places, scale or DEFAULT_SCALE, account, say, parts)
         elif scale is not None and scale != state.scale:
             raise PermanentError(
                 f"the lab is there with scale {state.scale}, not {scale}",
@@ -78,6 +79,9 @@ def up(places: Places, scale: int | None, say: Say) -> bool:
             if fence.is_raised(places):
                 say("giving east its addresses back")
                 fence.lift(places, state.sites[0])
+            if not parts <= state.parts:
+                state = replace(state, parts=state.parts | parts)
+                save_state(places, state)
             building.start_all(places, state, account, say)
         rendering.render(places, state.sites, account)
     return fresh

@@ -14,12 +14,15 @@ from blocks.artifact.age import generate_identity, recipient_of
 from blocks.artifact.signing import generate_signing_key, public_key_of
 from deployments.lab.accounts import Account
 from deployments.lab.credentials import (
+    authority_file,
     certificate_files,
+    etcd_password_file,
     host_key_pin,
+    member_files,
     password_file,
     ssh_files,
 )
-from deployments.lab.domains import Site
+from deployments.lab.domains import ETCD, Site
 from deployments.lab.places import Places, write
 
 _VALID = timedelta(days=3650)
@@ -45,6 +48,12 @@ def create(places: Places, sites: tuple[Site, Site], account: Account) -> None:
     _store_secret(places, east, account, "replication-password", secrets.token_urlsafe(18))
     _store_secret(places, west, account, "shop-password", shop)
     _store_secret(places, west, account, "record-signing-key", generate_signing_key())
+    root, writer = secrets.token_urlsafe(18), secrets.token_urlsafe(18)
+    for site in sites:
+        _store_secret(places, site, account, "etcd-root-password", root)
+    _store_secret(places, west, account, "etcd-shop-password", writer)
+    write(etcd_password_file(places, east.name), writer)
+    account.own(etcd_password_file(places, east.name))
     passwords = password_file(places, east.name)
     write(passwords, f"*:*:*:shop:{shop}\n")
     account.own(passwords)
@@ -121,13 +130,59 @@ def _create_certificates(places: Places, site: Site, account: Account) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     host = f"{site.domain.store.name}.{site.name}.lab"
     address = ipaddress.ip_address(site.store[0])
-    leaf = (
-        _certificate(
-            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)]), ca.subject, key.public_key()
-        )
+    leaf = _issued(ca, authority, key, host, address, ExtendedKeyUsageOID.SERVER_AUTH)
+    ca_pem = ca.public_bytes(serialization.Encoding.PEM).decode()
+    certificate, key_file = certificate_files(places, site)
+    certificate.parent.mkdir(mode=0o700)
+    account.own(certificate.parent)
+    write(certificate, leaf.public_bytes(serialization.Encoding.PEM).decode() + ca_pem)
+    write(key_file, _pem(key))
+    write(authority_file(places, site.name), ca_pem)
+    for path in (certificate, key_file, authority_file(places, site.name)):
+        account.own(path)
+    for name in (host.name for host in site.domain.hosts if host.part == ETCD):
+        _create_member(places, site, account, ca, authority, name)
+    # The CA's key is not kept: nothing else is ever signed with it.
+    write(places.operator(site.name) / "ca.pem", ca_pem)
+
+
+def _create_member(
+    places: Places,
+    site: Site,
+    account: Account,
+    ca: x509.Certificate,
+    authority: ec.EllipticCurvePrivateKey,
+    name: str,
+) -> None:
+    """The certificate of an etcd member, which is a server, and a client of the others."""
+    key, address = ec.generate_private_key(ec.SECP256R1()), site.address(name)
+    both = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+    host = f"{name}.{site.name}.lab"
+    leaf = _issued(ca, authority, key, host, ipaddress.ip_address(address), *both)
+    pem = serialization.Encoding.PEM
+    texts = (leaf.public_bytes(pem).decode(), _pem(key))
+    files = member_files(places, site.name, name)
+    files[0].parent.mkdir(mode=0o700)
+    account.own(files[0].parent)
+    for path, text in zip(files, texts, strict=True):
+        write(path, text)
+        account.own(path)
+
+
+def _issued(
+    ca: x509.Certificate,
+    authority: ec.EllipticCurvePrivateKey,
+    key: ec.EllipticCurvePrivateKey,
+    host: str,
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+    *usages: x509.ObjectIdentifier,
+) -> x509.Certificate:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    return (
+        _certificate(name, ca.subject, key.public_key())
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(sign=True, issue=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .add_extension(
             x509.SubjectAlternativeName([x509.DNSName(host), x509.IPAddress(address)]),
             critical=False,
@@ -138,16 +193,6 @@ def _create_certificates(places: Places, site: Site, account: Account) -> None:
         )
         .sign(authority, hashes.SHA256())
     )
-    ca_pem = ca.public_bytes(serialization.Encoding.PEM).decode()
-    certificate, key_file = certificate_files(places, site)
-    certificate.parent.mkdir(mode=0o700)
-    account.own(certificate.parent)
-    write(certificate, leaf.public_bytes(serialization.Encoding.PEM).decode() + ca_pem)
-    write(key_file, _pem(key))
-    for path in (certificate, key_file):
-        account.own(path)
-    # The CA's key is not kept: nothing else is ever signed with it.
-    write(places.operator(site.name) / "ca.pem", ca_pem)
 
 
 def _certificate(

@@ -13,7 +13,7 @@ from pathlib import Path
 from blocks.errors import PermanentError
 from deployments.lab.domains import EAST, WEST, Site
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 #: In each directory that the lab made in its root; nothing without it is ever removed.
 STAMP = ".farside-lab"
 
@@ -84,6 +84,9 @@ class Places:
     def postgres_bin(self, domain: str, major: int = 18) -> Path:
         return self.runtime(domain) / "postgresql" / str(major) / "bin"
 
+    def etcd_bin(self, domain: str) -> Path:
+        return self.runtime(domain) / "etcd"
+
     def secrets(self, domain: str) -> Path:
         """The vault: each secret is one file."""
         return self.host(domain, "vault") / "secrets"
@@ -110,16 +113,17 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a lab remembers: its networks and the size of its database."""
+    """What a lab remembers: its networks, the size of its database, what else is there."""
 
     east: IPv4Network
     west: IPv4Network
     scale: int
     built: bool
+    parts: frozenset[str] = frozenset()
 
     @property
     def sites(self) -> tuple[Site, Site]:
-        return Site(EAST, self.east), Site(WEST, self.west)
+        return Site(EAST, self.east, self.parts), Site(WEST, self.west, self.parts)
 
 
 def load_state(places: Places) -> State | None:
@@ -137,6 +141,7 @@ def load_state(places: Places) -> State | None:
             west=IPv4Network(document["west"]),
             scale=int(document["scale"]),
             built=bool(document["built"]),
+            parts=frozenset(document["parts"]),
         )
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -156,6 +161,7 @@ def save_state(places: Places, state: State) -> None:
         "west": str(state.west),
         "scale": state.scale,
         "built": state.built,
+        "parts": sorted(state.parts),
     }
     write(places.state, json.dumps(document, indent=2) + "\n")
 

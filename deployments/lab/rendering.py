@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from deployments.lab import credentials, postgres
+from deployments.lab import credentials, etcd, postgres
 from deployments.lab.accounts import Account
 from deployments.lab.catalogue import TEMPLATES, names, path_of
-from deployments.lab.domains import RECOVERED_POSTGRES_PORT, Site
+from deployments.lab.domains import ETCD, PARTS, RECOVERED_POSTGRES_PORT, Site
 from deployments.lab.places import Places, write
 
 
@@ -43,6 +43,8 @@ def _text(name: str, values: Mapping[str, str]) -> str:
 def _merged(whole: Any, own: Any) -> Any:
     if not isinstance(whole, dict) or not isinstance(own, dict):
         return own
+    if own.get("kind", whole.get("kind")) != whole.get("kind"):
+        return own  # another kind of thing has nothing of it
     return whole | {key: _merged(whole.get(key), value) for key, value in own.items()}
 
 
@@ -57,6 +59,8 @@ def _values(
         "signer": pins.signer,
         "recipients": list(pins.recipients.values()),
         "ledger": str(places.ledger / "heartbeat.tsv"),
+        "etcd_ledger": str(places.ledger / "etcd.tsv"),
+        "etcd_settings": etcd.SETTINGS,
         "recovered_port": RECOVERED_POSTGRES_PORT,
         "fence_raise": _command(places, "lose", "east"),
         "fence_lift": _command(places, "up"),
@@ -70,9 +74,15 @@ def _values(
             values[f"{lead}_key"] = pins.host_keys[site.name, host.name]
             home = places.host(site.name, host.name)
             values[f"{lead}_work"] = str(home / "farside")
+            if host.part == ETCD:
+                files = credentials.member_files(places, site.name, host.name)
+                for part, path in zip(("cert", "cert_key"), files, strict=True):
+                    values[f"{lead}_{part}"] = str(path)
             values[f"{lead}_data"] = str(home / "recovered" / "data")
             values[f"{lead}_tablespaces"] = str(home / "recovered" / "tablespaces")
     east, west = sites
+    members = Site(east.domain, east.network, PARTS).etcd.values()
+    values["east_etcd_endpoints"] = [f"https://{address}:{port}" for (address, port), _ in members]
     values["source_port"] = east.postgres[postgres.PRIMARY][1]
     values["open_note"] = [
         str(places.python(west.name)),
@@ -90,6 +100,8 @@ def _site_values(places: Places, site: Site) -> dict[str, str | int | list[str]]
         f"{site.name}_ssh_port": site.domain.ssh_port,
         f"{site.name}_identity": str(operator / "id_ed25519"),
         f"{site.name}_python": str(places.python(site.name)),
+        f"{site.name}_authority": str(credentials.authority_file(places, site.name)),
+        f"{site.name}_etcd_bin": str(places.etcd_bin(site.name)),
         f"{site.name}_bin": str(places.postgres_bin(site.name)),
         f"{site.name}_store": f"https://{site.store[0]}:{site.store[1]}",
         f"{site.name}_ca": str(operator / "ca.pem"),

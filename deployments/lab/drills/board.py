@@ -104,6 +104,7 @@ TOGETHER = (
 UNDRILLED = {
     "use-unattributed": "needs a network file system of neither domain; its test is in tests/tasks",
     "node-count-differs": "one PostgreSQL server has no other shape",
+    "revision-reused": "one PostgreSQL server has timelines instead",
     "node-identity-reused": "one PostgreSQL server joins nobody",
     "peer-list-stale": "one PostgreSQL server has no peers",
     "placement-dropped": "one PostgreSQL server has no replicas",

@@ -1,0 +1,439 @@
+"""etcd 3.4 and 3.5: a snapshot, restored into as many members as the recovery domain has.
+
+A snapshot holds keys, users, roles and leases, but no members: the restored cluster is a new one,
+with other ids, so that neither can join the other. There is no log besides: what was committed
+after the snapshot is lost, which is what the recovery point says.
+"""
+
+import json
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import ClassVar, Literal
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from blocks.artifact.job import Source
+from blocks.artifact.manifest import LogIndex, Manifest
+from blocks.artifact.mentions import Belongings
+from blocks.domain import FailureDomain
+from blocks.engines.base import (
+    Captured,
+    Engine,
+    Facts,
+    Requirements,
+    Restoration,
+    Service,
+    SqlQuestion,
+    Steps,
+    Ticks,
+    guarded,
+)
+from blocks.engines.kv import checks
+from blocks.engines.kv.client import Etcdctl
+from blocks.engines.kv.clusters import Application, Member, SourceCluster, TargetCluster
+from blocks.engines.kv.members import (
+    SNAPSHOT,
+    MemberUnderRestore,
+    kill,
+    raises_revision,
+    snapshot_tool,
+)
+from blocks.engines.kv.runbook import commands
+from blocks.errors import FarsideError, PermanentError, TransientError
+from blocks.evidence.findings import Finding, finding
+from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep
+from blocks.sets import SetWriter
+
+SEARCHED_BYTES = 2**26
+"""Values are searched for the source's addresses in clusters up to this size."""
+LEASES_LOOKED_AT = 200
+_WAL_BYTES = 2**28
+
+
+class Etcd(Engine):
+    """etcd, restored to a snapshot."""
+
+    _block_type_name = "farside etcd engine"
+    _block_type_slug = "farside-etcd"
+
+    label: ClassVar[str] = "etcd"
+
+    kind: Literal["etcd"] = "etcd"
+    source: SourceCluster
+    target: TargetCluster
+    application: Application
+
+    # -- what the plan says -------------------------------------------------------------------
+
+    def check_hosts(self, source: FailureDomain, recovery: FailureDomain) -> None:
+        """See Engine."""
+        for domain, part, name in (
+            (source, "source.host", self.source.host),
+            *((recovery, "target.members.host", item.host) for item in self.target.members),
+        ):
+            known = sorted(host.name for host in domain.hosts)
+            if name not in known:
+                raise ValueError(
+                    f"engine.{part}: {name!r} is not a host of {domain.name} ({', '.join(known)})"
+                )
+        for member in self.target.members:
+            if source.owns_address(member.address):
+                raise ValueError(
+                    f"engine.target: {member.address} lies in the source domain's networks"
+                )
+
+    def source_endpoints(self, source: FailureDomain) -> list[tuple[str, int]]:  # noqa: ARG002
+        """See Engine."""
+        parts = [urlsplit(url) for url in self.source.endpoints]
+        return [(str(part.hostname), int(part.port or 0)) for part in parts]
+
+    def predicted_nodes(self, recovery: FailureDomain) -> tuple[Node, ...]:  # noqa: ARG002
+        """See Engine."""
+        return tuple(
+            Node(item.host, "member", item.address, item.client_port)
+            for item in self.target.members
+        )
+
+    def passwords(self) -> tuple[str, ...]:
+        """See Engine."""
+        return (self.target.password, self.application.password)
+
+    # -- the source ---------------------------------------------------------------------------
+
+    def _living(self, source: FailureDomain) -> Etcdctl:
+        """Etcdctl at the first member that serves: a dead one does not keep us from a backup."""
+        client = Etcdctl(
+            source.host(self.source.host),
+            self.source.bin_dir,
+            self.source.endpoints,
+            self.source.ca_file,
+            self.source.user,
+            source.secret(self.source.password),
+        )
+        failure: FarsideError | None = None
+        for endpoint in self.source.endpoints:
+            try:
+                client.at(endpoint).text("endpoint", "status", timeout=5)
+            except TransientError as error:
+                failure = error
+            else:
+                return client.at(endpoint)
+        assert failure is not None
+        raise failure
+
+    def survey(self, source: FailureDomain) -> Facts:
+        """See Engine."""
+        client = self._living(source)
+        (row,) = client.json("endpoint", "status")
+        status, members = row["Status"], client.json("member", "list")["members"]
+        return {
+            "version": status["version"],
+            "cluster_id": str(status["header"]["cluster_id"]),
+            "members": [
+                {
+                    "name": item.get("name", ""),
+                    "id": str(item["ID"]),
+                    "urls": [*item.get("peerURLs", ()), *item.get("clientURLs", ())],
+                }
+                for item in members
+            ],
+            "revision": int(status["header"]["revision"]),
+            "bytes": int(status["dbSize"]),
+            "auth": checks.is_protected(client),
+            "users": sorted(client.json("user", "list").get("users", ())),
+            "roles": sorted(client.json("role", "list").get("roles", ())),
+            "leases": _leases(client),
+        }
+
+    def capture(
+        self, source: FailureDomain, sink: SetWriter, facts: Facts, steps: Steps
+    ) -> Captured:
+        """See Engine. etcdctl writes a snapshot to a file, and checks it before it says so."""
+        client = self._living(source)
+        host = client.host
+        path = f"{sink.work(host)}/snapshot.db"
+        taken_at = datetime.now(UTC)
+        host.run(["rm", "-f", path, f"{path}.part"])
+        with steps.step("snapshot"):
+            client.text("snapshot", "save", path, timeout=6 * 3600)
+        tool = snapshot_tool(host, self.source.bin_dir)
+        status = json.loads(host.run([*tool, "status", path, "--write-out=json"]).text)
+        with steps.step("hash"):
+            at = int(status["revision"])
+            (row,) = client.json("endpoint", "hashkv", f"--rev={at}", timeout=600)
+        with steps.step("seal") as step:
+            sources = [Source(name=SNAPSHOT, kind="stdout")]
+            step.bytes = sink.seal(host, ["cat", path], secret=SecretStr(""), sources=sources)
+            host.run(["rm", "-f", path])
+        return Captured(
+            taken_at,
+            datetime.now(UTC),
+            {
+                **facts,
+                "snapshot": {
+                    "revision": at,
+                    "hash": str(row["HashKV"]["hash"]),
+                    "keys": int(status["totalKey"]),
+                    "bytes": int(status["totalSize"]),
+                    "at": round(taken_at.timestamp()),
+                },
+            },
+        )
+
+    def withdraw(self, source: FailureDomain, rehearsal_id: str) -> list[str]:  # noqa: ARG002
+        """See Engine: a snapshot makes nothing in the cluster."""
+        return []
+
+    def remains(self, source: FailureDomain) -> list[str]:  # noqa: ARG002
+        """See Engine: a snapshot makes nothing in the cluster."""
+        return []
+
+    # -- requirements -------------------------------------------------------------------------
+
+    def requirements(self, facts: Facts) -> tuple[Requirements, ...]:
+        """See Engine. A member keeps its log beside the data, and the snapshot until it is read."""
+        programs = tuple(f"{self.target.bin_dir}/{name}" for name in ("etcd", "etcdctl"))
+        return tuple(
+            Requirements(
+                host=member.host,
+                programs=(*programs, "setsid"),
+                directories={member.data_dir: 2 * int(facts["bytes"]) + _WAL_BYTES},
+                ports=(
+                    (member.address, member.client_port),
+                    (member.address, member.peer_port),
+                ),
+            )
+            for member in self.target.members
+        )
+
+    def compare(
+        self, facts: Facts, recovery: FailureDomain, foreign: Belongings
+    ) -> Iterator[Finding]:
+        """See Engine."""
+        for member in self.target.members:
+            for path in (member.cert_file, member.key_file, self.target.ca_file):
+                for lost in foreign.paths_in(path):
+                    text = f"the plan names {path}, which is lost with {lost}"
+                    yield finding("path-hard-coded", f"{member.host} {path}", text, "preflight")
+        had = tuple(int(part) for part in facts["version"].split(".")[:2])
+        raised = True
+        for member in self.target.members:
+            host, where = recovery.host(member.host), f"{recovery.name}/{member.host}"
+            said = host.run([f"{self.target.bin_dir}/etcd", "--version"], check=False).text
+            has = checks.version_of(said)
+            # A member reads the data of its own minor version and of the one before.
+            if has != (0, 0) and not (has[0] == had[0] and has[1] - had[1] in (0, 1)):
+                text = f"etcd {has[0]}.{has[1]} is there; the set is of {facts['version']}"
+                yield finding("engine-version", where, text, "preflight")
+            for path in (member.cert_file, member.key_file, self.target.ca_file):
+                if host.run(["test", "-r", path], check=False).exit_code != 0:
+                    text = f"{path} cannot be read: no client and no member would trust this one"
+                    yield finding("ca-unknown", f"{where} {path}", text, "preflight")
+            raised = raised and raises_revision(host, self.target.bin_dir)
+        if not raised:
+            text = "the etcd there restores without raising the revision (3.6 does)"
+            yield finding("revision-reused", recovery.name, text, "preflight")
+
+    # -- the recovery side --------------------------------------------------------------------
+
+    def restore(self, using: Restoration) -> Service:
+        """See Engine: the members are made side by side, and wait for each other."""
+        token = f"farside-{using.rehearsal_id}"
+        members = {
+            item.host: MemberUnderRestore(using, self.target, item, token)
+            for item in self.target.members
+        }
+        several = len(members) > 1
+
+        def bring(node: Node) -> None:
+            member = members[node.host]
+            lead = f"{node.host}: " if several else ""
+            with using.steps.step(f"{lead}fetch and open") as step:
+                step.bytes = member.fetch()
+            with using.steps.step(f"{lead}restore snapshot"):
+                member.restore()
+                member.start()
+
+        nodes = self.predicted_nodes(using.recovery)
+        using.spread(bring, nodes)
+        with using.steps.step("quorum"):
+            for member in members.values():
+                member.await_ready()
+        first = self.target.members[0]
+        return Service(
+            rehearsal_id=using.rehearsal_id,
+            host=first.host,
+            address=first.address,
+            port=first.client_port,
+            controls={name: using.work(member.host) for name, member in members.items()},
+            administrator=self.source.user,
+            reach=f"etcdctl --endpoints={','.join(self.target.endpoints)}"
+            f" --cacert={self.target.ca_file} --user={self.application.user} get"
+            f" --prefix {self.application.prefix}",
+            nodes=nodes,
+        )
+
+    # -- verification -------------------------------------------------------------------------
+
+    def _client(self, recovery: FailureDomain, user: str, password: str) -> Etcdctl:
+        return Etcdctl(
+            recovery.host(self.target.members[0].host),
+            self.target.bin_dir,
+            self.target.endpoints,
+            self.target.ca_file,
+            user,
+            recovery.secret(password),
+        )
+
+    def _root(self, recovery: FailureDomain) -> Etcdctl:
+        return self._client(recovery, self.source.user, self.target.password)
+
+    def _application(self, recovery: FailureDomain) -> Etcdctl:
+        return self._client(recovery, self.application.user, self.application.password)
+
+    def verify(
+        self, service: Service, using: Restoration, questions: Sequence[SqlQuestion]
+    ) -> Iterator[Check]:
+        """See Engine."""
+        facts, target, app = using.manifest.engine_facts, self.target, self.application
+        root, application = self._root(using.recovery), self._application(using.recovery)
+        plan: list[tuple[str, str, Callable[[], Check]]] = [
+            ("login", "the application logs in", lambda: checks.login(application, app)),
+            ("membership", "the plan's", lambda: checks.membership(root, target)),
+            ("identity", "a new cluster", lambda: checks.identity(root, facts)),
+            ("leader", "one", lambda: checks.leader(root, target)),
+            ("key-space", "the manifest's", lambda: checks.key_space(root, target, facts)),
+            ("logins", "the manifest's", lambda: checks.logins(root, facts)),
+            ("leases", "the manifest's", lambda: checks.leases(root, facts)),
+            *((q.name, q.expected, _asked(root, q)) for q in questions),
+            (
+                "committed-write",
+                "a committed value",
+                lambda: checks.quorum_write(application, app, target, service.rehearsal_id),
+            ),
+        ]
+        for name, expected, run in plan:
+            yield from guarded(name, expected, run)
+
+    def survive(self, service: Service, using: Restoration) -> Iterator[Check]:
+        """See Engine: of three or more members, the leader is killed."""
+        if len(self.target.members) < 3:
+            return
+        root, app = self._root(using.recovery), self.application
+        application = self._application(using.recovery)
+
+        def run() -> Check:
+            dead = _leader(root, self.target)
+            host = using.host(dead.host)
+            kill(host, using.work(host))
+            others = [m.client_url for m in self.target.members if m is not dead]
+            return checks.survives(application.at(*others), app, service.rehearsal_id, dead.host)
+
+        yield from guarded("failover", "the others serve when one has died", run)
+
+    def value(self, service: Service, recovery: FailureDomain, database: str, query: str) -> str:  # noqa: ARG002
+        """See Engine: a query is what follows `etcdctl get`."""
+        return checks.answer(self._root(recovery), shlex.split(query))
+
+    def dependencies(
+        self,
+        service: Service,  # noqa: ARG002
+        using: Restoration,
+        foreign: Belongings,
+    ) -> list[Finding]:
+        """See Engine: keys and values are searched, for in etcd they are the configuration."""
+        if int(using.manifest.engine_facts["bytes"]) > SEARCHED_BYTES:
+            return []
+        found = []
+        for item in self._root(using.recovery).all(""):
+            key = item.key.decode(errors="replace")
+            text = f"{key} {item.value.decode(errors='replace')}"
+            for line, mention in foreign.lines(text):
+                where = f"key {key}" + (f", line {line}" if line > 1 else "")
+                found.append(finding("address-hard-coded", where, f"it names {mention}", "verify"))
+        return found
+
+    def not_verified(self, facts: Facts) -> list[str]:
+        """See Engine."""
+        missed = ["whether clients that watch or cache notice that they must begin anew"]
+        if int(facts["bytes"]) > SEARCHED_BYTES:
+            size = f"{facts['bytes']:,} bytes"
+            missed.append(f"addresses of the source in keys and values: not searched in {size}")
+        if len(facts["leases"]) >= LEASES_LOOKED_AT:
+            missed.append(f"leases beyond the first {LEASES_LOOKED_AT}")
+        return missed
+
+    def recovered_until(self, service: Service, recovery: FailureDomain) -> datetime | None:  # noqa: ARG002
+        """See Engine: etcd stores no times; the heartbeat's rows tell."""
+        return None
+
+    def ticks(
+        self,
+        service: Service,  # noqa: ARG002
+        recovery: FailureDomain,
+        database: str,  # noqa: ARG002 (etcd has one key space)
+        table: str,
+    ) -> Ticks:
+        """See Engine: a tick is a key, `table` followed by its number, whose value is its time."""
+        rows: dict[int, str] = {}
+        for item in self._root(recovery).all(table):
+            number = item.key.decode(errors="replace").removeprefix(table)
+            if number.isdecimal():
+                rows[int(number)] = item.value.decode(errors="replace")
+        if not rows:
+            return Ticks(0, None, None, None)
+        newest = max(rows)
+        missing = next((id for id in range(1, newest) if id not in rows), None)
+        return Ticks(len(rows), newest, datetime.fromisoformat(rows[newest]), missing)
+
+    def destroy(self, service: Service, recovery: FailureDomain) -> None:
+        """See Engine."""
+        for name, work in service.controls.items():
+            kill(recovery.host(name), work)
+
+    def runbook(
+        self,
+        manifest: Manifest,
+        log: LogIndex,  # noqa: ARG002 (there is none)
+        recovery: FailureDomain,
+    ) -> tuple[RunbookStep, ...]:
+        """See Engine."""
+        return commands(manifest, recovery, self.target)
+
+
+def _leases(client: Etcdctl) -> Mapping[str, int]:
+    """Id -> granted seconds of the first leases."""
+    found = {}
+    for item in client.json("lease", "list").get("leases", ())[:LEASES_LOOKED_AT]:
+        # One that ends while it is looked at is none.
+        with suppress(PermanentError):
+            answer = client.json("lease", "timetolive", f"{int(item['id']):x}")
+            if int(answer.get("ttl", -1)) > 0:
+                found[str(item["id"])] = int(answer["ttl"])
+    return found
+
+
+def _leader(root: Etcdctl, target: TargetCluster) -> Member:
+    """The member that leads. Raises TransientError if none does."""
+    for member in target.members:
+        (row,) = root.at(member.client_url).json("endpoint", "status")
+        if row["Status"]["leader"] == row["Status"]["header"]["member_id"]:
+            return member
+    raise TransientError("no member leads", operation="failover", host=root.host.name)
+
+
+def _asked(root: Etcdctl, q: SqlQuestion) -> Callable[[], Check]:
+    def ask() -> Check:
+        seconds = []
+        for _ in range(2):
+            began = time.monotonic()
+            found = checks.answer(root, shlex.split(q.sql))
+            seconds.append(round(time.monotonic() - began, 3))
+        status = CheckStatus.PASSED if found == q.expected else CheckStatus.FAILED
+        return Check(q.name, status, q.expected, found, seconds=(seconds[0], seconds[1]))
+
+    return ask

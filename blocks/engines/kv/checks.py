@@ -1,0 +1,181 @@
+"""What is asked of a restored etcd cluster."""
+
+import re
+import time
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from blocks.engines.kv.client import Etcdctl, LoginRefused
+from blocks.engines.kv.clusters import Application, TargetCluster
+from blocks.errors import FarsideError, PermanentError, TransientError
+from blocks.evidence.record import Check, CheckStatus
+
+SURVIVAL_SECONDS = 60.0
+
+
+def _check(name: str, expected: str, wrong: Collection[str], else_: str) -> Check:
+    status = CheckStatus.FAILED if wrong else CheckStatus.PASSED
+    shown = [*list(wrong)[:5], *([f"and {len(wrong) - 5} more"] if len(wrong) > 5 else ())]
+    return Check(name, status, expected, "; ".join(shown) or else_)
+
+
+def membership(root: Etcdctl, target: TargetCluster) -> Check:
+    """The members are those of the recovery inventory, at its addresses, and no other."""
+    wanted = {m.host: ([m.peer_url], [m.client_url]) for m in target.members}
+    found = {
+        str(m.get("name", "")): (m.get("peerURLs", []), m.get("clientURLs", []))
+        for m in root.json("member", "list")["members"]
+    }
+    wrong = [f"{name} is missing" for name in wanted.keys() - found.keys()]
+    wrong += [f"{name or 'an unnamed one'} is a member" for name in found.keys() - wanted.keys()]
+    wrong += [
+        f"{name} is at {', '.join((*found[name][0], *found[name][1]))}"
+        for name in wanted.keys() & found.keys()
+        if found[name] != wanted[name]
+    ]
+    return _check(
+        "membership",
+        f"{', '.join(sorted(wanted))} at their own addresses",
+        sorted(wrong),
+        f"{len(found)} members, as in the plan",
+    )
+
+
+def identity(root: Etcdctl, facts: Mapping[str, Any]) -> Check:
+    """Cluster and members have other ids than the source's: neither can join the other."""
+    answer = root.json("member", "list")
+    cluster = str(answer["header"]["cluster_id"])
+    old = {str(member["id"]) for member in facts["members"]}
+    reused = [
+        f"member {m['name']} has an id of the source"
+        for m in answer["members"]
+        if str(m["ID"]) in old
+    ]
+    if cluster == facts["cluster_id"]:
+        reused.insert(0, "the cluster has the source's id")
+    return _check("identity", "ids that the source did not have", reused, f"cluster id {cluster}")
+
+
+def leader(root: Etcdctl, target: TargetCluster) -> Check:
+    """All members know the same leader, and none is behind, corrupt or without space."""
+    leaders, wrong = set[str](), list[str]()
+    for endpoint in target.endpoints:
+        try:
+            (row,) = root.at(endpoint).json("endpoint", "status")
+        except FarsideError as error:
+            wrong.append(f"{endpoint}: {error.message}")
+            continue
+        status = row["Status"]
+        leaders.add(str(status.get("leader", 0)))
+        wrong += [f"{endpoint}: {text}" for text in status.get("errors", ())]
+    if len(leaders) != 1 or leaders == {"0"}:
+        wrong.append(f"{len(leaders - {'0'})} leaders")
+    return _check("leader", "one leader, known to all", wrong, "one leader, known to all")
+
+
+def key_space(root: Etcdctl, target: TargetCluster, facts: Mapping[str, Any]) -> Check:
+    """The hash of all keys at the snapshot's revision is the manifest's, on each member."""
+    at, wanted = facts["snapshot"]["revision"], facts["snapshot"]["hash"]
+    expected = f"hash {wanted} at revision {at}, on each member"
+    wrong = []
+    for endpoint in target.endpoints:
+        (row,) = root.at(endpoint).json("endpoint", "hashkv", f"--rev={at}", timeout=600)
+        if str(row["HashKV"]["hash"]) != wanted:
+            wrong.append(f"{endpoint} has {row['HashKV']['hash']}")
+    return _check("key-space", expected, wrong, f"the same on {len(target.endpoints)} members")
+
+
+def logins(root: Etcdctl, facts: Mapping[str, Any]) -> Check:
+    """Authentication is on, and every user and role of the manifest is there."""
+    wrong = [] if not facts["auth"] or is_protected(root) else ["authentication is off"]
+    for kind in ("user", "role"):
+        found = set(root.json(kind, "list").get(f"{kind}s", ()))
+        wrong += [f"{kind} {name} is missing" for name in facts[f"{kind}s"] if name not in found]
+    return _check(
+        "logins",
+        "the manifest's users and roles",
+        wrong,
+        f"{len(facts['users'])} users, {len(facts['roles'])} roles",
+    )
+
+
+def is_protected(root: Etcdctl) -> bool:
+    """Whether the cluster asks who is there. Raises as Etcdctl.text."""
+    return bool(root.json("auth", "status").get("enabled", False))
+
+
+def leases(root: Etcdctl, facts: Mapping[str, Any]) -> Check:
+    """The manifest's leases; those that were to end before now may have."""
+    found = {str(item["id"]) for item in root.json("lease", "list").get("leases", ())}
+    age = time.time() - facts["snapshot"]["at"]
+    missing = [
+        f"lease {int(id):x} is missing"
+        for id, ttl in facts["leases"].items()
+        if id not in found and ttl > age
+    ]
+    return _check("leases", "the manifest's leases", missing, f"{len(found)} leases")
+
+
+def login(application: Etcdctl, app: Application) -> Check:
+    """The application's own user reads below its prefix."""
+    expected = f"{app.user} reads below {app.prefix}"
+    try:
+        count = application.count(app.prefix)
+    except LoginRefused as error:
+        return Check("login", CheckStatus.FAILED, expected, error.message)
+    return Check("login", CheckStatus.PASSED, expected, f"{count} keys")
+
+
+def quorum_write(application: Etcdctl, app: Application, target: TargetCluster, id: str) -> Check:
+    """A value committed through one member is read through another, then removed."""
+    first, last = target.endpoints[0], target.endpoints[-1]
+    expected = "a committed value is read through another member"
+    key = f"{app.prefix}farside-{id}"
+    try:
+        application.at(first).put(key, id)
+        found = [item.value.decode(errors="replace") for item in application.at(last).get(key)]
+        application.at(first).text("del", key)
+    except LoginRefused as error:
+        return Check("committed-write", CheckStatus.FAILED, expected, error.message)
+    return _check(
+        "committed-write", expected, [] if found == [id] else [f"read {found}"], f"read back {id}"
+    )
+
+
+def survives(writing: Etcdctl, app: Application, id: str, dead: str) -> Check:
+    """With one member dead, the others have a leader again and take a write."""
+    expected, key = f"the others take writes when {dead} has died", f"{app.prefix}farside-{id}"
+    began = time.monotonic()
+    while True:
+        try:
+            writing.put(key, id)
+            found = [item.value.decode(errors="replace") for item in writing.get(key)]
+            writing.text("del", key)
+            break
+        except TransientError as error:
+            if time.monotonic() - began > SURVIVAL_SECONDS:
+                return Check("failover", CheckStatus.FAILED, expected, error.message)
+            time.sleep(0.2)
+    text = f"a write was taken {time.monotonic() - began:.1f} s after the death of {dead}"
+    return _check("failover", expected, [] if found == [id] else [f"read {found}"], text)
+
+
+def answer(root: Etcdctl, words: Collection[str]) -> str:
+    """The one value that `etcdctl get WORDS` yields, or the number of keys with --count-only."""
+    if "--count-only" in words:
+        return str(root.json("get", *words).get("count", 0))
+    found = root.get(*words)
+    if len(found) != 1:
+        raise PermanentError(
+            f"the query yields {len(found)} keys; a check needs exactly one value",
+            operation="etcdctl",
+            host=root.host.name,
+            hint="name one key, or count with --count-only",
+        )
+    return found[0].value.decode(errors="replace")
+
+
+def version_of(text: str) -> tuple[int, int]:
+    """Major and minor version in what `etcd --version` prints; (0, 0) if there is none."""
+    match = re.search(r"etcd Version: (\d+)\.(\d+)", text)
+    return (int(match[1]), int(match[2])) if match else (0, 0)

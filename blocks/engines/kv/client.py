@@ -1,0 +1,142 @@
+"""etcd through a host's own etcdctl: no driver, no tunnel, no password outside standard input."""
+
+import base64
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import SecretStr
+
+from blocks.errors import PermanentError, TransientError
+from blocks.hosts import Host
+
+_PROMPT = "Password: "
+_PAGE = 1000
+_NOT_THERE = re.compile(
+    r"context deadline exceeded|connection refused|no leader|unhealthy cluster|unavailable"
+    r"|transport is closing|leader changed|i/o timeout|broken pipe|connection reset",
+    re.IGNORECASE,
+)
+_REFUSED = re.compile(
+    r"authentication failed|permission denied|invalid auth token|user name (is empty|not found)"
+)
+_UNTRUSTED = re.compile(r"x509:|tls: |certificate")
+
+
+class LoginRefused(PermanentError):
+    """The cluster does not let this user in."""
+
+    finding = "login-missing"
+
+
+class Untrusted(PermanentError):
+    """A member's certificate is not vouched for."""
+
+    finding = "ca-unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValue:
+    """A key, its value, and the revision of its last change."""
+
+    key: bytes
+    value: bytes
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Etcdctl:
+    """A user of one cluster, reached by the etcdctl of `host`."""
+
+    host: Host
+    bin_dir: str
+    endpoints: tuple[str, ...]
+    ca_file: str
+    user: str
+    password: SecretStr
+    timeout: float = 60.0
+
+    def at(self, *endpoints: str) -> "Etcdctl":
+        """The same, asking these members only."""
+        return replace(self, endpoints=endpoints)
+
+    def text(self, *words: str, timeout: float | None = None) -> str:
+        """What a command prints. Raises LoginRefused, Untrusted, PermanentError, TransientError."""
+        seconds = timeout or self.timeout
+        argv = [
+            f"{self.bin_dir}/etcdctl",
+            f"--endpoints={','.join(self.endpoints)}",
+            f"--cacert={self.ca_file}",
+            f"--user={self.user}",
+            "--dial-timeout=5s",
+            f"--command-timeout={int(seconds)}s",
+            *words,
+        ]
+        secret = f"{self.password.get_secret_value()}\n".encode()
+        done = self.host.run(argv, input=secret, timeout=seconds + 15, check=False)
+        if done.exit_code == 0:
+            # It asks for the password, and ends the line after having read it.
+            return done.stdout.decode(errors="replace").removeprefix(_PROMPT).removeprefix("\n")
+        raise self._error(words[0], done.stderr.decode(errors="replace"))
+
+    def json(self, *words: str, timeout: float | None = None) -> Any:
+        """What a command prints, as JSON. Raises as `text`."""
+        return json.loads(self.text(*words, "--write-out=json", timeout=timeout))
+
+    def get(self, *words: str) -> list[KeyValue]:
+        """The keys that `etcdctl get WORDS` finds. Raises as `text`."""
+        return [
+            KeyValue(
+                base64.b64decode(item["key"]),
+                base64.b64decode(item.get("value", "")),
+                int(item["mod_revision"]),
+            )
+            for item in self.json("get", *words).get("kvs", ())
+        ]
+
+    def count(self, prefix: str) -> int:
+        """How many keys begin with `prefix`. Raises as `text`."""
+        return int(self.json("get", prefix, "--prefix", "--count-only").get("count", 0))
+
+    def all(self, prefix: str) -> Iterator[KeyValue]:
+        """All keys that begin with `prefix`, page by page. Raises as `text`."""
+        last, end = _word(prefix.encode()), _after(prefix.encode())
+        bounds, seen = [end] if end else ["--from-key"], b""
+        while True:
+            # A page begins with the last of the one before: no argument can hold what follows it.
+            page = self.get(last, *bounds, f"--limit={_PAGE}")
+            yield from (item for item in page if item.key != seen)
+            if len(page) < _PAGE:
+                return
+            seen = page[-1].key
+            last = _word(seen)
+
+    def put(self, key: str, value: str) -> None:
+        """Commit a value; it is no secret. Raises as `text`."""
+        self.text("put", key, value)
+
+    def _error(self, command: str, stderr: str) -> PermanentError | TransientError:
+        lines = [line for line in stderr.splitlines() if not line.startswith("stty:")]
+        text = " ".join(" ".join(lines).split())[-500:] or "etcdctl failed without a word"
+        where = f"{command} as {self.user!r} at {', '.join(self.endpoints)}"
+        kinds: Sequence[tuple[re.Pattern[str], type[PermanentError | TransientError], str]] = (
+            (_REFUSED, LoginRefused, "check the user, its roles and its password in the vault"),
+            (_UNTRUSTED, Untrusted, "compare the members' certificates with the plan's ca_file"),
+            (_NOT_THERE, TransientError, "see whether the members run and have a leader"),
+        )
+        for pattern, kind, hint in kinds:
+            if pattern.search(text):
+                return kind(f"{where}: {text}", operation="etcdctl", host=self.host.name, hint=hint)
+        return PermanentError(f"{where}: {text}", operation="etcdctl", host=self.host.name)
+
+
+def _word(key: bytes) -> str:
+    return key.decode("utf-8", "surrogateescape")
+
+
+def _after(prefix: bytes) -> str:
+    """The first key behind all that begin with `prefix`; empty if there is none."""
+    bare = prefix.rstrip(b"\xff")
+    return _word(bare[:-1] + bytes([bare[-1] + 1])) if bare else ""

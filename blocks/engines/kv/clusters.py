@@ -1,0 +1,91 @@
+"""What a plan says of etcd clusters: the one that is backed up, and the one to restore."""
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+
+def _is_endpoint(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not parts.port:
+        raise ValueError("an endpoint is a URL with a port, as in https://10.1.0.5:2379")
+    return value.rstrip("/")
+
+
+Endpoint = Annotated[str, AfterValidator(_is_endpoint)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceCluster(_Part):
+    """The cluster that is backed up, and the host whose etcdctl asks it."""
+
+    host: str = Field(description="Host of the source domain that takes the snapshot")
+    endpoints: tuple[Endpoint, ...] = Field(
+        min_length=1, description="Client URLs of the members; the first that is healthy is used"
+    )
+    bin_dir: str
+    ca_file: str = Field(description="On that host: who vouches for the members' certificates")
+    user: str = Field(default="root", description="A user with the role root")
+    password: str = Field(description="Name of that user's password in the source's vault")
+
+
+class Member(_Part):
+    """One member of the restored cluster: its host, address, ports, directory and certificate."""
+
+    host: str
+    address: str
+    client_port: int = 2379
+    peer_port: int = 2380
+    data_dir: str = Field(description="Must be empty or absent")
+    cert_file: str = Field(description="On that host, for clients and for the other members")
+    key_file: str
+
+    @property
+    def client_url(self) -> str:
+        """Where clients reach it."""
+        return f"https://{self.address}:{self.client_port}"
+
+    @property
+    def peer_url(self) -> str:
+        """Where the other members reach it."""
+        return f"https://{self.address}:{self.peer_port}"
+
+
+class TargetCluster(_Part):
+    """The cluster that is restored: as many members as are named here, whatever the source had."""
+
+    members: tuple[Member, ...] = Field(min_length=1)
+    bin_dir: str
+    ca_file: str = Field(description="On every host: the recovery domain's own authority")
+    password: str = Field(
+        description="Name, in the recovery vault, of the password of the source's user"
+    )
+
+    @model_validator(mode="after")
+    def _hosts_differ(self) -> "TargetCluster":
+        hosts = [member.host for member in self.members]
+        if len(set(hosts)) < len(hosts):
+            raise ValueError("members: every member has a host of its own")
+        return self
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Client URLs of all members."""
+        return tuple(member.client_url for member in self.members)
+
+    @property
+    def initial_cluster(self) -> str:
+        """The members by name, as etcd is told of them."""
+        return ",".join(f"{member.host}={member.peer_url}" for member in self.members)
+
+
+class Application(_Part):
+    """The user by which the application connects; its password is in the recovery vault."""
+
+    user: str
+    password: str
+    prefix: str = Field(description="Keys that it may read and write begin with this")

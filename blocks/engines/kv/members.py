@@ -1,0 +1,141 @@
+"""A member on a recovery host, from its snapshot to a process that serves, and back to nothing."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+
+from blocks.artifact.job import FileTarget, MadePath, MadePidfile, OpenItem
+from blocks.engines.base import Restoration
+from blocks.engines.kv.clusters import Member, TargetCluster
+from blocks.errors import PermanentError
+from blocks.hosts import Host
+
+SNAPSHOT = "snapshot.db.zst.age"
+START_SECONDS = 120.0
+RAISED_BY = 1_000_000_000
+"""How far the revision is raised, where the version can: etcd's own advice for such a restore
+(etcd 3.6, Disaster recovery)."""
+_POLL_SECONDS = 0.1
+_START = (
+    'cd "$1"; setsid nohup "$2" --config-file etcd.conf >etcd.log 2>&1 </dev/null &'
+    ' echo $! >"$1/etcd.pid"'
+)
+
+
+class MemberUnderRestore:
+    """One member; its methods are called in the order in which they stand."""
+
+    def __init__(
+        self, using: Restoration, target: TargetCluster, member: Member, token: str
+    ) -> None:
+        self.host = using.host(member.host)
+        self.member = member
+        self._using = using
+        self._target = target
+        self._token = token
+        self._work = using.work(self.host)
+
+    @property
+    def _snapshot(self) -> str:
+        return f"{self._work}/snapshot.db"
+
+    def fetch(self) -> int:
+        """Bring the snapshot, after noting what will be made; returns the bytes read."""
+        self._using.reader.mark(
+            self.host,
+            MadePidfile(pidfile=f"{self._work}/etcd.pid"),
+            MadePath(path=self.member.data_dir),
+        )
+        (sealed,) = (item for item in self._using.manifest.objects if item.name == SNAPSHOT)
+        item = OpenItem(object=sealed, target=FileTarget(path=self._snapshot))
+        return self._using.reader.open(self.host, [item], self._using.identity)
+
+    def restore(self) -> None:
+        """Make the data directory: a new member of a new cluster, which nobody knows."""
+        member = self.member
+        argv = [
+            *snapshot_tool(self.host, self._target.bin_dir),
+            "restore",
+            self._snapshot,
+            f"--name={member.host}",
+            f"--data-dir={member.data_dir}",
+            f"--initial-cluster={self._target.initial_cluster}",
+            f"--initial-cluster-token={self._token}",
+            f"--initial-advertise-peer-urls={member.peer_url}",
+        ]
+        if raises_revision(self.host, self._target.bin_dir):
+            argv += [f"--bump-revision={RAISED_BY}", "--mark-compacted"]
+        self.host.run(argv, timeout=3600)
+        self.host.run(["rm", "-f", self._snapshot])
+
+    def start(self) -> None:
+        """Start the member with a configuration of its own; it waits for the others."""
+        text = json.dumps(configuration(self._target, self.member, self._token), indent=2)
+        self.host.put(f"{text}\n".encode(), f"{self._work}/etcd.conf")
+        argv = ["sh", "-c", _START, "sh", self._work, f"{self._target.bin_dir}/etcd"]
+        self.host.run(argv)
+
+    def await_ready(self) -> None:
+        """Until it says that it serves. Raises PermanentError if it dies or never does."""
+        give_up = time.monotonic() + START_SECONDS
+        script = (
+            'grep -q "ready to serve client requests" "$1/etcd.log" && exit 0;'
+            ' kill -0 "$(cat "$1/etcd.pid")" 2>/dev/null || exit 2; exit 1'
+        )
+        while True:
+            done = self.host.run(["sh", "-c", script, "sh", self._work], check=False)
+            if done.exit_code == 0:
+                return
+            if done.exit_code == 2 or time.monotonic() > give_up:
+                log = self.host.run(["tail", "-n", "5", f"{self._work}/etcd.log"], check=False)
+                what = "has ended" if done.exit_code == 2 else "does not serve"
+                raise PermanentError(
+                    f"the restored member {what}: {' | '.join(log.text.splitlines())[-1000:]}",
+                    operation="start",
+                    domain=self._using.recovery.name,
+                    host=self.host.name,
+                    hint=f"read {self._work}/etcd.log there (run with --keep to have it left)",
+                )
+            time.sleep(_POLL_SECONDS)
+
+
+def configuration(target: TargetCluster, member: Member, token: str) -> Mapping[str, object]:
+    """A member's whole configuration (YAML, of which JSON is a part)."""
+    tls = {
+        "cert-file": member.cert_file,
+        "key-file": member.key_file,
+        "trusted-ca-file": target.ca_file,
+    }
+    return {
+        "name": member.host,
+        "data-dir": member.data_dir,
+        "listen-client-urls": member.client_url,
+        "advertise-client-urls": member.client_url,
+        "listen-peer-urls": member.peer_url,
+        "initial-advertise-peer-urls": member.peer_url,
+        "initial-cluster": target.initial_cluster,
+        "initial-cluster-token": token,
+        "initial-cluster-state": "new",
+        "client-transport-security": tls,
+        # Members know each other by certificate: nobody joins without one of this domain.
+        "peer-transport-security": {**tls, "client-cert-auth": True},
+        "logger": "zap",
+    }
+
+
+def kill(host: Host, work: str) -> None:
+    """End a member as a crash would; without effect where there is none."""
+    script = 'test ! -e "$1/etcd.pid" || kill -9 "$(cat "$1/etcd.pid")" 2>/dev/null || true'
+    host.run(["sh", "-c", script, "sh", work])
+
+
+def snapshot_tool(host: Host, bin_dir: str) -> Sequence[str]:
+    """The command that looks at and restores snapshots: etcdutl since 3.5, etcdctl before."""
+    there = host.run(["test", "-x", f"{bin_dir}/etcdutl"], check=False).exit_code == 0
+    return [f"{bin_dir}/{'etcdutl' if there else 'etcdctl'}", "snapshot"]
+
+
+def raises_revision(host: Host, bin_dir: str) -> bool:
+    """Whether a restore can raise the revision, so that watchers and caches notice it."""
+    said = host.run([*snapshot_tool(host, bin_dir), "restore", "--help"], check=False)
+    return "--bump-revision" in said.text
