@@ -16,8 +16,9 @@ RAISED_BY = 1_000_000_000
 """How far the revision is raised, where the version can: etcd's own advice for such a restore
 (etcd 3.6, Disaster recovery)."""
 _POLL_SECONDS = 0.1
+# In its data directory: by that the sweep knows it.
 _START = (
-    'cd "$1"; setsid nohup "$2" --config-file etcd.conf >etcd.log 2>&1 </dev/null &'
+    'cd "$2"; setsid nohup "$3" --config-file "$1/etcd.conf" >"$1/etcd.log" 2>&1 </dev/null &'
     ' echo $! >"$1/etcd.pid"'
 )
 
@@ -72,8 +73,8 @@ class MemberUnderRestore:
         """Start the member with a configuration of its own; it waits for the others."""
         text = json.dumps(configuration(self._target, self.member, self._token), indent=2)
         self.host.put(f"{text}\n".encode(), f"{self._work}/etcd.conf")
-        argv = ["sh", "-c", _START, "sh", self._work, f"{self._target.bin_dir}/etcd"]
-        self.host.run(argv)
+        program = f"{self._target.bin_dir}/etcd"
+        self.host.run(["sh", "-c", _START, "sh", self._work, self.member.data_dir, program])
 
     def await_ready(self) -> None:
         """Until it says that it serves. Raises PermanentError if it dies or never does."""

@@ -35,7 +35,8 @@ def commands(
             (
                 "set -eu; umask 077",
                 f"BIN=${{BIN:-{quote(target.bin_dir)}}}; DATA=${{DATA:-{quote(first.data_dir)}}}",
-                f"CLIENT=${{CLIENT:-{first.client_url}}}; PEER=${{PEER:-{first.peer_url}}}",
+                f"CLIENT=${{CLIENT:-{first.client_url}}}; PEER=${{PEER:-{first.peer_url}}};"
+                f" CA={quote(target.ca_file)}",
                 'test ! -e "$DATA" || { echo "$DATA exists: choose another DATA" >&2; exit 1; }',
                 *fetch_commands(recovery.store, manifest.plan, manifest.set_id),
             ),

@@ -78,6 +78,31 @@ class TestPostgres18(Conformance):
     plan_name = "postgres"
 
 
+class TestStandbys(Conformance):
+    """A primary and two standbys, one of which a commit waits for."""
+
+    plan_name = "standbys"
+
+    def test_one_takes_over(self, rehearsed: Record) -> None:
+        actual = {check.name: check.actual for check in rehearsed.checks}
+        assert actual["replication"] == "2 stream, each shows the row"
+        assert str(actual["failover"]).startswith("the row is there; db2 took a write ")
+        assert rehearsed.topology.observed is not None
+        assert [node.role for node in rehearsed.topology.observed] == [
+            "primary",
+            "standby",
+            "standby",
+        ]
+
+    def test_they_are_built_side_by_side(self, rehearsed: Record) -> None:
+        restore = next(stage for stage in rehearsed.stages if stage.name == "restore")
+        fetched = [step for step in restore.steps if step.name.endswith("fetch and extract")]
+        assert [step.name.partition(":")[0] for step in fetched] != []
+        assert len(fetched) == 3
+        ends = [step.ended_at for step in fetched if step.ended_at is not None]
+        assert max(step.started_at for step in fetched) < min(ends)
+
+
 class TestPostgres16(WorldConformance):
     """Without checksums, with large log segments; indexes are checked by ordered scans."""
 
