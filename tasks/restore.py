@@ -1,11 +1,12 @@
 """Restore: from the recovery store, on the recovery hosts, into the shape that they have."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from prefect import task, unmapped
 from prefect.cache_policies import NO_CACHE
 
 from blocks.engines.base import Restoration, Service
+from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Node
 from blocks.helper import sweep_host
 from blocks.sets import SetReader
@@ -61,4 +62,15 @@ def restore(rehearsal: Rehearsal, survey: Survey, reader: SetReader, opening: Op
         reader.begin(clock.moved)
         sealed = sum(item.sealed_bytes for item in opening.manifest.objects)
         clock.expect(sealed * len(survey.needs))
-        return rehearsal.plan.engine.restore(using)
+        service = rehearsal.plan.engine.restore(using)
+        rehearsal.findings.add(*_shape(rehearsal, service))
+        return service
+
+
+def _shape(rehearsal: Rehearsal, service: Service) -> Iterator[Finding]:
+    """What differs between the nodes that the plan has and those that there are."""
+    predicted = set(rehearsal.plan.engine.predicted_nodes(rehearsal.recovery))
+    for node in sorted(predicted ^ set(service.nodes), key=lambda node: node.host):
+        is_there = "is not there" if node in predicted else "is there, and not in the plan"
+        text = f"{node.role} at {node.address}:{node.port} {is_there}"
+        yield finding("node-count-differs", node.host, text, STAGE)

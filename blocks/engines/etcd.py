@@ -274,7 +274,7 @@ class Etcd(Engine):
             reach=f"etcdctl --endpoints={','.join(self.target.endpoints)}"
             f" --cacert={self.target.ca_file} --user={self.application.user} get"
             f" --prefix {self.application.prefix}",
-            nodes=nodes,
+            nodes=_observed(self._root(using.recovery)),
         )
 
     # -- verification -------------------------------------------------------------------------
@@ -415,6 +415,15 @@ def _leases(client: Etcdctl) -> Mapping[str, int]:
             if int(answer.get("ttl", -1)) > 0:
                 found[str(item["id"])] = int(answer["ttl"])
     return found
+
+
+def _observed(root: Etcdctl) -> tuple[Node, ...]:
+    """The members that the cluster itself knows, and where they say that they are."""
+    found = []
+    for item in root.json("member", "list")["members"]:
+        for url in map(urlsplit, item.get("clientURLs", ())):
+            found.append(Node(item["name"], "member", str(url.hostname), int(url.port or 0)))
+    return tuple(sorted(found, key=lambda node: node.host))
 
 
 def _leader(root: Etcdctl, target: TargetCluster) -> Member:

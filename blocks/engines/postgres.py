@@ -369,6 +369,7 @@ class Postgres(Engine):
             primary.await_replay()
         with using.steps.step("promote"):
             primary.await_ready()
+        observed = nodes[:1]
         if target.standbys:
             control = Psql(
                 primary.host, target.bin_dir, socket_dir, target.port, facts["superuser"]
@@ -378,6 +379,8 @@ class Postgres(Engine):
                 replication.await_following(control, target.standbys)
                 if target.synchronous:
                     replication.be_synchronous(control, target.standbys)
+            there = replication.following(control)
+            observed += tuple(node for node in nodes[1:] if node.host in there)
         return Service(
             rehearsal_id=using.rehearsal_id,
             host=target.host,
@@ -387,7 +390,7 @@ class Postgres(Engine):
             administrator=facts["superuser"],
             reach=f"psql -h {target.address} -p {target.port}"
             f" -U {self.application.role} -d {self.application.database}",
-            nodes=nodes,
+            nodes=observed,
             checks=tuple(made[node.host][2] for node in nodes),
         )
 
