@@ -2,6 +2,7 @@
 
 import ipaddress
 import secrets
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
@@ -130,7 +131,7 @@ def _create_certificates(places: Places, site: Site, account: Account) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     host = f"{site.domain.store.name}.{site.name}.lab"
     address = ipaddress.ip_address(site.store[0])
-    leaf = _issued(ca, authority, key, host, address, ExtendedKeyUsageOID.SERVER_AUTH)
+    leaf = _issued(ca, authority, key, host, [address], ExtendedKeyUsageOID.SERVER_AUTH)
     ca_pem = ca.public_bytes(serialization.Encoding.PEM).decode()
     certificate, key_file = certificate_files(places, site)
     certificate.parent.mkdir(mode=0o700)
@@ -155,10 +156,12 @@ def _create_member(
     name: str,
 ) -> None:
     """The certificate of an etcd member, which is a server, and a client of the others."""
-    key, address = ec.generate_private_key(ec.SECP256R1()), site.address(name)
+    key = ec.generate_private_key(ec.SECP256R1())
+    # On loopback a member's calls come from 127.0.0.1, and etcd compares with the certificate.
+    addresses = [ipaddress.ip_address(text) for text in (site.address(name), "127.0.0.1")]
     both = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
     host = f"{name}.{site.name}.lab"
-    leaf = _issued(ca, authority, key, host, ipaddress.ip_address(address), *both)
+    leaf = _issued(ca, authority, key, host, addresses, *both)
     pem = serialization.Encoding.PEM
     texts = (leaf.public_bytes(pem).decode(), _pem(key))
     files = member_files(places, site.name, name)
@@ -174,7 +177,7 @@ def _issued(
     authority: ec.EllipticCurvePrivateKey,
     key: ec.EllipticCurvePrivateKey,
     host: str,
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+    addresses: Sequence[ipaddress.IPv4Address | ipaddress.IPv6Address],
     *usages: x509.ObjectIdentifier,
 ) -> x509.Certificate:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
@@ -184,7 +187,9 @@ def _issued(
         .add_extension(_usage(sign=True, issue=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName(host), x509.IPAddress(address)]),
+            x509.SubjectAlternativeName(
+                [x509.DNSName(host), *(x509.IPAddress(item) for item in addresses)]
+            ),
             critical=False,
         )
         .add_extension(

@@ -120,7 +120,7 @@ def login(application: Etcdctl, app: Application) -> Check:
     """The application's own user reads below its prefix."""
     expected = f"{app.user} reads below {app.prefix}"
     try:
-        count = application.count(app.prefix)
+        count = application.count("--prefix", app.prefix)
     except LoginRefused as error:
         return Check("login", CheckStatus.FAILED, expected, error.message)
     return Check("login", CheckStatus.PASSED, expected, f"{count} keys")
@@ -163,7 +163,7 @@ def survives(writing: Etcdctl, app: Application, id: str, dead: str) -> Check:
 def answer(root: Etcdctl, words: Collection[str]) -> str:
     """The one value that `etcdctl get WORDS` yields, or the number of keys with --count-only."""
     if "--count-only" in words:
-        return str(root.json("get", *words).get("count", 0))
+        return str(root.count(*(word for word in words if word != "--count-only")))
     found = root.get(*words)
     if len(found) != 1:
         raise PermanentError(

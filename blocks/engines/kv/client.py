@@ -4,6 +4,7 @@ import base64
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -96,9 +97,11 @@ class Etcdctl:
             for item in self.json("get", *words).get("kvs", ())
         ]
 
-    def count(self, prefix: str) -> int:
-        """How many keys begin with `prefix`. Raises as `text`."""
-        return int(self.json("get", prefix, "--prefix", "--count-only").get("count", 0))
+    def count(self, *words: str) -> int:
+        """How many keys `etcdctl get WORDS` finds. Raises as `text`."""
+        said = self.text("get", *words, "--count-only", "--write-out=fields")
+        found = re.search(r'^"Count" : (\d+)$', said, re.MULTILINE)
+        return int(found[1]) if found else 0
 
     def all(self, prefix: str) -> Iterator[KeyValue]:
         """All keys that begin with `prefix`, page by page. Raises as `text`."""
@@ -118,8 +121,7 @@ class Etcdctl:
         self.text("put", key, value)
 
     def _error(self, command: str, stderr: str) -> PermanentError | TransientError:
-        lines = [line for line in stderr.splitlines() if not line.startswith("stty:")]
-        text = " ".join(" ".join(lines).split())[-500:] or "etcdctl failed without a word"
+        text = "; ".join(dict.fromkeys(_said(stderr)))[-500:] or "etcdctl failed without a word"
         where = f"{command} as {self.user!r} at {', '.join(self.endpoints)}"
         kinds: Sequence[tuple[re.Pattern[str], type[PermanentError | TransientError], str]] = (
             (_REFUSED, LoginRefused, "check the user, its roles and its password in the vault"),
@@ -130,6 +132,16 @@ class Etcdctl:
             if pattern.search(text):
                 return kind(f"{where}: {text}", operation="etcdctl", host=self.host.name, hint=hint)
         return PermanentError(f"{where}: {text}", operation="etcdctl", host=self.host.name)
+
+
+def _said(stderr: str) -> Iterator[str]:
+    """The causes in what etcdctl wrote: a line of JSON for its log, plain ones for the rest."""
+    for line in stderr.splitlines():
+        if line.startswith("{"):
+            with suppress(ValueError):
+                yield str(json.loads(line).get("error", "")).rpartition("desc = ")[2].strip('"')
+        elif line and not line.startswith("stty:"):
+            yield line.removeprefix("Error: ").strip()
 
 
 def _word(key: bytes) -> str:

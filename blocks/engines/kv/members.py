@@ -102,11 +102,7 @@ class MemberUnderRestore:
 
 def configuration(target: TargetCluster, member: Member, token: str) -> Mapping[str, object]:
     """A member's whole configuration (YAML, of which JSON is a part)."""
-    tls = {
-        "cert-file": member.cert_file,
-        "key-file": member.key_file,
-        "trusted-ca-file": target.ca_file,
-    }
+    tls = {"cert-file": member.cert_file, "key-file": member.key_file}
     return {
         "name": member.host,
         "data-dir": member.data_dir,
@@ -119,7 +115,11 @@ def configuration(target: TargetCluster, member: Member, token: str) -> Mapping[
         "initial-cluster-state": "new",
         "client-transport-security": tls,
         # Members know each other by certificate: nobody joins without one of this domain.
-        "peer-transport-security": {**tls, "client-cert-auth": True},
+        "peer-transport-security": {
+            **tls,
+            "trusted-ca-file": target.ca_file,
+            "client-cert-auth": True,
+        },
         "logger": "zap",
     }
 
