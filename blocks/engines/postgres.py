@@ -428,12 +428,8 @@ class Postgres(Engine):
                 own=target.settings,
                 upstream=replica.conninfo(target, host.name) if follows else "",
             )
-            access = config.pg_hba_conf(
-                facts,
-                using.recovery.networks,
-                replica.role,
-                [item.address for item in target.places] if target.standbys else [],
-            )
+            role = replica.role if target.standbys else ""
+            access = config.pg_hba_conf(facts, using.recovery.networks, role)
             cluster.configure(conf, access, standby=follows)
             cluster.start()
         name = f"{host.name} {files.name}" if follows else files.name
@@ -471,7 +467,7 @@ class Postgres(Engine):
             using.recovery.secret(app.password),
         )
         libraries = _libraries(control.host, self.target, facts)
-        followers = [place.address for place in self.target.standbys]
+        role = Replica.role_of(service.rehearsal_id) if self.target.standbys else ""
         standbys = {
             place.host: self._control(service, using.recovery, place)
             for place in self.target.standbys
@@ -487,7 +483,7 @@ class Postgres(Engine):
             ("indexes-valid", "all of them", lambda: checks.indexes_valid(control, facts)),
             ("collation-versions", "as recorded", lambda: checks.collations(control, facts)),
             ("archiving", "off", lambda: checks.archiving(control)),
-            ("isolation", "isolated", lambda: checks.isolation(control, libraries, followers)),
+            ("isolation", "isolated", lambda: checks.isolation(control, libraries, role)),
         ]
         plan += [(q.name, q.expected, _asked(control, q)) for q in questions]
         write = app.write

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from blocks.engines.pg.psql import LoginRefused, Psql, identifier
@@ -466,19 +466,17 @@ def archiving(control: Psql) -> Check:
     )
 
 
-def isolation(
-    control: Psql, allowed_libraries: list[str], followers: Collection[str] = ()
-) -> Check:
+def isolation(control: Psql, allowed_libraries: list[str], replica: str = "") -> Check:
     """The live server streams from nowhere, subscribes to nothing, starts no job by itself.
 
-    Nobody follows it but its own standbys, at the addresses `followers`.
+    Nobody follows it but its own standbys, by the role `replica`.
     """
     wrong = _other_settings(
         control,
         {
             "primary_conninfo": _NONE,
             "max_logical_replication_workers": ("0",),
-            **({} if followers else {"synchronous_standby_names": _NONE}),
+            **({} if replica else {"synchronous_standby_names": _NONE}),
             "shared_preload_libraries": (",".join(allowed_libraries),),
             "session_preload_libraries": _NONE,
             "local_preload_libraries": _NONE,
@@ -492,12 +490,10 @@ def isolation(
     )
     senders = control.rows(
         "postgres",
-        "SELECT application_name AS name, host(client_addr) AS address FROM pg_stat_replication",
+        "SELECT usename AS role, application_name AS name FROM pg_stat_replication",
     )
     wrong += [
-        f"{row['name']} at {row['address']} follows it"
-        for row in senders
-        if row["address"] not in followers
+        f"{row['name']} follows it as {row['role']}" for row in senders if row["role"] != replica
     ]
     slots = control.value("postgres", "SELECT count(*) FROM pg_replication_slots")
     if slots != "0":

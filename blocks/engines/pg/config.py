@@ -5,7 +5,7 @@ addresses, archiving, preloading, replication, logging, TLS and memory are decid
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 # A hot standby refuses to replay with less than the source had (PostgreSQL docs, 26.4.3).
@@ -167,29 +167,23 @@ def login_method(facts: Mapping[str, Any]) -> str:
 def pg_hba_conf(
     facts: Mapping[str, Any],
     networks: Sequence[IPv4Network | IPv6Network],
-    replica: str,
-    standbys: Sequence[str],
+    replica: str = "",
 ) -> str:
     """Who may connect: farside through its private socket, applications from the recovery side.
 
-    `standbys` are the addresses from which the role `replica` may replicate.
+    `replica` is the role by which standbys follow; without one nobody does.
     """
     method = login_method(facts)
 
     def lines() -> Iterator[str]:
         yield "# Written by farside. The socket lies in a directory that only its owner can enter."
         yield "local all all trust"
-        yield f"host all all samehost {method}"
-        for network in networks:
+        for network in ("samehost", *networks):
             yield f"host all all {network} {method}"
-        for address in standbys:
-            yield f'host replication "{replica}" {address}/{_bits(address)} scram-sha-256'
+            if replica:
+                yield f'host replication "{replica}" {network} scram-sha-256'
 
     return "\n".join(lines()) + "\n"
-
-
-def _bits(address: str) -> int:
-    return ip_address(address).max_prefixlen
 
 
 def tablespace_map(locations: Mapping[str, str]) -> str:

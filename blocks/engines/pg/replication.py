@@ -30,7 +30,12 @@ class Replica:
     @classmethod
     def new(cls, rehearsal_id: str) -> "Replica":
         """A role of one rehearsal."""
-        return cls(f"farside_{rehearsal_id}", secrets.token_hex(16))
+        return cls(cls.role_of(rehearsal_id), secrets.token_hex(16))
+
+    @staticmethod
+    def role_of(rehearsal_id: str) -> str:
+        """The role's name."""
+        return f"farside_{rehearsal_id}"
 
     def conninfo(self, primary: Place, name: str) -> str:
         """How the standby on host `name` reaches the primary."""

@@ -328,7 +328,7 @@ def test_a_live_source_is_not_isolated(made: Patient) -> None:
         server.superuser,
         source.secret(server.password),
     )
-    failed(checks.isolation(live, []), "a walsender runs")
+    failed(checks.isolation(live, []), "follows it as")
 
 
 def test_what_a_backup_leaves_out(patient: Patient) -> None:
