@@ -33,6 +33,8 @@ class EngineConformance:
     """Ids and subjects of what is truly wrong with this plan's source."""
     runbook_variables: ClassVar[Mapping[str, str]]
     """Where the runbook is to restore to; `{place}` is an empty directory."""
+    runbook_secrets: ClassVar[Mapping[str, str]] = {}
+    """Variable, which will name a file -> the secret of the recovery vault that it holds."""
     runbook_proof: ClassVar[tuple[str, ...]]
     """Shell commands after the runbook's that show the data."""
     runbook_end: ClassVar[str]
@@ -101,6 +103,8 @@ class EngineConformance:
         lines = [end, f"cd {shlex.quote(str(place))}", *steps, *self.runbook_proof]
         script.write_text("\n".join(lines) + "\n")
         inputs = {"STORE_LOGIN": login(plan.recovery.store), "IDENTITY": identity(plan)}
+        for name, secret in self.runbook_secrets.items():
+            inputs[name] = plan.recovery.secret(secret).get_secret_value() + "\n"
         environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "TMPDIR": str(place)}
         for name, text in inputs.items():
             environment[name] = str(place / name)

@@ -17,11 +17,13 @@ from deployments.lab.places import Places
 class Conformance(EngineConformance):
     known_findings: ClassVar = frozenset({("revision-reused", "west")})
     runbook_variables: ClassVar = {"DATA": "{place}/data"}
+    runbook_secrets: ClassVar = {"PASSWORD": "etcd-shop-password"}
     runbook_proof: ClassVar = (
-        '"$BIN/etcdctl" --endpoints "$CLIENT" --cacert "$CA" endpoint health 2>&1',
+        '"$BIN/etcdctl" --endpoints "$CLIENT" --cacert "$CA" --user shop get --prefix'
+        ' /shop/settings/ --count-only --write-out=fields < "$PASSWORD"',
     )
     runbook_end = 'kill -9 "${ETCD:-}"'
-    proven = r"is healthy"
+    proven = r'"Count" : 500\n'
     members: ClassVar[int]
 
     @pytest.fixture(scope="class")
