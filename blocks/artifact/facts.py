@@ -26,6 +26,7 @@ from blocks.artifact.job import (
 _MODULES = ("cryptography", "zstandard")
 _PATIENCE = 10.0
 _SEARCHED = 2**20
+_VERSION_IS_A_COMMAND = frozenset({"etcdctl", "etcdutl"})
 
 
 def run(job: FactsJob, _channel: Channel) -> FactsResult:
@@ -161,7 +162,8 @@ def _searched(job: FactsJob) -> tuple[tuple[Mention, ...], tuple[str, ...]]:
 
 
 def _version(path: str) -> str | None:
-    said = _said([path, "--version"], anyhow=True)
+    word = "version" if Path(path).name in _VERSION_IS_A_COMMAND else "--version"
+    said = _said([path, word], anyhow=True)
     lines = (said or "").strip().splitlines()
     return lines[0] if lines else None
 

@@ -146,15 +146,14 @@ def patient(made: Patient) -> Iterator[Patient]:
 
 def verified(patient: Patient) -> dict[str, Check]:
     """All that the engine's `verify` asks."""
-    engine, facts = patient.engine, patient.facts
-    socket = patient.control.server
+    target = patient.engine.target.model_copy(update={"data_dir": patient.data})
+    engine, facts = patient.engine.model_copy(update={"target": target}), patient.facts
     service = Service(
         rehearsal_id="r20260101-000000-abcdef",
         host="db1",
         address=engine.target.address,
         port=engine.target.port,
-        directory=patient.data,
-        control=socket,
+        controls={engine.target.host: patient.control.server},
         administrator="postgres",
         reach="",
         nodes=(),
@@ -174,10 +173,14 @@ class _Using:
 
     recovery: Any
     manifest: _Facts
-    work: str
+    folder: str
+
+    def work(self, host: Host) -> str:  # noqa: ARG002 (there is one)
+        return self.folder
 
 
-assert set(_Using.__annotations__) <= set(Restoration.__annotations__)
+assert {"recovery", "manifest"} <= set(Restoration.__annotations__)
+assert callable(Restoration.work)
 
 
 def failed(check: Check, *words: str) -> None:

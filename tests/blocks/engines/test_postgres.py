@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ from blocks.artifact.manifest import SealedObject
 from blocks.engines.base import Restoration
 from blocks.engines.pg.psql import Psql
 from blocks.engines.postgres import LOG_INTERVAL_SECONDS, LogGap, Postgres
-from blocks.evidence.record import CheckStatus, Record
+from blocks.evidence.record import CheckStatus, Node, Record
 from blocks.helper import sweep_host
 from blocks.plan import Plan, load_plan
 from blocks.sets import SetCopier, SetReader, SetWriter, discard_unfinished
@@ -176,11 +176,16 @@ def crossed(plan: Plan, engine: Postgres) -> Iterator[Restoration]:
         copier.copy(manifest.objects)
         copier.copy(index.objects)
         host = plan.recovery.host(engine.target.host)
-        work = f"{host.work_dir}/{id}"
-        host.run(["mkdir", "-p", "-m", "0700", work])
+        host.run(["mkdir", "-p", "-m", "0700", f"{host.work_dir}/{id}"])
         reader = SetReader(plan.recovery, plan.name, id, id)
         identity = plan.recovery.secret(plan.keys.identity)
-        yield Restoration(id, plan.recovery, reader, manifest, index, identity, steps, host, work)
+        yield Restoration(id, plan.recovery, reader, manifest, index, identity, steps, one_by_one)
+
+
+def one_by_one(do: Callable[[Node], None], nodes: Sequence[Node]) -> None:
+    """As Prefect does it side by side."""
+    for node in nodes:
+        do(node)
 
 
 def _clear(plan: Plan, engine: Postgres, writer: SetWriter, id: str) -> None:
