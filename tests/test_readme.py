@@ -143,6 +143,14 @@ def test_everyday_commands(environment: dict[str, str], tmp_path: Path) -> None:
     assert not Path(environment["FARSIDE_LAB"]).exists()
 
 
+def test_other_shapes(environment: dict[str, str], tmp_path: Path) -> None:
+    """In one small lab, to which the second plan adds what it needs."""
+    shell("python -m deployments.lab up --scale 1", environment)
+    for line in block("python -m flows.rehearse standbys"):
+        assert "VERIFIED" in shell(f"{line} --rto 1h --rpo 1h --results {tmp_path}", environment)
+    shell("python -m deployments.lab down", environment)
+
+
 def test_drills(environment: dict[str, str]) -> None:
     """Some of them; tests/flows/test_drill.py runs the whole board."""
     listing, some, *_ = block("python -m flows.drill --list")
