@@ -376,6 +376,8 @@ class Postgres(Engine):
             )
             with using.steps.step("standbys follow"):
                 replica.create(control)
+                for place in target.standbys:
+                    made[place.host][0].await_ready()
                 replication.await_following(control, target.standbys)
                 if target.synchronous:
                     replication.be_synchronous(control, target.standbys)

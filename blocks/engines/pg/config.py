@@ -141,6 +141,8 @@ def postgresql_conf(
             "hot_standby": "on" if upstream else "off",
             "primary_conninfo": upstream,
             "wal_retrieve_retry_interval": "500ms",
+            # A standby whose host is slower finds what it still needs.
+            "wal_keep_size": "1024MB",
             "restore_command": restore_command,
             "recovery_target_timeline": "latest",
             "recovery_target_action": "promote",

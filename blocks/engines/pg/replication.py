@@ -12,8 +12,8 @@ from blocks.engines.pg.survey import write_probe
 from blocks.errors import TransientError
 from blocks.evidence.record import Check, CheckStatus
 
-CATCH_UP_SECONDS = 300.0
-"""Time limit for a standby to stream what its primary has."""
+CATCH_UP_SECONDS = 3600.0
+"""Time limit for a standby to stream what its primary has: its host may replay more slowly."""
 _POLL_SECONDS = 0.2
 
 
