@@ -1,0 +1,439 @@
+"""Any other system: a plan gives the commands that back it up, restore it, and ask it.
+
+Around them everything is as for the databases that farside knows: backups are streamed, sealed,
+signed, carried across and opened on the recovery host with that domain's own key; the source is
+cut off; every step is timed, every use noted; what was made is removed.
+
+In a command's words, `{backup}`, `{directory}`, `{address}`, `{port}` and `{work}` stand for the
+opened backup, the service's directory, where it is to listen, and a directory of the rehearsal's.
+A command with a password reads it as the first line of its standard input.
+"""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+
+from blocks.artifact.job import FactsJob, FileTarget, MadePath, MadePidfile, OpenItem, Source
+from blocks.artifact.manifest import LogIndex, Manifest
+from blocks.artifact.mentions import Belongings
+from blocks.domain import FailureDomain
+from blocks.engines.base import (
+    Captured,
+    Engine,
+    Facts,
+    Requirements,
+    Restoration,
+    Service,
+    SqlQuestion,
+    Steps,
+    Ticks,
+    guarded,
+)
+from blocks.errors import PermanentError
+from blocks.evidence.findings import Finding, Severity, finding
+from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep
+from blocks.helper import facts_of
+from blocks.hosts import Host
+from blocks.sets import SetWriter, fetch_commands
+from blocks.stores import S3Store
+
+OBJECT = "backup.zst.age"
+"""The one object of a set."""
+_HOURS = 24 * 3600.0
+
+
+def _not_empty(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not value:
+        raise ValueError("a command has at least a program")
+    return value
+
+
+Argv = Annotated[tuple[str, ...], AfterValidator(_not_empty)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceSystem(_Part):
+    """The system that is backed up."""
+
+    host: str = Field(description="Host of the source domain that takes the backup")
+    address: str
+    port: int
+    version_argv: Argv = Field(description="Prints the version; the recovery side's must be equal")
+    capture_argv: Argv = Field(description="Prints a consistent backup on standard output")
+    bytes_argv: Argv = Field(description="Prints how many bytes a restored service will take")
+    password: str | None = Field(
+        default=None, description="Name, in the source's vault, of what capture_argv reads first"
+    )
+
+
+class Question(_Part):
+    """A command, and the only output that passes (blanks at both ends do not count)."""
+
+    name: str
+    argv: Argv
+    expected: str
+
+
+class TargetSystem(_Part):
+    """Where the service is restored, and by which commands."""
+
+    host: str
+    address: str
+    port: int
+    directory: str = Field(description="Must be empty or absent; made before, removed at the end")
+    pidfile: str = Field(description="Where restore_argv leaves the process id: {directory}/...")
+    programs: tuple[str, ...] = Field(description="What the commands need: looked for at preflight")
+    version_argv: Argv
+    restore_argv: Argv = Field(description="Brings the service up from {backup}, then ends")
+    destroy_argv: Argv = Field(description="Stops the service at once")
+    password: str | None = Field(
+        default=None, description="Name, in the recovery vault, of what the commands read first"
+    )
+    verify: tuple[Question, ...] = Field(min_length=1)
+    value_argv: Argv | None = Field(
+        default=None, description="With a check's query behind it, prints the one answer"
+    )
+    recovered_until_argv: Argv | None = Field(
+        default=None, description="Prints the time (ISO 8601, or seconds) of the newest transaction"
+    )
+    ticks_argv: Argv | None = Field(
+        default=None, description="Prints the heartbeat: a line of id, tab and time for each"
+    )
+
+
+class Command(Engine):
+    """A system that its plan describes by commands."""
+
+    _block_type_name = "farside command engine"
+    _block_type_slug = "farside-command"
+
+    label: ClassVar[str] = "command"
+
+    kind: Literal["command"] = "command"
+    system: str = Field(description="What records call it, as in redis")
+    source: SourceSystem
+    target: TargetSystem
+
+    # -- what the plan says -------------------------------------------------------------------
+
+    def check_hosts(self, source: FailureDomain, recovery: FailureDomain) -> None:
+        """See Engine."""
+        for domain, part, name in (
+            (source, "source.host", self.source.host),
+            (recovery, "target.host", self.target.host),
+        ):
+            known = sorted(host.name for host in domain.hosts)
+            if name not in known:
+                raise ValueError(
+                    f"engine.{part}: {name!r} is not a host of {domain.name} ({', '.join(known)})"
+                )
+        if source.owns_address(self.target.address):
+            raise ValueError("engine.target.address lies in the source domain's networks")
+
+    def source_endpoints(self, source: FailureDomain) -> list[tuple[str, int]]:  # noqa: ARG002
+        """See Engine."""
+        return [(self.source.address, self.source.port)]
+
+    def predicted_nodes(self, recovery: FailureDomain) -> tuple[Node, ...]:  # noqa: ARG002
+        """See Engine."""
+        return (Node(self.target.host, self.system, self.target.address, self.target.port),)
+
+    def passwords(self) -> tuple[str, ...]:
+        """See Engine."""
+        return (self.target.password,) if self.target.password else ()
+
+    # -- the source ---------------------------------------------------------------------------
+
+    def survey(self, source: FailureDomain) -> Facts:
+        """See Engine."""
+        host = source.host(self.source.host)
+        secret = _line(source, self.source.password)
+        said = host.run(self.source.bytes_argv, input=secret).text.strip()
+        if not said.isdecimal():
+            raise PermanentError(
+                f"bytes_argv prints {said[:80]!r}, which is no number",
+                operation="survey",
+                domain=source.name,
+                host=host.name,
+            )
+        version = host.run(self.source.version_argv).text.strip()
+        return {"system": self.system, "version": version, "bytes": int(said)}
+
+    def capture(
+        self, source: FailureDomain, sink: SetWriter, facts: Facts, steps: Steps
+    ) -> Captured:
+        """See Engine."""
+        host, taken_at = source.host(self.source.host), datetime.now(UTC)
+        secret = SecretStr("")
+        if self.source.password:
+            secret = source.secret(self.source.password)
+        with steps.step("capture") as step:
+            sources = [Source(name=OBJECT, kind="stdout")]
+            step.bytes = sink.seal(host, self.source.capture_argv, secret=secret, sources=sources)
+        return Captured(taken_at, datetime.now(UTC), dict(facts))
+
+    def withdraw(self, source: FailureDomain, rehearsal_id: str) -> list[str]:  # noqa: ARG002
+        """See Engine: a capture's command leaves nothing."""
+        return []
+
+    def remains(self, source: FailureDomain) -> list[str]:  # noqa: ARG002
+        """See Engine."""
+        return []
+
+    # -- requirements -------------------------------------------------------------------------
+
+    def requirements(self, facts: Facts) -> tuple[Requirements, ...]:
+        """See Engine. The backup lies beside what is restored from it."""
+        return (
+            Requirements(
+                host=self.target.host,
+                programs=self.target.programs,
+                directories={self.target.directory: 2 * int(facts["bytes"])},
+                ports=((self.target.address, self.target.port),),
+            ),
+        )
+
+    def compare(
+        self, facts: Facts, recovery: FailureDomain, foreign: Belongings
+    ) -> Iterator[Finding]:
+        """See Engine: the version, and what of the source the plan's own commands name."""
+        where = f"{recovery.name}/{self.target.host}"
+        for name, words in self._commands().items():
+            for _, mention in foreign.lines(" ".join(words)):
+                text = f"the plan's {name} names {mention}"
+                yield finding("address-hard-coded", f"{self.system} {name}", text, "preflight")
+        host = recovery.host(self.target.host)
+        version = host.run(self.target.version_argv, check=False).text.strip()
+        if version != facts["version"]:
+            text = f"{where} has {version or 'none'!r}, the source {facts['version']!r}"
+            yield finding("engine-version", where, text, "preflight", severity=Severity.MEDIUM)
+
+    def _commands(self) -> Mapping[str, Sequence[str]]:
+        target = self.target
+        named = {
+            "restore_argv": target.restore_argv,
+            "destroy_argv": target.destroy_argv,
+            "value_argv": target.value_argv or (),
+            "recovered_until_argv": target.recovered_until_argv or (),
+            "ticks_argv": target.ticks_argv or (),
+        }
+        return named | {f"verify {item.name}": item.argv for item in target.verify}
+
+    # -- the recovery side --------------------------------------------------------------------
+
+    def restore(self, using: Restoration) -> Service:
+        """See Engine."""
+        target, host = self.target, using.host(self.target.host)
+        backup = f"{using.work(host)}/backup"
+        using.reader.mark(
+            host,
+            MadePidfile(pidfile=self._filled([target.pidfile], using.work(host))[0]),
+            MadePath(path=target.directory),
+        )
+        host.run(["mkdir", "-p", "-m", "0700", target.directory])
+        (sealed,) = (item for item in using.manifest.objects if item.name == OBJECT)
+        with using.steps.step("fetch and open") as step:
+            item = OpenItem(object=sealed, target=FileTarget(path=backup))
+            step.bytes = using.reader.open(host, [item], using.identity)
+        with using.steps.step("restore"):
+            self._run(using.recovery, using.work(host), target.restore_argv, _HOURS)
+        return Service(
+            rehearsal_id=using.rehearsal_id,
+            host=host.name,
+            address=target.address,
+            port=target.port,
+            controls={host.name: using.work(host)},
+            administrator="",
+            reach=f"{self.system} at {target.address}:{target.port}",
+            nodes=self.predicted_nodes(using.recovery),
+        )
+
+    def _run(
+        self, recovery: FailureDomain, work: str, argv: Sequence[str], seconds: float = 600.0
+    ) -> str:
+        """What one of the plan's commands prints. Raises as `Host.run`."""
+        host = recovery.host(self.target.host)
+        return host.run(
+            self._filled(argv, work), input=_line(recovery, self.target.password), timeout=seconds
+        ).text.strip()
+
+    def _filled(self, argv: Sequence[str], work: str, directory: str = "") -> list[str]:
+        target = self.target
+        values = {
+            "{backup}": f"{work}/backup",
+            "{directory}": directory or target.directory,
+            "{address}": target.address,
+            "{port}": str(target.port),
+            "{work}": work,
+        }
+        filled = list(argv)
+        for name, value in values.items():
+            filled = [word.replace(name, value) for word in filled]
+        return filled
+
+    # -- verification -------------------------------------------------------------------------
+
+    def verify(
+        self, service: Service, using: Restoration, questions: Sequence[SqlQuestion]
+    ) -> Iterator[Check]:
+        """See Engine."""
+        work = service.controls[service.host]
+        for item in self.target.verify:
+            yield from guarded(
+                item.name,
+                item.expected,
+                lambda item=item: _answered(  # type: ignore[misc]
+                    item.name, item.expected, self._run(using.recovery, work, item.argv)
+                ),
+            )
+        for asked in questions:
+            yield from guarded(
+                asked.name,
+                asked.expected,
+                lambda asked=asked: _answered(  # type: ignore[misc]
+                    asked.name,
+                    asked.expected,
+                    self.value(service, using.recovery, asked.database, asked.sql),
+                ),
+            )
+
+    def value(self, service: Service, recovery: FailureDomain, database: str, query: str) -> str:  # noqa: ARG002
+        """See Engine."""
+        if self.target.value_argv is None:
+            raise PermanentError(
+                "the plan gives no value_argv, by which a query could be asked",
+                operation="verify",
+                hint="give engine.target.value_argv, or ask in engine.target.verify",
+            )
+        argv = [*self.target.value_argv, query]
+        return self._run(recovery, service.controls[service.host], argv)
+
+    def dependencies(
+        self, service: Service, using: Restoration, foreign: Belongings
+    ) -> list[Finding]:
+        """See Engine: the files of the restored service are searched."""
+        host = using.host(service.host)
+        job = FactsJob(files=(f"{self.target.directory}/**/*",), foreign=foreign)
+        return [
+            finding(
+                "address-hard-coded",
+                f"{host.name} {item.path}, line {item.line}",
+                f"it names {item.text}",
+                "verify",
+            )
+            for item in facts_of(host, using.rehearsal_id, job).mentions
+        ]
+
+    def not_verified(self, facts: Facts) -> list[str]:  # noqa: ARG002
+        """See Engine."""
+        return [f"anything of {self.system} that the plan's own commands do not ask"]
+
+    def recovered_until(self, service: Service, recovery: FailureDomain) -> datetime | None:
+        """See Engine."""
+        if self.target.recovered_until_argv is None:
+            return None
+        work = service.controls[service.host]
+        said = self._run(recovery, work, self.target.recovered_until_argv)
+        return _moment(said)
+
+    def ticks(
+        self,
+        service: Service,
+        recovery: FailureDomain,
+        database: str,  # noqa: ARG002
+        table: str,  # noqa: ARG002
+    ) -> Ticks:
+        """See Engine."""
+        if self.target.ticks_argv is None:
+            raise PermanentError("the plan gives no ticks_argv", operation="verify")
+        work = service.controls[service.host]
+        rows: dict[int, datetime] = {}
+        for line in self._run(recovery, work, self.target.ticks_argv).splitlines():
+            number, _, at = line.partition("\t")
+            rows[int(number)] = _moment(at)
+        if not rows:
+            return Ticks(0, None, None, None)
+        newest = max(rows)
+        missing = next((id for id in range(1, newest) if id not in rows), None)
+        return Ticks(len(rows), newest, rows[newest], missing)
+
+    def destroy(self, service: Service, recovery: FailureDomain) -> None:
+        """See Engine."""
+        work = service.controls[service.host]
+        host: Host = recovery.host(service.host)
+        host.run(self._filled(self.target.destroy_argv, work), check=False, timeout=120)
+
+    def runbook(
+        self,
+        manifest: Manifest,
+        log: LogIndex,  # noqa: ARG002 (there is none)
+        recovery: FailureDomain,
+    ) -> tuple[RunbookStep, ...]:
+        """See Engine."""
+        assert isinstance(recovery.store, S3Store)
+        (sealed,) = manifest.objects
+        keys = " ".join(shlex.quote(volume.key) for volume in sealed.volumes)
+        where = f"{recovery.name}/{self.target.host}"
+        filled = self._filled(self.target.restore_argv, "$WORK", "$DIRECTORY")
+        return (
+            RunbookStep(
+                f"Prepare: {manifest.engine_facts['version']}, set {manifest.set_id}",
+                (
+                    "set -eu; umask 077; WORK=$(mktemp -d)",
+                    f"DIRECTORY=${{DIRECTORY:-{shlex.quote(self.target.directory)}}}",
+                    'test ! -e "$DIRECTORY" ||'
+                    ' { echo "$DIRECTORY exists: choose another DIRECTORY" >&2; exit 1; }',
+                    'mkdir -p "$DIRECTORY"',
+                    *fetch_commands(recovery.store, manifest.plan, manifest.set_id),
+                ),
+                where,
+            ),
+            RunbookStep(
+                "Fetch, open and restore",
+                (
+                    f'fetch {keys} | unseal > "$WORK/backup"',
+                    " ".join(_quoted(word) for word in filled),
+                ),
+                where,
+            ),
+        )
+
+
+def _quoted(word: str) -> str:
+    """A word for a shell in which only $WORK and $DIRECTORY are to be filled in."""
+    parts = re.split(r"(\$WORK|\$DIRECTORY)", word)
+    return "".join(
+        f'"{part}"' if part in ("$WORK", "$DIRECTORY") else shlex.quote(part)
+        for part in parts
+        if part
+    )
+
+
+def _answered(name: str, expected: str, actual: str) -> Check:
+    status = CheckStatus.PASSED if actual == expected.strip() else CheckStatus.FAILED
+    return Check(name, status, expected, actual)
+
+
+def _line(domain: FailureDomain, name: str | None) -> bytes | None:
+    """A secret as the first line of a command's input; None if the plan names none."""
+    return f"{domain.secret(name).get_secret_value()}\n".encode() if name else None
+
+
+def _moment(text: str) -> datetime:
+    """A time as ISO 8601 or in seconds since the epoch. Raises PermanentError."""
+    try:
+        if text.replace(".", "", 1).isdecimal():
+            return datetime.fromtimestamp(float(text), UTC)
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise PermanentError(
+            f"{text[:80]!r} is no time", operation="verify", hint="print ISO 8601, or seconds"
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

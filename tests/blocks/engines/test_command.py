@@ -1,0 +1,85 @@
+"""A system that farside does not know, by its plan's commands alone: Redis, from Debian."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import yaml
+from conformance import EngineConformance
+
+from blocks.hosts import Host
+from blocks.plan import load_plan
+from deployments import lab
+from deployments.lab.places import Places
+
+PORT, KEYS = 6399, 1000
+README = Path(lab.__file__).parents[2] / "README.md"
+SERVE = r"""
+mkdir -p "$1" && cd "$1"
+setsid redis-server --bind "$2" --port "$3" --dir "$1" --save "" \
+  --appendonly no --protected-mode no >/dev/null 2>&1 </dev/null &
+until redis-cli -h "$2" -p "$3" ping 2>/dev/null | grep -q PONG; do sleep 0.1; done
+"""
+BEAT = r"""
+beat() { redis-cli -h "$1" -p "$2" set beat "$(date -u +%FT%T.%N | cut -c1-26)"; }
+beat "$@"
+while sleep 0.2; do beat "$@"; done >/dev/null 2>&1 </dev/null &
+"""
+
+
+def engine(document: Any, places: Places) -> Any:
+    """The README's example, at the lab's addresses."""
+    source, target = (document[side]["hosts"][0] for side in ("source", "recovery"))
+    (text,) = re.findall(r"```yaml\n(engine:.*?)```", README.read_text(), re.DOTALL)
+    for shown, here in (
+        ("10.10.0.11", source["address"]),
+        ("10.20.0.11", target["address"]),
+        ("/var/lib/rehearsal/redis", str(places.host("west", "db1") / "redis")),
+    ):
+        assert shown in text
+        text = text.replace(shown, here)
+    return yaml.safe_load(text)["engine"]
+
+
+class TestRedis(EngineConformance):
+    plan_name = "redis"
+    runbook_variables: ClassVar = {"DIRECTORY": "{place}/redis"}
+    runbook_proof: ClassVar = ('redis-cli -s "$DIRECTORY/socket" dbsize',)
+    runbook_end = 'redis-cli -s "$DIRECTORY/socket" shutdown nosave'
+    proven = rf"{KEYS + 1}\n"
+
+    @pytest.fixture(scope="class")
+    def plan_path(self, places: Places, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        if shutil.which("redis-server") is None:
+            reason = "Debian's redis-server is not installed"
+            if os.environ.get("FARSIDE_NO_SKIPS"):
+                pytest.fail(reason)
+            pytest.skip(reason)
+        lab.up(places.root)
+        document = yaml.safe_load(lab.plan_path(places.root, "postgres").read_text())
+        del document["heartbeat"]
+        document |= {
+            "name": "redis",
+            "engine": engine(document, places),
+            "secrets": [],
+            "checks": [{"name": "all", "database": "", "sql": "dbsize", "expected": str(KEYS + 1)}],
+        }
+        path = tmp_path_factory.mktemp("plans") / "redis.yaml"
+        path.write_text(yaml.safe_dump(document))
+        plan = load_plan(path)
+        serve(plan.source.host("db1"), places)
+        plan.source.close()
+        return path
+
+
+def serve(host: Host, places: Places) -> None:
+    """Redis in east, with keys, and somebody who writes to it until east is lost."""
+    address = str(host.address)  # type: ignore[attr-defined]
+    folder = str(places.host("east", "db1") / "redis")
+    host.run(["sh", "-ec", SERVE, "sh", folder, address, str(PORT)])
+    lines = "".join(f"set key:{n} 'value {n}'\n" for n in range(1, KEYS + 1))
+    host.run(["redis-cli", "-h", address, "-p", str(PORT)], input=lines.encode())
+    host.run(["sh", "-ec", BEAT, "sh", address, str(PORT)])
