@@ -76,7 +76,12 @@ def test_a_good_plan_loads(tmp_path: Path, text: str) -> None:
         ("data_dir: /d", "data_directory: /d", "engine.target.data_dir", "missing"),
         ("data_dir: /d", "data_dir: /d, colour: red", "engine.target.colour", "unknown key"),
         ("transfer: {host: db1", "transfer: {host: db7", "plan", "'db7' is not a host"),
-        ("kind: postgres", "kind: oracle", "engine", "kind must be one of: postgres"),
+        (
+            "kind: postgres",
+            "kind: oracle",
+            "engine",
+            "kind must be one of: command, etcd, postgres",
+        ),
         ("name: west", "name: east", "plan", "two different failure domains"),
         ("networks: [10.2.0.0/16]", "networks: [10.1.9.0/24]", "plan", "overlap"),
         ("recipients: [age1", "recipients: [age2", "keys.recipients[0]", ""),

@@ -94,7 +94,7 @@ def test_the_tiers_are_recovery_impossible_or_wrong_worse_on_the_day_and_the_res
     }
     assert {"tool-missing", "object-corrupt", "fence-leaks"} <= tiers[Severity.CRITICAL]
     assert {"source-used", "address-hard-coded", "rto-missed"} <= tiers[Severity.HIGH]
-    assert tiers[Severity.MEDIUM] == {"leftovers"}
+    assert tiers[Severity.MEDIUM] == {"leftovers", "revision-reused"}
 
 
 def test_an_id_that_does_not_exist_is_a_mistake() -> None:

@@ -78,13 +78,18 @@ def test_vaults(running: LabUnderTest) -> None:
         side: {path.name for path in running.places.secrets(side).iterdir()}
         for side in ("east", "west")
     }
-    both = {"farside-age-identity", "farside-age-identity.pub", "shop-notes-key"}
+    both = {
+        "farside-age-identity",
+        "farside-age-identity.pub",
+        "shop-notes-key",
+        "etcd-root-password",  # what the restored cluster is asked with is what the source had
+    }
     assert names["east"] == both | {
         "farside-signing-key",
         "postgres-password",
         "replication-password",
     }
-    assert names["west"] == both | {"shop-password", "record-signing-key"}
+    assert names["west"] == both | {"shop-password", "etcd-shop-password", "record-signing-key"}
     identities = {
         (running.places.secrets(side) / "farside-age-identity").read_text() for side in names
     }
