@@ -33,7 +33,7 @@ class Conformance(EngineConformance):
     runbook_variables: ClassVar = {
         "DATA": "{place}/data",
         "SPACES": "{place}/spaces",
-        "PORT": "55432",
+        "PORT": "15432",
     }
     runbook_proof: ClassVar = (
         '"$BIN/psql" -h "$SOCKET" -p "$PORT" -U postgres -d shop -At -c'
