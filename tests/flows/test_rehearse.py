@@ -231,7 +231,7 @@ def _kind(document: Any) -> None:
         (_rto, r"plan.yaml:\d+: objectives.rto: .*a duration is written like"),
         (_unknown, r"plan.yaml:\d+: objectives.rtt: "),
         (_missing, r"plan.yaml:\d+: keys.identity: "),
-        (_host, r"'db9' is not a host of west \(db1, db2\)"),
+        (_host, r"'db9' is not a host of west \(db1, db2, db3\)"),
         (_kind, r"kind must be one of: .*postgres"),
     ],
 )
