@@ -1,4 +1,4 @@
-"""The loopback lab: two failure domains, `east` and `west`, on one machine.
+"""The lab: two failure domains, `east` and `west`, on one machine.
 
 `up` makes it or heals it, `down` removes it; `python -m deployments.lab` does the same by hand.
 Importing this package is cheap: what the lab needs is loaded when it is used.
@@ -29,11 +29,13 @@ def up(
     scale: int | None = None,
     on_step: Callable[[str], None] | None = None,
     parts: Collection[str] = (),
+    network: str | None = None,
 ) -> Lab:
     """Make the lab, or start what is missing in it; a lab that is up is left alone.
 
     `scale` is pgbench's (15 MB each; a new lab's default is 10), `on_step` is told what is being
-    done; `parts` ("etcd") are added to those that the lab has. The work is done in a process of its
+    done; `parts` ("etcd") are added to those that the lab has; `network` is "loopback" or "netns",
+    for a new lab (loopback if nobody says). The work is done in a process of its
     own, so that no service is the caller's child.
 
     Raises PermanentError with what is wrong and what to do.
@@ -44,6 +46,8 @@ def up(
     argv = [sys.executable, "-m", "deployments.lab", "--root", str(places.root), "up", "--events"]
     if scale is not None:
         argv += ["--scale", str(scale)]
+    if network is not None:
+        argv += ["--network", network]
     for part in parts:
         argv += ["--with", part]
     with subprocess.Popen(

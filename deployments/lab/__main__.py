@@ -1,4 +1,4 @@
-"""`python -m deployments.lab`: the loopback lab by hand."""
+"""`python -m deployments.lab`: the lab by hand."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import typer
 
 from blocks.errors import FarsideError
 from deployments.lab.domains import PARTS
-from deployments.lab.places import Places
+from deployments.lab.places import Network, Places
 
 app = typer.Typer(
     help="Two failure domains, east and west, on this machine.",
@@ -33,6 +33,10 @@ Parts = Annotated[
     list[str] | None,
     typer.Option("--with", help="A part that only some plans need: etcd. May be given again."),
 ]
+Kind = Annotated[
+    Network | None,
+    typer.Option("--network", help="What hosts are, in a new lab. [default: loopback]"),
+]
 Events = Annotated[bool, typer.Option("--events", hidden=True)]
 
 
@@ -46,7 +50,11 @@ def lab(context: typer.Context, root: Root = None) -> None:
 
 @app.command()
 def up(
-    context: typer.Context, scale: Scale = None, parts: Parts = None, events: Events = False
+    context: typer.Context,
+    scale: Scale = None,
+    parts: Parts = None,
+    network: Kind = None,
+    events: Events = False,
 ) -> None:
     """Make the lab, or start what is missing in it."""
     from deployments.lab import lifecycle
@@ -58,7 +66,7 @@ def up(
     try:
         if unknown := set(parts or ()) - PARTS:
             raise typer.BadParameter(f"no part {', '.join(sorted(unknown))}")
-        fresh = lifecycle.up(context.obj, scale, say, frozenset(parts or ()))
+        fresh = lifecycle.up(context.obj, scale, say, frozenset(parts or ()), network)
     except FarsideError as error:
         if not events:
             raise
@@ -110,6 +118,18 @@ def lift(context: typer.Context) -> None:
     from deployments.lab import lifecycle
 
     lifecycle.lift(context.obj)
+
+
+@app.command()
+def wan(
+    context: typer.Context,
+    rate: Annotated[str | None, typer.Option(help="Each way, as in 50mbit.")] = None,
+    cut: Annotated[bool, typer.Option("--cut", help="Lose every packet between them.")] = False,
+) -> None:
+    """Give the link between the domains a rate, or cut it; without --cut it carries."""
+    from deployments.lab import lifecycle
+
+    lifecycle.wan(context.obj, rate=rate, carries=not cut)
 
 
 @app.command()

@@ -1,31 +1,67 @@
 """Makes a lab from nothing, and starts what does not run."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
+from ipaddress import IPv4Network
 
-from deployments.lab import credentials, databases, etcd, minting, postgres, processes, runtime
+from deployments.lab import (
+    credentials,
+    databases,
+    etcd,
+    minting,
+    namespaces,
+    postgres,
+    processes,
+    runtime,
+)
 from deployments.lab.accounts import Account
 from deployments.lab.addresses import claimed
 from deployments.lab.domains import EAST, WEST, Site
-from deployments.lab.places import STAMP, Places, State, save_state
+from deployments.lab.places import STAMP, Network, Places, State, save_state
 from deployments.lab.processes import Service, wait_ready
 from deployments.lab.services import network_services
 
 Say = Callable[[str], None]
 
 
-def build(places: Places, scale: int, account: Account, say: Say, parts: frozenset[str]) -> State:
+def build(
+    places: Places,
+    scale: int,
+    account: Account,
+    say: Say,
+    parts: frozenset[str],
+    network: Network,
+) -> State:
     """Make all files of a lab. Raises PermanentError."""
-    with claimed() as (east_network, west_network), ThreadPoolExecutor(2) as pool:
-        state = State(east_network, west_network, scale, built=False, parts=parts)
-        east = state.sites[0]
-        _make_directories(places, state.sites, account)
+    with _networks(network) as (prefix, east, west):
+        state = State(east, west, scale, built=False, parts=parts, namespaces=prefix)
         save_state(places, state)
+        _make_directories(places, state.sites, account)
+        return _build(places, state, account, say)
+
+
+@contextmanager
+def _networks(kind: Network) -> Iterator[tuple[str | None, IPv4Network, IPv4Network]]:
+    """A prefix for namespaces, where hosts are such, and the networks of east and west."""
+    if kind == "netns":
+        yield namespaces.claim()
+        return
+    with claimed() as (east, west):
+        yield None, east, west
+
+
+def _build(places: Places, state: State, account: Account, say: Say) -> State:
+    east = state.sites[0]
+    with ThreadPoolExecutor(2) as pool:
+        if state.namespaces:
+            say("making the network")
+            namespaces.make(places, state.sites, account)
         minting.create(places, state.sites, account)
-        say(f"making the database (scale {scale})")
+        say(f"making the database (scale {state.scale})")
         runtime.install_postgres(places, EAST.name, account)
-        database = pool.submit(_build_database, places, east, account, scale)
+        database = pool.submit(_build_database, places, east, account, state.scale)
         say("copying the tools")
         runtime.install_tools(
             places, EAST.name, account, (*runtime.HOST_PACKAGES, *runtime.APPLICATION_PACKAGES)
@@ -53,6 +89,8 @@ def _build_database(places: Places, site: Site, account: Account, scale: int) ->
 
 def start_all(places: Places, state: State, account: Account, say: Say) -> None:
     """Start what does not run, and wait until everything works. Raises PermanentError."""
+    if state.namespaces:
+        namespaces.make(places, state.sites, account)
     east = state.sites[0]
     network = [s for site in state.sites for s in network_services(places, site)]
     writers = [postgres.heartbeat(places, east), postgres.load(places, east)]

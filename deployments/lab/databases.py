@@ -40,10 +40,11 @@ _FILLING = {
     "shared_buffers": "256MB",
 }
 _NOTES = 5
+# On loopback callers have any address of 127.0.0.0/8, which is the same network, too.
 _ACCESS = """\
-# TYPE  DATABASE     USER        ADDRESS      METHOD
-host    all          all         127.0.0.0/8  scram-sha-256
-host    replication  replicator  127.0.0.0/8  scram-sha-256
+# TYPE  DATABASE     USER        ADDRESS  METHOD
+host    all          all         samenet  scram-sha-256
+host    replication  replicator  samenet  scram-sha-256
 """
 
 

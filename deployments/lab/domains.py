@@ -82,11 +82,15 @@ DOMAINS = (EAST, WEST)
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A domain that has a network of its own, one /24 of 127.0.0.0/8, and parts that are there."""
+    """A domain that has a network of its own, a /24, and parts that are there.
+
+    `namespaces` is what the names of its hosts' network namespaces begin with; None on loopback.
+    """
 
     domain: Domain
     network: IPv4Network
     parts: frozenset[str] = frozenset()
+    namespaces: str | None = None
 
     @property
     def name(self) -> str:
@@ -102,6 +106,11 @@ class Site:
         if isinstance(host, str):
             host = self.domain.host(host)
         return str(self.network[host.number])
+
+    def namespace(self, host: Host | str) -> str | None:
+        """The network namespace of a host."""
+        name = host if isinstance(host, str) else host.name
+        return f"{self.namespaces}-{self.name}-{name}" if self.namespaces else None
 
     @property
     def store(self) -> Endpoint:

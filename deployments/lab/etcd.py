@@ -57,6 +57,7 @@ def service(places: Places, site: Site, host: str) -> Service:
         log=log,
         ready=lambda: _serves(places, site, host),
         endpoint=(address, client),
+        namespace=site.namespace(host),
     )
 
 
@@ -76,6 +77,7 @@ def writer(places: Places, site: Site) -> Service:
         cwd=places.host(site.name, "app"),
         log=places.logs(site.name) / "etcd-writer.log",
         ready=lambda: ledger.exists() and ledger.stat().st_size > 0,
+        namespace=site.namespace("app"),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from blocks.errors import PermanentError
-from deployments.lab import processes, tripwires
+from deployments.lab import namespaces, processes, tripwires
 from deployments.lab.domains import WELL_KNOWN_PORTS, Site
 from deployments.lab.places import Places, write
 from deployments.lab.processes import Service
@@ -25,12 +25,13 @@ def is_raised(places: Places) -> bool:
     return _configuration(places).exists()
 
 
-def lose(places: Places, site: Site) -> None:
-    """Kill all of a domain, make its tree unreadable, listen on its addresses.
+def lose(places: Places, sites: tuple[Site, Site]) -> None:
+    """Kill all of east, cut its line, make its tree unreadable, listen on its addresses.
 
     Losing what is lost changes nothing, except that what has stopped listening listens again.
     Raises PermanentError if a process survives or an address cannot be taken.
     """
+    site = sites[0]
     watching = processes.running(places, NAME) is not None
     if not is_raised(places):
         _attempts(places).write_text("")
@@ -40,15 +41,20 @@ def lose(places: Places, site: Site) -> None:
         # Started first: while it loads, the domain dies, and it takes each address as it falls.
         processes.start(places, _service(places))
     processes.kill_domain(places, places.tree(site.name))
+    if site.namespaces:
+        namespaces.cut(sites)
     places.tree(site.name).chmod(_UNREADABLE)
     _wait(places)
 
 
-def lift(places: Places, site: Site) -> None:
-    """Stop listening and make the tree readable. The domain stays dead until `up`."""
+def lift(places: Places, sites: tuple[Site, Site]) -> None:
+    """Stop listening, mend the line, make the tree readable. East stays dead until `up`."""
+    site = sites[0]
     processes.kill_domain(places, places.fence)
     for path in (_configuration(places), _ready(places)):
         path.unlink(missing_ok=True)
+    if site.namespaces:
+        namespaces.join(sites)
     if places.tree(site.name).exists():
         places.tree(site.name).chmod(_READABLE)
 
@@ -67,7 +73,13 @@ def _document(places: Places, site: Site) -> dict[str, object]:
     required = set(site.endpoints)
     known = {(address, port) for address in site.names for port in WELL_KNOWN_PORTS}
     wires = [
-        tripwires.Wire(site.names[address], address, port, (address, port) in required)
+        tripwires.Wire(
+            site.names[address],
+            address,
+            port,
+            (address, port) in required,
+            site.namespace(site.names[address]),
+        )
         for address, port in sorted(required | known)
     ]
     return {
@@ -111,10 +123,9 @@ def _ready(places: Places) -> Path:
     return places.fence / "ready"
 
 
-def domain_that_can_be_lost(name: str, sites: tuple[Site, Site]) -> Site:
-    """East. Raises PermanentError for any other name."""
+def check_can_be_lost(name: str, sites: tuple[Site, Site]) -> None:
+    """Raise PermanentError for any domain but east."""
     if name != sites[0].name:
         raise PermanentError(
             f"{name!r} cannot be lost", operation="lab lose", hint="only east can: `lose east`"
         )
-    return sites[0]

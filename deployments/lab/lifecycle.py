@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from blocks.errors import PermanentError
-from deployments.lab import fence, processes
+from deployments.lab import fence, namespaces, processes
 from deployments.lab.accounts import Account, service_account
 from deployments.lab.domains import EAST, WEST, Endpoint
 from deployments.lab.places import (
+    DEFAULT_NETWORK,
     STAMP,
+    Network,
     Places,
     State,
     check_owner,
@@ -53,10 +55,18 @@ class Status:
         return built and not self.lost and all(s.pid and s.ready for s in self.services)
 
 
-def up(places: Places, scale: int | None, say: Say, parts: frozenset[str] = frozenset()) -> bool:
+def up(
+    places: Places,
+    scale: int | None,
+    say: Say,
+    parts: frozenset[str] = frozenset(),
+    network: Network | None = None,
+) -> bool:
     """Make the lab, or start what is missing in it. True if it was made.
 
-    `parts` are added to those that it has. Raises PermanentError with what is wrong and what to do.
+    `parts` are added to those that it has; `network` is for a new one.
+
+    Raises PermanentError with what is wrong and what to do.
     """
     # Loaded where it is needed: `lose` must be quick.
     from deployments.lab import building, rendering
@@ -68,7 +78,14 @@ def up(places: Places, scale: int | None, say: Say, parts: frozenset[str] = froz
         fresh = state is None or not state.built
         if state is None or not state.built:
             _clear(places)
-            state = building.build(places, scale or DEFAULT_SCALE, account, say, parts)
+            network = network or DEFAULT_NETWORK
+            state = building.build(places, scale or DEFAULT_SCALE, account, say, parts, network)
+        elif network not in (None, state.network):
+            raise PermanentError(
+                f"the lab is there with network {state.network}, not {network}",
+                operation="lab up",
+                hint="`python -m deployments.lab down` first",
+            )
         elif scale is not None and scale != state.scale:
             raise PermanentError(
                 f"the lab is there with scale {state.scale}, not {scale}",
@@ -78,7 +95,7 @@ def up(places: Places, scale: int | None, say: Say, parts: frozenset[str] = froz
         else:
             if fence.is_raised(places):
                 say("giving east its addresses back")
-                fence.lift(places, state.sites[0])
+                fence.lift(places, state.sites)
             if not parts <= state.parts:
                 state = replace(state, parts=state.parts | parts)
                 save_state(places, state)
@@ -124,8 +141,24 @@ def down(places: Places) -> list[Path]:
 def lose(places: Places, name: str) -> None:
     """Lose a domain. Raises PermanentError."""
     with locked(places):
-        site = fence.domain_that_can_be_lost(name, _built(places).sites)
-        fence.lose(places, site)
+        sites = _built(places).sites
+        fence.check_can_be_lost(name, sites)
+        fence.lose(places, sites)
+
+
+def wan(places: Places, *, rate: str | None, carries: bool) -> None:
+    """Cut the WAN link, or let it carry again, at a rate in tc's words. Raises PermanentError."""
+    with locked(places):
+        sites = _built(places).sites
+        if not sites[0].namespaces:
+            raise PermanentError(
+                "a lab on loopback has no WAN link",
+                operation="lab wan",
+                hint="`down`, then `up --network netns`",
+            )
+        if rate is not None:
+            namespaces.limit(sites, rate)
+        (namespaces.join if carries else namespaces.cut)(sites)
 
 
 def lift(places: Places) -> None:
@@ -135,7 +168,7 @@ def lift(places: Places) -> None:
     with locked(places):
         state = load_state(places)
         if state is not None and fence.is_raised(places):
-            fence.lift(places, state.sites[0])
+            fence.lift(places, state.sites)
 
 
 def _built(places: Places) -> State:
@@ -178,6 +211,9 @@ def _clear(places: Places) -> None:
     """Kill what runs and remove what the lab made; the lock stays."""
     _kill_all(places)
     known = places.state.exists()
+    state = load_state(places)
+    if state is not None and state.namespaces:
+        namespaces.remove(state.namespaces)
     for top in places.tops:
         if not top.is_symlink() and top.is_dir():
             top.chmod(0o700)

@@ -9,11 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import Literal
 
 from blocks.errors import PermanentError
 from deployments.lab.domains import EAST, WEST, Site
 
-STATE_VERSION = 2
+STATE_VERSION = 3
+Network = Literal["loopback", "netns"]
+"""What hosts are: addresses of 127.0.0.0/8, or network namespaces."""
+DEFAULT_NETWORK: Network = "loopback"
 #: In each directory that the lab made in its root; nothing without it is ever removed.
 STAMP = ".farside-lab"
 
@@ -113,17 +117,28 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a lab remembers: its networks, the size of its database, what else is there."""
+    """What a lab remembers: its networks, the size of its database, what else is there.
+
+    `namespaces` is the prefix of its network namespaces; None for a lab on loopback.
+    """
 
     east: IPv4Network
     west: IPv4Network
     scale: int
     built: bool
     parts: frozenset[str] = frozenset()
+    namespaces: str | None = None
+
+    @property
+    def network(self) -> Network:
+        return "netns" if self.namespaces else "loopback"
 
     @property
     def sites(self) -> tuple[Site, Site]:
-        return Site(EAST, self.east, self.parts), Site(WEST, self.west, self.parts)
+        return (
+            Site(EAST, self.east, self.parts, self.namespaces),
+            Site(WEST, self.west, self.parts, self.namespaces),
+        )
 
 
 def load_state(places: Places) -> State | None:
@@ -142,6 +157,7 @@ def load_state(places: Places) -> State | None:
             scale=int(document["scale"]),
             built=bool(document["built"]),
             parts=frozenset(document["parts"]),
+            namespaces=document["namespaces"],
         )
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -162,6 +178,7 @@ def save_state(places: Places, state: State) -> None:
         "scale": state.scale,
         "built": state.built,
         "parts": sorted(state.parts),
+        "namespaces": state.namespaces,
     }
     write(places.state, json.dumps(document, indent=2) + "\n")
 

@@ -29,6 +29,7 @@ def service(places: Places, site: Site, host: str) -> Service:
         log=places.logs(site.name) / f"postgres-{host}.log",
         ready=lambda: _accepts(data),
         endpoint=site.postgres[host],
+        namespace=site.namespace(host),
     )
 
 
@@ -44,6 +45,7 @@ def load(places: Places, site: Site) -> Service:
         cwd=home,
         log=places.logs(site.name) / "load.log",
         ready=lambda: True,
+        namespace=site.namespace("app"),
         environment=application_environment(places, site),
     )
 
@@ -59,6 +61,7 @@ def heartbeat(places: Places, site: Site) -> Service:
         cwd=places.host(site.name, "app"),
         log=places.logs(site.name) / "heartbeat.log",
         ready=lambda: ledger.exists() and ledger.stat().st_size > 0,
+        namespace=site.namespace("app"),
         environment=application_environment(places, site),
     )
 

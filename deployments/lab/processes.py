@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from blocks.errors import PermanentError
+from deployments.lab import namespaces
 from deployments.lab.accounts import Account
 from deployments.lab.domains import Endpoint
 from deployments.lab.places import Places, write
@@ -38,7 +39,10 @@ _READY_POLL_SECONDS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A process that the lab keeps running. `ready` says whether it does its work."""
+    """A process that the lab keeps running. `ready` says whether it does its work.
+
+    It runs in the network namespace `namespace`, or in the caller's.
+    """
 
     name: str
     tree: Path
@@ -47,6 +51,7 @@ class Service:
     log: Path
     ready: Callable[[], bool]
     endpoint: Endpoint | None = None
+    namespace: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -56,9 +61,13 @@ def start(places: Places, service: Service, account: Account | None = None) -> N
     It runs as `account`, or as the caller.
     """
     environment = {**PLAIN, "HOME": str(service.cwd), MARK: str(service.tree)}
+    argv, identity = service.argv, account.identity if account else {}
+    if service.namespace:
+        # Only root may enter: it becomes somebody else inside.
+        argv, identity = (*namespaces.entered(service.namespace, account), *argv), {}
     with service.log.open("ab") as log:
         child = subprocess.Popen(
-            service.argv,
+            argv,
             cwd=service.cwd,
             env={**environment, **service.environment},
             stdin=subprocess.DEVNULL,
@@ -66,10 +75,10 @@ def start(places: Places, service: Service, account: Account | None = None) -> N
             stderr=log,
             start_new_session=True,
             umask=0o077,
-            **(account.identity if account else {}),
+            **identity,
         )
-    identity = {"pid": child.pid, "started": psutil.Process(child.pid).create_time()}
-    write(places.processes / f"{service.name}.json", json.dumps(identity))
+    note = {"pid": child.pid, "started": psutil.Process(child.pid).create_time()}
+    write(places.processes / f"{service.name}.json", json.dumps(note))
     # Whether it lives is asked of the kernel, by identity; it is not waited for.
     child.returncode = 0
 

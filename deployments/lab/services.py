@@ -2,10 +2,10 @@
 
 import socket
 
-from deployments.lab import credentials, etcd, postgres, runtime
+from deployments.lab import credentials, etcd, namespaces, postgres, runtime
 from deployments.lab.domains import Endpoint, Host, Site
 from deployments.lab.places import Places
-from deployments.lab.processes import Service
+from deployments.lab.processes import MARK, Service
 
 _CONNECT_SECONDS = 0.5
 
@@ -49,23 +49,43 @@ def answers(endpoint: Endpoint) -> bool:
 
 def _ssh(places: Places, site: Site, host: Host) -> Service:
     endpoint = site.ssh[host.name]
-    host_key, authorized_keys = credentials.ssh_files(places, site, host)
-    script = places.runtime(site.name) / "ssh_server.py"
     return Service(
         name=f"{site.name}-ssh-{host.name}",
         tree=places.tree(site.name),
-        argv=(
-            str(places.python(site.name)),
-            "-P",
-            str(script),
-            *(endpoint[0], str(endpoint[1])),
-            *(str(host_key), str(authorized_keys)),
-        ),
+        argv=_openssh(places, site, host) if site.namespaces else _asyncssh(places, site, host),
         cwd=places.host(site.name, host.name),
         log=places.logs(site.name) / f"ssh-{host.name}.log",
         ready=lambda: answers(endpoint),
         endpoint=endpoint,
+        namespace=site.namespace(host),
     )
+
+
+def _asyncssh(places: Places, site: Site, host: Host) -> tuple[str, ...]:
+    """From pip alone, and needs no account's shell: what the loopback lab has."""
+    script = places.runtime(site.name) / "ssh_server.py"
+    address, port = site.ssh[host.name]
+    files = map(str, credentials.ssh_files(places, site, host))
+    return (str(places.python(site.name)), "-P", str(script), address, str(port), *files)
+
+
+def _openssh(places: Places, site: Site, host: Host) -> tuple[str, ...]:
+    """OpenSSH as most sites have it: what is not said here is its own default."""
+    address, port = site.ssh[host.name]
+    host_key, authorized_keys = credentials.ssh_files(places, site, host)
+    settings = {
+        "ListenAddress": f"{address}:{port}",
+        "HostKey": host_key,
+        "AuthorizedKeysFile": authorized_keys,
+        "PasswordAuthentication": "no",
+        "KbdInteractiveAuthentication": "no",
+        "PidFile": "none",
+        "Subsystem": "sftp internal-sftp",
+        # Whose is it? `lose` asks every process.
+        "SetEnv": f"{MARK}={places.tree(site.name)}",
+    }
+    options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+    return (namespaces.tool("sshd"), "-D", "-e", "-f", "/dev/null", *options)
 
 
 def _store(places: Places, site: Site) -> Service:
@@ -89,6 +109,7 @@ def _store(places: Places, site: Site) -> Service:
         log=places.logs(site.name) / "store.log",
         ready=lambda: answers(site.store),
         endpoint=site.store,
+        namespace=site.namespace(site.domain.store),
         environment={
             "RCLONE_CONFIG": "/dev/null",
             # In the environment and not in argv; the inner quotes keep the comma.

@@ -7,13 +7,17 @@ process. The caller gets a reset and not one byte: that tells a tripwire from a 
 Started before the domain is killed, it takes each address the moment it becomes free.
 """
 
+import ctypes
 import errno
 import json
+import os
 import selectors
 import socket
 import struct
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,16 +30,21 @@ _RETRY_SECONDS = 0.005
 _BACKLOG = 128
 _PROCESS_LENGTH = 300
 _RESET = struct.pack("ii", 1, 0)
+_CLONE_NEWNET = 0x40000000
 
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """An address that is watched. `required` ones must be taken, others where possible."""
+    """An address that is watched, in a network namespace or in the caller's own.
+
+    `required` ones must be taken, others where possible.
+    """
 
     host: str
     address: str
     port: int
     required: bool
+    namespace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,8 @@ class Call:
 
 def listen(wire: Wire) -> socket.socket:
     """Listen at a wire's address. Raises OSError."""
-    listener = socket.socket()
+    with inside(wire.namespace):
+        listener = socket.socket()  # it stays where it was made
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((wire.address, wire.port))
@@ -60,6 +70,26 @@ def listen(wire: Wire) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+@contextmanager
+def inside(namespace: str | None) -> Iterator[None]:
+    """Make what the block makes in a network namespace. Raises OSError."""
+    if namespace is None:
+        yield
+        return
+    with Path("/proc/self/ns/net").open() as own, Path("/run/netns", namespace).open() as other:
+        _enter(other.fileno())
+        try:
+            yield
+        finally:
+            _enter(own.fileno())
+
+
+def _enter(descriptor: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).setns(descriptor, _CLONE_NEWNET) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def listen_soon(wire: Wire, deadline: float) -> socket.socket:
