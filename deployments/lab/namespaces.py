@@ -172,13 +172,16 @@ def _make_host(places: Places, site: Site, host: Host, account: Account) -> None
     name, port = site.namespace(host), f"port{host.number}"
     folder = _CONFIGURATIONS / str(name)
     folder.mkdir(parents=True, exist_ok=True)
-    home = places.host(site.name, host.name)
-    (folder / "hosts").write_text(_hosts_file(site))
-    (folder / "resolv.conf").write_text("# Names are in /etc/hosts; nobody serves them.\n")
-    (folder / "passwd").write_text(
-        "root:x:0:0:root:/root:/bin/sh\n"
-        f"{account.name}:x:{account.uid}:{account.gid}::{home}:/bin/sh\n"
-    )
+    files = {
+        "hosts": _hosts_file(site),
+        "nsswitch.conf": "hosts: files\npasswd: files\nshadow: files\ngroup: files\n",
+        "resolv.conf": "# Names are in /etc/hosts; nobody serves them.\n",
+        "passwd": f"root:*:0:0::/root:/bin/sh\n{account.name}:*:{account.uid}:{account.gid}::"
+        f"{places.host(site.name, host.name)}:/bin/sh\n",
+        "shadow": "",  # nobody has a password
+    }
+    for file, text in files.items():
+        (folder / file).write_text(text)
     _ip("netns", "add", str(name))
     _batch(
         None,
