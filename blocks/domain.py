@@ -94,7 +94,7 @@ class FailureDomain(DomainPart):
 
     def endpoints(self, more: Iterable[tuple[str, int]] = ()) -> list[tuple[str, int]]:
         """Where the domain answers: SSH of hosts and vault, the store, and `more`; none twice."""
-        ssh = [(host.address, host.port) for host in self._hosts() if isinstance(host, SSHHost)]
+        ssh = [(host.address, host.port) for host in self.machines() if isinstance(host, SSHHost)]
         return list(dict.fromkeys([*ssh, *self.store.endpoints(), *more]))
 
     def close(self) -> None:
@@ -106,11 +106,12 @@ class FailureDomain(DomainPart):
     def _parts(self) -> list[Host | AnyStore | AnyVault]:
         return [*self.hosts, self.store, *([self.vault] if self.vault else [])]
 
-    def _hosts(self) -> list[Host]:
+    def machines(self) -> list[Host]:
+        """Its hosts, and the one that its vault is on."""
         vault = [self.vault.host] if isinstance(self.vault, HostVault) else []
         return [*self.hosts, *vault]
 
     def _places(self) -> set[str]:
         # A local host is part of farside's own machine, not of a place that can be lost alone.
-        hosts = {host.address for host in self._hosts() if isinstance(host, SSHHost)}
+        hosts = {host.address for host in self.machines() if isinstance(host, SSHHost)}
         return hosts | {address for address, _ in self.store.endpoints()}

@@ -1,23 +1,67 @@
 """Fences: make the source domain unreachable, show who still calls there, lift it again."""
 
+import queue
 from abc import abstractmethod
-from datetime import UTC, datetime
-from typing import ClassVar, Literal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address, ip_network
+from typing import Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+)
 
+from blocks import nftables
+from blocks.artifact.job import Caught, Listening, WatchJob
 from blocks.base import DomainPart
-from blocks.errors import PermanentError
+from blocks.domain import FailureDomain
+from blocks.errors import FarsideError, PermanentError
 from blocks.evidence.uses import ORCHESTRATOR
-from blocks.hosts import LocalHost
+from blocks.helper import HelperThread
+from blocks.hosts import AuthenticationRefused, Host, HostKeyMismatch, HostUnreachable, LocalHost
+from blocks.processes import CommandFailed
+
+T = TypeVar("T")
+
+WATCHER_SECONDS = 60.0
+"""How long the watcher on a host may take to start."""
 
 
 class FenceBroken(PermanentError):
     """The fence's commands do not answer as they must."""
 
 
+class FenceNotRaised(PermanentError):
+    """A host takes no packet filter: the source could be reached from there."""
+
+    finding = "fence-leaks"
+
+
+class FilterMissing(PermanentError):
+    """A host has no nft, or not the command that is to run it."""
+
+    finding = "tool-missing"
+
+
+class OrchestratorInside(PermanentError):
+    """farside itself runs in the domain that is to be cut off."""
+
+    finding = "control-plane-in-source"
+
+
 class Attempt(BaseModel):
-    """A connection to the source that was caught after the declaration."""
+    """A connection to the source that was caught after the declaration.
+
+    `host` was called, or called itself, where the fence stands there.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -29,22 +73,37 @@ class Attempt(BaseModel):
     process: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """What a fence stands between, and for whom: a rehearsal, or any (None)."""
+
+    source: FailureDomain
+    recovery: FailureDomain
+    endpoints: tuple[tuple[str, int], ...]
+    """Where the source answers."""
+    rehearsal_id: str | None
+
+
 class Fence(DomainPart):
     """Cuts the source domain off."""
 
     @abstractmethod
-    def cut(self) -> datetime:
+    def check(self, gap: Gap) -> None:
+        """Raise FarsideError where the fence could not be raised; changes nothing."""
+
+    @abstractmethod
+    def cut(self, gap: Gap) -> datetime:
         """Lose the source now; returns the declaration's time (UTC), taken before anything is done.
 
         Cutting what is cut already does no harm. Raises FarsideError when it cannot be done.
         """
 
     @abstractmethod
-    def lift(self) -> None:
+    def lift(self, gap: Gap) -> None:
         """Undo `cut`; without effect where nothing is cut. Raises FarsideError."""
 
     @abstractmethod
-    def attempts(self) -> list[Attempt]:
+    def attempts(self, gap: Gap) -> list[Attempt]:
         """Who called the source since `cut`, oldest first; empty where the fence cannot tell."""
 
 
@@ -71,17 +130,20 @@ class CommandFence(Fence):
         default=60.0, gt=0, description="Time limit of each command, in seconds"
     )
 
-    def cut(self) -> datetime:
+    def check(self, gap: Gap) -> None:
+        """See Fence: what a command would do, only running it tells."""
+
+    def cut(self, gap: Gap) -> datetime:  # noqa: ARG002 (the commands know what they cut)
         """See Fence."""
         at = datetime.now(UTC)
         self._run(self.raise_argv)
         return at
 
-    def lift(self) -> None:
+    def lift(self, gap: Gap) -> None:  # noqa: ARG002 (as above)
         """See Fence."""
         self._run(self.lift_argv)
 
-    def attempts(self) -> list[Attempt]:
+    def attempts(self, gap: Gap) -> list[Attempt]:  # noqa: ARG002 (as above)
         """See Fence."""
         if not self.observe_argv:
             return []
@@ -92,6 +154,250 @@ class CommandFence(Fence):
         here = LocalHost(name="fence")
         here.join(ORCHESTRATOR)
         return here.run(argv, timeout=self.timeout_seconds).text
+
+
+class NftablesFence(Fence):
+    """Packet filters on the recovery hosts, and on their vault's: no way to the source, or from it.
+
+    Raised over SSH, in a table of the rehearsal's own. TCP calls are redirected to a watcher on the
+    same host, which sees the process; all others are rejected and noted by account.
+    """
+
+    _block_type_name: ClassVar[str | None] = "farside nftables fence"
+    _block_type_slug: ClassVar[str | None] = "farside-nftables-fence"
+    _description: ClassVar[str | None] = "Cuts a failure domain off on the recovery hosts."
+
+    kind: Literal["nftables"] = Field(
+        default="nftables", description="A fence of nftables on each recovery host"
+    )
+    nft_argv: list[str] = Field(
+        default=["sudo", "-n", "nft"],
+        min_length=1,
+        description="Command that runs nft with the right to change the packet filter there",
+    )
+
+    _watchers: dict[str, "_Watcher"] = PrivateAttr(default_factory=dict)
+
+    def check(self, gap: Gap) -> None:
+        """See Fence: nft itself checks the rules, and who it is asked by."""
+        networks = _networks(gap)
+        rules = nftables.ruleset(_table(gap), networks, 1)
+
+        def check(host: Host) -> None:
+            self._nft(host, "--check", "--file", "-", said=rules)
+            said = host.run(["sh", "-c", 'echo "$SSH_CONNECTION"'], check=False).text.split()
+            if said and any(ip_address(said[0]) in network for network in networks):
+                raise OrchestratorInside(
+                    f"farside comes there from {said[0]}, an address of {gap.source.name}",
+                    operation="fence",
+                    hint=f"run farside outside {gap.source.name}: the fence would shut it out",
+                    subject="farside",
+                )
+
+        self._everywhere(gap, check)
+
+    def cut(self, gap: Gap) -> datetime:
+        """See Fence."""
+        at, networks = datetime.now(UTC), _networks(gap)
+
+        def raise_on(host: Host) -> None:
+            watcher = self._watchers.get(host.name) or _Watcher(host, gap.rehearsal_id or "")
+            self._watchers[host.name] = watcher
+            rules = nftables.ruleset(_table(gap), networks, watcher.port)
+            self._nft(host, "--file", "-", said=rules)
+
+        self._everywhere(gap, raise_on)
+        return at
+
+    def lift(self, gap: Gap) -> None:
+        """See Fence. Without a rehearsal, the tables of all of them are removed."""
+
+        def lift_on(host: Host) -> None:
+            try:
+                found = self._read(host, nftables.tables, "--json", "list", "tables")
+            except FilterMissing:
+                return  # what is not there has raised nothing
+            for table in found:
+                if gap.rehearsal_id is None or table == _table(gap):
+                    self._nft(host, "delete", "table", "inet", table)
+            if watcher := self._watchers.get(host.name):
+                watcher.stop()
+
+        self._everywhere(gap, lift_on)
+        self._watchers.clear()
+
+    def attempts(self, gap: Gap) -> list[Attempt]:
+        """See Fence. A process is known of a TCP call; of others, the account."""
+
+        def noted(host: Host) -> Iterator[Attempt]:
+            words = ("--json", "list", "table", "inet", _table(gap))
+            for call in self._read(host, lambda text: list(nftables.denied_calls(text)), *words):
+                yield Attempt(
+                    at=datetime.now(UTC) - timedelta(seconds=call.seconds_ago),
+                    host=host.name,
+                    address=call.address,
+                    port=call.port,
+                    process=f"a process of account {call.account} on {host.name}, over "
+                    f"{call.protocol}, {call.packets} times",
+                )
+
+        found = [item for watcher in self._watchers.values() for item in watcher.attempts()]
+        for items in self._everywhere(gap, lambda host: list(noted(host))):
+            found += items
+        return sorted(found, key=lambda attempt: attempt.at)
+
+    def _everywhere(self, gap: Gap, do: Callable[[Host], T]) -> list[T]:
+        """Do it on each host, side by side; raises the first error, at last.
+
+        A host that cannot be entered, and was not when the fence was raised, is of no use to
+        farside, nor to the source: preflight has said so.
+        """
+        hosts = list({host.name: host for host in gap.recovery.machines()}.values())
+        done = []
+        with ThreadPoolExecutor(max_workers=len(hosts), thread_name_prefix="fence") as pool:
+            futures = [pool.submit(do, host) for host in hosts]
+        for host, future in zip(hosts, futures, strict=True):
+            try:
+                done.append(future.result())
+            except (HostUnreachable, HostKeyMismatch, AuthenticationRefused):
+                if host.name in self._watchers:
+                    raise
+        return done
+
+    def _nft(self, host: Host, *words: str, said: str = "") -> str:
+        try:
+            return host.run([*self.nft_argv, *words], input=said.encode()).text
+        except CommandFailed as error:
+            where = {"operation": "fence", "domain": host.domain, "host": host.name}
+            subject = f"{host.domain}/{host.name} {self.nft_argv[0]}"
+            if error.exit_code in _NOT_RUN:
+                hint = "install nftables there, or correct nft_argv of the fence in the plan"
+                raise FilterMissing(error.message, subject=subject, hint=hint, **where) from None
+            hint = "let the account run nft there: sudoers, or nft_argv of the fence in the plan"
+            raise FenceNotRaised(error.message, subject=subject, hint=hint, **where) from None
+
+    def _read(self, host: Host, read: Callable[[str], T], *words: str) -> T:
+        said = self._nft(host, *words)
+        try:
+            return read(said)
+        except (ValueError, KeyError) as error:
+            raise FenceBroken(
+                f"nft printed {said[:200]!r}: {error}",
+                operation="fence",
+                domain=host.domain,
+                host=host.name,
+                hint="nftables 0.9.8 or later is needed",
+            ) from None
+
+
+class SeveralFences(Fence):
+    """Fences one behind the other; the first one raised is the declaration."""
+
+    _block_type_name: ClassVar[str | None] = "farside several fences"
+    _block_type_slug: ClassVar[str | None] = "farside-several-fences"
+    _description: ClassVar[str | None] = "Cuts a failure domain off in more than one way."
+
+    kind: Literal["several"] = Field(default="several", description="Fences, raised in this order")
+    fences: list[Annotated[CommandFence | NftablesFence, Field(discriminator="kind")]] = Field(
+        min_length=1, description="The fences"
+    )
+
+    def check(self, gap: Gap) -> None:
+        """See Fence."""
+        for fence in self.fences:
+            fence.check(gap)
+
+    def cut(self, gap: Gap) -> datetime:
+        """See Fence."""
+        return min([fence.cut(gap) for fence in self.fences])
+
+    def lift(self, gap: Gap) -> None:
+        """See Fence. All of them are tried."""
+        failure: FarsideError | None = None
+        for fence in reversed(self.fences):
+            try:
+                fence.lift(gap)
+            except FarsideError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def attempts(self, gap: Gap) -> list[Attempt]:
+        """See Fence."""
+        found = [attempt for fence in self.fences for attempt in fence.attempts(gap)]
+        return sorted(found, key=lambda attempt: attempt.at)
+
+
+AnyFence = Annotated[CommandFence | NftablesFence | SeveralFences, Field(discriminator="kind")]
+"""Any kind of fence, told apart by `kind`."""
+
+_NOT_RUN = (126, 127)
+
+
+class _Watcher:
+    """Takes, on one host, the calls that its packet filter redirects."""
+
+    def __init__(self, host: Host, rehearsal_id: str) -> None:
+        self._host = host
+        self._caught: list[Caught] = []
+        self._ports: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._thread = HelperThread(host, rehearsal_id, WatchJob(), heard=self._hear)
+        try:
+            self.port = self._ports.get(timeout=WATCHER_SECONDS)
+        except queue.Empty:
+            self._thread.abandon()
+            self._thread.check()
+            raise FenceBroken(
+                f"the watcher did not start within {WATCHER_SECONDS:.0f} s",
+                operation="fence",
+                domain=host.domain,
+                host=host.name,
+            ) from None
+
+    def attempts(self) -> Iterator[Attempt]:
+        """The calls so far."""
+        for call in self._caught:
+            yield Attempt(
+                at=datetime.fromtimestamp(call.at, UTC),
+                host=self._host.name,
+                address=call.address,
+                port=call.port,
+                pid=call.pid,
+                process=call.process,
+            )
+
+    def stop(self) -> None:
+        """End it; that its host may be gone does not matter."""
+        with suppress(FarsideError):
+            self._thread.stop(timeout=10)
+
+    def _hear(self, event: Listening | Caught) -> None:
+        if isinstance(event, Listening):
+            self._ports.put(event.port)
+        else:
+            self._caught.append(event)
+
+
+def _table(gap: Gap) -> str:
+    return nftables.table_of(gap.rehearsal_id or "")
+
+
+def _networks(gap: Gap) -> list[nftables.Network]:
+    """The source's networks, and the addresses at which it answers outside of them."""
+    found: list[nftables.Network] = list(gap.source.networks)
+    for host, _ in gap.endpoints:
+        with suppress(ValueError):  # a name: its addresses are for the plan's networks to say
+            address = ip_address(host)
+            if not any(address in network for network in found):
+                found.append(ip_network(address))
+    if not found:
+        raise PermanentError(
+            f"the plan gives no network of {gap.source.name}",
+            operation="fence",
+            domain=gap.source.name,
+            hint="give `networks` to the domain: they are what the fence shuts off",
+        )
+    return found
 
 
 def _attempt(line: str) -> Attempt:
@@ -105,7 +411,3 @@ def _attempt(line: str) -> Attempt:
             operation="fence",
             hint="it must print a JSON object a line with at, host, address and port",
         ) from None
-
-
-AnyFence = CommandFence
-"""Any kind of fence, told apart by `kind`."""

@@ -15,6 +15,7 @@ from blocks.artifact import marks
 from blocks.artifact.bundle import build, digest
 from blocks.artifact.job import (
     Answer,
+    Caught,
     Code,
     Done,
     Event,
@@ -24,6 +25,7 @@ from blocks.artifact.job import (
     GetLease,
     Job,
     Landed,
+    Listening,
     MarkJob,
     Ok,
     PartLanded,
@@ -66,6 +68,12 @@ Question = PutLease | PutObjectLease | GetLease | VolumeSealed | Stored
 
 Moved = Callable[[int, str], None]
 """Told how many bytes, as stored, of which object have moved so far."""
+
+Heard = Callable[[Listening | Caught], None]
+"""Told what a WatchJob says."""
+
+_FILELESS = ("sweep", "watch")
+"""Jobs that must leave nothing on their host: the one cleans up, the other outlives a cleaning."""
 
 _SEALED = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./-]*\.age(?:\.\d{3,})?")
 _FOLDER = 'umask 077 && mkdir -p "$1" && chmod 700 "$1" && : >> "$1/$2"'
@@ -346,6 +354,7 @@ class HelperRun:
         job: Job,
         leases: Leases | None = None,
         moved: Moved | None = None,
+        heard: Heard | None = None,
     ) -> None:
         self.steps: list[StepTaken] = []
         self._host = host
@@ -353,14 +362,22 @@ class HelperRun:
         self._job = job
         self._leases = leases or NoLeases()
         self._moved = moved
+        self._heard = heard
         self._write_lock = threading.Lock()
         self._process: Process | None = None
         self._done = False
 
     def start(self) -> None:
         """Carry the helper to the host and start it. Raises what `carry` and `Host.start` do."""
-        path = carry(self._host, self._rehearsal_id)
-        self._process = self._host.start([self._host.python, path, self._job.job])
+        python, job = self._host.python, self._job.job
+        if job in _FILELESS:
+            image = build()
+            self._process = self._host.start([python, "-c", _FROM_INPUT, str(len(image)), job])
+            with suppress(ConnectionLost):
+                self._process.write(image)
+        else:
+            path = carry(self._host, self._rehearsal_id)
+            self._process = self._host.start([python, path, job])
 
     def close(self) -> None:
         """End the job, whatever its state; what it left unfinished in a store is thrown away."""
@@ -402,7 +419,7 @@ class HelperRun:
         raise _died(self._host, self._job, process)
 
     def stop(self) -> None:
-        """Tell a WalJob to end in good order; `run` then returns. From any thread."""
+        """Tell a job to end in good order; `run` then returns. From any thread."""
         with suppress(ConnectionLost):
             self._say(Stop())
 
@@ -427,6 +444,9 @@ class HelperRun:
                     self._moved(event.sealed, event.object)
             case StepTaken():
                 self.steps.append(event)
+            case Listening() | Caught():
+                if self._heard is not None:
+                    self._heard(event)
             case PartLanded():
                 self._leases.landed_part(event)
             case PutLease() | PutObjectLease() | GetLease() | VolumeSealed() | Stored():
@@ -443,8 +463,9 @@ class HelperThread:
         job: Job,
         leases: Leases | None = None,
         moved: Moved | None = None,
+        heard: Heard | None = None,
     ) -> None:
-        self._run = HelperRun(host, rehearsal_id, job, leases, moved)
+        self._run = HelperRun(host, rehearsal_id, job, leases, moved, heard)
         self._outcome: Done | BaseException | None = None
         self._run.start()
         name = f"{host.name}-{job.job}"
@@ -465,7 +486,7 @@ class HelperThread:
             raise self._outcome
 
     def stop(self, timeout: float = STOP_SECONDS) -> Done:
-        """Tell a WalJob to end in good order and wait for it.
+        """Tell the job to end in good order and wait for it.
 
         Raises what ended it if it failed; after `timeout` seconds it is killed, which raises too.
         """
@@ -521,18 +542,10 @@ def sweep_host(host: Host, rehearsal_id: str | None, *, remove: bool) -> SweepRe
 
     Writes nothing there, so that it also works on a full disk.
     """
-    image = build()
     job = SweepJob(work_dir=host.work_dir, rehearsal_id=rehearsal_id, remove=remove)
-    with host.start([host.python, "-c", _FROM_INPUT, str(len(image)), job.job]) as process:
-        with suppress(ConnectionLost):
-            process.write(image + to_line(job).encode())
-        for line in process.lines(SWEEP_SECONDS):
-            event = _event(process, line)
-            if isinstance(event, Failed):
-                raise _failure(host, job, event)
-            if isinstance(event, Done) and isinstance(event.result, SweepResult):
-                return event.result
-        raise _died(host, job, process)
+    result = run_job(host, rehearsal_id or "", job, idle=SWEEP_SECONDS)
+    assert isinstance(result, SweepResult)
+    return result
 
 
 def remove_unused_folder(host: Host, rehearsal_id: str) -> bool:

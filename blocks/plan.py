@@ -27,7 +27,7 @@ from blocks.domain import FailureDomain
 from blocks.engines.base import Engine, engine_of
 from blocks.errors import PermanentError
 from blocks.evidence.findings import CATALOGUE
-from blocks.fences import CommandFence
+from blocks.fences import AnyFence, Gap
 
 _DURATION = re.compile(r"(?:(\d+)h)?\s*(?:(\d+)m)?\s*(?:(\d+(?:\.\d+)?)s)?")
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMG]?)(bit/s|bps|B/s)")
@@ -236,7 +236,7 @@ class Plan(StrictBlock):
     objectives: Objectives
     backup: BackupSelection = BackupSelection()
     transfer: Transfer
-    fence: CommandFence = Field(description="What makes the source unreachable")
+    fence: AnyFence = Field(description="What makes the source unreachable")
     heartbeat: Heartbeat | None = None
     checks: list[SqlCheck] = Field(default_factory=list)
     secrets: list[AppSecret] = Field(default_factory=list)
@@ -268,6 +268,11 @@ class Plan(StrictBlock):
             )
         self.engine.check_hosts(self.source, self.recovery)
         return self
+
+    def gap(self, rehearsal_id: str | None = None) -> Gap:
+        """What the fence stands between, for one rehearsal, or for any."""
+        endpoints = self.source.endpoints(self.engine.source_endpoints(self.source))
+        return Gap(self.source, self.recovery, tuple(endpoints), rehearsal_id)
 
     @property
     def digest(self) -> str:

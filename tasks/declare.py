@@ -36,7 +36,7 @@ def declare(
     crossed: Crossed | None,  # noqa: ARG001 (it orders the DAG: nothing is lost before it crossed)
 ) -> Declaration:
     """Cut the source off. Raises FoundProblems if anything of it still answers."""
-    plan = rehearsal.plan
+    plan, gap = rehearsal.plan, rehearsal.plan.gap(rehearsal.id)
     with rehearsal.clock.stage(STAGE) as clock:
         with clock.step("list the source's store"):
             rehearsal.source_listing = listing(plan.source.store)
@@ -44,12 +44,12 @@ def declare(
             rehearsal.cut = True
             if writer is not None:
                 writer.lose()
-            at = plan.fence.cut()
+            at = plan.fence.cut(gap)
             if writer is not None:
                 writer.abandon()
             plan.source.close()
         with clock.step("prove"):
-            endpoints = plan.source.endpoints(plan.engine.source_endpoints(plan.source))
+            endpoints = list(gap.endpoints)
             with ThreadPoolExecutor(max_workers=8, thread_name_prefix="probe") as pool:
                 leaks = list(
                     pool.map(lambda host: _leaks(rehearsal, host, endpoints), plan.recovery.hosts)

@@ -114,7 +114,8 @@ def _of_use(rehearsal: Rehearsal, use: Use, stage: str, text: str) -> Finding:
 
 def calls_to_source(rehearsal: Rehearsal) -> list[Finding]:
     """Who called the source after the declaration, as far as the fence can see."""
-    attempts = rehearsal.plan.fence.attempts()
+    plan = rehearsal.plan
+    attempts = plan.fence.attempts(plan.gap(rehearsal.id))
     return [item for attempt in attempts for item in _of_attempt(rehearsal, attempt)]
 
 

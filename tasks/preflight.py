@@ -51,6 +51,8 @@ def preflight(rehearsal: Rehearsal) -> Survey:
         known = survey if isinstance(survey, Survey) else None
         with clock.step("hosts"):
             inspect_hosts(rehearsal, known.needs if known else (), seen)
+        with clock.step("fence"):
+            seen.look_for_blockers(rehearsal, _fence)
         with clock.step("keys and sets"):
             _inspect_sets(rehearsal, survey, seen)
         if known is not None:
@@ -65,6 +67,11 @@ def preflight(rehearsal: Rehearsal) -> Survey:
         if survey is None or seen.ends:
             raise FoundProblems(STAGE, tuple(seen.ends))
         return replace(survey, blockers=tuple(seen.blockers), unseen=tuple(seen.unseen))
+
+
+def _fence(rehearsal: Rehearsal) -> Iterable[Finding]:
+    rehearsal.plan.fence.check(rehearsal.plan.gap(rehearsal.id))
+    return ()
 
 
 def _survey(rehearsal: Rehearsal) -> Survey | FarsideError:

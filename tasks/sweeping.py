@@ -32,7 +32,10 @@ def sweep_plan(plan: Plan, *, everything: bool) -> Swept:
     found = {**_found(plan.recovery, remaining)}
     alive = {} if everything else {id: text for id, text in found.items() if _alive(plan, id)}
     if not alive:
-        plan.fence.lift()
+        try:
+            plan.fence.lift(plan.gap())
+        except FarsideError as error:
+            remaining.append(f"the fence: {error}")
     source = _found(plan.source, remaining)
     dead = sorted(({*found, *source} | _in_stores(plan) | _in_server(plan)) - set(alive))
     for id in dead:

@@ -44,7 +44,7 @@ def _lift(rehearsal: Rehearsal, clock: StageInProgress) -> bool:
     plan = rehearsal.plan
     try:
         with clock.step("fence"):
-            plan.fence.lift()
+            plan.fence.lift(plan.gap(rehearsal.id))
     except PermanentError as error:
         text = f"{error.message}; nothing was cleared in {plan.source.name} either"
         rehearsal.findings.add(finding("fence-stays", plan.source.name, text, STAGE))

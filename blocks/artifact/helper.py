@@ -13,7 +13,7 @@ from blocks.artifact.channel import Channel
 from blocks.artifact.failure import to_event
 from blocks.artifact.job import Done, Failed, Job, Result, from_line
 
-_CONVERSING = ("seal", "wal", "copy", "open")
+_CONVERSING = ("seal", "wal", "copy", "open", "watch")
 _MODULES = {"mark": "marks"}  # the others are called as their job is
 
 

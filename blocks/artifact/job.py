@@ -16,6 +16,7 @@ from blocks.artifact.objects import PART_SIZE, VOLUME_PARTS, Part, SealedObject,
 
 __all__ = [
     "Answer",
+    "Caught",
     "Code",
     "CopyJob",
     "CopyResult",
@@ -30,6 +31,7 @@ __all__ = [
     "Job",
     "Landed",
     "Leftover",
+    "Listening",
     "Made",
     "MadePath",
     "MadePidfile",
@@ -67,6 +69,8 @@ __all__ = [
     "VolumeSealed",
     "WalJob",
     "WalResult",
+    "WatchJob",
+    "WatchResult",
     "from_line",
     "to_line",
 ]
@@ -283,7 +287,17 @@ class SweepJob:
     remove: bool = False
 
 
-Job = SealJob | WalJob | CopyJob | OpenJob | FactsJob | ProbeJob | MarkJob | SweepJob
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchJob:
+    """Take the calls that a packet filter redirects here, and tell of each. Result: WatchResult.
+
+    Says `Listening` once it can be called, then `Caught` for each call. Ends when told `Stop`.
+    """
+
+    job: Literal["watch"] = "watch"
+
+
+Job = SealJob | WalJob | CopyJob | OpenJob | FactsJob | ProbeJob | MarkJob | SweepJob | WatchJob
 
 # --- results -------------------------------------------------------------------------------------
 
@@ -442,6 +456,14 @@ class SweepResult:
     remaining: tuple[Leftover, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchResult:
+    """How many calls were caught."""
+
+    job: Literal["watch"] = "watch"
+    caught: int
+
+
 Result = (
     SealResult
     | WalResult
@@ -451,6 +473,7 @@ Result = (
     | ProbeResult
     | MarkResult
     | SweepResult
+    | WatchResult
 )
 
 # --- events: what the helper says ----------------------------------------------------------------
@@ -550,6 +573,26 @@ class StepTaken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Listening:
+    """Calls are taken at this port of the host's loopback addresses."""
+
+    event: Literal["listening"] = "listening"
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caught:
+    """A call to `address` and `port`, by a process of the host where it can be seen whose."""
+
+    event: Literal["caught"] = "caught"
+    at: float
+    address: str
+    port: int
+    pid: int | None
+    process: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
     """The job succeeded. `peak_rss` is the helper's own, in bytes."""
 
@@ -579,6 +622,8 @@ Event = (
     | PartLanded
     | Progress
     | StepTaken
+    | Listening
+    | Caught
     | Done
     | Failed
 )
@@ -611,7 +656,7 @@ class Ok:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
-    """Ends a WalJob in good order. May be said at any time, also while a question is open."""
+    """Ends a WalJob or a WatchJob in good order. May be said at any time, also before an answer."""
 
     answer: Literal["stop"] = "stop"
 

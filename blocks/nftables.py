@@ -1,0 +1,133 @@
+"""What a fence says to nftables, and what nftables says of those who ran into it."""
+
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+
+Network = IPv4Network | IPv6Network
+
+PREFIX = "farside_"
+#: How long a denied call is remembered: longer than any rehearsal takes.
+MEMORY_SECONDS = 7 * 24 * 3600
+
+# Calls over TCP go to the watcher, which sees whose they are. What is left is noted by account and
+# rejected: other protocols, and connections that are older than the fence. A kernel's own packet
+# has no account, which ends a rule: so the one that notes does not also deny.
+_TABLE = """\
+add table inet {table}
+delete table inet {table}
+table inet {table} {{
+  counter redirected {{ }}
+  counter denied {{ }}
+  counter refused {{ }}
+{sets}
+  chain catch {{
+    type nat hook output priority -100; policy accept;
+{catch}
+  }}
+  chain leave {{
+    type filter hook output priority 0; policy accept;
+{leave}
+  }}
+  chain enter {{
+    type filter hook input priority 0; policy accept;
+{enter}
+  }}
+  chain through {{
+    type filter hook forward priority 0; policy accept;
+{through}
+  }}
+}}
+"""
+_SET = """\
+  set called_{family} {{
+    typeof {family} daddr . meta l4proto . th dport . meta skuid
+    flags dynamic,timeout
+    timeout {memory}s
+    counter
+  }}"""
+_CATCH = "    {to} meta l4proto tcp counter name redirected redirect to :{port}"
+_LEAVE = """\
+    {to} meta l4proto {{ tcp, udp, sctp }} update @called_{family} \
+{{ {family} daddr . meta l4proto . th dport . meta skuid }}
+    {to} counter name denied reject"""
+# What the watcher answers seems to come from the source, by the loopback interface.
+_ENTER = '    iifname != "lo" {off} counter name refused drop'
+_THROUGH = "    {to} counter name denied drop\n    {off} counter name refused drop"
+
+
+@dataclass(frozen=True, slots=True)
+class DeniedCall:
+    """A destination that was denied: by which protocol and account, how often, how long ago."""
+
+    address: str
+    protocol: str
+    port: int
+    account: str
+    packets: int
+    seconds_ago: float
+
+
+def table_of(rehearsal_id: str) -> str:
+    """The name of a rehearsal's table."""
+    return PREFIX + rehearsal_id.replace("-", "_")
+
+
+def ruleset(table: str, networks: Collection[Network], port: int) -> str:
+    """Commands for `nft -f -` that make the table anew, all at once.
+
+    Nothing reaches `networks` or comes from there; TCP calls are redirected to `port`.
+    """
+    families = {
+        family: text
+        for family, version in (("ip", 4), ("ip6", 6))
+        if (text := ", ".join(str(net) for net in networks if net.version == version))
+    }
+
+    def rules(template: str) -> str:
+        return "\n".join(
+            template.format(
+                family=family,
+                to=f"{family} daddr {{ {text} }}",
+                off=f"{family} saddr {{ {text} }}",
+                port=port,
+                memory=MEMORY_SECONDS,
+            )
+            for family, text in families.items()
+        )
+
+    return _TABLE.format(
+        table=table,
+        sets=rules(_SET),
+        catch=rules(_CATCH),
+        leave=rules(_LEAVE),
+        enter=rules(_ENTER),
+        through=rules(_THROUGH),
+    )
+
+
+def tables(listing: str) -> list[str]:
+    """The tables of rehearsals in what `nft -j list tables` prints. Raises ValueError, KeyError."""
+    found = [item["table"] for item in json.loads(listing)["nftables"] if "table" in item]
+    return [
+        table["name"]
+        for table in found
+        if table["family"] == "inet" and table["name"].startswith(PREFIX)
+    ]
+
+
+def denied_calls(listing: str) -> Iterator[DeniedCall]:
+    """The calls in what `nft -j list table inet NAME` prints. Raises ValueError, KeyError."""
+    for item in json.loads(listing)["nftables"]:
+        for element in item.get("set", {}).get("elem", []):
+            value = element["elem"]
+            address, protocol, port, account = value["val"]["concat"]
+            yield DeniedCall(
+                address=str(address),
+                protocol=str(protocol),
+                port=int(port),
+                account=str(account),
+                packets=int(value["counter"]["packets"]),
+                seconds_ago=float(MEMORY_SECONDS - value["expires"]),
+            )
