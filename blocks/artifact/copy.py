@@ -22,6 +22,9 @@ from blocks.artifact.objects import SealedObject
 from blocks.artifact.web import Web
 
 _LEASED = 8
+_STORING = 2
+"""Parts that may be on their way into the target while as many as allowed are fetched: the link
+across the gap is not to wait for the stores."""
 
 
 def run(job: CopyJob, channel: Channel) -> CopyResult:
@@ -45,13 +48,14 @@ class _Copy:
         self._pace = _Bucket(job.rate).take if job.rate else None
         self._landed = {(part.object, part.volume, part.part): part.etag for part in job.landed}
         self._local = threading.local()
+        self._fetching = threading.Semaphore(job.parallel)
         self._largest = max(
             (place.part.bytes for item in job.objects for place in places(item)), default=1
         )
 
     def run(self) -> CopyResult:
         copied = skipped = 0
-        workers = ThreadPoolExecutor(self._job.parallel, "copy")
+        workers = ThreadPoolExecutor(self._job.parallel + _STORING, "copy")
         try:
             futures: dict[Place, Future[str]] = {}
             for item in self._job.objects:
@@ -73,7 +77,9 @@ class _Copy:
 
     def _copy(self, item: SealedObject, place: Place) -> str:
         view = self._buffer()[: place.part.bytes]
-        self._source.get(_renewing(self._get_url(place)), place.first, view, str(place), self._pace)
+        url = _renewing(self._get_url(place))
+        with self._fetching:
+            self._source.get(url, place.first, view, str(place), self._pace)
         check(place, view)
         etag = self._target.put(self._put_url(item, place), view, str(place))
         self._meter.add(place.object, sealed=len(view))

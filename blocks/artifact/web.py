@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from blocks.artifact.failure import JobFailed
 
 _TRIES = 6
-_TIMEOUT = 60.0
+#: A server that is silent for so long, in seconds, is taken for lost, and asked anew.
+_TIMEOUT = 15.0
 _PIECE = 256 * 1024
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
 

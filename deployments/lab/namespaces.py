@@ -117,8 +117,9 @@ def limit(sites: tuple[Site, Site], rate: str) -> None:
 
 def carried(site: Site) -> int:
     """Bytes, with their frames' headers, that a domain has sent over the WAN link so far."""
-    (link,) = json.loads(_ip("-json", "-stats", "-netns", _router(site), "link", "show", "wan"))
-    return int(link["stats64"]["tx"]["bytes"])
+    show = ("qdisc", "show", "dev", "wan")
+    (shaper,) = json.loads(_run("tc", "-json", "-statistics", "-netns", _router(site), *show))
+    return int(shaper["bytes"])
 
 
 def remove(prefix: str) -> None:

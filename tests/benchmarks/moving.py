@@ -7,6 +7,8 @@ seconds include carrying the helper's job through SSH, starting it, and completi
 import os
 import shutil
 from pathlib import Path
+from statistics import median
+from time import monotonic
 
 from results import Result, alternately, compare
 from world import ID, PREFIX, World
@@ -23,9 +25,11 @@ from blocks.artifact.job import (
     TarTarget,
 )
 from blocks.helper import CopyLeases, StoreLeases, work_folder
+from deployments.lab import namespaces
 
 RCLONE_TUNED = "--multi-thread-streams 8 --multi-thread-cutoff 16M --multi-thread-chunk-size 16M"
 RCLONE_TUNED += " --s3-chunk-size 16M --s3-upload-concurrency 8"
+WAN_MBIT = 50
 _BUCKET = "farside"
 _SEAL = "pg_basebackup | zstd -1 | age | rclone rcat"
 _OPEN = "rclone cat | age -d | zstd -d | tar x"
@@ -70,6 +74,33 @@ def transfer(world: World, rounds: int, sealed: SealedObject) -> list[Result]:
         compare("transfer", "rclone copyto", size, own, plain),
         compare("transfer, tuned", f"rclone copyto {RCLONE_TUNED}", size, own, tuned),
     ]
+
+
+def wan(world: World, rounds: int) -> Result:
+    """What was sealed, over a link of 50 Mbit/s, beside what the link can carry in that time.
+
+    The link's own bytes are counted, with the frames' headers, as `tc tbf` does.
+    """
+    namespaces.limit(world.sites, f"{WAN_MBIT}mbit")
+    sealed, _ = seal(world, "wan.tar.zst.age", world.base_backup, world.password)
+    shares, seconds = [], []
+    for _ in range(rounds):
+        before, started = namespaces.carried(world.sites[0]), monotonic()
+        copy(world, sealed)
+        seconds.append(monotonic() - started)
+        carried = namespaces.carried(world.sites[0]) - before
+        shares.append(carried * 8 / (WAN_MBIT * 1e6) / seconds[-1])
+    size = sealed.volumes[0].bytes
+    return Result(
+        name="wan",
+        meaning=f"share of a link of {WAN_MBIT} Mbit/s that a transfer uses",
+        ratio=median(shares),
+        lowest=min(shares),
+        highest=max(shares),
+        farside=f"{size * 8 / median(seconds) / 1e6:.1f} Mbit/s of content",
+        reference=f"{WAN_MBIT} Mbit/s",
+        details={"bytes": size, "farside_seconds": seconds},
+    )
 
 
 def restore(world: World, rounds: int, sealed: SealedObject) -> Result:

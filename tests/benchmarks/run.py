@@ -2,7 +2,8 @@
 
     python tests/benchmarks/run.py [--size 1GB] [--rounds 3] [NAME ...]
 
-Names: snapshot, restore, transfer, memory, rehearsal; none is all. Prints a table and writes all
+Names: snapshot, restore, transfer, memory, rehearsal, wan (as root: the lab of namespaces); none is
+all. Prints a table and writes all
 numbers as JSON. Brings up labs of its own and removes them. Ratios above 1 say that farside is
 faster; on a machine that does something else as well, only those of many rounds mean much.
 """
@@ -25,7 +26,7 @@ from rich.console import Console
 from world import world
 
 MOVING = ("snapshot", "transfer", "restore", "memory")
-NAMES = (*MOVING, "rehearsal")
+NAMES = (*MOVING, "rehearsal", "wan")
 _UNITS = {"MB": 10**6, "GB": 10**9}
 
 
@@ -86,6 +87,9 @@ def _measure(wanted: set[str], size: int, rounds: int, scale: int) -> list[Resul
                     measured.append(moving.restore(place, rounds, sealed))
             if "memory" in wanted:
                 measured += moving.memory(place, size)
+    if "wan" in wanted:
+        with world(size // 5, "netns") as place:
+            measured.append(moving.wan(place, rounds))
     if "rehearsal" in wanted:
         measured += rehearsal(rounds, scale)
     return measured

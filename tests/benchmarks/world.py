@@ -20,7 +20,7 @@ from deployments import lab
 from deployments.lab import credentials, postgres, processes, runtime
 from deployments.lab.accounts import Account, service_account
 from deployments.lab.domains import EAST, WEST, Site
-from deployments.lab.places import Places, load_state
+from deployments.lab.places import Network, Places, load_state
 
 ID = "r20000101-000000-bench0"
 """Stands in for a rehearsal's: names the work directories on the lab's hosts."""
@@ -58,6 +58,13 @@ class World:
         return credentials.secret(self.places, WEST.name, "farside-age-identity").strip()
 
     @property
+    def sites(self) -> tuple[Site, Site]:
+        """Both domains' networks."""
+        state = load_state(self.places)
+        assert state is not None
+        return state.sites
+
+    @property
     def base_backup(self) -> tuple[str, ...]:
         """`pg_basebackup` to standard output, the same command for both sides."""
         program = self.places.postgres_bin(EAST.name) / "pg_basebackup"
@@ -86,7 +93,7 @@ class World:
 
 
 @contextmanager
-def world(size: int) -> Iterator[World]:
+def world(size: int, network: Network = "loopback") -> Iterator[World]:
     """A lab with a database of `size` bytes, half of which does not compress. Removed at the end.
 
     pgbench's rows compress 15:1 and would flatter whoever is slow with bulk.
@@ -96,7 +103,7 @@ def world(size: int) -> Iterator[World]:
     places = Places.at(folder / "lab")
     try:
         scale = max(1, size // 2 // _PGBENCH_SCALE)
-        lab.up(places.root, scale)
+        lab.up(places.root, scale, network=network)
         _quieten(places)
         plan = load_plan(lab.plan_path(places.root, "postgres"))
         _add_noise(places, plan, max(_ROW, size - scale * _PGBENCH_SCALE))
