@@ -47,7 +47,11 @@ _SET = """\
     timeout {memory}s
     counter
   }}"""
-_CATCH = "    {to} meta l4proto tcp counter name redirected redirect to :{port}"
+# Only what opens a connection: a packet of an older one is nothing to a watcher.
+_CATCH = (
+    "    {to} tcp flags & (fin | syn | rst | ack) == syn"
+    " counter name redirected redirect to :{port}"
+)
 _LEAVE = """\
     {to} meta l4proto {{ tcp, udp, sctp }} update @called_{family} \
 {{ {family} daddr . meta l4proto . th dport . meta skuid }}

@@ -2,6 +2,7 @@
 
 import datetime
 import ipaddress
+import os
 import shutil
 import signal
 import socket
@@ -23,6 +24,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from blocks.errors import PermanentError
+from deployments.lab import namespaces
+
 _PATIENCE = 30.0
 
 
@@ -41,6 +45,22 @@ class S3:
     @property
     def ca_pem(self) -> str:
         return self.ca_file.read_text()
+
+
+def missing(what: str) -> None:
+    """Skip a test for what is not here, or fail it where nothing may be skipped."""
+    if os.environ.get("FARSIDE_NO_SKIPS"):
+        pytest.fail(f"{what}, and FARSIDE_NO_SKIPS is set")
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def can_have_namespaces() -> None:
+    """Root, and Debian's iproute2, nftables and openssh-server."""
+    try:
+        namespaces.check()
+    except PermanentError as error:
+        missing(error.message)
 
 
 @pytest.fixture(scope="session")

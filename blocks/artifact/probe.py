@@ -10,7 +10,8 @@ from blocks.artifact.job import Probed, ProbeJob, ProbeResult
 
 _Status = Literal["open", "reset", "refused", "timeout", "unreachable"]
 _MOST = 64
-_PATIENCE_SECONDS = 1.0
+#: A fence on a busy host may take its time to hang up; only what is open costs the wait.
+_PATIENCE_SECONDS = 5.0
 
 
 def run(job: ProbeJob, _channel: Channel) -> ProbeResult:
@@ -27,7 +28,7 @@ def run(job: ProbeJob, _channel: Channel) -> ProbeResult:
 def _status(address: str, port: int, timeout: float) -> _Status:
     try:
         with socket.create_connection((address, port), timeout) as connection:
-            return _answer(connection, min(timeout, _PATIENCE_SECONDS))
+            return _answer(connection, _PATIENCE_SECONDS)
     except ConnectionRefusedError:
         return "refused"
     except TimeoutError:

@@ -9,6 +9,7 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
@@ -52,29 +53,52 @@ def _listen() -> list[socket.socket]:
     return listeners
 
 
-def _take(listener: socket.socket) -> Iterator[Caught]:
-    """All calls that wait. Whose one is, is looked up while its socket is still open."""
+def _take(listener: socket.socket) -> list[Caught]:
+    """All calls that wait. Whose they are is looked up, at once, while their sockets are open."""
+    calls, connections = [], []
     while True:
         try:
             connection, peer = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
-            return
-        with connection:
-            called = _called(connection)
-            if called != connection.getsockname()[:2]:  # else it was meant for us
-                pid = _owner(peer[1], called)
-                yield Caught(
-                    at=time.time(),
-                    address=called[0],
-                    port=called[1],
-                    pid=pid,
-                    process=_command(pid),
-                )
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            break
+        connections.append(connection)
+        called = _called(connection)
+        if called is not None and called != connection.getsockname()[:2]:
+            calls.append(_Call(time.time(), peer[1], *called))
+    owners = _owners(calls)
+    for connection in connections:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        connection.close()
+    return [
+        Caught(
+            at=call.at,
+            address=call.address,
+            port=call.port,
+            pid=owners.get(call),
+            process=_command(owners.get(call)),
+        )
+        for call in calls
+    ]
 
 
-def _called(connection: socket.socket) -> tuple[str, int]:
-    """Address and port that the caller meant; struct sockaddr_in or sockaddr_in6."""
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """From a local port to an address and port that somebody else has."""
+
+    at: float
+    local_port: int
+    address: str
+    port: int
+
+
+def _called(connection: socket.socket) -> tuple[str, int] | None:
+    """Address and port that the caller meant (struct sockaddr_in or sockaddr_in6), if not ours."""
+    with suppress(OSError):  # nobody redirected it
+        return _original(connection)
+    return None
+
+
+def _original(connection: socket.socket) -> tuple[str, int]:
     if connection.family == socket.AF_INET6:
         data = connection.getsockopt(socket.IPPROTO_IPV6, _ORIGINAL_DESTINATION, 28)
         return socket.inet_ntop(socket.AF_INET6, data[8:24]), int.from_bytes(data[2:4], "big")
@@ -82,23 +106,27 @@ def _called(connection: socket.socket) -> tuple[str, int]:
     return socket.inet_ntop(socket.AF_INET, data[4:8]), int.from_bytes(data[2:4], "big")
 
 
-def _owner(port: int, called: tuple[str, int]) -> int | None:
-    """The process whose socket has this local port and remote end; None if that cannot be seen."""
-    inode = next(
-        (
-            row.inode
-            for row in _sockets()
-            if row.local_port == port and (str(row.remote), row.remote_port) == called
-        ),
-        None,
-    )
-    if inode in (None, "0"):
-        return None
-    for folder in Path("/proc").glob("[0-9]*/fd"):
+def _owners(calls: list[_Call]) -> dict[_Call, int]:
+    """The processes whose sockets have these ends, as far as that can be seen.
+
+    Where a child has inherited one, the parent that opened it is named: it has the lower id.
+    """
+    sockets = {
+        (row.local_port, str(row.remote), row.remote_port): f"socket:[{row.inode}]"
+        for row in _sockets()
+    }
+    wanted = {
+        link: call
+        for call in calls
+        if (link := sockets.get((call.local_port, call.address, call.port)))
+    }
+    owners: dict[_Call, int] = {}
+    for pid in sorted(int(path.name) for path in Path("/proc").glob("[0-9]*")) if wanted else ():
         with suppress(OSError):  # another account's, or gone
-            if any(str(entry.readlink()) == f"socket:[{inode}]" for entry in folder.iterdir()):
-                return int(folder.parent.name)
-    return None
+            for entry in Path(f"/proc/{pid}/fd").iterdir():
+                if call := wanted.get(str(entry.readlink())):
+                    owners.setdefault(call, pid)
+    return owners
 
 
 class _Row:

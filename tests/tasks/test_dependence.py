@@ -104,7 +104,10 @@ def test_a_call_is_one_cause_with_what_the_search_has_named(rehearsal: Any) -> N
         attempt("10.1.0.2", "curl https://10.1.0.2"),
         attempt("10.1.0.3", f"python3 /var/tmp/farside/{rehearsal.id}/helper-1.pyz probe"),
     ]
-    rehearsal.plan = SimpleNamespace(fence=SimpleNamespace(attempts=lambda: attempts))
+    rehearsal.plan = SimpleNamespace(
+        fence=SimpleNamespace(attempts=lambda gap: attempts if gap == rehearsal.id else []),
+        gap=lambda id: id,
+    )
     known = finding("address-hard-coded", "shop: function f()", "line 1 names 10.1.0.1", "verify")
     rehearsal.findings.add(known)
     with rehearsal.clock.stage("key fetch"):

@@ -1,0 +1,315 @@
+"""The lab whose hosts are network namespaces, and the fence of packet filters on them."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from blocks.artifact.job import ProbeJob
+from blocks.errors import PermanentError
+from blocks.fences import Attempt, NftablesFence, SeveralFences
+from blocks.helper import probe_from
+from blocks.hosts import Host
+from blocks.plan import Plan, load_plan
+from deployments import lab
+from deployments.lab import lifecycle, namespaces
+from deployments.lab.places import Places, load_state
+from tests.deployments.lab.conftest import CHECKOUT, LabUnderTest
+
+pytestmark = pytest.mark.usefixtures("can_have_namespaces")
+ID = "r20260101-000000-aaaaaa"
+
+
+def said(*argv: str) -> str:
+    """What a command of the system prints."""
+    argv = (namespaces.tool(argv[0]), *argv[1:])
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+
+def world() -> dict[str, str]:
+    """Everything of the kernel's that a lab could leave."""
+    return {
+        "namespaces": said("ip", "netns", "list"),
+        "links": said("ip", "-brief", "link"),
+        "routes": said("ip", "route"),
+        "filters": said("nft", "list", "ruleset"),
+        "configurations": " ".join(sorted(map(str, Path("/etc").glob("netns/*")))),
+        "mounts": said("sh", "-c", "grep -c /run/netns/ /proc/mounts || true"),
+    }
+
+
+@pytest.fixture(scope="module")
+def under_test(open_directory: Path) -> Iterator[LabUnderTest]:
+    """A lab of namespaces; whatever its tests did, the machine is as it was before."""
+    before = world()
+    under_test = LabUnderTest(Places.at(open_directory / "netns"))
+    lab.up(under_test.root, scale=1, network="netns")
+    yield under_test
+    lab.down(under_test.root)
+    assert world() == before
+
+
+@pytest.fixture
+def plan(under_test: LabUnderTest) -> Iterator[Plan]:
+    """The lab's plan, with everything up."""
+    lab.up(under_test.root)
+    loaded = load_plan(lab.plan_path(under_test.root, "postgres"))
+    yield loaded
+    loaded.source.close()
+    loaded.recovery.close()
+
+
+@pytest.fixture
+def fence(plan: Plan) -> Iterator[NftablesFence]:
+    """The packet filters alone, without the loss of east."""
+    assert isinstance(plan.fence, SeveralFences)
+    _, filters = plan.fence.fences
+    assert isinstance(filters, NftablesFence)
+    yield filters
+    filters.lift(plan.gap())
+
+
+@pytest.fixture
+def db1(plan: Plan) -> Host:
+    return plan.recovery.host("db1")
+
+
+def endpoint(plan: Plan) -> tuple[str, int]:
+    """Where east's primary listens."""
+    return plan.engine.source_endpoints(plan.source)[0]
+
+
+def knock(host: Host, address: str, port: int, kind: str = "tcp") -> None:
+    """Call from a host, as any program of its may; what comes of it does not matter."""
+    script = f"exec 3<>/dev/{kind}/{address}/{port} && echo x >&3 && timeout 2 cat <&3; true"
+    host.run(["bash", "-c", script], check=False)
+
+
+def soon(ask: object) -> list[Attempt]:
+    """What `ask` finds, once it finds something."""
+    give_up = time.monotonic() + 10
+    while not (found := ask()) and time.monotonic() < give_up:  # type: ignore[operator]
+        time.sleep(0.1)
+    return list(found)
+
+
+class TestHosts:
+    def test_each_has_an_address_names_and_sshd_of_its_own(self, plan: Plan) -> None:
+        for domain in (plan.source, plan.recovery):
+            for host in domain.machines():
+                script = "hostname -I; cat /etc/hosts; readlink /proc/self/ns/net; whoami"
+                text = host.run(["sh", "-c", script]).text
+                assert text.split()[0] == host.address
+                assert f"{host.address} {host.name}.{domain.name}.lab {host.name}\n" in text
+                assert text.endswith("\nnobody")
+        east, west = (
+            domain.host("db1").run(["cat", "/etc/hosts"]).text
+            for domain in (plan.source, plan.recovery)
+        )
+        assert ".west.lab" not in east
+        assert ".east.lab" not in west
+
+    def test_the_way_between_domains_is_the_link(
+        self, under_test: LabUnderTest, plan: Plan, db1: Host
+    ) -> None:
+        state = load_state(under_test.places)
+        assert state is not None
+        before = namespaces.carried(state.sites[1])
+        assert probe_from(db1, ID, ProbeJob(endpoints=(endpoint(plan),))) == ("open",)
+        assert namespaces.carried(state.sites[1]) > before
+        under_test.command("wan", "--cut")
+        assert probe_from(db1, ID, ProbeJob(endpoints=(endpoint(plan),), timeout=1.0)) == (
+            "timeout",
+        )
+        under_test.command("wan", "--rate", "50mbit")
+        assert probe_from(db1, ID, ProbeJob(endpoints=(endpoint(plan),))) == ("open",)
+        shaper = said("tc", "-netns", f"{state.namespaces}-east", "qdisc", "show", "dev", "wan")
+        assert "tbf" in shaper
+        assert "rate 50Mbit" in shaper
+        under_test.command("wan", "--rate", namespaces.RATE)
+
+    def test_a_loopback_lab_has_no_link(self, running: LabUnderTest) -> None:
+        assert "has no WAN link" in running.command("wan", "--cut", check=False)
+        with pytest.raises(PermanentError, match="with network loopback, not netns"):
+            lab.up(running.root, network="netns")
+
+    def test_losing_east(self, under_test: LabUnderTest, plan: Plan, db1: Host) -> None:
+        under_test.command("lose", "east")
+        state = load_state(under_test.places)
+        assert state is not None
+        east = [str(state.sites[0].namespace(host)) for host in state.sites[0].hosts]
+        assert [said("ip", "netns", "pids", name) for name in east] == [""] * len(east)
+        assert probe_from(db1, ID, ProbeJob(endpoints=(endpoint(plan),), timeout=1.0)) == (
+            "timeout",
+        )
+        calling = socket.create_connection(endpoint(plan), timeout=5)
+        with calling, pytest.raises(ConnectionResetError):
+            calling.recv(1)
+        (attempt,) = under_test.attempts()
+        assert (attempt["pid"], attempt["port"]) == (os.getpid(), 5432)
+
+
+class TestFence:
+    def test_a_call_is_caught_with_its_process(
+        self, plan: Plan, fence: NftablesFence, db1: Host
+    ) -> None:
+        gap, (address, port) = plan.gap(ID), endpoint(plan)
+        fence.check(gap)
+        fence.cut(gap)
+        fence.cut(gap)  # a second time does no harm
+        assert probe_from(db1, ID, ProbeJob(endpoints=gap.endpoints)) == ("reset",) * len(
+            gap.endpoints
+        )
+        knock(db1, address, port)
+        caught = soon(lambda: [a for a in fence.attempts(gap) if "bash" in (a.process or "")])
+        assert {(a.host, a.address, a.port) for a in caught} == {("db1", address, port)}
+        assert caught[0].pid is not None
+        table = said(
+            "ip",
+            "netns",
+            "exec",
+            str(self._namespace(plan)),
+            namespaces.tool("nft"),
+            "list",
+            "counters",
+        )
+        assert "counter redirected" in table
+        fence.lift(gap)
+        fence.lift(gap)
+        assert probe_from(db1, ID, ProbeJob(endpoints=((address, port),))) == ("open",)
+        assert self._filters(plan) == ""
+
+    def test_other_protocols_are_noted_by_account(
+        self, plan: Plan, fence: NftablesFence, db1: Host
+    ) -> None:
+        gap, (address, _) = plan.gap(ID), endpoint(plan)
+        fence.cut(gap)
+        knock(db1, address, 53, kind="udp")
+        (attempt,) = fence.attempts(gap)
+        assert (attempt.host, attempt.address, attempt.port, attempt.pid) == (
+            "db1",
+            address,
+            53,
+            None,
+        )
+        assert "account 65534 on db1, over udp, 1 times" in (attempt.process or "")
+
+    def test_what_was_connected_before_is_cut_too(
+        self, plan: Plan, fence: NftablesFence, db1: Host
+    ) -> None:
+        gap, (address, port) = plan.gap(ID), endpoint(plan)
+        connect = f"exec 3<>/dev/tcp/{address}/{port}; echo connected"
+        script = f"{connect}; read go; echo x >&3; timeout 3 cat <&3"
+        with db1.start(["bash", "-c", script]) as process:
+            assert next(iter(process.lines(10))) == "connected"
+            fence.cut(gap)
+            process.write(b"go\n")
+            process.wait(20)
+        found = fence.attempts(gap)
+        assert [(item.address, item.port, "tcp" in (item.process or "")) for item in found] == [
+            (address, port, True)
+        ]
+
+    def test_nobody_comes_in_from_the_source(
+        self, plan: Plan, fence: NftablesFence, db1: Host
+    ) -> None:
+        east, target = plan.source.host("db1"), ((db1.address, 2322),)
+        assert probe_from(east, ID, ProbeJob(endpoints=target, timeout=1.0)) == ("open",)
+        fence.cut(plan.gap(ID))
+        assert probe_from(east, ID, ProbeJob(endpoints=target, timeout=1.0)) == ("timeout",)
+
+    def test_a_dead_orchestrators_filters_are_lifted_by_the_sweep(
+        self, plan: Plan, fence: NftablesFence
+    ) -> None:
+        fence.cut(plan.gap(ID))
+        another = NftablesFence(nft_argv=fence.nft_argv)  # knows nothing of it
+        another.lift(plan.gap("r20260101-000000-bbbbbb"))
+        assert "farside_" in self._filters(plan), "another rehearsal's is left alone"
+        another.lift(plan.gap())
+        assert self._filters(plan) == ""
+
+    def test_an_account_that_may_not(self, plan: Plan) -> None:
+        made = NftablesFence(nft_argv=[namespaces.tool("nft")])
+        with pytest.raises(PermanentError, match="permitted") as caught:
+            made.check(plan.gap(ID))
+        assert caught.value.finding == "fence-leaks"
+
+    def test_farside_inside_the_source_would_shut_itself_out(
+        self, plan: Plan, fence: NftablesFence
+    ) -> None:
+        from ipaddress import ip_network
+
+        plan.source.networks.append(ip_network("198.18.0.0/16"))
+        with pytest.raises(PermanentError, match="farside comes there from") as caught:
+            fence.check(plan.gap(ID))
+        assert caught.value.finding == "control-plane-in-source"
+
+    @staticmethod
+    def _namespace(plan: Plan) -> str:
+        number = int(plan.recovery.host("db1").address.split(".")[2]) - 1
+        return f"farside-{number}-west-db1"
+
+    def _filters(self, plan: Plan) -> str:
+        nft = namespaces.tool("nft")
+        return said("ip", "netns", "exec", self._namespace(plan), nft, "list", "ruleset")
+
+
+@contextmanager
+def begun(root: Path, until: str) -> Iterator["subprocess.Popen[str]"]:
+    """`up` in a process of its own, as far as a step."""
+    argv = [
+        sys.executable,
+        "-m",
+        "deployments.lab",
+        "--root",
+        str(root),
+        "up",
+        "--network",
+        "netns",
+    ]
+    with subprocess.Popen(
+        [*argv, "--scale", "1"], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if line.startswith(until):
+                break
+        yield child
+        child.kill()
+
+
+@pytest.mark.parametrize("step", ["making the network", "copying the tools", "starting SSH"])
+def test_killed_while_it_comes_up_and_taken_down(open_directory: Path, step: str) -> None:
+    before, root = world(), open_directory / f"killed-{step.split()[0]}"
+    try:
+        with begun(root, step) as child:
+            time.sleep(0.2)
+            child.send_signal(signal.SIGKILL)
+            child.wait(10)
+        assert world() != before
+    finally:
+        lifecycle.down(Places.at(root))
+    assert world() == before
+    assert not root.exists() or not list(root.iterdir())
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def test_only_root_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(PermanentError, match="for root") as caught:
+        namespaces.check()
+    assert "loopback lab needs no rights" in caught.value.hint
+
+
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(namespaces, "_PATH", "/nowhere")
+    with pytest.raises(PermanentError, match="iproute2, nftables, openssh-server are missing"):
+        namespaces.check()
