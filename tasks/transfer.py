@@ -25,7 +25,7 @@ class Crossed:
     log_sequence: int
 
 
-@stage(STAGE, retries=2, limit=24 * 3600)
+@stage(STAGE, retries=1, limit=24 * 3600)
 def transfer(
     rehearsal: Rehearsal, writer: SetWriter, copier: SetCopier, manifest: Manifest
 ) -> Crossed:

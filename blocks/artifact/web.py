@@ -14,6 +14,8 @@ from blocks.artifact.failure import JobFailed
 _TRIES = 6
 #: A server that is silent for so long, in seconds, is taken for lost, and asked anew.
 _TIMEOUT = 15.0
+#: And for so long it is asked anew, if it goes on being silent.
+_PATIENCE = 45.0
 _PIECE = 256 * 1024
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
 
@@ -25,8 +27,6 @@ Url = Callable[[bool], str]
 class _Reply:
     status: int
     etag: str
-    length: int | None
-    start: int | None
     reason: str
 
 
@@ -59,41 +59,52 @@ class Web:
     ) -> None:
         """Fill `into` with the object's bytes from `first` on. Raises JobFailed.
 
-        `pace` is called with the length of each piece before it is read, and may sleep.
+        What broke off goes on where it was. `pace` is called with the length of each piece before
+        it is read, and may sleep.
         """
+        filled = 0
+
+        def moved(count: int) -> None:
+            nonlocal filled
+            filled += count
 
         def attempt(address: str) -> _Reply:
-            return self._get_once(address, first, into, pace)
+            nonlocal filled
+            try:
+                return self._get_once(address, first + filled, into[filled:], pace, moved)
+            except _OtherRange:
+                if not filled:
+                    raise _cut_off(what) from None
+                filled = 0  # a server that cannot go on in the middle
+                raise
 
-        reply = self._patiently(attempt, url, what)
-        if reply.start != first or reply.length != len(into):
-            raise JobFailed(
-                "object-corrupt",
-                f"{what}: shorter than its manifest says",
-                hint="the object was cut off after it was stored; choose another backup set",
-            )
+        self._patiently(attempt, url, what, lambda: filled)
 
     def _put_once(self, address: str, body: memoryview) -> _Reply:
         connection = self._send("PUT", address, body, {"Content-Length": str(len(body))})
         with connection.getresponse() as response:
             text = response.read(65536)
-            return _reply(response, None, text)
+            return _reply(response, text)
 
     def _get_once(
-        self, address: str, first: int, into: memoryview, pace: Callable[[int], None] | None
+        self,
+        address: str,
+        first: int,
+        into: memoryview,
+        pace: Callable[[int], None] | None,
+        moved: Callable[[int], None],
     ) -> _Reply:
         span = f"bytes={first}-{first + len(into) - 1}"
         connection = self._send("GET", address, None, {"Range": span})
         response = connection.getresponse()
         if response.status not in (200, 206):
-            return _reply(response, None, response.read(65536))
+            return _reply(response, response.read(65536))
         start = _start_of(response)
         if start != first or response.length is None or response.length != len(into):
             # Not the bytes asked for: what is left unread makes the connection useless.
-            self._drop(address)
-            return _reply(response, start, b"")
-        _fill(response, into, pace)
-        return _reply(response, start, b"", length=len(into))
+            raise _OtherRange
+        _fill(response, into, pace, moved)
+        return _reply(response, b"")
 
     def _send(
         self, method: str, address: str, body: memoryview | None, headers: dict[str, str]
@@ -120,12 +131,17 @@ class Web:
         if connection is not None:
             connection.close()
 
-    def _patiently(self, attempt: Callable[[str], _Reply], url: Url, what: str) -> _Reply:
+    def _patiently(
+        self,
+        attempt: Callable[[str], _Reply],
+        url: Url,
+        what: str,
+        moved: Callable[[], int] = lambda: 0,
+    ) -> _Reply:
+        """Try until it succeeds; `moved` says how far it has come, which ends a row of failures."""
         address, renewed, problem = url(False), False, ""
-        for number in range(_TRIES):
-            if number:
-                # At first at once: a server may have closed a connection that was idle.
-                time.sleep((2 ** (number - 1) - 1) * random.uniform(0.2, 0.4))
+        failures, failing_since, reached = 0, 0.0, 0
+        while True:
             try:
                 reply = attempt(address)
             except ssl.SSLCertVerificationError as error:
@@ -133,31 +149,46 @@ class Web:
             except (OSError, http.client.HTTPException) as error:
                 self._drop(address)
                 problem = getattr(error, "strerror", None) or type(error).__name__
-                continue
-            if reply.status in (200, 206):
-                return reply
-            problem = f"HTTP {reply.status} {reply.reason}".strip()
-            if reply.status == 403 and not renewed:
-                address, renewed = url(True), True
-            elif reply.status not in _BUSY:
-                raise _refused(reply, what, problem)
+            else:
+                if reply.status in (200, 206):
+                    return reply
+                problem = f"HTTP {reply.status} {reply.reason}".strip()
+                if reply.status == 403 and not renewed:
+                    address, renewed = url(True), True
+                elif reply.status not in _BUSY:
+                    raise _refused(reply, what, problem)
+            failures = 1 if moved() > reached else failures + 1
+            failing_since = time.monotonic() if failures == 1 else failing_since
+            reached = moved()
+            if failures == _TRIES or time.monotonic() > failing_since + _PATIENCE:
+                break
+            # At first at once: a server may have closed a connection that was idle.
+            time.sleep((2 ** (failures - 1) - 1) * random.uniform(0.2, 0.4))
         raise JobFailed(
             "network",
-            f"{what}: {urlsplit(address).netloc} failed {_TRIES} times, at last with: {problem}",
+            f"{what}: {urlsplit(address).netloc} failed again and again, at last with: {problem}",
             hint="look at the store's health and the route to it from this host",
             transient=True,
         )
 
 
-def _reply(
-    response: http.client.HTTPResponse, start: int | None, text: bytes, length: int | None = None
-) -> _Reply:
+def _reply(response: http.client.HTTPResponse, text: bytes) -> _Reply:
     return _Reply(
         status=response.status,
         etag=response.headers.get("ETag", ""),
-        length=response.length if length is None else length,
-        start=start,
         reason=_error_code(text),
+    )
+
+
+class _OtherRange(http.client.HTTPException):
+    """Not the bytes asked for: what is left unread makes the connection useless."""
+
+
+def _cut_off(what: str, problem: str = "") -> JobFailed:
+    return JobFailed(
+        "object-corrupt",
+        f"{what}: shorter than its manifest says{problem}",
+        hint="the object was cut off after it was stored; choose another backup set",
     )
 
 
@@ -178,17 +209,21 @@ def _start_of(response: http.client.HTTPResponse) -> int:
 
 
 def _fill(
-    response: http.client.HTTPResponse, into: memoryview, pace: Callable[[int], None] | None
+    response: http.client.HTTPResponse,
+    into: memoryview,
+    pace: Callable[[int], None] | None,
+    moved: Callable[[int], None],
 ) -> None:
     done = 0
     while done < len(into):
-        piece = into[done : done + _PIECE] if pace else into[done:]
+        piece = into[done : done + _PIECE]
         if pace:
             pace(len(piece))
         count = response.readinto(piece)
         if not count:
             raise http.client.IncompleteRead(b"", len(into) - done)
         done += count
+        moved(count)
 
 
 def _untrusted(server: str, error: ssl.SSLCertVerificationError) -> JobFailed:
@@ -207,11 +242,7 @@ def _refused(reply: _Reply, what: str, problem: str) -> JobFailed:
             hint="was it removed by a lifecycle rule, or never copied?",
         )
     if reply.status == 416:
-        return JobFailed(
-            "object-corrupt",
-            f"{what}: shorter than its manifest says ({problem})",
-            hint="the object was cut off after it was stored; choose another backup set",
-        )
+        return _cut_off(what, f" ({problem})")
     if reply.status == 403:
         return JobFailed(
             "url-expired",

@@ -20,6 +20,8 @@ class Moody(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        span = self.headers["Range"].removeprefix("bytes=").split("-")
+        self.server.spans.append(tuple(map(int, span)))  # type: ignore[attr-defined]
         self.answer(BODY)
 
     def do_PUT(self) -> None:
@@ -32,7 +34,11 @@ class Moody(http.server.BaseHTTPRequestHandler):
         if mood == "drop":
             self.close_connection = True
             return
-        self.send_response(mood if isinstance(mood, int) else 200)
+        first = self.server.spans[-1][0] if self.command == "GET" and self.server.ranges else 0  # type: ignore[attr-defined]
+        body = body[first:]
+        self.send_response(mood if isinstance(mood, int) else 206 if first else 200)
+        if first:
+            self.send_header("Content-Range", f"bytes {first}-{len(BODY) - 1}/{len(BODY)}")
         self.send_header("Content-Length", str(len(body)))
         self.send_header("ETag", '"e"')
         self.end_headers()
@@ -49,6 +55,7 @@ def moody(s3: Any) -> Iterator[http.server.ThreadingHTTPServer]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     folder = s3.ca_file.parent
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    server.spans, server.ranges = [], True  # type: ignore[attr-defined]
     server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -87,6 +94,33 @@ def test_what_does_not_pass_is_said_at_once(
     assert (failure.value.code, failure.value.transient) == (code, transient)
     assert len(moody.moods) >= 7
     assert "sesame" not in str(failure.value)
+
+
+def test_what_broke_off_goes_on_where_it_was(moody: Any, s3: Any) -> None:
+    moody.moods = ["short"] * 20  # more than a row of failures may have, but each moves something
+    into = bytearray(len(BODY))
+    Web(s3.ca_pem).get(url_of(moody), 0, memoryview(into), "it")
+    assert into == BODY
+    last = len(BODY) - 1
+    assert moody.spans == [(10 * number, last) for number in range(21)]
+
+
+def test_a_server_that_cannot_go_on_in_the_middle(moody: Any, s3: Any) -> None:
+    moody.moods, moody.ranges = ["short", 200, 200], False
+    into = bytearray(len(BODY))
+    Web(s3.ca_pem).get(url_of(moody), 0, memoryview(into), "it")
+    assert into == BODY
+    assert [first for first, _ in moody.spans] == [0, 10, 0]
+
+
+def test_silence_is_not_waited_for_again_and_again(
+    moody: Any, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blocks.artifact.web._PATIENCE", -1.0)
+    moody.moods = [503] * 99
+    with pytest.raises(JobFailed, match="again and again"):
+        Web(s3.ca_pem).put(url_of(moody), memoryview(BODY), "it")
+    assert len(moody.moods) == 98
 
 
 def test_patience_ends(moody: Any, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
