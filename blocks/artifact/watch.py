@@ -158,8 +158,8 @@ def _command(pid: int | None) -> str | None:
         return None
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        name = Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return None
+    # One that ends at this moment has no words any more: it cannot be told who it was.
     line = " ".join(word.decode("utf-8", "replace") for word in words if word)
-    return (line or name)[:_PROCESS_LENGTH]
+    return line[:_PROCESS_LENGTH] or None

@@ -1,0 +1,208 @@
+"""Rehearsals between hosts that really are apart: the same plan, partitions, deaths."""
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from blocks.evidence.record import Record, Verdict
+from deployments import lab
+from deployments.lab import namespaces
+from deployments.lab.domains import Site
+from deployments.lab.places import Places, load_state
+from tests.flows.conftest import Outcome, World
+
+pytestmark = pytest.mark.usefixtures("can_have_namespaces")
+#: What a set holds at least, so that it takes a while to cross, and the link's rate meanwhile.
+NOISE_MB, RATE_MBIT = 32, 20
+
+
+@pytest.fixture(scope="module")
+def shared_apart(
+    open_directory: Path, prefect_server: Callable[[], str]
+) -> Iterator[tuple[Places, str]]:
+    """A lab of namespaces that has a set in west's store."""
+    places = Places.at(open_directory / "apart")
+    lab.up(places.root, scale=1, network="netns")
+    try:
+        first = World(places, prefect_server(), open_directory)
+        outcome = first.rehearse(select="fresh")
+        assert outcome.code == 0, outcome.text
+        yield places, first.api
+    finally:
+        lab.down(places.root)
+
+
+@pytest.fixture
+def apart(shared_apart: tuple[Places, str], tmp_path: Path) -> World:
+    """That lab, whole, with a folder of this test's own."""
+    places, api = shared_apart
+    if not lab.is_up(places.root):
+        lab.up(places.root)
+    return World(places, api, tmp_path)
+
+
+def sites(world: World) -> tuple[Site, Site]:
+    state = load_state(world.places)
+    assert state is not None
+    return state.sites
+
+
+def wan(world: World, *words: str) -> None:
+    """`python -m deployments.lab wan`, as an operator types it."""
+    done = world.start("--root", str(world.places.root), "wan", *words, module="deployments.lab")
+    assert done.end().code == 0
+
+
+def listings(world: World) -> dict[str, list[str]]:
+    """What there is outside of farside: namespaces, filters, programs, objects."""
+    found = {"namespaces": said("ip", "netns", "list").splitlines()}
+    for site in sites(world):
+        for host in (*site.hosts, site.domain.store):
+            name = str(site.namespace(host))
+            nft = ("ip", "netns", "exec", name, namespaces.tool("nft"), "list", "ruleset")
+            found[f"{name} filters"] = said(*nft).splitlines()
+            pids = said("ip", "netns", "pids", name).split()
+            found[f"{name} programs"] = sorted({command(pid) for pid in pids})
+        store = world.places.store(site.name)
+        found[f"{site.name} objects"] = sorted(map(str, store.rglob("*")))
+    return found
+
+
+def said(*argv: str) -> str:
+    argv = (namespaces.tool(argv[0]), *argv[1:])
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+
+def command(pid: str) -> str:
+    """A program's name. PostgreSQL's backends and SSH's connections come and go."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def outline(record: Record) -> dict[str, object]:
+    """What must not depend on the network that the domains are in."""
+    assert record.topology.observed is not None
+    return {
+        "verdict": record.verdict,
+        "stages": [(item.name, item.state) for item in record.stages],
+        "steps": {(item.name, step.name) for item in record.stages for step in item.steps},
+        "checks": [(item.name, item.status, item.expected) for item in record.checks],
+        "findings": [(item.id, item.subject) for item in record.findings],
+        "uses": {(use.stage, use.kind, use.domain) for use in record.uses},
+        "topology": [(node.host, node.role, node.port) for node in record.topology.observed],
+        "not verified": record.not_verified,
+    }
+
+
+def rehearsed(world: World, plan: str, folder: str) -> Record:
+    """A rehearsal by the plan's bare name, as anybody runs it."""
+    running = world.start(plan)
+    outcome = running.end()
+    assert outcome.code == 0, f"{folder}: {outcome.text}"
+    assert outcome.record is not None
+    return outcome.record
+
+
+def test_the_same_plan_in_both_labs(world: World, apart: World) -> None:
+    before = listings(apart)
+    here, there = (
+        rehearsed(place, "postgres", name)
+        for place, name in ((world, "loopback"), (apart, "namespaces"))
+    )
+    assert outline(here) == outline(there)
+    assert here.topology.observed != there.topology.observed, "only the addresses differ"
+    after = listings(apart)
+    kept = {key: [item for item in after[key] if item in before[key]] for key in before}
+    assert kept == before, "nothing that was there is gone"
+    new = {key: sorted({*after[key]} - {*before[key]}) for key in before}
+    assert {key for key, items in new.items() if items} <= {"east objects", "west objects"}
+    assert all(there.rehearsal_id in item for items in new.values() for item in items)
+
+
+def test_a_retained_set_leaves_the_stores_as_they_were(apart: World) -> None:
+    before = listings(apart)
+    assert apart.rehearse().code == 0
+    after = listings(apart)
+    west = [item for item in after["west objects"] if "records" not in item]
+    assert west == [item for item in before["west objects"] if "records" not in item]
+    assert {k: v for k, v in after.items() if k != "west objects"} == {
+        k: v for k, v in before.items() if k != "west objects"
+    }
+
+
+@pytest.fixture
+def slow(apart: World) -> Iterator[World]:
+    """The link is slow, and what crosses it does not compress."""
+    noise = (
+        "CREATE TABLE noise (body bytea STORAGE EXTERNAL)",
+        "INSERT INTO noise SELECT string_agg(decode(md5(random()::text || a), 'hex'), '')"
+        f" FROM generate_series(1, {NOISE_MB * 16}) AS a, generate_series(1, 4096) GROUP BY a",
+        "CHECKPOINT",
+    )
+    with apart.ground.sql_undone(*noise, undo=("DROP TABLE noise", "CHECKPOINT")):
+        wan(apart, "--rate", f"{RATE_MBIT}mbit")
+        yield apart
+        wan(apart, "--rate", namespaces.RATE)
+
+
+def partitioned(world: World, seconds: float) -> tuple[Outcome, int]:
+    """A rehearsal whose link is cut in the middle of the transfer; bytes that crossed it."""
+    east = sites(world)[0]
+    running = world.start("postgres", "--rto", "1h", "--rpo", "24h")
+    running.until("transfer: started")
+    before = namespaces.carried(east)
+    while namespaces.carried(east) - before < NOISE_MB * 10**6 / 4:
+        time.sleep(0.1)
+    wan(world, "--cut")
+    time.sleep(seconds)
+    if seconds < 60:
+        wan(world)
+    outcome = running.end()
+    return outcome, namespaces.carried(east) - before
+
+
+def test_a_partition_that_heals_is_waited_for(slow: World) -> None:
+    outcome, carried = partitioned(slow, 20)
+    assert outcome.code == 0, outcome.text
+    record = outcome.record
+    assert record is not None
+    assert (record.verdict, record.findings) == (Verdict.VERIFIED, ())
+    moved = next(stage.bytes for stage in record.stages if stage.name == "transfer")
+    assert moved is not None
+    assert moved > NOISE_MB * 10**6
+    # It goes on where it was: with frames, TLS and the log, hardly more than the set itself.
+    assert carried < 1.25 * moved
+
+
+def test_a_partition_that_does_not_heal_is_a_finding(slow: World) -> None:
+    try:
+        outcome, _ = partitioned(slow, 100)
+        assert outcome.code == 1, outcome.text
+        (finding,) = outcome.findings
+        assert finding == "copy-behind"
+        said = outcome.said("copy-behind")
+        address, port = sites(slow)[0].store
+        assert f"{address}:{port}" in said
+        assert "look at the store's health and the route to it from this host" in said
+    finally:
+        wan(slow)
+    assert slow.left() == []
+
+
+def test_killed_with_the_filters_up(apart: World) -> None:
+    before = listings(apart)
+    running = apart.start(str(apart.plan()), "--select", "latest", "--rto", "1h", "--rpo", "24h")
+    running.until("verify: started")
+    running.end(signal.SIGKILL)
+    west = [key for key in before if "-west-" in key and key.endswith("filters")]
+    assert any("farside_" in line for key in west for line in listings(apart)[key])
+    swept = apart.sweep()
+    assert swept.code == 0, swept.text
+    assert apart.left() == []
+    assert {key: listings(apart)[key] for key in west} == {key: [] for key in west}
