@@ -27,6 +27,8 @@ from blocks.engines.base import (
     SqlQuestion,
     Steps,
     Ticks,
+    asked,
+    checked,
     guarded,
 )
 from blocks.engines.pg import checks, comparing, config, replication, search, survey, wal
@@ -87,30 +89,15 @@ class Postgres(Engine):
 
     # -- what the plan says -------------------------------------------------------------------
 
-    def check_hosts(self, source: FailureDomain, recovery: FailureDomain) -> None:
+    def source_hosts(self) -> tuple[tuple[str, str], ...]:
         """See Engine."""
-        for domain, part, name in (
-            (source, "source.host", self.source.host),
-            (source, "backup.host", self.backup.host),
-            (recovery, "target.host", self.target.host),
-            *((recovery, "target.standbys.host", item.host) for item in self.target.standbys),
-        ):
-            known = sorted(host.name for host in domain.hosts)
-            if name not in known:
-                raise ValueError(
-                    f"engine.{part}: {name!r} is not a host of {domain.name} ({', '.join(known)})"
-                )
-        for place in self.target.places:
-            if source.owns_address(place.address):
-                raise ValueError(
-                    f"engine.target: {place.address} lies in the source domain's networks"
-                )
+        return (("source.host", self.source.host), ("backup.host", self.backup.host))
 
-    def source_endpoints(self, source: FailureDomain) -> list[tuple[str, int]]:  # noqa: ARG002
+    def source_endpoints(self, source: FailureDomain) -> list[tuple[str, int]]:  # noqa: ARG002 (the plan has them)
         """See Engine."""
         return [(self.source.address, self.source.port)]
 
-    def predicted_nodes(self, recovery: FailureDomain) -> tuple[Node, ...]:  # noqa: ARG002
+    def predicted_nodes(self, recovery: FailureDomain) -> tuple[Node, ...]:  # noqa: ARG002 (the plan has them)
         """See Engine."""
         return tuple(
             Node(place.host, role, place.address, place.port)
@@ -596,12 +583,13 @@ class Postgres(Engine):
         control.value("postgres", "SELECT 1")
         blocks = re.search(r"Blocks scanned:\s+(\d+)", done.text)
         bad = re.search(r"Bad checksums:\s+(\d+)", done.text)
+        wrong, right = list[str](), ""
         if done.exit_code == 0 and blocks and bad and bad[1] == "0":
-            return Check(
-                "page-checksums", CheckStatus.PASSED, expected, f"{blocks[1]} pages, none bad"
-            )
-        said = done.stderr.decode(errors="replace").strip().splitlines()[:3]
-        return Check("page-checksums", CheckStatus.FAILED, expected, "; ".join(said) or done.text)
+            right = f"{blocks[1]} pages, none bad"
+        else:
+            said = done.stderr.decode(errors="replace").strip().splitlines()
+            wrong = said[:3] or [done.text or f"pg_checksums ended with {done.exit_code}"]
+        return checked("page-checksums", expected, wrong, right, finding="page-corrupt")
 
     def recovered_until(self, service: Service, recovery: FailureDomain) -> datetime | None:
         """See Engine: the commit time of the last transaction that was replayed."""
@@ -624,7 +612,7 @@ class Postgres(Engine):
         at = datetime.fromisoformat(row["at"]) if row["at"] else None
         return Ticks(row["n"], row["newest"], at, row["missing"])
 
-    def destroy(self, service: Service, recovery: FailureDomain) -> None:  # noqa: ARG002
+    def destroy(self, service: Service, recovery: FailureDomain) -> None:  # noqa: ARG002 (the plan has its places)
         """See Engine."""
         for place in self.target.places:
             _end(recovery.host(place.host), place)
@@ -684,7 +672,8 @@ def _reserve(superuser: Psql, slot: str) -> int:
 def _asked(control: Psql, q: SqlQuestion) -> Callable[[], Check]:
     # A question may be about the server's own settings.
     asking = replace(control, options="", preamble=UNHURRIED_LATER)
-    return lambda: checks.question(asking, q.name, q.database, q.sql, q.expected)
+    query = q.sql.strip().rstrip(";")
+    return lambda: asked(q, lambda: asking.value(q.database, query, timeout=checks.HOURS))
 
 
 def _until(

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from blocks.errors import PermanentError
 from blocks.evidence.files import write_atomically
@@ -114,7 +114,8 @@ class Check:
 
     `detail` says how, or why it could not. `seconds` are those of the first answer and of the same
     once more, where it was asked twice. `subjects` are the things that failed, by name, where the
-    check can tell them apart: each is a finding of its own.
+    check can tell them apart: each is a finding of its own, of the id `finding`, which is not
+    written down here once more.
     """
 
     name: str
@@ -124,6 +125,7 @@ class Check:
     detail: str | None = None
     seconds: tuple[float, float] | None = None
     subjects: tuple[str, ...] = ()
+    finding: Annotated[str, Field(exclude=True)] = field(default="check-failed", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from blocks.engines.base import checked
 from blocks.engines.pg.psql import Psql, identifier, literal, quote_conninfo
 from blocks.engines.pg.servers import Place
 from blocks.engines.pg.survey import write_probe
 from blocks.errors import TransientError
-from blocks.evidence.record import Check, CheckStatus
+from blocks.evidence.record import Check
 
 CATCH_UP_SECONDS = 3600.0
 """Time limit for a standby to stream what its primary has: its host may replay more slowly."""
@@ -132,12 +133,8 @@ def check(
                 wrong.append(f"{name} does not show the row")
     finally:
         primary.script("postgres", undo)
-    return Check(
-        "replication",
-        CheckStatus.FAILED if wrong else CheckStatus.PASSED,
-        expected,
-        "; ".join(wrong) or f"{len(standbys)} stream, each shows the row",
-    )
+    right = f"{len(standbys)} stream, each shows the row"
+    return checked("replication", expected, wrong, right, finding="node-count-differs")
 
 
 def failover(
@@ -168,14 +165,10 @@ def failover(
     standby.script("postgres", undo)
     seconds = time.monotonic() - began
     again = standby.value("postgres", "SELECT pg_is_in_recovery()")
-    good = found == id and again == "f"
-    return Check(
-        "failover",
-        CheckStatus.PASSED if good else CheckStatus.FAILED,
-        expected,
-        f"the row is {'there' if found == id else 'lost'}; {new} took a write {seconds:.1f} s"
-        f" after the end of {old}",
-    )
+    wrong = [] if found == id else ["the row is lost"]
+    wrong += [] if again == "f" else [f"{new} is still a standby"]
+    right = f"the row is there; {new} took a write {seconds:.1f} s after the end of {old}"
+    return checked("failover", expected, wrong, right, finding="usable-not-restored")
 
 
 def _shows(standby: Psql, read: str, wanted: str) -> bool:

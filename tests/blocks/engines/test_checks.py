@@ -254,7 +254,7 @@ def test_rows_and_roles_that_are_missing(patient: Patient) -> None:
         "shop.public.item has 16000 of about 20000 rows",
         "shop.public.part_low has 0 of about 100 rows",
     )
-    failed(checks.roles(patient.control, patient.facts), "missing: clerk")
+    failed(checks.roles(patient.control, patient.facts), "clerk is missing")
 
 
 def test_every_change_of_the_schema_is_seen(patient: Patient) -> None:
