@@ -22,7 +22,7 @@ from blocks.base import StrictBlock
 from blocks.domain import FailureDomain
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding
-from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep
+from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep, SourceNode
 from blocks.hosts import Host
 from blocks.sets import SetReader, SetWriter
 
@@ -169,6 +169,14 @@ class Engine(StrictBlock, ABC):
     @abstractmethod
     def survey(self, source: FailureDomain) -> Facts:
         """What the live source is. Reads only. Raises PermanentError, TransientError."""
+
+    def source_nodes(self, facts: Facts) -> tuple[SourceNode, ...] | None:
+        """What the source consisted of, each part by a name of its own; None if facts do not say.
+
+        They say so as `nodes`, an object with the fields of SourceNode for each.
+        """
+        nodes = facts.get("nodes")
+        return None if nodes is None else tuple(SourceNode(**node) for node in nodes)
 
     @abstractmethod
     def requirements(self, facts: Facts) -> tuple[Requirements, ...]:

@@ -12,6 +12,7 @@ A command with a password reads it as the first line of its standard input.
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, ClassVar, Literal
@@ -37,7 +38,7 @@ from blocks.engines.base import (
 )
 from blocks.errors import PermanentError
 from blocks.evidence.findings import Finding, Severity, finding
-from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep
+from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep, SourceNode
 from blocks.helper import facts_of
 from blocks.hosts import Host
 from blocks.sets import SetWriter, fetch_commands
@@ -156,7 +157,13 @@ class Command(Engine):
                 host=host.name,
             )
         version = host.run(self.source.version_argv).text.strip()
-        return {"system": self.system, "version": version, "bytes": int(said)}
+        node = SourceNode(self.source.host, self.system, self.source.address, self.source.port)
+        return {
+            "system": self.system,
+            "version": version,
+            "bytes": int(said),
+            "nodes": [asdict(node)],
+        }
 
     def capture(
         self, source: FailureDomain, sink: SetWriter, facts: Facts, steps: Steps

@@ -45,7 +45,7 @@ from blocks.engines.kv.members import (
 from blocks.engines.kv.runbook import commands
 from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.evidence.findings import Finding, finding
-from blocks.evidence.record import Check, Node, RunbookStep
+from blocks.evidence.record import Check, Node, RunbookStep, SourceNode
 from blocks.sets import SetWriter
 
 SEARCHED_BYTES = 2**26
@@ -135,6 +135,14 @@ class Etcd(Engine):
             "roles": sorted(client.json("role", "list").get("roles", ())),
             "leases": _leases(client),
         }
+
+    def source_nodes(self, facts: Facts) -> tuple[SourceNode, ...]:
+        """See Engine: the members. One that has not started yet has no name."""
+        return tuple(
+            SourceNode(item["name"] or item["id"], "member", url.hostname, url.port)
+            for item in facts["members"]
+            for url in [urlsplit(item["urls"][-1])]
+        )
 
     def capture(
         self, source: FailureDomain, sink: SetWriter, facts: Facts, steps: Steps

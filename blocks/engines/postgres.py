@@ -9,8 +9,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 from blocks.artifact.job import Source
@@ -47,8 +48,8 @@ from blocks.engines.pg.runbook import commands
 from blocks.engines.pg.servers import Application, BackupTool, Place, SourceServer, TargetServer
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.findings import Finding
-from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep
-from blocks.hosts import Host
+from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep, SourceNode
+from blocks.hosts import Host, SSHHost
 from blocks.sets import SetWriter
 
 LOG_INTERVAL_SECONDS = 1.0
@@ -132,7 +133,21 @@ class Postgres(Engine):
                 host=self.source.host,
                 hint="upgrade the source, or rehearse it with another tool",
             )
+        if not facts["in_recovery"]:  # a standby does not know what else there is
+            facts["nodes"] = [asdict(node) for node in self._source_nodes(source)]
         return facts
+
+    def _source_nodes(self, source: FailureDomain) -> Iterator[SourceNode]:
+        """The primary, and whatever streams from it and replays: which no receiver of logs does."""
+        hosts = {host.address: host.name for host in source.hosts if isinstance(host, SSHHost)}
+        yield SourceNode(self.source.host, "primary", self.source.address, self.source.port)
+        names = {self.source.host}
+        for row in self._superuser(source).rows("postgres", survey.STANDBYS):
+            name = hosts.get(row["address"], row["name"])
+            if name in names:
+                name = f"{row['name']} {row['address']} {row['pid']}"
+            names.add(name)
+            yield SourceNode(name, "standby", row["address"])
 
     def capture(
         self, source: FailureDomain, sink: SetWriter, facts: Facts, steps: Steps
@@ -350,17 +365,24 @@ class Postgres(Engine):
 
         nodes = self.predicted_nodes(using.recovery)
         using.spread(bring, nodes)
-        primary, socket_dir, _ = made[target.host]
+        primary, _, _ = made[target.host]
         with using.steps.step("replay") as step:
             step.bytes = len(log) * int(facts["wal_segment_size"])
             primary.await_replay()
         with using.steps.step("promote"):
             primary.await_ready()
-        observed = nodes[:1]
-        if target.standbys:
-            control = Psql(
-                primary.host, target.bin_dir, socket_dir, target.port, facts["superuser"]
+        servers = {
+            host: Psql(
+                cluster.host,
+                places[host].bin_dir,
+                socket,
+                places[host].port,
+                facts["superuser"],
             )
+            for host, (cluster, socket, _) in made.items()
+        }
+        control = servers[target.host]
+        if target.standbys:
             with using.steps.step("standbys follow"):
                 replica.create(control)
                 for place in target.standbys:
@@ -368,8 +390,7 @@ class Postgres(Engine):
                 replication.await_following(control, target.standbys)
                 if target.synchronous:
                     replication.be_synchronous(control, target.standbys)
-            there = replication.following(control)
-            observed += tuple(node for node in nodes[1:] if node.host in there)
+        there = {target.host, *replication.following(control)}
         return Service(
             rehearsal_id=using.rehearsal_id,
             host=target.host,
@@ -379,7 +400,9 @@ class Postgres(Engine):
             administrator=facts["superuser"],
             reach=f"psql -h {target.address} -p {target.port}"
             f" -U {self.application.role} -d {self.application.database}",
-            nodes=observed,
+            nodes=tuple(
+                replication.observed(servers[node.host]) for node in nodes if node.host in there
+            ),
             checks=tuple(made[node.host][2] for node in nodes),
         )
 
@@ -474,6 +497,14 @@ class Postgres(Engine):
             ("archiving", "off", lambda: checks.archiving(control)),
             ("isolation", "isolated", lambda: checks.isolation(control, libraries, role)),
         ]
+        for place in self.target.standbys:
+            standby = standbys[place.host]
+            plan += [
+                _named(place, "archiving", "off", partial(checks.archiving, standby)),
+                _named(
+                    place, "isolation", "isolated", partial(self._follows, standby, place, facts)
+                ),
+            ]
         plan += [(q.name, q.expected, _asked(control, q)) for q in questions]
         write = app.write
         if write is not None:
@@ -506,6 +537,10 @@ class Postgres(Engine):
         yield from service.checks
         for name, expected, run in plan:
             yield from guarded(name, expected, run)
+
+    def _follows(self, standby: Psql, place: Place, facts: Facts) -> Check:
+        primary = f"{self.target.address}:{self.target.port}"
+        return checks.isolation(standby, _libraries(standby.host, place, facts), primary=primary)
 
     def survive(self, service: Service, using: Restoration) -> Iterator[Check]:
         """See Engine: the primary is killed, the first standby takes its place."""
@@ -630,6 +665,14 @@ class Postgres(Engine):
             spaces_dir=self.target.tablespaces,
             where=f"{recovery.name}/{self.target.host}, as the user who will own the database",
         )
+
+
+def _named(
+    place: Place, name: str, expected: str, run: Callable[[], Check]
+) -> tuple[str, str, Callable[[], Check]]:
+    """A check of a standby, under its name."""
+    name = f"{place.host} {name}"
+    return name, expected, lambda: replace(run(), name=name)
 
 
 def _libraries(host: Host, place: Place, facts: Facts) -> list[str]:

@@ -1,7 +1,8 @@
 """The checks of a restored PostgreSQL server: each passed, failed, or could not run."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from blocks.engines.base import checked, listed
@@ -19,6 +20,7 @@ from blocks.evidence.record import Check, CheckStatus
 
 HOURS = 3600.0
 _NONE = ("", "(disabled)")
+_CONNINFO = re.compile(r"(\w+)\s*=\s*(?:'([^']*)'|(\S+))")
 _CRASHED = "server closed the connection unexpectedly"
 EMPTIED = 100
 """A table of fewer rows may be empty a moment later (a queue)."""
@@ -473,15 +475,17 @@ def archiving(control: Psql) -> Check:
     )
 
 
-def isolation(control: Psql, allowed_libraries: list[str], replica: str = "") -> Check:
+def isolation(
+    control: Psql, allowed_libraries: list[str], replica: str = "", primary: str = ""
+) -> Check:
     """The live server streams from nowhere, subscribes to nothing, starts no job by itself.
 
-    Nobody follows it but its own standbys, by the role `replica`.
+    Nobody follows it but its own standbys, by the role `replica`. A standby itself streams from
+    `primary`, ADDRESS:PORT, and from nobody else.
     """
     wrong = _other_settings(
         control,
         {
-            "primary_conninfo": _NONE,
             "max_logical_replication_workers": ("0",),
             **({} if replica else {"synchronous_standby_names": _NONE}),
             "shared_preload_libraries": (",".join(allowed_libraries),),
@@ -491,10 +495,11 @@ def isolation(control: Psql, allowed_libraries: list[str], replica: str = "") ->
     )
     wrong += _running(
         control,
-        "walreceiver",
+        *(() if primary else ("walreceiver",)),
         "logical replication apply worker",
         "logical replication launcher",
     )
+    wrong += [f"{what} {upstream}" for what, upstream in _upstreams(control) if upstream != primary]
     senders = control.rows(
         "postgres",
         "SELECT usename AS role, application_name AS name FROM pg_stat_replication",
@@ -507,9 +512,10 @@ def isolation(control: Psql, allowed_libraries: list[str], replica: str = "") ->
         wrong.append(f"{slots} replication slots")
     return checked(
         "isolation",
-        "streams from nowhere, subscribes to nothing, starts no job",
+        f"streams from {primary or 'nowhere'}, subscribes to nothing, starts no job",
         wrong,
-        "streaming, subscriptions, slots and schedulers are all off",
+        f"{f'streaming from {primary} only;' if primary else 'streaming,'}"
+        " subscriptions, slots and schedulers are all off",
         finding="restored-jobs-fire",
     )
 
@@ -528,6 +534,24 @@ def _other_settings(control: Psql, wanted: Mapping[str, tuple[str, ...]]) -> lis
         for name, values in wanted.items()
         if found.get(name, "") not in values
     ]
+
+
+def _upstreams(control: Psql) -> Iterator[tuple[str, str]]:
+    """Whom the server is told to stream from, and whom it does: in words, and ADDRESS:PORT.
+
+    The setting holds a password: it is not shown.
+    """
+    conninfo = control.value("postgres", "SELECT current_setting('primary_conninfo')")
+    if conninfo:
+        said = {key: quoted or plain for key, quoted, plain in _CONNINFO.findall(conninfo)}
+        address = said.get("hostaddr") or said.get("host") or "somewhere"
+        yield "primary_conninfo leads to", f"{address}:{said.get('port', 5432)}"
+    receiving = (
+        "SELECT sender_host AS host, sender_port AS port FROM pg_stat_wal_receiver"
+        " WHERE sender_host IS NOT NULL"
+    )
+    for row in control.rows("postgres", receiving):
+        yield "a walreceiver streams from", f"{row['host']}:{row['port']}"
 
 
 def _running(control: Psql, *kinds: str) -> list[str]:

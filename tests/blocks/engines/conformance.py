@@ -80,6 +80,8 @@ class EngineConformance:
         assert rehearsed.rta_seconds > 0
         assert rehearsed.rpa_seconds is not None
         assert rehearsed.topology.as_predicted
+        assert rehearsed.topology.source
+        assert rehearsed.topology.mapping
 
     def test_nothing_is_left(self, rehearsed: Record, plan: Plan) -> None:
         for domain in (plan.recovery, plan.source):
