@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -188,7 +189,12 @@ def failover(
 
 
 def _shows(standby: Psql, read: str, wanted: str) -> bool:
-    return _until(lambda: standby.value("postgres", read) == wanted)
+    def there() -> bool:
+        with suppress(PermanentError):  # until it has come, the row's table is unknown, too
+            return standby.value("postgres", read) == wanted
+        return False
+
+    return _until(there)
 
 
 def _until(done: Callable[[], bool]) -> bool:

@@ -42,9 +42,10 @@ class Patient:
     def data(self) -> str:
         return f"{self.folder}/data"
 
-    def ctl(self, *words: str) -> None:
+    def ctl(self, *words: str, check: bool = True) -> None:
         program = f"{self.engine.target.bin_dir}/pg_ctl"
-        self.host.run([program, "-D", self.data, "-w", "-s", "-l", f"{self.folder}/log", *words])
+        argv = [program, "-D", self.data, "-w", "-s", "-l", f"{self.folder}/log", *words]
+        self.host.run(argv, check=check)
 
     def run(self, sql: str, database: str = "shop") -> str:
         return self.control.script(database, sql)
@@ -56,7 +57,8 @@ class Patient:
         self.ctl("start")
 
     def kill(self) -> None:
-        self.ctl("-m", "immediate", "stop")
+        """Also one that is dead already."""
+        self.ctl("-m", "immediate", "stop", check=False)
 
     def damage(self, *relations: str, offset: int = PAGE + PAGE - 2000, count: int = 64) -> None:
         """Flip bytes in relations' files while the server is down."""
@@ -365,9 +367,7 @@ def standby(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> Iterator[Patie
     made.ctl("start")
     replication.await_following(patient.control, [target.model_copy(update={"host": "db2"})])
     yield made
-    patient.host.run(
-        ["sh", "-c", f"{target.bin_dir}/pg_ctl -D $1 -m immediate stop || true", "sh", made.data]
-    )
+    made.kill()
     patient.host.run(["rm", "-rf", folder])
 
 
