@@ -24,9 +24,11 @@ from blocks.artifact.age_keys import parse_recipient
 from blocks.artifact.manifest import key_id
 from blocks.base import StrictBlock
 from blocks.domain import FailureDomain
-from blocks.engines.base import Engine, engine_of
+from blocks.engines.base import Engine, Facts, engine_of
 from blocks.errors import PermanentError
 from blocks.evidence.findings import CATALOGUE
+from blocks.evidence.record import Topology
+from blocks.evidence.topology import counterparts
 from blocks.fences import AnyFence, Gap
 
 _DURATION = re.compile(r"(?:(\d+)h)?\s*(?:(\d+)m)?\s*(?:(\d+(?:\.\d+)?)s)?")
@@ -220,6 +222,16 @@ class AcceptedRisk(_Part):
     )
 
 
+class Shape(_Part):
+    """How the nodes of the source and those of the recovery belong together."""
+
+    mapping: dict[str, str] = Field(
+        default_factory=dict,
+        description="Node of the source -> host of the recovery node that takes its place; what is "
+        "not named has no counterpart. Without it, it is derived by role and name",
+    )
+
+
 class Plan(StrictBlock):
     """What is rehearsed: engine, source, recovery, objectives, which backup, checks."""
 
@@ -249,6 +261,7 @@ class Plan(StrictBlock):
         description="Files on the recovery hosts to search for the source's addresses, besides the "
         "usual ones, as in /etc/shop/*.conf",
     )
+    topology: Shape = Shape()
     production: Production | None = None
     accepted: list[AcceptedRisk] = Field(default_factory=list)
 
@@ -267,12 +280,41 @@ class Plan(StrictBlock):
                 f" ({', '.join(sorted(known))})"
             )
         self.engine.check_hosts(self.source, self.recovery)
+        nodes = [node.host for node in self.engine.predicted_nodes(self.recovery)]
+        given = list(self.topology.mapping.values())
+        for name in given:
+            if name not in nodes:
+                raise ValueError(
+                    f"topology.mapping: {name!r} is not a host of a node that the engine's target"
+                    f" makes ({', '.join(nodes)})"
+                )
+            if given.count(name) > 1:
+                raise ValueError(f"topology.mapping: {name!r} takes the place of several nodes")
         return self
 
     def gap(self, rehearsal_id: str | None = None) -> Gap:
         """What the fence stands between, for one rehearsal, or for any."""
         endpoints = self.source.endpoints(self.engine.source_endpoints(self.source))
         return Gap(self.source, self.recovery, tuple(endpoints), rehearsal_id)
+
+    def topology_from(self, facts: Facts) -> Topology:
+        """What the source of these facts consisted of, and what of it goes where.
+
+        Raises PlanError where the mapping names a node that the source has not.
+        """
+        nodes = self.engine.predicted_nodes(self.recovery)
+        source, given = self.engine.source_nodes(facts), self.topology.mapping
+        if source is None:
+            return Topology(nodes)
+        known = [node.name for node in source]
+        if strangers := [name for name in given if name not in known]:
+            raise PlanError(
+                f"topology.mapping: {', '.join(strangers)}: the source consisted of"
+                f" {', '.join(known)}",
+                domain=self.source.name,
+                hint="correct the mapping, or leave it out: then it is derived",
+            )
+        return Topology(nodes, source=source, mapping=counterparts(source, nodes, given))
 
     @property
     def digest(self) -> str:

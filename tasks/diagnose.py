@@ -3,6 +3,7 @@
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, Severity, finding
 from blocks.hosts import Host
+from blocks.plan import PlanError
 
 _OTHERWISE = {
     "preflight": "backup-failed",
@@ -34,7 +35,7 @@ def diagnose(
     """
     if isinstance(error, FoundProblems):
         return error.found
-    if not isinstance(error, FarsideError):
+    if not isinstance(error, FarsideError) or isinstance(error, PlanError):
         return ()
     known = None if error.domain == source else error.finding
     id = known or _OTHERWISE.get(stage)

@@ -7,6 +7,7 @@ from blocks.plan import AppSecret
 from tasks.rehearsal import Rehearsal
 
 SECONDS = 60.0
+_MISSING = "app-secret-missing"
 
 
 def open_secret(rehearsal: Rehearsal, service: Service, item: AppSecret) -> Check:
@@ -21,7 +22,7 @@ def open_secret(rehearsal: Rehearsal, service: Service, item: AppSecret) -> Chec
         )
     except FarsideError as error:
         if error.finding is not None:  # the secret itself is missing, or its vault is locked
-            return Check(name, CheckStatus.FAILED, expected, error.message)
+            return Check(name, CheckStatus.FAILED, expected, error.message, finding=_MISSING)
         return Check(name, CheckStatus.UNKNOWN, expected, f"could not run: {error.message}")
     if done.exit_code in (126, 127):
         text = f"could not run: {item.open_argv[0]} is not on {service.host}"
@@ -29,5 +30,5 @@ def open_secret(rehearsal: Rehearsal, service: Service, item: AppSecret) -> Chec
     if done.exit_code != 0:
         # What it printed is not told: it may hold a part of the secret.
         text = f"{item.open_argv[0]} ended with exit code {done.exit_code}"
-        return Check(name, CheckStatus.FAILED, expected, text)
+        return Check(name, CheckStatus.FAILED, expected, text, finding=_MISSING)
     return Check(name, CheckStatus.PASSED, expected, "it was opened")

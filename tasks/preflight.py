@@ -12,6 +12,7 @@ from blocks.artifact.manifest import Manifest, ManifestForged, ManifestMalformed
 from blocks.engines.base import Facts, Requirements
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, finding
+from blocks.evidence.record import Topology
 from blocks.evidence.uses import ORCHESTRATOR, ledger
 from blocks.sets import SetReader, choose
 from tasks import dependence, inspect_sets
@@ -26,6 +27,8 @@ class Survey:
     """What preflight learned: the facts that the restore must match, and the retained set."""
 
     facts: Facts
+    topology: Topology
+    """What the source consists of, and what of it goes where; nothing is observed yet."""
     needs: tuple[Requirements, ...]
     manifest: Manifest | None
     """That of the retained set to rehearse; None when a fresh one is to be taken."""
@@ -80,12 +83,14 @@ def _survey(rehearsal: Rehearsal) -> Survey | FarsideError:
     try:
         if rehearsal.fresh:
             facts = plan.engine.survey(plan.source)
-            return Survey(facts, plan.engine.requirements(facts), None, select)
+            needs = plan.engine.requirements(facts)
+            return Survey(facts, plan.topology_from(facts), needs, None, select)
         chosen = choose(plan.recovery.store, plan.name, select)
         reader = SetReader(plan.recovery, plan.name, chosen.set_id, rehearsal.id)
         manifest = reader.manifest(plan.keys.signer)
-        needs = plan.engine.requirements(manifest.engine_facts)
-        return Survey(manifest.engine_facts, needs, manifest, chosen.how)
+        facts = manifest.engine_facts
+        needs = plan.engine.requirements(facts)
+        return Survey(facts, plan.topology_from(facts), needs, manifest, chosen.how)
     except FarsideError as error:
         return error
 

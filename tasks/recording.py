@@ -91,9 +91,11 @@ def record_of(rehearsal: Rehearsal, course: Course, ledger: Ledger) -> Record:
         checks=checks,
         findings=found,
         uses=dependence.inventory(rehearsal).attributed(ledger.uses()),
-        topology=Topology(
-            plan.engine.predicted_nodes(plan.recovery),
-            course.service.nodes if course.service else None,
+        topology=replace(
+            course.survey.topology
+            if course.survey
+            else Topology(plan.engine.predicted_nodes(plan.recovery)),
+            observed=course.service.nodes if course.service else None,
         ),
         not_verified=_not_verified(rehearsal, course),
         runbook=course.runbook,

@@ -185,6 +185,16 @@ def _objectives(record: Record) -> RenderableType:
     return table
 
 
+def _nodes(record: Record) -> str:
+    """What of the source went where, in words; nothing where one node took the place of one."""
+    topology, west = record.topology, record.plan.recovery
+    parts = [
+        f"{pair.source or 'new'} -> {f'{west}/{pair.recovery}' if pair.recovery else 'none'}"
+        for pair in topology.mapping or ()
+    ] or [f"{west}/{node.host} ({node.role})" for node in topology.observed or ()]
+    return ", ".join(parts) if len(parts) > 1 else ""
+
+
 def _seconds(seconds: float | None) -> str:
     return "unknown" if seconds is None else duration(seconds)
 
@@ -384,6 +394,8 @@ def _closing(record: Record, path: Path | None, note: str) -> RenderableType:
         table.add_row(
             Text("Set", "bold"), Text(", ".join([f"{chosen.id} ({chosen.selection})", *amounts]))
         )
+    if nodes := _nodes(record):
+        table.add_row(Text("Nodes", "bold"), Text(_shorten(nodes, 300)))
     if record.not_verified:
         items = list(record.not_verified[:_NOT_VERIFIED_SHOWN])
         if (rest := len(record.not_verified) - len(items)) > 0:
@@ -459,6 +471,8 @@ def _markdown_summary(record: Record) -> str:
         ("Lost", _lost(record)),
         ("Backup set", f"{chosen.id} ({chosen.selection})" if chosen else "none"),
     ]
+    if nodes := _nodes(record):
+        rows.append(("Nodes", nodes))
     return _markdown_table([{"": name, "outcome": value} for name, value in rows])
 
 

@@ -1,13 +1,14 @@
 """Restore: from the recovery store, on the recovery hosts, into the shape that they have."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from prefect import task, unmapped
 from prefect.cache_policies import NO_CACHE
 
 from blocks.engines.base import Restoration, Service
 from blocks.evidence.findings import Finding, finding
-from blocks.evidence.record import Node
+from blocks.evidence.record import Node, Topology
 from blocks.helper import sweep_host
 from blocks.sets import SetReader
 from tasks.clock import StageInProgress
@@ -63,14 +64,24 @@ def restore(rehearsal: Rehearsal, survey: Survey, reader: SetReader, opening: Op
         sealed = sum(item.sealed_bytes for item in opening.manifest.objects)
         clock.expect(sealed * len(survey.needs))
         service = rehearsal.plan.engine.restore(using)
-        rehearsal.findings.add(*_shape(rehearsal, service))
+        rehearsal.findings.add(*misshapen(replace(survey.topology, observed=service.nodes)))
         return service
 
 
-def _shape(rehearsal: Rehearsal, service: Service) -> Iterator[Finding]:
-    """What differs between the nodes that the plan has and those that there are."""
-    predicted = set(rehearsal.plan.engine.predicted_nodes(rehearsal.recovery))
-    for node in sorted(predicted ^ set(service.nodes), key=lambda node: node.host):
-        is_there = "is not there" if node in predicted else "is there, and not in the plan"
-        text = f"{node.role} at {node.address}:{node.port} {is_there}"
-        yield finding("node-count-differs", node.host, text, STAGE)
+def misshapen(topology: Topology) -> Iterator[Finding]:
+    """What differs between the nodes that the plan has and those that there are.
+
+    The plan's own shape is what counts: that it has fewer replicas than the source is in the
+    record, and no finding.
+    """
+    for item in topology.difference or ():
+        wanted, found = (
+            f"{node.role} at {node.address}:{node.port}" if node else ""
+            for node in (item.predicted, item.observed)
+        )
+        if item.moved:
+            text = f"the plan has a {wanted}; there is a {found}"
+            yield finding("placement-dropped", item.host, text, STAGE)
+        else:
+            text = f"{wanted} is not there" if wanted else f"{found} is there, and not in the plan"
+            yield finding("node-count-differs", item.host, text, STAGE)

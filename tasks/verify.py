@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from blocks.engines.base import Service, SqlQuestion, Ticks
+from blocks.engines.base import Service, SqlQuestion, Ticks, checked
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Check, CheckStatus
@@ -19,34 +19,6 @@ from tasks.restore import restoration
 STAGE = "verify"
 COLD_SHARE = 0.1
 """What the first queries may take longer than their repetition, as a part of the RTO."""
-
-_FINDING = {
-    "login": "login-missing",
-    "roles": "login-missing",
-    "collation-versions": "locale-changed",
-    "archiving": "archive-into-production",
-    "isolation": "restored-jobs-fire",
-    "indexes-valid": "usable-not-restored",
-    "loadable": "extension-missing",
-    "application-write": "usable-not-restored",
-    "committed-write": "usable-not-restored",
-    "btree-indexes": "index-corrupt",
-    "page-checksums": "page-corrupt",
-    "row-counts": "incomplete-restore",
-    "schema-digest": "incomplete-restore",
-    "sequences": "incomplete-restore",
-    "large-objects": "incomplete-restore",
-    "heartbeat": "incomplete-restore",
-    "replication": "node-count-differs",
-    "membership": "peer-list-stale",
-    "identity": "node-identity-reused",
-    "leader": "node-count-differs",
-    "key-space": "incomplete-restore",
-    "logins": "login-missing",
-    "leases": "incomplete-restore",
-    "failover": "usable-not-restored",
-}
-"""What a failed check stands for; a check of the plan's own is `check-failed`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,17 +132,17 @@ def read_ledger(heart: Heartbeat) -> dict[int, datetime]:
 
 def heartbeat_check(ticks: Ticks, acknowledged: dict[int, datetime]) -> Check:
     """No gap: every row that was acknowledged up to the newest restored one is there."""
-    expected = "rows 1 to the newest without a gap, every acknowledged one among them"
+    wrong = []
     if ticks.newest_id is None:
-        return Check("heartbeat", CheckStatus.FAILED, expected, "the table is empty")
-    if ticks.first_missing is not None:
-        actual = f"row {ticks.first_missing} is missing below {ticks.newest_id}"
-        return Check("heartbeat", CheckStatus.FAILED, expected, actual)
-    return Check(
+        wrong.append("the table is empty")
+    elif ticks.first_missing is not None:
+        wrong.append(f"row {ticks.first_missing} is missing below {ticks.newest_id}")
+    return checked(
         "heartbeat",
-        CheckStatus.PASSED,
-        expected,
+        "rows 1 to the newest without a gap, every acknowledged one among them",
+        wrong,
         f"{ticks.count} rows, newest {ticks.newest_id}; {len(acknowledged)} were acknowledged",
+        finding="incomplete-restore",
     )
 
 
@@ -187,8 +159,6 @@ def _cold(rehearsal: Rehearsal, checks: list[Check]) -> list[Finding]:
 def _failures(checks: Iterable[Check]) -> Iterator[Finding]:
     for check in checks:
         if check.status is CheckStatus.FAILED:
-            other = "app-secret-missing" if check.name.startswith("secret-") else "check-failed"
-            id = _FINDING.get(check.name, other)
             text = f"expected {check.expected}; got {check.actual}"
             for subject in check.subjects or (check.name,):
-                yield finding(id, subject, text, STAGE)
+                yield finding(check.finding, subject, text, STAGE)

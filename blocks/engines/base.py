@@ -5,6 +5,7 @@
 
 import importlib
 import pkgutil
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -21,9 +22,11 @@ from blocks.base import StrictBlock
 from blocks.domain import FailureDomain
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding
-from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep
+from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep, SourceNode
 from blocks.hosts import Host
 from blocks.sets import SetReader, SetWriter
+
+_LISTED = 10
 
 Facts = Mapping[str, Any]
 """What an engine knows of a source: plain JSON, stored in the signed manifest."""
@@ -131,8 +134,29 @@ class Engine(StrictBlock, ABC):
     """The `kind` by which a plan names it."""
 
     @abstractmethod
+    def source_hosts(self) -> tuple[tuple[str, str], ...]:
+        """Each part of the plan that names a host of the source, and the name."""
+
     def check_hosts(self, source: FailureDomain, recovery: FailureDomain) -> None:
-        """Every host that the plan names exists in its domain. Raises ValueError."""
+        """The plan names only hosts of its domains, and no node in the source's networks.
+
+        Raises ValueError.
+        """
+        nodes = self.predicted_nodes(recovery)
+        for domain, part, name in (
+            *((source, part, name) for part, name in self.source_hosts()),
+            *((recovery, "target", node.host) for node in nodes),
+        ):
+            known = sorted(host.name for host in domain.hosts)
+            if name not in known:
+                raise ValueError(
+                    f"engine.{part}: {name!r} is not a host of {domain.name} ({', '.join(known)})"
+                )
+        for node in nodes:
+            if source.owns_address(node.address):
+                raise ValueError(
+                    f"engine.target: {node.address} lies in the source domain's networks"
+                )
 
     @abstractmethod
     def source_endpoints(self, source: FailureDomain) -> list[tuple[str, int]]:
@@ -145,6 +169,14 @@ class Engine(StrictBlock, ABC):
     @abstractmethod
     def survey(self, source: FailureDomain) -> Facts:
         """What the live source is. Reads only. Raises PermanentError, TransientError."""
+
+    def source_nodes(self, facts: Facts) -> tuple[SourceNode, ...] | None:
+        """What the source consisted of, each part by a name of its own; None if facts do not say.
+
+        They say so as `nodes`, an object with the fields of SourceNode for each.
+        """
+        nodes = facts.get("nodes")
+        return None if nodes is None else tuple(SourceNode(**node) for node in nodes)
 
     @abstractmethod
     def requirements(self, facts: Facts) -> tuple[Requirements, ...]:
@@ -197,7 +229,7 @@ class Engine(StrictBlock, ABC):
     def survive(
         self,
         service: Service,  # noqa: ARG002 (a service of one node survives nothing)
-        using: Restoration,  # noqa: ARG002
+        using: Restoration,  # noqa: ARG002 (nor needs anything for it)
     ) -> Iterator[Check]:
         """Kill a node, where the shape allows it, and prove that the others serve.
 
@@ -256,6 +288,50 @@ def guarded(name: str, expected: str, run: Callable[[], Check]) -> Iterator[Chec
         yield run()
     except FarsideError as error:
         yield Check(name, CheckStatus.UNKNOWN, expected, f"could not run: {error.message}")
+
+
+def checked(
+    name: str,
+    expected: str,
+    wrong: Sequence[str],
+    right: str,
+    *,
+    finding: str,
+    subjects: tuple[str, ...] = (),
+) -> Check:
+    """A check that failed if anything is `wrong`; else it found what is `right`.
+
+    `finding` is the id of what it stands for when it fails.
+    """
+    status = CheckStatus.FAILED if wrong else CheckStatus.PASSED
+    actual = listed(wrong) or right
+    return Check(name, status, expected, actual, subjects=subjects, finding=finding)
+
+
+def listed(items: Sequence[str]) -> str:
+    """The first few, and how many more there are: a record is read by people."""
+    more = f"; and {len(items) - _LISTED} more" if len(items) > _LISTED else ""
+    return "; ".join(items[:_LISTED]) + more
+
+
+def asked(question: SqlQuestion, ask: Callable[[], str | None]) -> Check:
+    """A question of the plan, by `ask`; raises what that raises.
+
+    Asked twice: what the first answer took longer than the second, a cold service costs its users.
+    """
+    found, seconds = None, []
+    for _ in range(2):
+        began = time.monotonic()
+        found = ask()
+        seconds.append(round(time.monotonic() - began, 3))
+    status = CheckStatus.PASSED if found == question.expected else CheckStatus.FAILED
+    return Check(
+        question.name,
+        status,
+        question.expected,
+        "NULL" if found is None else found,
+        seconds=(seconds[0], seconds[1]),
+    )
 
 
 @cache

@@ -11,8 +11,10 @@ A command with a password reads it as the first line of its standard input.
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
@@ -31,11 +33,12 @@ from blocks.engines.base import (
     SqlQuestion,
     Steps,
     Ticks,
+    asked,
     guarded,
 )
 from blocks.errors import PermanentError
 from blocks.evidence.findings import Finding, Severity, finding
-from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep
+from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep, SourceNode
 from blocks.helper import facts_of
 from blocks.hosts import Host
 from blocks.sets import SetWriter, fetch_commands
@@ -123,25 +126,15 @@ class Command(Engine):
 
     # -- what the plan says -------------------------------------------------------------------
 
-    def check_hosts(self, source: FailureDomain, recovery: FailureDomain) -> None:
+    def source_hosts(self) -> tuple[tuple[str, str], ...]:
         """See Engine."""
-        for domain, part, name in (
-            (source, "source.host", self.source.host),
-            (recovery, "target.host", self.target.host),
-        ):
-            known = sorted(host.name for host in domain.hosts)
-            if name not in known:
-                raise ValueError(
-                    f"engine.{part}: {name!r} is not a host of {domain.name} ({', '.join(known)})"
-                )
-        if source.owns_address(self.target.address):
-            raise ValueError("engine.target.address lies in the source domain's networks")
+        return (("source.host", self.source.host),)
 
-    def source_endpoints(self, source: FailureDomain) -> list[tuple[str, int]]:  # noqa: ARG002
+    def source_endpoints(self, source: FailureDomain) -> list[tuple[str, int]]:  # noqa: ARG002 (the plan has them)
         """See Engine."""
         return [(self.source.address, self.source.port)]
 
-    def predicted_nodes(self, recovery: FailureDomain) -> tuple[Node, ...]:  # noqa: ARG002
+    def predicted_nodes(self, recovery: FailureDomain) -> tuple[Node, ...]:  # noqa: ARG002 (the plan has them)
         """See Engine."""
         return (Node(self.target.host, self.system, self.target.address, self.target.port),)
 
@@ -164,7 +157,13 @@ class Command(Engine):
                 host=host.name,
             )
         version = host.run(self.source.version_argv).text.strip()
-        return {"system": self.system, "version": version, "bytes": int(said)}
+        node = SourceNode(self.source.host, self.system, self.source.address, self.source.port)
+        return {
+            "system": self.system,
+            "version": version,
+            "bytes": int(said),
+            "nodes": [asdict(node)],
+        }
 
     def capture(
         self, source: FailureDomain, sink: SetWriter, facts: Facts, steps: Steps
@@ -179,11 +178,11 @@ class Command(Engine):
             step.bytes = sink.seal(host, self.source.capture_argv, secret=secret, sources=sources)
         return Captured(taken_at, datetime.now(UTC), dict(facts))
 
-    def withdraw(self, source: FailureDomain, rehearsal_id: str) -> list[str]:  # noqa: ARG002
+    def withdraw(self, source: FailureDomain, rehearsal_id: str) -> list[str]:  # noqa: ARG002 (nothing to remove)
         """See Engine: a capture's command leaves nothing."""
         return []
 
-    def remains(self, source: FailureDomain) -> list[str]:  # noqa: ARG002
+    def remains(self, source: FailureDomain) -> list[str]:  # noqa: ARG002 (nothing can)
         """See Engine."""
         return []
 
@@ -286,25 +285,13 @@ class Command(Engine):
         """See Engine."""
         work = service.controls[service.host]
         for item in self.target.verify:
-            yield from guarded(
-                item.name,
-                item.expected,
-                lambda item=item: _answered(  # type: ignore[misc]
-                    item.name, item.expected, self._run(using.recovery, work, item.argv)
-                ),
-            )
-        for asked in questions:
-            yield from guarded(
-                asked.name,
-                asked.expected,
-                lambda asked=asked: _answered(  # type: ignore[misc]
-                    asked.name,
-                    asked.expected,
-                    self.value(service, using.recovery, asked.database, asked.sql),
-                ),
-            )
+            run = partial(self._run, using.recovery, work, item.argv)
+            yield from guarded(item.name, item.expected, partial(_answered, item, run))
+        for q in questions:
+            ask = partial(self.value, service, using.recovery, q.database, q.sql)
+            yield from guarded(q.name, q.expected, partial(asked, q, ask))
 
-    def value(self, service: Service, recovery: FailureDomain, database: str, query: str) -> str:  # noqa: ARG002
+    def value(self, service: Service, recovery: FailureDomain, database: str, query: str) -> str:  # noqa: ARG002 (one service has one set of data)
         """See Engine."""
         if self.target.value_argv is None:
             raise PermanentError(
@@ -331,7 +318,7 @@ class Command(Engine):
             for item in facts_of(host, using.rehearsal_id, job).mentions
         ]
 
-    def not_verified(self, facts: Facts) -> list[str]:  # noqa: ARG002
+    def not_verified(self, facts: Facts) -> list[str]:  # noqa: ARG002 (nothing is known of it)
         """See Engine."""
         return [f"anything of {self.system} that the plan's own commands do not ask"]
 
@@ -347,8 +334,8 @@ class Command(Engine):
         self,
         service: Service,
         recovery: FailureDomain,
-        database: str,  # noqa: ARG002
-        table: str,  # noqa: ARG002
+        database: str,  # noqa: ARG002 (ticks_argv knows both)
+        table: str,  # noqa: ARG002 (as it does this)
     ) -> Ticks:
         """See Engine."""
         if self.target.ticks_argv is None:
@@ -416,9 +403,10 @@ def _quoted(word: str) -> str:
     )
 
 
-def _answered(name: str, expected: str, actual: str) -> Check:
-    status = CheckStatus.PASSED if actual == expected.strip() else CheckStatus.FAILED
-    return Check(name, status, expected, actual)
+def _answered(question: Question, run: Callable[[], str]) -> Check:
+    actual = run()
+    status = CheckStatus.PASSED if actual == question.expected.strip() else CheckStatus.FAILED
+    return Check(question.name, status, question.expected, actual)
 
 
 def _line(domain: FailureDomain, name: str | None) -> bytes | None:

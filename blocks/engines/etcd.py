@@ -7,7 +7,6 @@ after the snapshot is lost, which is what the recovery point says.
 
 import json
 import shlex
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -30,6 +29,7 @@ from blocks.engines.base import (
     SqlQuestion,
     Steps,
     Ticks,
+    asked,
     guarded,
 )
 from blocks.engines.kv import checks
@@ -45,7 +45,7 @@ from blocks.engines.kv.members import (
 from blocks.engines.kv.runbook import commands
 from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.evidence.findings import Finding, finding
-from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep
+from blocks.evidence.record import Check, Node, RunbookStep, SourceNode
 from blocks.sets import SetWriter
 
 SEARCHED_BYTES = 2**26
@@ -69,22 +69,9 @@ class Etcd(Engine):
 
     # -- what the plan says -------------------------------------------------------------------
 
-    def check_hosts(self, source: FailureDomain, recovery: FailureDomain) -> None:
+    def source_hosts(self) -> tuple[tuple[str, str], ...]:
         """See Engine."""
-        for domain, part, name in (
-            (source, "source.host", self.source.host),
-            *((recovery, "target.members.host", item.host) for item in self.target.members),
-        ):
-            known = sorted(host.name for host in domain.hosts)
-            if name not in known:
-                raise ValueError(
-                    f"engine.{part}: {name!r} is not a host of {domain.name} ({', '.join(known)})"
-                )
-        for member in self.target.members:
-            if source.owns_address(member.address):
-                raise ValueError(
-                    f"engine.target: {member.address} lies in the source domain's networks"
-                )
+        return (("source.host", self.source.host),)
 
     def source_endpoints(self, source: FailureDomain) -> list[tuple[str, int]]:  # noqa: ARG002
         """See Engine."""
@@ -148,6 +135,14 @@ class Etcd(Engine):
             "roles": sorted(client.json("role", "list").get("roles", ())),
             "leases": _leases(client),
         }
+
+    def source_nodes(self, facts: Facts) -> tuple[SourceNode, ...]:
+        """See Engine: the members. One that has not started yet has no name."""
+        return tuple(
+            SourceNode(item["name"] or item["id"], "member", url.hostname, url.port)
+            for item in facts["members"]
+            for url in [urlsplit(item["urls"][-1])]
+        )
 
     def capture(
         self, source: FailureDomain, sink: SetWriter, facts: Facts, steps: Steps
@@ -436,13 +431,4 @@ def _leader(root: Etcdctl, target: TargetCluster) -> Member:
 
 
 def _asked(root: Etcdctl, q: SqlQuestion) -> Callable[[], Check]:
-    def ask() -> Check:
-        seconds = []
-        for _ in range(2):
-            began = time.monotonic()
-            found = checks.answer(root, shlex.split(q.sql))
-            seconds.append(round(time.monotonic() - began, 3))
-        status = CheckStatus.PASSED if found == q.expected else CheckStatus.FAILED
-        return Check(q.name, status, q.expected, found, seconds=(seconds[0], seconds[1]))
-
-    return ask
+    return lambda: asked(q, lambda: checks.answer(root, shlex.split(q.sql)))

@@ -9,8 +9,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 from blocks.artifact.job import Source
@@ -27,6 +28,8 @@ from blocks.engines.base import (
     SqlQuestion,
     Steps,
     Ticks,
+    asked,
+    checked,
     guarded,
 )
 from blocks.engines.pg import checks, comparing, config, replication, search, survey, wal
@@ -45,8 +48,8 @@ from blocks.engines.pg.runbook import commands
 from blocks.engines.pg.servers import Application, BackupTool, Place, SourceServer, TargetServer
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.findings import Finding
-from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep
-from blocks.hosts import Host
+from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep, SourceNode
+from blocks.hosts import Host, SSHHost
 from blocks.sets import SetWriter
 
 LOG_INTERVAL_SECONDS = 1.0
@@ -87,30 +90,15 @@ class Postgres(Engine):
 
     # -- what the plan says -------------------------------------------------------------------
 
-    def check_hosts(self, source: FailureDomain, recovery: FailureDomain) -> None:
+    def source_hosts(self) -> tuple[tuple[str, str], ...]:
         """See Engine."""
-        for domain, part, name in (
-            (source, "source.host", self.source.host),
-            (source, "backup.host", self.backup.host),
-            (recovery, "target.host", self.target.host),
-            *((recovery, "target.standbys.host", item.host) for item in self.target.standbys),
-        ):
-            known = sorted(host.name for host in domain.hosts)
-            if name not in known:
-                raise ValueError(
-                    f"engine.{part}: {name!r} is not a host of {domain.name} ({', '.join(known)})"
-                )
-        for place in self.target.places:
-            if source.owns_address(place.address):
-                raise ValueError(
-                    f"engine.target: {place.address} lies in the source domain's networks"
-                )
+        return (("source.host", self.source.host), ("backup.host", self.backup.host))
 
-    def source_endpoints(self, source: FailureDomain) -> list[tuple[str, int]]:  # noqa: ARG002
+    def source_endpoints(self, source: FailureDomain) -> list[tuple[str, int]]:  # noqa: ARG002 (the plan has them)
         """See Engine."""
         return [(self.source.address, self.source.port)]
 
-    def predicted_nodes(self, recovery: FailureDomain) -> tuple[Node, ...]:  # noqa: ARG002
+    def predicted_nodes(self, recovery: FailureDomain) -> tuple[Node, ...]:  # noqa: ARG002 (the plan has them)
         """See Engine."""
         return tuple(
             Node(place.host, role, place.address, place.port)
@@ -145,7 +133,21 @@ class Postgres(Engine):
                 host=self.source.host,
                 hint="upgrade the source, or rehearse it with another tool",
             )
+        if not facts["in_recovery"]:  # a standby does not know what else there is
+            facts["nodes"] = [asdict(node) for node in self._source_nodes(source)]
         return facts
+
+    def _source_nodes(self, source: FailureDomain) -> Iterator[SourceNode]:
+        """The primary, and whatever streams from it and replays: which no receiver of logs does."""
+        hosts = {host.address: host.name for host in source.hosts if isinstance(host, SSHHost)}
+        yield SourceNode(self.source.host, "primary", self.source.address, self.source.port)
+        names = {self.source.host}
+        for row in self._superuser(source).rows("postgres", survey.STANDBYS):
+            name = hosts.get(row["address"], row["name"])
+            if name in names:
+                name = f"{row['name']} {row['address']} {row['pid']}"
+            names.add(name)
+            yield SourceNode(name, "standby", row["address"])
 
     def capture(
         self, source: FailureDomain, sink: SetWriter, facts: Facts, steps: Steps
@@ -363,17 +365,24 @@ class Postgres(Engine):
 
         nodes = self.predicted_nodes(using.recovery)
         using.spread(bring, nodes)
-        primary, socket_dir, _ = made[target.host]
+        primary, _, _ = made[target.host]
         with using.steps.step("replay") as step:
             step.bytes = len(log) * int(facts["wal_segment_size"])
             primary.await_replay()
         with using.steps.step("promote"):
             primary.await_ready()
-        observed = nodes[:1]
-        if target.standbys:
-            control = Psql(
-                primary.host, target.bin_dir, socket_dir, target.port, facts["superuser"]
+        servers = {
+            host: Psql(
+                cluster.host,
+                places[host].bin_dir,
+                socket,
+                places[host].port,
+                facts["superuser"],
             )
+            for host, (cluster, socket, _) in made.items()
+        }
+        control = servers[target.host]
+        if target.standbys:
             with using.steps.step("standbys follow"):
                 replica.create(control)
                 for place in target.standbys:
@@ -381,8 +390,7 @@ class Postgres(Engine):
                 replication.await_following(control, target.standbys)
                 if target.synchronous:
                     replication.be_synchronous(control, target.standbys)
-            there = replication.following(control)
-            observed += tuple(node for node in nodes[1:] if node.host in there)
+        there = {target.host, *replication.following(control)}
         return Service(
             rehearsal_id=using.rehearsal_id,
             host=target.host,
@@ -392,7 +400,9 @@ class Postgres(Engine):
             administrator=facts["superuser"],
             reach=f"psql -h {target.address} -p {target.port}"
             f" -U {self.application.role} -d {self.application.database}",
-            nodes=observed,
+            nodes=tuple(
+                replication.observed(servers[node.host]) for node in nodes if node.host in there
+            ),
             checks=tuple(made[node.host][2] for node in nodes),
         )
 
@@ -487,6 +497,14 @@ class Postgres(Engine):
             ("archiving", "off", lambda: checks.archiving(control)),
             ("isolation", "isolated", lambda: checks.isolation(control, libraries, role)),
         ]
+        for place in self.target.standbys:
+            standby = standbys[place.host]
+            plan += [
+                _named(place, "archiving", "off", partial(checks.archiving, standby)),
+                _named(
+                    place, "isolation", "isolated", partial(self._follows, standby, place, facts)
+                ),
+            ]
         plan += [(q.name, q.expected, _asked(control, q)) for q in questions]
         write = app.write
         if write is not None:
@@ -519,6 +537,10 @@ class Postgres(Engine):
         yield from service.checks
         for name, expected, run in plan:
             yield from guarded(name, expected, run)
+
+    def _follows(self, standby: Psql, place: Place, facts: Facts) -> Check:
+        primary = f"{self.target.address}:{self.target.port}"
+        return checks.isolation(standby, _libraries(standby.host, place, facts), primary=primary)
 
     def survive(self, service: Service, using: Restoration) -> Iterator[Check]:
         """See Engine: the primary is killed, the first standby takes its place."""
@@ -596,12 +618,13 @@ class Postgres(Engine):
         control.value("postgres", "SELECT 1")
         blocks = re.search(r"Blocks scanned:\s+(\d+)", done.text)
         bad = re.search(r"Bad checksums:\s+(\d+)", done.text)
+        wrong, right = list[str](), ""
         if done.exit_code == 0 and blocks and bad and bad[1] == "0":
-            return Check(
-                "page-checksums", CheckStatus.PASSED, expected, f"{blocks[1]} pages, none bad"
-            )
-        said = done.stderr.decode(errors="replace").strip().splitlines()[:3]
-        return Check("page-checksums", CheckStatus.FAILED, expected, "; ".join(said) or done.text)
+            right = f"{blocks[1]} pages, none bad"
+        else:
+            said = done.stderr.decode(errors="replace").strip().splitlines()
+            wrong = said[:3] or [done.text or f"pg_checksums ended with {done.exit_code}"]
+        return checked("page-checksums", expected, wrong, right, finding="page-corrupt")
 
     def recovered_until(self, service: Service, recovery: FailureDomain) -> datetime | None:
         """See Engine: the commit time of the last transaction that was replayed."""
@@ -624,7 +647,7 @@ class Postgres(Engine):
         at = datetime.fromisoformat(row["at"]) if row["at"] else None
         return Ticks(row["n"], row["newest"], at, row["missing"])
 
-    def destroy(self, service: Service, recovery: FailureDomain) -> None:  # noqa: ARG002
+    def destroy(self, service: Service, recovery: FailureDomain) -> None:  # noqa: ARG002 (the plan has its places)
         """See Engine."""
         for place in self.target.places:
             _end(recovery.host(place.host), place)
@@ -642,6 +665,14 @@ class Postgres(Engine):
             spaces_dir=self.target.tablespaces,
             where=f"{recovery.name}/{self.target.host}, as the user who will own the database",
         )
+
+
+def _named(
+    place: Place, name: str, expected: str, run: Callable[[], Check]
+) -> tuple[str, str, Callable[[], Check]]:
+    """A check of a standby, under its name."""
+    name = f"{place.host} {name}"
+    return name, expected, lambda: replace(run(), name=name)
 
 
 def _libraries(host: Host, place: Place, facts: Facts) -> list[str]:
@@ -684,7 +715,8 @@ def _reserve(superuser: Psql, slot: str) -> int:
 def _asked(control: Psql, q: SqlQuestion) -> Callable[[], Check]:
     # A question may be about the server's own settings.
     asking = replace(control, options="", preamble=UNHURRIED_LATER)
-    return lambda: checks.question(asking, q.name, q.database, q.sql, q.expected)
+    query = q.sql.strip().rstrip(";")
+    return lambda: asked(q, lambda: asking.value(q.database, query, timeout=checks.HOURS))
 
 
 def _until(

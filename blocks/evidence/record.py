@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, computed_field
 
 from blocks.errors import PermanentError
 from blocks.evidence.files import write_atomically
@@ -114,7 +115,8 @@ class Check:
 
     `detail` says how, or why it could not. `seconds` are those of the first answer and of the same
     once more, where it was asked twice. `subjects` are the things that failed, by name, where the
-    check can tell them apart: each is a finding of its own.
+    check can tell them apart: each is a finding of its own, of the id `finding`, which is not
+    written down here once more.
     """
 
     name: str
@@ -124,9 +126,10 @@ class Check:
     detail: str | None = None
     seconds: tuple[float, float] | None = None
     subjects: tuple[str, ...] = ()
+    finding: Annotated[str, Field(exclude=True)] = field(default="check-failed", compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Node:
     """One running part of the service: its role, and where it answers."""
 
@@ -137,18 +140,70 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceNode:
+    """One part of what was backed up, as the source itself said; None is what it did not say."""
+
+    name: str
+    role: str
+    address: str | None = None
+    port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counterpart:
+    """A node of the source, by name, and the recovery host whose node takes its place.
+
+    One of them is None: the source's node is not replaced, or the recovery's has no origin.
+    """
+
+    source: str | None
+    recovery: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A host whose node is not as predicted: not there, not predicted, or another one."""
+
+    host: str
+    predicted: Node | None
+    observed: Node | None
+
+    @property
+    def moved(self) -> bool:
+        """Whether there is a node, but in another role or at another address."""
+        return self.predicted is not None and self.observed is not None
+
+
+@dataclass(frozen=True, slots=True)
 class Topology:
-    """The shape that the recovery was to have, and the one it had; None where nobody knows."""
+    """The shape that the recovery was to have, and the one it had; None where nobody knows.
+
+    `source` is what the backup was taken from, `mapping` what of it went where.
+    """
 
     predicted: tuple[Node, ...] | None = None
     observed: tuple[Node, ...] | None = None
+    source: tuple[SourceNode, ...] | None = None
+    mapping: tuple[Counterpart, ...] | None = None
+
+    @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated properties
+    @property
+    def difference(self) -> tuple[Difference, ...] | None:
+        """Where predicted and observed differ, by host; None if one of them is not known."""
+        if self.predicted is None or self.observed is None:
+            return None
+        missing, more = set(self.predicted), set(self.observed)
+        missing, more = missing - more, more - missing
+        found = []
+        for host in sorted({node.host for node in missing | more}):
+            here = (sorted(n for n in nodes if n.host == host) for nodes in (missing, more))
+            found += [Difference(host, *pair) for pair in zip_longest(*here)]
+        return tuple(found)
 
     @property
     def as_predicted(self) -> bool | None:
         """Whether both are the same set of nodes; None if one of them is not known."""
-        if self.predicted is None or self.observed is None:
-            return None
-        return set(self.predicted) == set(self.observed)
+        return None if self.difference is None else not self.difference
 
 
 @dataclass(frozen=True, slots=True)

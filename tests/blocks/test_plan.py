@@ -1,5 +1,6 @@
 """Plans: what is wrong is said, with its line; nothing wrong gets through."""
 
+from dataclasses import asdict
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import yaml
 
 from blocks.artifact.age_keys import generate_identity, recipient_of
 from blocks.artifact.manifest import generate_signing_key, public_key_of
+from blocks.evidence.record import Counterpart, SourceNode
 from blocks.plan import Plan, PlanError, load_plan, parse_duration, parse_rate
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
@@ -104,6 +106,25 @@ def test_a_mistake_is_reported_with_its_line(
             or (problem == "missing" and abs(number - line) <= 1)
             or place == "engine"
         )
+
+
+def test_the_mapping_is_of_nodes_that_there_are(tmp_path: Path, text: str) -> None:
+    facts = {"nodes": [asdict(SourceNode(name, "primary")) for name in ("a", "b")]}
+    given = text + "topology: {mapping: {b: db1}}\n"
+    plan = load_plan(save(tmp_path, given))
+    shape = plan.topology_from(facts)
+    assert shape.mapping == (Counterpart("a", None), Counterpart("b", "db1"))
+    assert load_plan(save(tmp_path, text)).topology_from(facts).mapping == (
+        Counterpart("a", "db1"),
+        Counterpart("b", None),
+    )
+    with pytest.raises(PlanError, match=r"topology.mapping: b: the source consisted of a .*next:"):
+        plan.topology_from({"nodes": facts["nodes"][:1]})
+    assert (plan.topology_from({}).source, plan.topology_from({}).mapping) == (None, None)
+    said = refused(tmp_path, given.replace("{b: db1}", "{b: db9}"))
+    assert "topology.mapping: 'db9' is not a host of a node that the engine's target makes" in said
+    said = refused(tmp_path, given.replace("{b: db1}", "{a: db1, b: db1}"))
+    assert "topology.mapping: 'db1' takes the place of several nodes" in said
 
 
 ACCEPTED = """accepted:

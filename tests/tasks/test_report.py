@@ -13,7 +13,7 @@ from prefect.testing.utilities import prefect_test_harness
 from rich.console import Console
 
 from blocks.evidence.findings import Acceptance, finding
-from blocks.evidence.record import Check, CheckStatus, Record
+from blocks.evidence.record import Check, CheckStatus, Counterpart, Record
 from tasks.frames import lifecycle
 from tasks.report import markdown, publish, summary
 
@@ -68,6 +68,15 @@ def test_a_bad_rehearsal_says_why_and_what_to_do(failed: Record) -> None:
     ):
         assert fact in text, fact
     assert text.index("object-corrupt") < text.index("clock-skew")
+
+
+def test_nodes_are_shown_where_there_are_several(verified: Record) -> None:
+    assert "Nodes" not in shown(verified) + markdown(verified)
+    pairs = (Counterpart("db1", "db1"), Counterpart("db2", None), Counterpart(None, "db3"))
+    wider = replace(verified, topology=replace(verified.topology, mapping=pairs))
+    wanted = "db1 -> west/db1, db2 -> none, new -> west/db3"
+    assert f"Nodes         {wanted}" in shown(wider)
+    assert f"| Nodes | {wanted.replace('>', chr(92) + '>')} |" in markdown(wider)
 
 
 def test_each_finding_says_how_long_it_has_been_known(verified: Record, failed: Record) -> None:

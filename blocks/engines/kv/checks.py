@@ -5,18 +5,13 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from blocks.engines.base import checked
 from blocks.engines.kv.client import Etcdctl, LoginRefused
 from blocks.engines.kv.clusters import Application, TargetCluster
 from blocks.errors import FarsideError, PermanentError, TransientError
-from blocks.evidence.record import Check, CheckStatus
+from blocks.evidence.record import Check
 
 SURVIVAL_SECONDS = 60.0
-
-
-def _check(name: str, expected: str, wrong: Collection[str], else_: str) -> Check:
-    status = CheckStatus.FAILED if wrong else CheckStatus.PASSED
-    shown = [*list(wrong)[:5], *([f"and {len(wrong) - 5} more"] if len(wrong) > 5 else ())]
-    return Check(name, status, expected, "; ".join(shown) or else_)
 
 
 def membership(root: Etcdctl, target: TargetCluster) -> Check:
@@ -33,11 +28,12 @@ def membership(root: Etcdctl, target: TargetCluster) -> Check:
         for name in wanted.keys() & found.keys()
         if found[name] != wanted[name]
     ]
-    return _check(
+    return checked(
         "membership",
         f"{', '.join(sorted(wanted))} at their own addresses",
         sorted(wrong),
         f"{len(found)} members, as in the plan",
+        finding="peer-list-stale",
     )
 
 
@@ -53,7 +49,8 @@ def identity(root: Etcdctl, facts: Mapping[str, Any]) -> Check:
     ]
     if cluster == facts["cluster_id"]:
         reused.insert(0, "the cluster has the source's id")
-    return _check("identity", "ids that the source did not have", reused, f"cluster id {cluster}")
+    expected, right = "ids that the source did not have", f"cluster id {cluster}"
+    return checked("identity", expected, reused, right, finding="node-identity-reused")
 
 
 def leader(root: Etcdctl, target: TargetCluster) -> Check:
@@ -70,7 +67,8 @@ def leader(root: Etcdctl, target: TargetCluster) -> Check:
         wrong += [f"{endpoint}: {text}" for text in status.get("errors", ())]
     if len(leaders) != 1 or leaders == {"0"}:
         wrong.append(f"{len(leaders - {'0'})} leaders")
-    return _check("leader", "one leader, known to all", wrong, "one leader, known to all")
+    expected = "one leader, known to all"
+    return checked("leader", expected, wrong, expected, finding="node-count-differs")
 
 
 def key_space(root: Etcdctl, target: TargetCluster, facts: Mapping[str, Any]) -> Check:
@@ -82,7 +80,8 @@ def key_space(root: Etcdctl, target: TargetCluster, facts: Mapping[str, Any]) ->
         (row,) = root.at(endpoint).json("endpoint", "hashkv", f"--rev={at}", timeout=600)
         if str(row["HashKV"]["hash"]) != wanted:
             wrong.append(f"{endpoint} has {row['HashKV']['hash']}")
-    return _check("key-space", expected, wrong, f"the same on {len(target.endpoints)} members")
+    right = f"the same on {len(target.endpoints)} members"
+    return checked("key-space", expected, wrong, right, finding="incomplete-restore")
 
 
 def logins(root: Etcdctl, facts: Mapping[str, Any]) -> Check:
@@ -91,11 +90,12 @@ def logins(root: Etcdctl, facts: Mapping[str, Any]) -> Check:
     for kind in ("user", "role"):
         found = set(root.json(kind, "list").get(f"{kind}s", ()))
         wrong += [f"{kind} {name} is missing" for name in facts[f"{kind}s"] if name not in found]
-    return _check(
+    return checked(
         "logins",
         "the manifest's users and roles",
         wrong,
         f"{len(facts['users'])} users, {len(facts['roles'])} roles",
+        finding="login-missing",
     )
 
 
@@ -113,51 +113,57 @@ def leases(root: Etcdctl, facts: Mapping[str, Any]) -> Check:
         for id, ttl in facts["leases"].items()
         if id not in found and ttl > age
     ]
-    return _check("leases", "the manifest's leases", missing, f"{len(found)} leases")
+    expected, right = "the manifest's leases", f"{len(found)} leases"
+    return checked("leases", expected, missing, right, finding="incomplete-restore")
 
 
 def login(application: Etcdctl, app: Application) -> Check:
     """The application's own user reads below its prefix."""
     expected = f"{app.user} reads below {app.prefix}"
+    wrong, count = list[str](), 0
     try:
         count = application.count("--prefix", app.prefix)
     except LoginRefused as error:
-        return Check("login", CheckStatus.FAILED, expected, error.message)
-    return Check("login", CheckStatus.PASSED, expected, f"{count} keys")
+        wrong.append(error.message)
+    return checked("login", expected, wrong, f"{count} keys", finding="login-missing")
 
 
 def quorum_write(application: Etcdctl, app: Application, target: TargetCluster, id: str) -> Check:
     """A value committed through one member is read through another, then removed."""
     first, last = target.endpoints[0], target.endpoints[-1]
     expected = "a committed value is read through another member"
-    key = f"{app.prefix}farside-{id}"
+    key, wrong = f"{app.prefix}farside-{id}", list[str]()
     try:
         application.at(first).put(key, id)
         found = [item.value.decode(errors="replace") for item in application.at(last).get(key)]
         application.at(first).text("del", key)
+        if found != [id]:
+            wrong.append(f"read {found}")
     except LoginRefused as error:
-        return Check("committed-write", CheckStatus.FAILED, expected, error.message)
-    return _check(
-        "committed-write", expected, [] if found == [id] else [f"read {found}"], f"read back {id}"
-    )
+        wrong.append(error.message)
+    right = f"read back {id}"
+    return checked("committed-write", expected, wrong, right, finding="usable-not-restored")
 
 
 def survives(writing: Etcdctl, app: Application, id: str, dead: str) -> Check:
     """With one member dead, the others have a leader again and take a write."""
     expected, key = f"the others take writes when {dead} has died", f"{app.prefix}farside-{id}"
-    began = time.monotonic()
+    began, wrong = time.monotonic(), list[str]()
     while True:
         try:
             writing.put(key, id)
             found = [item.value.decode(errors="replace") for item in writing.get(key)]
             writing.text("del", key)
+            if found != [id]:
+                wrong.append(f"read {found}")
             break
         except TransientError as error:
             if time.monotonic() - began > SURVIVAL_SECONDS:
-                return Check("failover", CheckStatus.FAILED, expected, error.message)
+                wrong.append(error.message)
+                break
             time.sleep(0.2)
-    text = f"a write was taken {time.monotonic() - began:.1f} s after the death of {dead}"
-    return _check("failover", expected, [] if found == [id] else [f"read {found}"], text)
+    right = f"a write was taken {time.monotonic() - began:.1f} s after the death of {dead}"
+    return checked("failover", expected, wrong, right, finding="usable-not-restored")
 
 
 def answer(root: Etcdctl, words: Collection[str]) -> str:

@@ -1,10 +1,11 @@
 """The checks of a restored PostgreSQL server: each passed, failed, or could not run."""
 
 import json
-import time
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from blocks.engines.base import checked, listed
 from blocks.engines.pg.psql import LoginRefused, Psql, identifier
 from blocks.engines.pg.survey import (
     COLLATIONS,
@@ -14,12 +15,12 @@ from blocks.engines.pg.survey import (
     TABLES,
     write_probe,
 )
-from blocks.errors import FarsideError, PermanentError, TransientError
+from blocks.errors import PermanentError, TransientError
 from blocks.evidence.record import Check, CheckStatus
 
 HOURS = 3600.0
 _NONE = ("", "(disabled)")
-_LISTED = 10
+_CONNINFO = re.compile(r"(\w+)\s*=\s*(?:'([^']*)'|(\S+))")
 _CRASHED = "server closed the connection unexpectedly"
 EMPTIED = 100
 """A table of fewer rows may be empty a moment later (a queue)."""
@@ -151,23 +152,23 @@ ROLLBACK;
 """
 
 
-def listed(items: list[str]) -> str:
-    """The first few, and how many more there are: a record is read by people."""
-    more = f"; and {len(items) - _LISTED} more" if len(items) > _LISTED else ""
-    return "; ".join(items[:_LISTED]) + more
-
-
 def login(application: Psql, database: str) -> Check:
     """The application's own role gets in, with the password from the recovery vault."""
-    name, expected = "login", f"{application.role} logs in to {database}"
+    wrong = []
     try:
         found = application.value(database, "SELECT current_user::text")
+        if found != application.role:
+            wrong.append(f"it is {found} there")
     except LoginRefused as error:
-        return Check(name, CheckStatus.FAILED, expected, error.message)
-    except FarsideError as error:
-        return Check(name, CheckStatus.UNKNOWN, expected, error.message)
-    status = CheckStatus.PASSED if found == application.role else CheckStatus.FAILED
-    return Check(name, status, expected, f"{found} logged in to {database}")
+        wrong.append(error.message)
+    role = application.role
+    return checked(
+        "login",
+        f"{role} logs in to {database}",
+        wrong,
+        f"{role} logged in to {database}",
+        finding="login-missing",
+    )
 
 
 def schema(control: Psql, facts: Mapping[str, Any]) -> Check:
@@ -177,13 +178,13 @@ def schema(control: Psql, facts: Mapping[str, Any]) -> Check:
         found = control.rows(database["name"], SCHEMA_DIGEST, timeout=600)[0]["digest"]
         if found != database["schema_digest"]:
             wrong.append(f"{database['name']}: {found}, manifest {database['schema_digest']}")
-    actual = (
-        "another schema (or DDL ran after the snapshot): " + listed(wrong)
-        if wrong
-        else f"the same in {len(facts['databases'])} databases"
+    return checked(
+        "schema-digest",
+        "the manifest's schema digests (DDL after the snapshot changes them)",
+        wrong,
+        f"the same in {len(facts['databases'])} databases",
+        finding="incomplete-restore",
     )
-    status = CheckStatus.FAILED if wrong else CheckStatus.PASSED
-    return Check("schema-digest", status, "the manifest's schema digests", actual)
 
 
 def roles(control: Psql, facts: Mapping[str, Any]) -> Check:
@@ -192,13 +193,12 @@ def roles(control: Psql, facts: Mapping[str, Any]) -> Check:
         row["name"] for row in control.rows("postgres", "SELECT rolname AS name FROM pg_roles")
     }
     wanted = {role["name"] for role in facts["roles"]}
-    missing = sorted(wanted - found)
-    actual = f"missing: {listed(missing)}" if missing else f"all {len(wanted)} roles"
-    return Check(
+    return checked(
         "roles",
-        CheckStatus.FAILED if missing else CheckStatus.PASSED,
         f"{len(wanted)} roles of the manifest",
-        actual,
+        [f"{name} is missing" for name in sorted(wanted - found)],
+        f"all {len(wanted)} roles",
+        finding="login-missing",
     )
 
 
@@ -232,11 +232,12 @@ def row_counts(control: Psql, facts: Mapping[str, Any]) -> Check:
                 counted == 0 and table["rows"] >= EMPTIED
             ):
                 short.append(f"{label} has {counted} of about {table['rows']} rows")
-    return Check(
+    return checked(
         "row-counts",
-        CheckStatus.FAILED if short else CheckStatus.PASSED,
         "every table of the manifest, no fewer rows than estimated",
-        listed(short) or f"{total} rows in {tables} tables",
+        short,
+        f"{total} rows in {tables} tables",
+        finding="incomplete-restore",
     )
 
 
@@ -256,11 +257,12 @@ def sequences(control: Psql, facts: Mapping[str, Any]) -> Check:
             if now != row["value"]:
                 label = f"{database['name']}.{row['schema']}.{row['name']}"
                 behind.append(f"{label} is at {now}, was at {row['value']}")
-    return Check(
+    return checked(
         "sequences",
-        CheckStatus.FAILED if behind else CheckStatus.PASSED,
         "every sequence of the manifest, no value behind",
-        listed(behind) or f"all {total}",
+        behind,
+        f"all {total}",
+        finding="incomplete-restore",
     )
 
 
@@ -272,11 +274,12 @@ def large_objects(control: Psql, facts: Mapping[str, Any]) -> Check:
         had, total = database["large_objects"], total + found
         if found < had - had // 10:
             short.append(f"{database['name']} has {found} of {had}")
-    return Check(
+    return checked(
         "large-objects",
-        CheckStatus.FAILED if short else CheckStatus.PASSED,
         "the manifest's large objects",
-        listed(short) or f"{total}",
+        short,
+        f"{total}",
+        finding="incomplete-restore",
     )
 
 
@@ -324,11 +327,12 @@ def loadable(control: Psql, facts: Mapping[str, Any]) -> Check:
         bad += [f"{database['name']}: {item['text']}" for item in result["bad"]]
         subjects += [item["subject"] for item in result["bad"]]
         done += result["done"]
-    return Check(
+    return checked(
         "loadable",
-        CheckStatus.FAILED if bad else CheckStatus.PASSED,
         "every library, dictionary and extension version is on this host",
-        listed(bad) or f"all {done}",
+        bad,
+        f"all {done}",
+        finding="extension-missing",
         subjects=tuple(dict.fromkeys(subjects)),
     )
 
@@ -351,11 +355,12 @@ def indexes_valid(control: Psql, facts: Mapping[str, Any]) -> Check:
             " WHERE relkind = 'm' AND NOT relispopulated",
         )
         bad += [f"{database['name']}: {row['name']} was never refreshed" for row in unfilled]
-    return Check(
+    return checked(
         "indexes-valid",
-        CheckStatus.FAILED if bad else CheckStatus.PASSED,
         "every index and materialized view can be used",
-        listed(bad) or f"all {total}",
+        bad,
+        f"all {total}",
+        finding="usable-not-restored",
     )
 
 
@@ -377,11 +382,12 @@ def collations(control: Psql, facts: Mapping[str, Any]) -> Check:
                     f"{database['name']}: {row['name']} was {row['recorded_version']},"
                     f" is {row['actual_version']}"
                 )
-    return Check(
+    return checked(
         "collation-versions",
-        CheckStatus.FAILED if changed else CheckStatus.PASSED,
         "the collation versions recorded in the data",
-        listed(changed) or f"unchanged ({compared} versioned)",
+        changed,
+        f"unchanged ({compared} versioned)",
+        finding="locale-changed",
     )
 
 
@@ -406,28 +412,27 @@ def btrees(control: Psql, facts: Mapping[str, Any]) -> Check:
         done += result["done"]
         bad += [f"{name}: {row['index']}: {row['problem']}" for row in result["bad"]]
         skipped += [f"{name}: {index}" for index in result["skipped"]]
-    expected = "every B-tree agrees with its table"
-    if bad:
-        return Check("btree-indexes", CheckStatus.FAILED, expected, f"{listed(bad)} ({method})")
-    if skipped or not done:
-        return Check(
-            "btree-indexes",
-            CheckStatus.UNKNOWN,
-            expected,
-            f"{done} agree; not comparable without amcheck: {listed(skipped)} ({method})",
-        )
-    return Check("btree-indexes", CheckStatus.PASSED, expected, f"all {done} agree, by {method}")
+    name, expected = "btree-indexes", f"every B-tree agrees with its table, by {method}"
+    if not bad and (skipped or not done):
+        actual = f"{done} agree; not comparable without amcheck: {listed(skipped)}"
+        return Check(name, CheckStatus.UNKNOWN, expected, actual)
+    right = f"all {done} agree, by {method}"
+    return checked(name, expected, bad, right, finding="index-corrupt")
 
 
 def committed_write(control: Psql, rehearsal_id: str) -> Check:
     """A row is committed, read back in another session, and removed again."""
     write, read, undo = write_probe(rehearsal_id)
-    expected = "a committed row is read back in another session"
     control.script("postgres", write)
     found = control.value("postgres", read)
     control.script("postgres", undo)
-    status = CheckStatus.PASSED if found == rehearsal_id else CheckStatus.FAILED
-    return Check("committed-write", status, expected, f"read back {found!r}")
+    return checked(
+        "committed-write",
+        "a committed row is read back in another session",
+        [] if found == rehearsal_id else [f"read back {found!r}"],
+        f"read back {found!r}",
+        finding="usable-not-restored",
+    )
 
 
 def application_write(application: Psql, database: str, statement: str) -> Check:
@@ -438,19 +443,22 @@ def application_write(application: Psql, database: str, statement: str) -> Check
         f"BEGIN;\n{statement.strip().rstrip(';')};\n"
         "SELECT coalesce(pg_current_xact_id_if_assigned()::text, 'none');\nCOMMIT;"
     )
+    wrong, right = list[str](), ""
     try:
         transaction = application.script(database, script).strip().splitlines()[-1]
         if transaction == "none":
-            actual = "the plan's statement wrote nothing"
-            return Check("application-write", CheckStatus.FAILED, expected, actual)
-        state = application.value(database, f"SELECT pg_xact_status('{transaction}')")
+            wrong.append("the plan's statement wrote nothing")
+        else:
+            state = application.value(database, f"SELECT pg_xact_status('{transaction}')")
+            right = f"transaction {transaction} is {state}"
+            if state != "committed":
+                wrong.append(right)
     except LoginRefused:
         actual = "could not run: the application cannot log in"
         return Check("application-write", CheckStatus.UNKNOWN, expected, actual)
     except PermanentError as error:
-        return Check("application-write", CheckStatus.FAILED, expected, error.message)
-    status = CheckStatus.PASSED if state == "committed" else CheckStatus.FAILED
-    return Check("application-write", status, expected, f"transaction {transaction} is {state}")
+        wrong.append(error.message)
+    return checked("application-write", expected, wrong, right, finding="usable-not-restored")
 
 
 def archiving(control: Psql) -> Check:
@@ -458,23 +466,26 @@ def archiving(control: Psql) -> Check:
     wrong = _other_settings(
         control, {"archive_mode": ("off",), "archive_command": _NONE, "archive_library": _NONE}
     ) + _running(control, "archiver")
-    return Check(
+    return checked(
         "archiving",
-        CheckStatus.FAILED if wrong else CheckStatus.PASSED,
         "archives nowhere",
-        "; ".join(wrong) or "archiving is off",
+        wrong,
+        "archiving is off",
+        finding="archive-into-production",
     )
 
 
-def isolation(control: Psql, allowed_libraries: list[str], replica: str = "") -> Check:
+def isolation(
+    control: Psql, allowed_libraries: list[str], replica: str = "", primary: str = ""
+) -> Check:
     """The live server streams from nowhere, subscribes to nothing, starts no job by itself.
 
-    Nobody follows it but its own standbys, by the role `replica`.
+    Nobody follows it but its own standbys, by the role `replica`. A standby itself streams from
+    `primary`, ADDRESS:PORT, and from nobody else.
     """
     wrong = _other_settings(
         control,
         {
-            "primary_conninfo": _NONE,
             "max_logical_replication_workers": ("0",),
             **({} if replica else {"synchronous_standby_names": _NONE}),
             "shared_preload_libraries": (",".join(allowed_libraries),),
@@ -484,10 +495,11 @@ def isolation(control: Psql, allowed_libraries: list[str], replica: str = "") ->
     )
     wrong += _running(
         control,
-        "walreceiver",
+        *(() if primary else ("walreceiver",)),
         "logical replication apply worker",
         "logical replication launcher",
     )
+    wrong += [f"{what} {upstream}" for what, upstream in _upstreams(control) if upstream != primary]
     senders = control.rows(
         "postgres",
         "SELECT usename AS role, application_name AS name FROM pg_stat_replication",
@@ -498,11 +510,13 @@ def isolation(control: Psql, allowed_libraries: list[str], replica: str = "") ->
     slots = control.value("postgres", "SELECT count(*) FROM pg_replication_slots")
     if slots != "0":
         wrong.append(f"{slots} replication slots")
-    return Check(
+    return checked(
         "isolation",
-        CheckStatus.FAILED if wrong else CheckStatus.PASSED,
-        "streams from nowhere, subscribes to nothing, starts no job",
-        "; ".join(wrong) or "streaming, subscriptions, slots and schedulers are all off",
+        f"streams from {primary or 'nowhere'}, subscribes to nothing, starts no job",
+        wrong,
+        f"{f'streaming from {primary} only;' if primary else 'streaming,'}"
+        " subscriptions, slots and schedulers are all off",
+        finding="restored-jobs-fire",
     )
 
 
@@ -522,6 +536,24 @@ def _other_settings(control: Psql, wanted: Mapping[str, tuple[str, ...]]) -> lis
     ]
 
 
+def _upstreams(control: Psql) -> Iterator[tuple[str, str]]:
+    """Whom the server is told to stream from, and whom it does: in words, and ADDRESS:PORT.
+
+    The setting holds a password: it is not shown.
+    """
+    conninfo = control.value("postgres", "SELECT current_setting('primary_conninfo')")
+    if conninfo:
+        said = {key: quoted or plain for key, quoted, plain in _CONNINFO.findall(conninfo)}
+        address = said.get("hostaddr") or said.get("host") or "somewhere"
+        yield "primary_conninfo leads to", f"{address}:{said.get('port', 5432)}"
+    receiving = (
+        "SELECT sender_host AS host, sender_port AS port FROM pg_stat_wal_receiver"
+        " WHERE sender_host IS NOT NULL"
+    )
+    for row in control.rows("postgres", receiving):
+        yield "a walreceiver streams from", f"{row['host']}:{row['port']}"
+
+
 def _running(control: Psql, *kinds: str) -> list[str]:
     names = ", ".join(f"'{kind}'" for kind in kinds)
     rows = control.rows(
@@ -529,21 +561,3 @@ def _running(control: Psql, *kinds: str) -> list[str]:
         f"SELECT backend_type FROM pg_stat_activity WHERE backend_type IN ({names})",
     )
     return [f"a {row['backend_type']} runs" for row in rows]
-
-
-def question(control: Psql, name: str, database: str, sql: str, expected: str) -> Check:
-    """A check of the plan: one value, and the only answer that passes.
-
-    Asked twice: what the first answer took longer than the second, a cold service costs its users.
-    """
-    query, seconds = sql.strip().rstrip(";"), []
-    try:
-        for _ in range(2):
-            began = time.monotonic()
-            found = control.value(database, query, timeout=HOURS)
-            seconds.append(round(time.monotonic() - began, 3))
-    except FarsideError as error:
-        return Check(name, CheckStatus.UNKNOWN, expected, f"could not run: {error.message}")
-    status = CheckStatus.PASSED if found == expected else CheckStatus.FAILED
-    actual = "NULL" if found is None else found
-    return Check(name, status, expected, actual, seconds=(seconds[0], seconds[1]))

@@ -3,17 +3,21 @@
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from blocks.engines.base import checked
 from blocks.engines.pg.psql import Psql, identifier, literal, quote_conninfo
 from blocks.engines.pg.servers import Place
 from blocks.engines.pg.survey import write_probe
-from blocks.errors import TransientError
-from blocks.evidence.record import Check, CheckStatus
+from blocks.errors import PermanentError, TransientError
+from blocks.evidence.record import Check, Node
 
 CATCH_UP_SECONDS = 3600.0
 """Time limit for a standby to stream what its primary has: its host may replay more slowly."""
+SHOWN_SECONDS = 30.0
+"""Time limit for what was committed just now to reach a standby that follows."""
 _POLL_SECONDS = 0.2
 
 
@@ -68,6 +72,16 @@ def following(primary: Psql) -> Mapping[str, Mapping[str, Any]]:
         " replay_lsn::text FROM pg_stat_replication",
     )
     return {row["name"]: row for row in rows}
+
+
+def observed(server: Psql) -> Node:
+    """The node that a server itself says it is."""
+    (row,) = server.rows(
+        "postgres",
+        "SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END AS role,"
+        " current_setting('listen_addresses') AS address, current_setting('port')::int AS port",
+    )
+    return Node(server.host.name, row["role"], row["address"], row["port"])
 
 
 def await_following(primary: Psql, standbys: Sequence[Place]) -> None:
@@ -132,12 +146,8 @@ def check(
                 wrong.append(f"{name} does not show the row")
     finally:
         primary.script("postgres", undo)
-    return Check(
-        "replication",
-        CheckStatus.FAILED if wrong else CheckStatus.PASSED,
-        expected,
-        "; ".join(wrong) or f"{len(standbys)} stream, each shows the row",
-    )
+    right = f"{len(standbys)} stream, each shows the row"
+    return checked("replication", expected, wrong, right, finding="node-count-differs")
 
 
 def failover(
@@ -162,29 +172,34 @@ def failover(
         )
     )
     end()
-    began = time.monotonic()
-    promote()
-    found = standby.value("postgres", read)
-    standby.script("postgres", undo)
+    began, wrong = time.monotonic(), list[str]()
+    try:
+        promote()
+        if standby.value("postgres", read) != id:
+            wrong.append("the row is lost")
+        standby.script("postgres", undo)
+        if standby.value("postgres", "SELECT pg_is_in_recovery()") != "f":
+            wrong.append(f"{new} is still a standby")
+    except PermanentError as error:
+        # Also what a standby says that never heard of the row's table.
+        wrong.append(f"{new} does not take over with the row: {error.message}")
     seconds = time.monotonic() - began
-    again = standby.value("postgres", "SELECT pg_is_in_recovery()")
-    good = found == id and again == "f"
-    return Check(
-        "failover",
-        CheckStatus.PASSED if good else CheckStatus.FAILED,
-        expected,
-        f"the row is {'there' if found == id else 'lost'}; {new} took a write {seconds:.1f} s"
-        f" after the end of {old}",
-    )
+    right = f"the row is there; {new} took a write {seconds:.1f} s after the end of {old}"
+    return checked("failover", expected, wrong, right, finding="usable-not-restored")
 
 
 def _shows(standby: Psql, read: str, wanted: str) -> bool:
-    return _until(lambda: standby.value("postgres", read) == wanted)
+    def there() -> bool:
+        with suppress(PermanentError):  # until it has come, the row's table is unknown, too
+            return standby.value("postgres", read) == wanted
+        return False
+
+    return _until(there)
 
 
-def _until(done: Callable[[], bool], limit: float = 30.0) -> bool:
-    """Wait for it; whether it came true within `limit` seconds."""
-    give_up = time.monotonic() + limit
+def _until(done: Callable[[], bool]) -> bool:
+    """Wait for it; whether it came true within SHOWN_SECONDS."""
+    give_up = time.monotonic() + SHOWN_SECONDS
     while not done():
         if time.monotonic() > give_up:
             return False

@@ -170,6 +170,15 @@ JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE m.amname <> 'btree' AND {USER_SCHEMAS} GROUP BY 1 ORDER BY 1
 """
 
+STANDBYS = """
+SELECT r.application_name AS name, host(r.client_addr) AS address, r.pid
+FROM pg_stat_replication r
+WHERE r.state <> 'backup' AND r.replay_lsn IS NOT NULL
+  AND NOT EXISTS (SELECT 1 FROM pg_replication_slots s
+                  WHERE s.active_pid = r.pid AND s.slot_type = 'logical')
+ORDER BY 1, 2, 3
+"""
+
 COLLATIONS = """
 SELECT n.nspname || '.' || c.collname AS name, c.collversion AS recorded_version,
        pg_collation_actual_version(c.oid) AS actual_version

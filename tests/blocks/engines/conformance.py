@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import pytest
 
+from blocks.evidence.findings import CATALOGUE
 from blocks.evidence.record import CheckStatus, Record, Verdict
 from blocks.helper import sweep_host
 from blocks.plan import Plan, load_plan
@@ -71,6 +72,7 @@ class EngineConformance:
         assert {(item.id, item.subject) for item in rehearsed.findings} == self.known_findings
         failed = [check for check in rehearsed.checks if check.status is CheckStatus.FAILED]
         assert failed == []
+        assert {check.finding for check in rehearsed.checks} <= set(CATALOGUE)
         unknown = {c.name for c in rehearsed.checks if c.status is CheckStatus.UNKNOWN}
         assert unknown == self.cannot_run
         assert rehearsed.verdict is (Verdict.PARTIAL if self.cannot_run else Verdict.VERIFIED)
@@ -78,6 +80,8 @@ class EngineConformance:
         assert rehearsed.rta_seconds > 0
         assert rehearsed.rpa_seconds is not None
         assert rehearsed.topology.as_predicted
+        assert rehearsed.topology.source
+        assert rehearsed.topology.mapping
 
     def test_nothing_is_left(self, rehearsed: Record, plan: Plan) -> None:
         for domain in (plan.recovery, plan.source):

@@ -4,8 +4,9 @@ The server is made on a host of the lab's west with the configuration of a resto
 15, which has amcheck, and 18 of the lab, which has not.
 """
 
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -13,10 +14,11 @@ from worlds import CONTENT, DEBIAN_BIN, need_debian_15
 
 from blocks.artifact.mentions import Belongings
 from blocks.engines.base import Restoration, Service
-from blocks.engines.pg import checks, config, search, survey
+from blocks.engines.pg import checks, config, replication, search, survey
 from blocks.engines.pg.psql import UNHURRIED, Psql
+from blocks.engines.pg.replication import Replica
 from blocks.engines.postgres import Postgres
-from blocks.evidence.record import Check, CheckStatus
+from blocks.evidence.record import Check, CheckStatus, Node
 from blocks.hosts import Host
 from blocks.plan import Plan, load_plan
 from deployments import lab
@@ -40,9 +42,10 @@ class Patient:
     def data(self) -> str:
         return f"{self.folder}/data"
 
-    def ctl(self, *words: str) -> None:
+    def ctl(self, *words: str, check: bool = True) -> None:
         program = f"{self.engine.target.bin_dir}/pg_ctl"
-        self.host.run([program, "-D", self.data, "-w", "-s", "-l", f"{self.folder}/log", *words])
+        argv = [program, "-D", self.data, "-w", "-s", "-l", f"{self.folder}/log", *words]
+        self.host.run(argv, check=check)
 
     def run(self, sql: str, database: str = "shop") -> str:
         return self.control.script(database, sql)
@@ -54,7 +57,8 @@ class Patient:
         self.ctl("start")
 
     def kill(self) -> None:
-        self.ctl("-m", "immediate", "stop")
+        """Also one that is dead already."""
+        self.ctl("-m", "immediate", "stop", check=False)
 
     def damage(self, *relations: str, offset: int = PAGE + PAGE - 2000, count: int = 64) -> None:
         """Flip bytes in relations' files while the server is down."""
@@ -254,7 +258,7 @@ def test_rows_and_roles_that_are_missing(patient: Patient) -> None:
         "shop.public.item has 16000 of about 20000 rows",
         "shop.public.part_low has 0 of about 100 rows",
     )
-    failed(checks.roles(patient.control, patient.facts), "missing: clerk")
+    failed(checks.roles(patient.control, patient.facts), "clerk is missing")
 
 
 def test_every_change_of_the_schema_is_seen(patient: Patient) -> None:
@@ -332,6 +336,99 @@ def test_a_live_source_is_not_isolated(made: Patient) -> None:
         source.secret(server.password),
     )
     failed(checks.isolation(live, []), "follows it as")
+
+
+ID = "r20260101-000000-abcdef"
+
+
+@pytest.fixture
+def standby(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> Iterator[Patient]:
+    """A standby of the patient, made as the engine makes them, beside it on the host."""
+    monkeypatch.setattr(replication, "SHOWN_SECONDS", 3.0)
+    target = patient.engine.target
+    replica = Replica.new(ID)
+    replica.create(patient.control)
+    networks = patient.plan.recovery.networks
+    hba = config.pg_hba_conf({"roles": []}, networks, replica.role)
+    patient.host.put(hba.encode(), f"{patient.data}/pg_hba.conf")
+    folder = f"{patient.folder}/standby"
+    patient.ctl("-m", "fast", "stop")
+    patient.host.run(["mkdir", "-m", "0700", folder])
+    patient.host.run(["cp", "-a", patient.data, f"{folder}/data"])
+    patient.ctl("start")
+    port = target.port + 50
+    upstream = replica.conninfo(target, "db2").replace("'", "''")
+    more = f"\nport = {port}\nhot_standby = on\nprimary_conninfo = '{upstream}'\n"
+    conf = f"{folder}/data/postgresql.conf"
+    patient.host.put(patient.host.get(conf) + more.encode(), conf)
+    patient.host.put(b"", f"{folder}/data/standby.signal")
+    control = replace(patient.control, port=port)
+    made = replace(patient, control=control, folder=folder)
+    made.ctl("start")
+    replication.await_following(patient.control, [target.model_copy(update={"host": "db2"})])
+    yield made
+    made.kill()
+    patient.host.run(["rm", "-rf", folder])
+
+
+def follows(primary: Patient, standby: Patient, synchronous: bool = False) -> Check:
+    return replication.check(primary.control, {"db2": standby.control}, ID, synchronous)
+
+
+def isolated(standby: Patient) -> Check:
+    target = standby.engine.target
+    return checks.isolation(standby.control, [], primary=f"{target.address}:{target.port}")
+
+
+def taken_over(primary: Patient, standby: Patient) -> Check:
+    return replication.failover(
+        primary.control, standby.control, primary.kill, lambda: standby.ctl("promote"), ID
+    )
+
+
+def test_a_standby_follows_alone_and_takes_over(patient: Patient, standby: Patient) -> None:
+    found = [follows(patient, standby), isolated(standby), checks.archiving(standby.control)]
+    assert [check.status for check in found] == [CheckStatus.PASSED] * 3, found
+    assert replication.observed(patient.control).role == "primary"
+    assert replication.observed(standby.control) == Node(
+        "db1", "standby", standby.engine.target.address, standby.control.port
+    )
+    assert taken_over(patient, standby).status is CheckStatus.PASSED
+
+
+def test_a_standby_that_does_not_follow(patient: Patient, standby: Patient) -> None:
+    failed(follows(patient, standby, synchronous=True), "db2 is async")
+    standby.run("SELECT pg_wal_replay_pause()", "postgres")
+    failed(follows(patient, standby), "db2 does not show the row")
+    standby.run("SELECT pg_wal_replay_resume()", "postgres")
+    standby.kill()
+    failed(follows(patient, standby), "db2 does not stream")
+    assert follows(patient, standby).finding == "node-count-differs"
+
+
+def test_a_standby_that_cannot_take_over(patient: Patient, standby: Patient) -> None:
+    """The last committed row has not reached it."""
+    standby.run("ALTER SYSTEM SET primary_conninfo = ''", "postgres")
+    standby.run("SELECT pg_reload_conf()", "postgres")
+    while replication.following(patient.control):
+        time.sleep(0.1)
+    failed(taken_over(patient, standby), "does not take over with the row")
+
+
+def test_a_standby_that_is_not_isolated(standby: Patient) -> None:
+    """Told to follow a production server, and to archive."""
+    secret = "host=10.9.9.9 port=5432 user=replicator password=sesame"
+    standby.run(f"ALTER SYSTEM SET primary_conninfo = '{secret}'", "postgres")
+    standby.run("ALTER SYSTEM SET archive_mode = 'always'", "postgres")
+    standby.ctl("-m", "fast", "restart")
+    check = isolated(standby)
+    failed(check, "primary_conninfo leads to 10.9.9.9:5432")
+    assert "sesame" not in str(check)
+    failed(checks.archiving(standby.control), "archive_mode")
+    standby.run("ALTER SYSTEM RESET primary_conninfo", "postgres")
+    standby.run("SELECT pg_reload_conf()", "postgres")
+    other = "127.0.0.1:1"
+    failed(checks.isolation(standby.control, [], primary=other), "primary_conninfo leads to")
 
 
 def test_what_a_backup_leaves_out(patient: Patient) -> None:

@@ -17,7 +17,7 @@ from blocks.artifact.manifest import SealedObject
 from blocks.engines.base import Restoration
 from blocks.engines.pg.psql import Psql
 from blocks.engines.postgres import LOG_INTERVAL_SECONDS, LogGap, Postgres
-from blocks.evidence.record import CheckStatus, Node, Record
+from blocks.evidence.record import CheckStatus, Counterpart, Node, Record
 from blocks.helper import sweep_host
 from blocks.plan import Plan, load_plan
 from blocks.sets import SetCopier, SetReader, SetWriter, discard_unfinished
@@ -87,12 +87,22 @@ class TestStandbys(Conformance):
         actual = {check.name: check.actual for check in rehearsed.checks}
         assert actual["replication"] == "2 stream, each shows the row"
         assert str(actual["failover"]).startswith("the row is there; db2 took a write ")
-        assert rehearsed.topology.observed is not None
-        assert [node.role for node in rehearsed.topology.observed] == [
-            "primary",
-            "standby",
-            "standby",
+        shape = rehearsed.topology
+        assert shape.observed is not None
+        assert [node.role for node in shape.observed] == ["primary", "standby", "standby"]
+        assert [(node.name, node.role) for node in shape.source or ()] == [
+            *(("db1", "primary"), ("db2", "standby"))
         ]
+        assert shape.mapping == (
+            Counterpart("db1", "db1"),
+            Counterpart("db2", "db2"),
+            Counterpart(None, "db3"),
+        )
+
+    def test_they_are_isolated_themselves(self, rehearsed: Record) -> None:
+        passed = {check.name for check in rehearsed.checks if check.status is CheckStatus.PASSED}
+        for host in ("db2", "db3"):
+            assert {f"{host} archiving", f"{host} isolation"} <= passed
 
     def test_they_are_built_side_by_side(self, rehearsed: Record) -> None:
         restore = next(stage for stage in rehearsed.stages if stage.name == "restore")

@@ -18,12 +18,16 @@ from blocks.evidence.record import (
     BackupSetSummary,
     Check,
     CheckStatus,
+    Counterpart,
+    Node,
     PlanSummary,
     Record,
     RecordMalformed,
     RecordTooNew,
+    SourceNode,
     Stage,
     StageState,
+    Topology,
     Verdict,
     exit_code,
     json_schema,
@@ -88,7 +92,28 @@ def test_document_has_the_promised_fields_and_null_for_what_is_unknown() -> None
         assert document[unknown] is None
     assert document["backup_set"]["bytes"] is None
     assert document["stages"][0]["seconds"] is None
-    assert document["topology"] == {"predicted": None, "observed": None}
+    assert set(document["topology"]) == {
+        *("predicted", "observed", "difference", "source", "mapping")
+    }
+    assert set(document["topology"].values()) == {None}
+
+
+def test_the_record_has_the_difference_and_an_older_one_is_read() -> None:
+    a, b = Node("a", "member", "10.2.0.1", 2379), Node("b", "member", "10.2.0.2", 2379)
+    shape = Topology(
+        (a, b), (a,), (SourceNode("a", "member"),), (Counterpart("a", "a"), Counterpart(None, "b"))
+    )
+    original = record(topology=shape)
+    document = json.loads(original.to_json())
+    assert document["topology"]["difference"] == [
+        {"host": "b", "predicted": document["topology"]["predicted"][1], "observed": None}
+    ]
+    assert Record.from_json(original.to_json()) == original
+    for later in ("difference", "source", "mapping"):
+        del document["topology"][later]
+    older = Record.from_json(json.dumps(document)).topology
+    assert older == Topology((a, b), (a,))
+    assert older.as_predicted is False
 
 
 def test_times_are_utc_with_z_and_a_time_without_zone_is_refused() -> None:

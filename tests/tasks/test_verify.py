@@ -1,0 +1,35 @@
+"""What failed checks become: each the finding that the check says it stands for."""
+
+from blocks.engines.base import SqlQuestion, Ticks, asked, checked, listed
+from blocks.evidence.record import Check, CheckStatus
+from tasks.verify import _failures, heartbeat_check
+
+
+def test_a_check_says_which_finding_it_is_when_it_fails() -> None:
+    wrong = checked("roles", "all", ["clerk is missing"], "all", finding="login-missing")
+    parts = checked("loadable", "all", ["a", "b"], "", finding="tool-missing", subjects=("a", "b"))
+    right = checked("roles", "all", [], "all 7", finding="login-missing")
+    unknown = Check("leases", CheckStatus.UNKNOWN, finding="incomplete-restore")
+    assert (right.status, right.actual) == (CheckStatus.PASSED, "all 7")
+    found = [(item.id, item.subject) for item in _failures([wrong, parts, right, unknown])]
+    assert found == [("login-missing", "roles"), ("tool-missing", "a"), ("tool-missing", "b")]
+
+
+def test_a_question_of_the_plan_is_its_own_finding_whatever_it_is_called() -> None:
+    answers = iter(["0", "0", None, None])
+    question = SqlQuestion("login", "shop", "SELECT 0", "0")
+    assert asked(question, lambda: next(answers)).status is CheckStatus.PASSED
+    failed = asked(question, lambda: next(answers))
+    assert failed.actual == "NULL"
+    assert [item.id for item in _failures([failed])] == ["check-failed"]
+
+
+def test_a_gap_in_the_heartbeat_is_an_incomplete_restore() -> None:
+    for ticks in (Ticks(0, None, None, None), Ticks(8, 9, None, 4)):
+        (item,) = _failures([heartbeat_check(ticks, {})])
+        assert (item.id, item.subject) == ("incomplete-restore", "heartbeat")
+    assert heartbeat_check(Ticks(9, 9, None, None), {}).status is CheckStatus.PASSED
+
+
+def test_a_long_list_is_cut_and_says_so() -> None:
+    assert listed([str(n) for n in range(12)]) == "0; 1; 2; 3; 4; 5; 6; 7; 8; 9; and 2 more"
