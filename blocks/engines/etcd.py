@@ -104,7 +104,7 @@ class Etcd(Engine):
 
     # -- the source ---------------------------------------------------------------------------
 
-    def _living(self, source: FailureDomain) -> Etcdctl:
+    def living(self, source: FailureDomain) -> Etcdctl:
         """Etcdctl at the first member that serves: a dead one does not keep us from a backup."""
         client = Etcdctl(
             source.host(self.source.host),
@@ -127,7 +127,7 @@ class Etcd(Engine):
 
     def survey(self, source: FailureDomain) -> Facts:
         """See Engine."""
-        client = self._living(source)
+        client = self.living(source)
         (row,) = client.json("endpoint", "status")
         status, members = row["Status"], client.json("member", "list")["members"]
         return {
@@ -153,7 +153,7 @@ class Etcd(Engine):
         self, source: FailureDomain, sink: SetWriter, facts: Facts, steps: Steps
     ) -> Captured:
         """See Engine. etcdctl writes a snapshot to a file, and checks it before it says so."""
-        client = self._living(source)
+        client = self.living(source)
         host = client.host
         path = f"{sink.work(host)}/snapshot.db"
         taken_at = datetime.now(UTC)
@@ -327,6 +327,7 @@ class Etcd(Engine):
         application = self._application(using.recovery)
 
         def run() -> Check:
+            checks.whole(root, self.target)
             dead = _leader(root, self.target)
             host = using.host(dead.host)
             kill(host, using.work(host))
@@ -354,7 +355,8 @@ class Etcd(Engine):
             text = f"{key} {item.value.decode(errors='replace')}"
             for line, mention in foreign.lines(text):
                 where = f"key {key}" + (f", line {line}" if line > 1 else "")
-                found.append(finding("address-hard-coded", where, f"it names {mention}", "verify"))
+                id = "path-hard-coded" if mention in foreign.paths else "address-hard-coded"
+                found.append(finding(id, where, f"it names {mention}", "verify"))
         return found
 
     def not_verified(self, facts: Facts) -> list[str]:

@@ -6,6 +6,8 @@ import subprocess
 import urllib.request
 from pathlib import Path
 
+from cryptography.fernet import Fernet
+
 from blocks.errors import PermanentError
 from deployments.lab import credentials
 from deployments.lab.domains import EAST, Site
@@ -87,7 +89,7 @@ def is_filled(places: Places) -> bool:
 
 
 def fill(places: Places, site: Site) -> None:
-    """Settings, a lease, users and roles; from then on nobody gets in without a password.
+    """Settings, a note, a lease, users and roles; from then on nobody gets in without a password.
 
     Raises PermanentError.
     """
@@ -95,6 +97,8 @@ def fill(places: Places, site: Site) -> None:
         numbers = range(start, start + _BATCH)
         puts = "".join(f'put /shop/settings/{n} "value {n}"\n' for n in numbers)
         _etcdctl(places, site, "txn", said=f"\n{puts}\n\n")
+    note = Fernet(credentials.secret(places, site.name, "shop-notes-key")).encrypt(b"a note")
+    _etcdctl(places, site, "put", "/shop/notes/1", note.decode())
     _etcdctl(places, site, "lease", "grant", "86400")
     root = credentials.secret(places, site.name, "etcd-root-password")
     shop = credentials.etcd_password_file(places, site.name).read_text()

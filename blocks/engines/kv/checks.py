@@ -5,7 +5,7 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from blocks.engines.kv.client import Etcdctl, LoginRefused
+from blocks.engines.kv.client import Etcdctl, LoginRefused, NotAllowed
 from blocks.engines.kv.clusters import Application, TargetCluster
 from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.evidence.record import Check, CheckStatus
@@ -27,7 +27,10 @@ def membership(root: Etcdctl, target: TargetCluster) -> Check:
         for m in root.json("member", "list")["members"]
     }
     wrong = [f"{name} is missing" for name in wanted.keys() - found.keys()]
-    wrong += [f"{name or 'an unnamed one'} is a member" for name in found.keys() - wanted.keys()]
+    wrong += [
+        f"{name or 'an unnamed one'} is a member, at {', '.join(found[name][0])}"
+        for name in found.keys() - wanted.keys()
+    ]
     wrong += [
         f"{name} is at {', '.join((*found[name][0], *found[name][1]))}"
         for name in wanted.keys() & found.keys()
@@ -73,6 +76,18 @@ def leader(root: Etcdctl, target: TargetCluster) -> Check:
     return _check("leader", "one leader, known to all", wrong, "one leader, known to all")
 
 
+def whole(root: Etcdctl, target: TargetCluster) -> None:
+    """Raise TransientError unless all members of the plan answer, and there are no others.
+
+    Of such a cluster one member may die; of another one too many may be dead already.
+    """
+    known = len(root.json("member", "list")["members"])
+    if known != len(target.members):
+        raise TransientError(f"it has {known} members", operation="failover", host=root.host.name)
+    for endpoint in target.endpoints:
+        root.at(endpoint).text("endpoint", "status")
+
+
 def key_space(root: Etcdctl, target: TargetCluster, facts: Mapping[str, Any]) -> Check:
     """The hash of all keys at the snapshot's revision is the manifest's, on each member."""
     at, wanted = facts["snapshot"]["revision"], facts["snapshot"]["hash"]
@@ -101,7 +116,11 @@ def logins(root: Etcdctl, facts: Mapping[str, Any]) -> Check:
 
 def is_protected(root: Etcdctl) -> bool:
     """Whether the cluster asks who is there. Raises as Etcdctl.text."""
-    return bool(root.json("auth", "status").get("enabled", False))
+    try:
+        root.as_nobody().count("/")
+    except LoginRefused:
+        return True
+    return False
 
 
 def leases(root: Etcdctl, facts: Mapping[str, Any]) -> Check:
@@ -135,7 +154,7 @@ def quorum_write(application: Etcdctl, app: Application, target: TargetCluster, 
         application.at(first).put(key, id)
         found = [item.value.decode(errors="replace") for item in application.at(last).get(key)]
         application.at(first).text("del", key)
-    except LoginRefused as error:
+    except NotAllowed as error:
         return Check("committed-write", CheckStatus.FAILED, expected, error.message)
     return _check(
         "committed-write", expected, [] if found == [id] else [f"read {found}"], f"read back {id}"

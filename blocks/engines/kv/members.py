@@ -80,7 +80,7 @@ class MemberUnderRestore:
         """Until it says that it serves. Raises PermanentError if it dies or never does."""
         give_up = time.monotonic() + START_SECONDS
         script = (
-            'grep -q "ready to serve client requests" "$1/etcd.log" && exit 0;'
+            'grep -q "serving client traffic" "$1/etcd.log" && exit 0;'
             ' kill -0 "$(cat "$1/etcd.pid")" 2>/dev/null || exit 2; exit 1'
         )
         while True:

@@ -4,12 +4,12 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from deployments.lab.drills.ground import PLAN, Ground
+from deployments.lab.drills.ground import Ground
 
 
 @contextmanager
 def cold_store(ground: Ground) -> Iterator[None]:
-    """West's store replaced by one in which the newest set's base lies in GLACIER."""
+    """West's store replaced by one in which the newest set's data lies in GLACIER."""
     import boto3
     from moto.server import ThreadedMotoServer
 
@@ -28,9 +28,9 @@ def cold_store(ground: Ground) -> Iterator[None]:
             aws_secret_access_key="any",
         )
         client.create_bucket(Bucket=store["bucket"])
-        prefix = f"sets/{PLAN}/{ground.newest()}/"
+        prefix = f"sets/{ground.name}/{ground.newest()}/"
         for info in ground.store("west").objects(prefix):
-            kind = "GLACIER" if "base.tar" in info.key else "STANDARD"
+            kind = "GLACIER" if info.key.endswith(ground.live.base) else "STANDARD"
             body = ground.store("west").get(info.key)
             client.put_object(Bucket=store["bucket"], Key=info.key, Body=body, StorageClass=kind)
         store["endpoint"] = endpoint

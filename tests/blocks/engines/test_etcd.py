@@ -30,7 +30,7 @@ class Conformance(EngineConformance):
     runbook_secrets: ClassVar = {"PASSWORD": "etcd-shop-password"}
     runbook_proof: ClassVar = (
         '"$BIN/etcdctl" --endpoints "$CLIENT" --cacert "$CA" --user shop get --prefix'
-        ' /shop/settings/ --count-only --write-out=fields < "$PASSWORD"',
+        ' /shop/settings/ --limit=1 --keys-only --write-out=fields < "$PASSWORD"',
     )
     runbook_end = 'kill -9 "${ETCD:-}"'
     proven = r'"Count" : 500\n'
