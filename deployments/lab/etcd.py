@@ -1,10 +1,12 @@
 """What runs etcd in east: three members with TLS and users, and the application's writer."""
 
+import copy
 import json
 import ssl
 import subprocess
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from cryptography.fernet import Fernet
 
@@ -113,6 +115,22 @@ def fill(places: Places, site: Site) -> None:
     ):
         _etcdctl(places, site, *words)
     _mark(places).touch()
+
+
+def with_members(plan: Any, count: int) -> Any:
+    """The document of the lab's plan, with another number of members in west."""
+    changed = copy.deepcopy(plan)
+    target = changed["engine"]["target"]
+    first = target["members"][0]
+    target["members"] = [
+        {
+            key: value.replace(f"/{first['host']}/", f"/{host['name']}/")
+            for key, value in first.items()
+        }
+        | {"host": host["name"], "address": host["address"]}
+        for host in changed["recovery"]["hosts"][:count]
+    ]
+    return changed
 
 
 def _mark(places: Places) -> Path:
