@@ -23,9 +23,11 @@ from worlds import need_debian
 from blocks.engines.etcd import Etcd
 from blocks.engines.kv import checks
 from blocks.engines.kv.client import Etcdctl, LoginRefused
+from blocks.engines.kv.members import snapshot_tool
 from blocks.errors import TransientError
 from blocks.evidence.record import Check, CheckStatus, Record, Verdict, exit_code
 from blocks.helper import sweep_host
+from blocks.hosts import LocalHost
 from blocks.plan import Plan, load_plan
 from deployments import lab
 from deployments.lab import processes
@@ -219,7 +221,11 @@ def test_a_dead_member_keeps_nobody_from_a_backup(plan: Plan, places: Places) ->
 
 
 @pytest.fixture
-def ground(places: Places, prefect_server: None, tmp_path: Path) -> Iterator[Ground]:  # noqa: ARG001
+def ground(
+    places: Places,
+    prefect_server: None,  # noqa: ARG001 (it is to be up)
+    tmp_path: Path,
+) -> Iterator[Ground]:
     """The lab, whole, to be broken; nothing may be left in it."""
     lab.up(places.root, parts=[ETCD])
     ground = Ground(places, tmp_path, "etcd")
@@ -364,6 +370,23 @@ def restored(plan: Plan) -> Etcdctl:
     secret, host = plan.recovery.secret(engine.target.password), plan.recovery.host("kv1")
     target = engine.target
     return Etcdctl(host, target.bin_dir, target.endpoints, target.ca_file, "root", secret)
+
+
+def test_what_restores_a_snapshot_is_asked_what_it_can(tmp_path: Path) -> None:
+    """Programs of other versions: etcdutl is taken where there is one, and believed."""
+    host = LocalHost(name="here")
+
+    def install(name: str, *options: str) -> None:
+        lines = "".join(f"      {option}   does it\\n" for option in options)
+        (tmp_path / name).write_text(f"#!/bin/sh\nprintf 'USAGE: restore\\n{lines}'\n")
+        (tmp_path / name).chmod(0o755)
+
+    install("etcdctl", "--data-dir", "--bump-revision-not")
+    old = snapshot_tool(host, str(tmp_path))
+    assert (old.argv, old.raises_revision) == ((f"{tmp_path}/etcdctl", "snapshot"), False)
+    install("etcdutl", "--bump-revision uint", "--data-dir", "--mark-compacted")
+    new = snapshot_tool(host, str(tmp_path))
+    assert (new.argv, new.raises_revision) == ((f"{tmp_path}/etcdutl", "snapshot"), True)
 
 
 @pytest.mark.parametrize(
