@@ -108,11 +108,6 @@ class Ground:
         return self.state.sites[1]
 
     @property
-    def recovery_host(self) -> Any:
-        """The plan's part for the host on which the service is restored."""
-        return self.document["recovery"]["hosts"][0]
-
-    @property
     def target(self) -> Any:
         """The plan's part for the restored server."""
         return self.document["engine"]["target"]

@@ -337,7 +337,7 @@ def test_the_old_cluster_comes_back(ground: Ground) -> None:
         leaking = {item for item in record.findings if item.accepted is None}
         assert {item.id for item in leaking} == {"fence-leaks"}
         assert {item.stage for item in leaking} == {"verify"}
-        members = {f"{a}:{p}" for pair in ground.east.etcd.values() for a, p in pair}
+        members = {f"{address}:{port}" for (address, port), _ in ground.east.etcd.values()}
         assert members < {item.subject for item in leaking}
         assert (record.verdict, exit_code(record)) == (Verdict.FAILED, 1)
         assert {check.status for check in record.checks} == {CheckStatus.PASSED}
