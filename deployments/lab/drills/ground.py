@@ -2,7 +2,6 @@
 
 import copy
 import os
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,11 +22,18 @@ from deployments.lab.domains import Site
 from deployments.lab.drills.live import Live, LiveEtcd, LivePostgres, live
 from deployments.lab.places import Places, State, load_state
 from deployments.lab.processes import Service
-from deployments.lab.services import network_services
+from deployments.lab.services import answers, network_services
 
 NEWER = "r29990101-000000-000000"
 """The id of a set that is newer than every real one; OLDER is older."""
 OLDER = "r20000101-000000-000000"
+
+
+_LISTEN = """\
+import signal, socket, sys
+server = socket.create_server((sys.argv[1], int(sys.argv[2])))
+signal.pause()
+"""
 
 
 def _aside(path: Path) -> Path:
@@ -149,13 +155,24 @@ class Ground:
             self.heal()
 
     @contextmanager
-    def listening(self, address: str, port: int) -> Iterator[None]:
-        """Something of somebody else's that listens at an address of west."""
-        with socket.socket() as server:
-            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            server.bind((address, port))
-            server.listen()
+    def listening(self, node: Node) -> Iterator[None]:
+        """Something of somebody else's that listens where a node is to be restored."""
+        endpoint = node.address, node.port
+        stranger = Service(
+            name=f"{self.west.name}-stranger",
+            tree=self.places.tree(self.west.name),
+            argv=(str(self.places.python(self.west.name)), "-c", _LISTEN, *map(str, endpoint)),
+            cwd=self.places.host(self.west.name, node.host),
+            log=self.places.logs(self.west.name) / "stranger.log",
+            ready=lambda: answers(endpoint),
+            namespace=self.west.namespace(node.host),
+        )
+        processes.start(self.places, stranger, service_account())
+        try:
+            processes.wait_ready(self.places, [stranger])
             yield
+        finally:
+            processes.kill_service(self.places, stranger.name)
 
     def heal(self) -> None:
         """Start whatever of the lab does not run."""

@@ -44,7 +44,7 @@ def name_resolves_to_source(ground: Ground) -> Iterator[None]:
 @drill("port-taken", "preflight")
 def port_taken(ground: Ground) -> Iterator[None]:
     """Something listens on the port that the restored server is to have."""
-    with ground.listening(ground.node.address, ground.node.port):
+    with ground.listening(ground.node):
         yield
 
 
