@@ -62,13 +62,11 @@ def identity(root: Etcdctl, facts: Mapping[str, Any]) -> Check:
 def leader(root: Etcdctl, target: TargetCluster) -> Check:
     """All members know the same leader, and none is behind, corrupt or without space."""
     leaders, wrong = set[str](), list[str]()
-    for endpoint in target.endpoints:
-        try:
-            (row,) = root.at(endpoint).json("endpoint", "status")
-        except FarsideError as error:
-            wrong.append(f"{endpoint}: {error.message}")
+    for endpoint, found in root.at(*target.endpoints).of_each("endpoint", "status").items():
+        if isinstance(found, FarsideError):
+            wrong.append(f"{endpoint}: {found.message}")
             continue
-        status = row["Status"]
+        status = found[0]["Status"]
         leaders.add(str(status.get("leader", 0)))
         wrong += [f"{endpoint}: {text}" for text in status.get("errors", ())]
     if len(leaders) != 1 or leaders == {"0"}:
@@ -84,19 +82,24 @@ def whole(root: Etcdctl, target: TargetCluster) -> None:
     known = len(root.json("member", "list")["members"])
     if known != len(target.members):
         raise TransientError(f"it has {known} members", operation="failover", host=root.host.name)
-    for endpoint in target.endpoints:
-        root.at(endpoint).text("endpoint", "status")
+    for found in root.at(*target.endpoints).of_each("endpoint", "status").values():
+        if isinstance(found, FarsideError):
+            raise found
 
 
 def key_space(root: Etcdctl, target: TargetCluster, facts: Mapping[str, Any]) -> Check:
     """The hash of all keys at the snapshot's revision is the manifest's, on each member."""
     at, wanted = facts["snapshot"]["revision"], facts["snapshot"]["hash"]
     expected = f"hash {wanted} at revision {at}, on each member"
-    wrong = []
-    for endpoint in target.endpoints:
-        (row,) = root.at(endpoint).json("endpoint", "hashkv", f"--rev={at}", timeout=600)
-        if str(row["HashKV"]["hash"]) != wanted:
-            wrong.append(f"{endpoint} has {row['HashKV']['hash']}")
+    wrong, silent = list[str](), list[FarsideError]()
+    asked = root.at(*target.endpoints).of_each("endpoint", "hashkv", f"--rev={at}", timeout=600)
+    for endpoint, found in asked.items():
+        if isinstance(found, FarsideError):
+            silent.append(found)
+        elif (has := str(found[0]["HashKV"]["hash"])) != wanted:
+            wrong.append(f"{endpoint} has {has}")
+    if silent and not wrong:
+        raise silent[0]
     return _check("key-space", expected, wrong, f"the same on {len(target.endpoints)} members")
 
 
