@@ -13,7 +13,7 @@ GROWING = frozenset(
     {"fetch and extract", "verify files", "row-counts", "btree-indexes", "page-checksums"}
     | {"fetch and open", "restore snapshot", "key-space"}
 )
-"""Steps, of each engine, whose time grows with the size of the data; the others are taken as fixed."""
+"""Steps of any engine whose time grows with the size of the data; others are taken as fixed."""
 
 
 @dataclass(frozen=True, slots=True)
