@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +17,8 @@ from blocks.plan import Plan, load_plan
 from blocks.sets import LOG, MANIFEST, set_ids
 from blocks.stores import S3Store
 from deployments.lab import credentials, lifecycle, processes
-from deployments.lab.accounts import service_account
-from deployments.lab.domains import Site
+from deployments.lab.accounts import Account, service_account
+from deployments.lab.domains import Endpoint, Site
 from deployments.lab.drills.live import Live, LiveEtcd, LivePostgres, live
 from deployments.lab.places import Places, State, load_state
 from deployments.lab.processes import Service
@@ -155,24 +155,38 @@ class Ground:
             self.heal()
 
     @contextmanager
-    def listening(self, node: Node) -> Iterator[None]:
-        """Something of somebody else's that listens where a node is to be restored."""
-        endpoint = node.address, node.port
-        stranger = Service(
-            name=f"{self.west.name}-stranger",
-            tree=self.places.tree(self.west.name),
-            argv=(str(self.places.python(self.west.name)), "-c", _LISTEN, *map(str, endpoint)),
-            cwd=self.places.host(self.west.name, node.host),
-            log=self.places.logs(self.west.name) / "stranger.log",
+    def stranger(
+        self, host: str, endpoint: Endpoint, argv: Sequence[str], account: Account | None = None
+    ) -> Iterator[None]:
+        """A program that is none of the lab's listens at an address of a host of west.
+
+        It runs as `account`, or as the caller.
+        """
+        west = self.west
+        service = Service(
+            name=f"{west.name}-stranger-{endpoint[1]}",
+            tree=self.places.tree(west.name),
+            argv=tuple(argv),
+            cwd=self.places.tree(west.name),
+            log=self.places.logs(west.name) / "stranger.log",
             ready=lambda: answers(endpoint),
-            namespace=self.west.namespace(node.host),
+            namespace=west.namespace(host),
         )
-        processes.start(self.places, stranger, service_account())
+        processes.start(self.places, service, account)
         try:
-            processes.wait_ready(self.places, [stranger])
+            processes.wait_ready(self.places, [service])
             yield
         finally:
-            processes.kill_service(self.places, stranger.name)
+            processes.kill_service(self.places, service.name)
+
+    @contextmanager
+    def listening(self, node: Node) -> Iterator[None]:
+        """Somebody listens where a node is to be restored."""
+        python = str(self.places.python(self.west.name))
+        endpoint = node.address, node.port
+        argv = (python, "-c", _LISTEN, node.address, str(node.port))
+        with self.stranger(node.host, endpoint, argv, service_account()):
+            yield
 
     def heal(self) -> None:
         """Start whatever of the lab does not run."""
