@@ -49,14 +49,13 @@ class MemberUnderRestore:
 
     def fetch(self) -> int:
         """Bring the snapshot, after noting what will be made; returns the bytes read."""
-        self._using.reader.mark(
-            self.host,
+        made = (
             MadePidfile(pidfile=f"{self._work}/etcd.pid"),
             MadePath(path=self.member.data_dir),
         )
         (sealed,) = (item for item in self._using.manifest.objects if item.name == SNAPSHOT)
         item = OpenItem(object=sealed, target=FileTarget(path=self._snapshot))
-        return self._using.reader.open(self.host, [item], self._using.identity)
+        return self._using.reader.open(self.host, [item], self._using.identity, made)
 
     def restore(self) -> None:
         """Make the data directory: a new member of a new cluster, which nobody knows."""
