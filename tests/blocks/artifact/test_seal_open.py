@@ -300,7 +300,7 @@ def test_what_will_be_made_is_noted_whatever_comes_of_it(
     made, target = (MadePath(path=str(tmp_path / "out")),), FileTarget(path=str(tmp_path / "out"))
     noted = {"marker": str(tmp_path), "made": made, "identity": generate_identity()}
     assert near.run(open_job(near, keys, object, target, **noted)).failed is not None
-    assert marks.read(tmp_path) == list(made)
+    assert made[0] in marks.read(tmp_path)
 
 
 def test_a_wrong_identity(near: Any, keys: Any, noise: Path, tmp_path: Path) -> None:
