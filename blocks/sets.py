@@ -371,13 +371,20 @@ class SetReader:
         self.marked = True
         mark(host, MarkJob(work_dir=host.work_dir, rehearsal_id=self._rehearsal_id, made=made))
 
-    def open(self, host: Host, items: Sequence[OpenItem], identity: SecretStr) -> int:
-        """Fetch, verify, decrypt and unpack on `host`; returns the bytes read from the store."""
+    def open(
+        self, host: Host, items: Sequence[OpenItem], identity: SecretStr, made: Sequence[Made] = ()
+    ) -> int:
+        """Fetch, verify, decrypt and unpack on `host`; returns the bytes read from the store.
+
+        `made` is marked first, in the same run of the helper.
+        """
+        self.marked = self.marked or bool(made)
         job = OpenJob(
             items=tuple(items),
             identity=identity.get_secret_value(),
             ca_pem=self._recovery.store.ca_pem,
             marker=f"{host.work_dir}/{self._rehearsal_id}",
+            made=tuple(made),
         )
         leases = StoreLeases(self._recovery.store, self._prefix)
         # Several hosts may fetch the same objects at once.

@@ -22,15 +22,16 @@ from rich.console import Console
 from rich.table import Table
 
 from blocks.errors import FarsideError
-from blocks.evidence.findings import CATALOGUE
+from blocks.evidence.findings import CATALOGUE, Finding
 from blocks.evidence.record import STAGES, Record, StageState, Verdict
 from deployments import lab
-from deployments.lab.drills import DRILLS, ONE_PART, TOGETHER, UNDRILLED, Drill, Ground
+from deployments.lab.drills import BOARDS, ONE_PART, Drill, Ground
 from deployments.lab.places import Places, default_root
 from flows.command_line import OK, quiet, run
 from flows.rehearse import Watcher, rehearse, watching
 from flows.server import temporary_server
 
+PLAN = "postgres"
 CONTROL = "control"
 """The rehearsals of a lab in which nothing is broken: they must find nothing."""
 SCALE = 1
@@ -64,29 +65,29 @@ class Outcome:
 
 
 @flow(name="drill", persist_result=False)
-def drill(ids: list[str] | None = None) -> State[Any]:
+def drill(ids: list[str] | None = None, plan: str = PLAN) -> State[Any]:
     """Run drills (all, if none is named) in a lab of their own; fails unless all are good."""
     with tempfile.TemporaryDirectory(prefix="farside-drill-") as folder:
-        outcomes = list(drilled(ids or [CONTROL, *_all()], Path(folder)))
+        outcomes = list(drilled(ids or [CONTROL, *_all(plan)], Path(folder), plan))
     bad = [item.id for item in outcomes if not item.good]
     text = f"{len(outcomes) - len(bad)} of {len(outcomes)} drills were noticed and nothing else"
     return Failed(message=f"{text}; not {', '.join(bad)}") if bad else Completed(message=text)
 
 
-def drilled(ids: Iterable[str], folder: Path) -> Iterator[Outcome]:
+def drilled(ids: Iterable[str], folder: Path, plan: str) -> Iterator[Outcome]:
     """Break and rehearse, one after the other, in one lab, which is then taken down.
 
     Raises FarsideError where the lab cannot be made, or is not whole to begin with.
     """
     root = drill_root()
     lab.down(root)  # what a board that was killed has left broken
-    lab.up(root, scale=SCALE)
+    lab.up(root, scale=SCALE, parts=lab.parts_of(plan))
     try:
-        ground = Ground(Places.at(root), folder)
+        ground = Ground(Places.at(root), folder, plan)
         # Leaves the set that the drills of retained backups are about.
         first = _rehearsed(ground, "fresh")
         if first.verdict is not Verdict.VERIFIED:
-            found = "; ".join(f"{item.id}: {item.evidence}" for item in first.findings)
+            found = "; ".join(f"{item.id}: {item.evidence}" for item in _counted(first))
             raise FarsideError(f"a whole lab is not verified: {found}", operation="drill")
         for id in ids:
             yield _control(ground) if id == CONTROL else _drilled(ground, id)
@@ -105,7 +106,7 @@ def _control(ground: Ground) -> Outcome:
     began = time.monotonic()
     records = [_rehearsed(ground, "latest"), _rehearsed(ground, "fresh")]
     ground.forget(ground.newest())
-    found = [f"{i.id}: {i.subject}" for record in records for i in record.findings]
+    found = [f"{i.id}: {i.subject}" for record in records for i in _counted(record)]
     problem = "; ".join(r.verdict.value for r in records if r.verdict.value != "verified")
     took = round(time.monotonic() - began, 1)
     left = tuple(ground.left())
@@ -114,7 +115,7 @@ def _control(ground: Ground) -> Outcome:
 
 def _drilled(ground: Ground, id: str) -> Outcome:
     began, before = time.monotonic(), set(ground.sets())
-    drills = [DRILLS[part] for part in id.split("+")]
+    drills = [BOARDS[ground.name].drills[part] for part in id.split("+")]
     record, problem = None, ""
     ground.reset()
     try:
@@ -141,7 +142,7 @@ def _judged(
     id: str, drills: Sequence[Drill], record: Record, left: tuple[str, ...], took: float
 ) -> Outcome:
     wanted = {item.id: item.stage for item in drills}
-    mine = [found for found in record.findings if found.id in wanted]
+    mine = [found for found in _counted(record) if found.id in wanted]
     absent = sorted(set(wanted) - {found.id for found in mine})
     ran = {stage.name for stage in record.stages if stage.state is StageState.COMPLETED}
     hidden = [name for name in absent if mine and wanted[name] not in ran]
@@ -153,10 +154,15 @@ def _judged(
         tuple(hidden),
         last,
         _soon(record, last) if last else None,
-        tuple(f"{i.id}: {i.subject}" for i in record.findings if wanted.get(i.id) != i.stage),
+        tuple(f"{i.id}: {i.subject}" for i in _counted(record) if wanted.get(i.id) != i.stage),
         left,
         took,
     )
+
+
+def _counted(record: Record) -> list[Finding]:
+    """What was found; risks that the plan accepts are none."""
+    return [item for item in record.findings if item.accepted is None]
 
 
 def _rehearsed(ground: Ground, select: str) -> Record:
@@ -187,6 +193,9 @@ def command(
         list[str] | None,
         typer.Argument(help="Assumptions to break, see --list; ONE+ANOTHER breaks both at once."),
     ] = None,
+    plan: Annotated[
+        str, typer.Option(help=f"The lab's plan that is drilled: {' or '.join(BOARDS)}.")
+    ] = PLAN,
     everything: Annotated[
         bool, typer.Option("--all", help="Every drill, and the control: nothing broken.")
     ] = False,
@@ -212,15 +221,19 @@ def command(
     if list_them:
         _list()
         return
-    wanted = [CONTROL, *(shared() if together else _all())] if everything else list(ids or [])
-    if unknown := sorted({part for id in wanted for part in id.split("+")} - {CONTROL, *DRILLS}):
+    if plan not in BOARDS:
+        raise typer.BadParameter(f"no drills for plan {plan!r}, only for {', '.join(BOARDS)}")
+    all_of_it = shared(plan) if together else _all(plan)
+    wanted = [CONTROL, *all_of_it] if everything else list(ids or [])
+    known = {CONTROL, *BOARDS[plan].drills}
+    if unknown := sorted({part for id in wanted for part in id.split("+")} - known):
         raise typer.BadParameter(f"no drill {', '.join(unknown)}; --list shows them")
     if not wanted and not sample:
         raise typer.BadParameter("name drills, or give --all; --list shows them")
     if sample:
         seed = random.randrange(10**6) if seed is None else seed
         Console(stderr=True).print(f"combinations of seed {seed}", style="dim")
-        wanted += combinations(sample, seed)
+        wanted += combinations(sample, seed, plan)
     if not verbose:
         quiet()
     err, outcomes = Console(stderr=True), []
@@ -228,7 +241,7 @@ def command(
     with temporary_server(lambda text: err.print(text, style="dim")):
         pass
     with tempfile.TemporaryDirectory(prefix="farside-drill-") as folder:
-        for outcome in drilled(wanted, Path(folder)):
+        for outcome in drilled(wanted, Path(folder), plan):
             outcomes.append(outcome)
             err.print(_line(outcome, f"{len(outcomes)}/{len(wanted)}"), highlight=False)
     if as_json:
@@ -237,35 +250,41 @@ def command(
     raise typer.Exit(OK if all(item.good for item in outcomes) else 1)
 
 
-def _all() -> list[str]:
-    """All drills, in the order of the catalogue."""
-    return [id for id in CATALOGUE if id in DRILLS]
+def _all(plan: str) -> list[str]:
+    """All drills of a plan, in the order of the catalogue."""
+    return [id for id in CATALOGUE if id in BOARDS[plan].drills]
 
 
-def shared() -> list[str]:
-    """All drills, as ONE+ANOTHER those that can share a rehearsal."""
-    joined = {id for group in TOGETHER for id in group}
-    return ["+".join(group) for group in TOGETHER] + [id for id in _all() if id not in joined]
+def shared(plan: str) -> list[str]:
+    """All drills of a plan, as ONE+ANOTHER those that can share a rehearsal."""
+    together = BOARDS[plan].together
+    joined = {id for group in together for id in group}
+    return ["+".join(group) for group in together] + [id for id in _all(plan) if id not in joined]
 
 
-def combinations(count: int, seed: int) -> list[str]:
+def combinations(count: int, seed: int, plan: str = PLAN) -> list[str]:
     """Pairs and triples of drills, each as ONE+ANOTHER, the same for the same seed."""
     chosen, found = random.Random(seed), list[str]()
     while len(found) < count:
-        ids = chosen.sample(list(DRILLS), chosen.choice((2, 3)))
+        ids = chosen.sample(list(BOARDS[plan].drills), chosen.choice((2, 3)))
         if all(len(part.intersection(ids)) < 2 for part in ONE_PART):
             found.append("+".join(ids))
     return found
 
 
 def _list() -> None:
-    table = Table("drill", "backup", "what is broken", box=None)
-    table.add_row(CONTROL, "latest, fresh", "nothing: no finding may come of it")
+    table = Table("drill", "plans", "backup", "what is broken", box=None)
+    table.add_row(CONTROL, ", ".join(BOARDS), "latest, fresh", "nothing: no finding may come of it")
     for id in CATALOGUE:
-        if id in DRILLS:
-            table.add_row(id, DRILLS[id].select, DRILLS[id].what)
-        else:
-            table.add_row(id, "-", f"no drill: {UNDRILLED[id]}", style="dim")
+        # A row for each way to break it, and for each reason why it cannot be.
+        rows: dict[tuple[str, str], list[str]] = {}
+        for plan, board in BOARDS.items():
+            made = board.drills.get(id)
+            row = (made.select, made.what) if made else ("-", f"no drill: {board.undrilled[id]}")
+            rows.setdefault(row, []).append(plan)
+        for (select, text), plans in rows.items():
+            style = "dim" if select == "-" else ""
+            table.add_row(id, ", ".join(plans), select, text, style=style)
     Console().print(table)
 
 

@@ -42,6 +42,8 @@ SEARCHED = (
 """Files of a recovery host that say where it gets names, tools, time and logins from."""
 RESOLVING = ("/etc/hosts", "/etc/resolv.conf")
 
+_NAMING = ("address-hard-coded", "peer-list-stale")
+"""Findings whose evidence names the address that is called because of them."""
 _BY_KIND = {
     "credential": "credential-from-source",
     "certificate": "credential-from-source",
@@ -132,7 +134,7 @@ def _of_attempt(rehearsal: Rehearsal, attempt: Attempt) -> Iterator[Finding]:
     text = f"{process} (pid {attempt.pid}) called it at {attempt.at:%H:%M:%S}, during {stage}"
     # What the search has named already is one cause with the call that it leads to.
     for known in rehearsal.findings.all():
-        if known.id == "address-hard-coded" and attempt.address in known.evidence:
+        if known.id in _NAMING and attempt.address in known.evidence:
             yield finding(known.id, known.subject, text, known.stage)
             return
     vault = rehearsal.recovery.vault

@@ -206,9 +206,6 @@ def _not_verified(rehearsal: Rehearsal, course: Course) -> tuple[str, ...]:
         missing.append("whether the source's store was written to: it could not be listed")
     if course.verification is not None and course.opening is not None:
         missing += plan.engine.not_verified(course.opening.manifest.engine_facts)
-        missing.append(
-            "addresses of the source in the rows of tables: only definitions are searched"
-        )
         missing += [
             f"check {check.name}: {check.actual or check.detail}"
             for check in course.verification.checks

@@ -12,6 +12,7 @@ from blocks.plan import Heartbeat
 from blocks.sets import SetReader
 from tasks.dependence import calls_to_source, identify_tools, uses_of_source
 from tasks.key_fetch import Opening
+from tasks.leaks import leaks
 from tasks.open_secrets import open_secret
 from tasks.rehearsal import Rehearsal, stage
 from tasks.restore import restoration
@@ -84,6 +85,9 @@ def verify(
             rehearsal.findings.add(*_failures([check]))
             checks.append(check)
             began = datetime.now(UTC)
+        # A source that came back meanwhile may have been asked, or have taken what was written.
+        with clock.step("fence"):
+            rehearsal.findings.add(*leaks(rehearsal, STAGE))
         return Verification(tuple(checks), until, lost, ended_at, usable)
 
 

@@ -229,7 +229,10 @@ class CopyJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenJob:
-    """Fetch, verify, decrypt and unpack sealed objects, in order. Result: OpenResult."""
+    """Fetch, verify, decrypt and unpack sealed objects, in order. Result: OpenResult.
+
+    `made` is noted in the directory `marker` before anything is made, as MarkJob does.
+    """
 
     job: Literal["open"] = "open"
     items: tuple[OpenItem, ...]
@@ -237,6 +240,7 @@ class OpenJob:
     parallel: int = 4
     ca_pem: str | None = field(default=None, repr=False)
     marker: str | None = None
+    made: tuple[Made, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

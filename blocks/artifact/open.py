@@ -15,7 +15,7 @@ from typing import IO, Protocol, cast
 import zstandard
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from blocks.artifact import age
+from blocks.artifact import age, marks
 from blocks.artifact.channel import Channel
 from blocks.artifact.child import Child
 from blocks.artifact.download import Fetcher, Place, places
@@ -41,6 +41,8 @@ class _Sink(Protocol):
 def run(job: OpenJob, channel: Channel) -> OpenResult:
     """Raises JobFailed, AgeMalformed, AgeNoIdentity, AgeKeyMalformed."""
     identity = age.parse_identity(job.identity)
+    if job.marker is not None and job.made:
+        marks.note(Path(job.marker), job.made)
     wanted = [place for item in job.items for place in places(item.object)]
     largest = max((place.part.bytes for place in wanted), default=1)
     fetcher = Fetcher(channel, Web(job.ca_pem), job.parallel, largest)

@@ -39,7 +39,6 @@ from blocks.engines.kv.members import (
     SNAPSHOT,
     MemberUnderRestore,
     kill,
-    raises_revision,
     snapshot_tool,
 )
 from blocks.engines.kv.runbook import commands
@@ -73,12 +72,12 @@ class Etcd(Engine):
         """See Engine."""
         return (("source.host", self.source.host),)
 
-    def source_endpoints(self, source: FailureDomain) -> list[tuple[str, int]]:  # noqa: ARG002
+    def source_endpoints(self, source: FailureDomain) -> list[tuple[str, int]]:  # noqa: ARG002 (the plan says them)
         """See Engine."""
         parts = [urlsplit(url) for url in self.source.endpoints]
         return [(str(part.hostname), int(part.port or 0)) for part in parts]
 
-    def predicted_nodes(self, recovery: FailureDomain) -> tuple[Node, ...]:  # noqa: ARG002
+    def predicted_nodes(self, recovery: FailureDomain) -> tuple[Node, ...]:  # noqa: ARG002 (the plan says them)
         """See Engine."""
         return tuple(
             Node(item.host, "member", item.address, item.client_port)
@@ -91,7 +90,7 @@ class Etcd(Engine):
 
     # -- the source ---------------------------------------------------------------------------
 
-    def _living(self, source: FailureDomain) -> Etcdctl:
+    def living(self, source: FailureDomain) -> Etcdctl:
         """Etcdctl at the first member that serves: a dead one does not keep us from a backup."""
         client = Etcdctl(
             source.host(self.source.host),
@@ -114,7 +113,7 @@ class Etcd(Engine):
 
     def survey(self, source: FailureDomain) -> Facts:
         """See Engine."""
-        client = self._living(source)
+        client = self.living(source)
         (row,) = client.json("endpoint", "status")
         status, members = row["Status"], client.json("member", "list")["members"]
         return {
@@ -148,7 +147,7 @@ class Etcd(Engine):
         self, source: FailureDomain, sink: SetWriter, facts: Facts, steps: Steps
     ) -> Captured:
         """See Engine. etcdctl writes a snapshot to a file, and checks it before it says so."""
-        client = self._living(source)
+        client = self.living(source)
         host = client.host
         path = f"{sink.work(host)}/snapshot.db"
         taken_at = datetime.now(UTC)
@@ -156,7 +155,7 @@ class Etcd(Engine):
         with steps.step("snapshot"):
             client.text("snapshot", "save", path, timeout=6 * 3600)
         tool = snapshot_tool(host, self.source.bin_dir)
-        status = json.loads(host.run([*tool, "status", path, "--write-out=json"]).text)
+        status = json.loads(host.run([*tool.argv, "status", path, "--write-out=json"]).text)
         with steps.step("hash"):
             at = int(status["revision"])
             (row,) = client.json("endpoint", "hashkv", f"--rev={at}", timeout=600)
@@ -179,11 +178,11 @@ class Etcd(Engine):
             },
         )
 
-    def withdraw(self, source: FailureDomain, rehearsal_id: str) -> list[str]:  # noqa: ARG002
+    def withdraw(self, source: FailureDomain, rehearsal_id: str) -> list[str]:  # noqa: ARG002 (there is nothing)
         """See Engine: a snapshot makes nothing in the cluster."""
         return []
 
-    def remains(self, source: FailureDomain) -> list[str]:  # noqa: ARG002
+    def remains(self, source: FailureDomain) -> list[str]:  # noqa: ARG002 (there is nothing)
         """See Engine: a snapshot makes nothing in the cluster."""
         return []
 
@@ -228,9 +227,9 @@ class Etcd(Engine):
                 if host.run(["test", "-r", path], check=False).exit_code != 0:
                     text = f"{path} cannot be read: no client and no member would trust this one"
                     yield finding("ca-unknown", f"{where} {path}", text, "preflight")
-            raised = raised and raises_revision(host, self.target.bin_dir)
+            raised = raised and snapshot_tool(host, self.target.bin_dir).raises_revision
         if not raised:
-            text = "the etcd there restores without raising the revision (3.6 does)"
+            text = "its etcd cannot raise the revision: `snapshot restore` has no --bump-revision"
             yield finding("revision-reused", recovery.name, text, "preflight")
 
     # -- the recovery side --------------------------------------------------------------------
@@ -322,6 +321,7 @@ class Etcd(Engine):
         application = self._application(using.recovery)
 
         def run() -> Check:
+            checks.whole(root, self.target)
             dead = _leader(root, self.target)
             host = using.host(dead.host)
             kill(host, using.work(host))
@@ -330,13 +330,13 @@ class Etcd(Engine):
 
         yield from guarded("failover", "the others serve when one has died", run)
 
-    def value(self, service: Service, recovery: FailureDomain, database: str, query: str) -> str:  # noqa: ARG002
+    def value(self, service: Service, recovery: FailureDomain, database: str, query: str) -> str:  # noqa: ARG002 (all members answer alike, and have one key space)
         """See Engine: a query is what follows `etcdctl get`."""
         return checks.answer(self._root(recovery), shlex.split(query))
 
     def dependencies(
         self,
-        service: Service,  # noqa: ARG002
+        service: Service,  # noqa: ARG002 (all members answer alike)
         using: Restoration,
         foreign: Belongings,
     ) -> list[Finding]:
@@ -349,7 +349,8 @@ class Etcd(Engine):
             text = f"{key} {item.value.decode(errors='replace')}"
             for line, mention in foreign.lines(text):
                 where = f"key {key}" + (f", line {line}" if line > 1 else "")
-                found.append(finding("address-hard-coded", where, f"it names {mention}", "verify"))
+                id = "path-hard-coded" if mention in foreign.paths else "address-hard-coded"
+                found.append(finding(id, where, f"it names {mention}", "verify"))
         return found
 
     def not_verified(self, facts: Facts) -> list[str]:
@@ -362,13 +363,13 @@ class Etcd(Engine):
             missed.append(f"leases beyond the first {LEASES_LOOKED_AT}")
         return missed
 
-    def recovered_until(self, service: Service, recovery: FailureDomain) -> datetime | None:  # noqa: ARG002
+    def recovered_until(self, service: Service, recovery: FailureDomain) -> datetime | None:  # noqa: ARG002 (nothing there is asked)
         """See Engine: etcd stores no times; the heartbeat's rows tell."""
         return None
 
     def ticks(
         self,
-        service: Service,  # noqa: ARG002
+        service: Service,  # noqa: ARG002 (all members answer alike)
         recovery: FailureDomain,
         database: str,  # noqa: ARG002 (etcd has one key space)
         table: str,

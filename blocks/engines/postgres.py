@@ -596,7 +596,11 @@ class Postgres(Engine):
             f"logins by {row['method']} (pg_hba.conf:{row['line']}): restored are those by password"
             for row in facts["logins"]
         ]
-        return [*missed, "calls of triggers and functions to anybody but the source"]
+        return [
+            *missed,
+            "calls of triggers and functions to anybody but the source",
+            "addresses of the source in the rows of tables: only definitions are searched",
+        ]
 
     def _pages(self, control: Psql, using: Restoration) -> Check:
         expected = "every page agrees with its checksum, read offline"

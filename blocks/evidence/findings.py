@@ -343,8 +343,8 @@ _TOPOLOGY = (
         "revision-reused",
         _MEDIUM,
         "clients that watch or cache notice that the restored cluster is another one",
-        "Restart every client that watches or caches once the cluster is restored, or have etcd "
-        "3.6 on the recovery hosts, which raises the revision.",
+        "Restart every client that watches or caches once the cluster is restored, or have an etcd "
+        "on the recovery hosts that can raise the revision: 3.6 does.",
     ),
     (
         "peer-list-stale",

@@ -1,10 +1,14 @@
 """What runs etcd in east: three members with TLS and users, and the application's writer."""
 
+import copy
 import json
 import ssl
 import subprocess
 import urllib.request
 from pathlib import Path
+from typing import Any
+
+from cryptography.fernet import Fernet
 
 from blocks.errors import PermanentError
 from deployments.lab import credentials
@@ -87,7 +91,7 @@ def is_filled(places: Places) -> bool:
 
 
 def fill(places: Places, site: Site) -> None:
-    """Settings, a lease, users and roles; from then on nobody gets in without a password.
+    """Settings, a note, a lease, users and roles; from then on nobody gets in without a password.
 
     Raises PermanentError.
     """
@@ -95,6 +99,8 @@ def fill(places: Places, site: Site) -> None:
         numbers = range(start, start + _BATCH)
         puts = "".join(f'put /shop/settings/{n} "value {n}"\n' for n in numbers)
         _etcdctl(places, site, "txn", said=f"\n{puts}\n\n")
+    note = Fernet(credentials.secret(places, site.name, "shop-notes-key")).encrypt(b"a note")
+    _etcdctl(places, site, "put", "/shop/notes/1", note.decode())
     _etcdctl(places, site, "lease", "grant", "86400")
     root = credentials.secret(places, site.name, "etcd-root-password")
     shop = credentials.etcd_password_file(places, site.name).read_text()
@@ -109,6 +115,22 @@ def fill(places: Places, site: Site) -> None:
     ):
         _etcdctl(places, site, *words)
     _mark(places).touch()
+
+
+def with_members(plan: Any, count: int) -> Any:
+    """The document of the lab's plan, with another number of members in west."""
+    changed = copy.deepcopy(plan)
+    target = changed["engine"]["target"]
+    first = target["members"][0]
+    target["members"] = [
+        {
+            key: value.replace(f"/{first['host']}/", f"/{host['name']}/")
+            for key, value in first.items()
+        }
+        | {"host": host["name"], "address": host["address"]}
+        for host in changed["recovery"]["hosts"][:count]
+    ]
+    return changed
 
 
 def _mark(places: Places) -> Path:

@@ -2,10 +2,10 @@
 
     python tests/benchmarks/run.py [--size 1GB] [--rounds 3] [NAME ...]
 
-Names: snapshot, restore, transfer, memory, rehearsal, wan (as root: the lab of namespaces); none is
-all. Prints a table and writes all
-numbers as JSON. Brings up labs of its own and removes them. Ratios above 1 say that farside is
-faster; on a machine that does something else as well, only those of many rounds mean much.
+Names: snapshot, restore, transfer, memory, rehearsal, nodes, wan (as root: the lab of namespaces);
+none is all. Prints a table and writes all numbers as JSON. Brings up labs of its own and removes
+them. Ratios above 1 say that farside is faster, but for `nodes`; on a machine that does something
+else as well, only those of many rounds mean much.
 """
 
 import json
@@ -20,13 +20,14 @@ from typing import Annotated
 
 import moving
 import typer
+from nodes import nodes
 from rehearsal import rehearsal
 from results import Result, table
 from rich.console import Console
 from world import world
 
 MOVING = ("snapshot", "transfer", "restore", "memory")
-NAMES = (*MOVING, "rehearsal", "wan")
+NAMES = (*MOVING, "rehearsal", "nodes", "wan")
 _UNITS = {"MB": 10**6, "GB": 10**9}
 
 
@@ -76,7 +77,7 @@ def _measure(wanted: set[str], size: int, rounds: int, scale: int) -> list[Resul
     measured: list[Result] = []
     if wanted & set(MOVING):
         with world(size) as place:
-            if wanted - {"memory", "rehearsal"}:
+            if wanted & {"snapshot", "transfer", "restore"}:
                 # What is copied and restored is what was sealed.
                 result, sealed = moving.snapshot(place, rounds if "snapshot" in wanted else 1)
                 measured += [result] if "snapshot" in wanted else []
@@ -92,6 +93,8 @@ def _measure(wanted: set[str], size: int, rounds: int, scale: int) -> list[Resul
             measured.append(moving.wan(place, rounds))
     if "rehearsal" in wanted:
         measured += rehearsal(rounds, scale)
+    if "nodes" in wanted:
+        measured += nodes(rounds)
     return measured
 
 

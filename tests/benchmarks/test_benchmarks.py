@@ -18,6 +18,8 @@ NAMES = {
     "memory, open",
     "rehearsal",
     "rehearsal, own",
+    "nodes, restore",
+    "nodes, RTA",
 }
 
 

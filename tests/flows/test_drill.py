@@ -12,7 +12,7 @@ import pytest
 
 from blocks.evidence.findings import CATALOGUE
 from blocks.evidence.record import STAGES
-from deployments.lab.drills import DRILLS, UNDRILLED
+from deployments.lab.drills import BOARDS, Board
 from flows.drill import CONTROL, combinations
 from tests.flows.conftest import CHECKOUT
 
@@ -37,15 +37,25 @@ def run(api: str, folder: Path, *words: str) -> "subprocess.CompletedProcess[str
     )
 
 
-def test_every_assumption_has_a_drill_or_a_reason() -> None:
-    assert set(DRILLS) | set(UNDRILLED) == set(CATALOGUE)
-    assert not set(DRILLS) & set(UNDRILLED)
-    assert {drill.stage for drill in DRILLS.values()} <= set(STAGES)
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+def test_every_assumption_has_a_drill_or_a_reason(board: Board) -> None:
+    assert set(board.drills) | set(board.undrilled) == set(CATALOGUE)
+    assert not set(board.drills) & set(board.undrilled)
+    assert {drill.stage for drill in board.drills.values()} <= set(STAGES)
 
 
-def test_the_same_seed_gives_the_same_combinations() -> None:
-    chosen = combinations(20, 7)
-    assert chosen == combinations(20, 7)
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+def test_drills_that_share_a_rehearsal_leave_each_other_alone(board: Board) -> None:
+    shared = [id for group in board.together for id in group]
+    assert len(shared) == len(set(shared))
+    assert set(shared) <= set(board.drills)
+
+
+@pytest.mark.parametrize("plan", BOARDS)
+def test_the_same_seed_gives_the_same_combinations(plan: str) -> None:
+    chosen = combinations(20, 7, plan)
+    assert chosen == combinations(20, 7, plan)
+    assert {part for item in chosen for part in item.split("+")} <= set(BOARDS[plan].drills)
     assert {len(set(item.split("+"))) for item in chosen} == {2, 3}
 
 
@@ -55,6 +65,8 @@ def test_the_same_seed_gives_the_same_combinations() -> None:
         ((), "name drills, or give --all"),
         (("no-such",), "no drill no-such; --list shows them"),
         (("key-stale+no-such",), "no drill no-such"),
+        (("--plan", "etcd", "page-corrupt"), "no drill page-corrupt"),
+        (("--plan", "standbys", "--all"), "no drills for plan 'standbys', only for postgres, etcd"),
     ],
 )
 def test_bad_usage(tmp_path: Path, words: tuple[str, ...], says: str) -> None:
@@ -64,15 +76,22 @@ def test_bad_usage(tmp_path: Path, words: tuple[str, ...], says: str) -> None:
 
 
 @pytest.mark.timeout(1800)
-def test_the_whole_board(prefect_server: Callable[[], str], open_directory: Path) -> None:
+@pytest.mark.parametrize("plan", BOARDS)
+def test_the_whole_board(
+    prefect_server: Callable[[], str], open_directory: Path, plan: str
+) -> None:
     """Every assumption is broken, some by themselves, the others with those they leave alone."""
-    done = run(prefect_server(), open_directory, "--all", "--together", "--json")
+    of_plan = ("--plan", plan, "--json")
+    done = run(prefect_server(), open_directory, "--all", "--together", *of_plan)
     outcomes = {item["id"]: item for item in json.loads(done.stdout)}
-    assert {part for id in outcomes for part in id.split("+")} == {CONTROL, *DRILLS}
+    assert {part for id in outcomes for part in id.split("+")} == {
+        CONTROL,
+        *BOARDS[plan].drills,
+    }
     assert done.returncode in (0, 1), done.stderr
     # What a busy machine has spoilt is good by itself; what is not is broken.
     if spoilt := [id for id, item in outcomes.items() if not good(item)]:
-        again = run(prefect_server(), open_directory, *spoilt, "--json")
+        again = run(prefect_server(), open_directory, *spoilt, *of_plan)
         outcomes |= {item["id"]: item for item in json.loads(again.stdout)}
     bad = [item for item in outcomes.values() if not good(item)]
     assert bad == [], done.stderr

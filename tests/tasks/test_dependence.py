@@ -93,7 +93,8 @@ def test_a_recovery_store_at_an_address_of_the_source(rehearsal: Any) -> None:
     assert (found.id, found.subject) == ("store-region-hard-coded", "s3.east.example:443")
 
 
-def test_a_call_is_one_cause_with_what_the_search_has_named(rehearsal: Any) -> None:
+@pytest.mark.parametrize("id", ["address-hard-coded", "peer-list-stale"])
+def test_a_call_is_one_cause_with_what_names_its_address(rehearsal: Any, id: str) -> None:
     at = datetime.now(UTC) + timedelta(seconds=1)
 
     def attempt(address: str, process: str) -> Attempt:
@@ -108,12 +109,12 @@ def test_a_call_is_one_cause_with_what_the_search_has_named(rehearsal: Any) -> N
         fence=SimpleNamespace(attempts=lambda gap: attempts if gap == rehearsal.id else []),
         gap=lambda id: id,
     )
-    known = finding("address-hard-coded", "shop: function f()", "line 1 names 10.1.0.1", "verify")
+    known = finding(id, "shop: function f()", "line 1 names 10.1.0.1", "verify")
     rehearsal.findings.add(known)
     with rehearsal.clock.stage("key fetch"):
         found = dependence.calls_to_source(rehearsal)
     assert [(item.id, item.subject) for item in found] == [
-        ("address-hard-coded", "shop: function f()"),
+        (id, "shop: function f()"),
         ("key-chain-in-source", "10.1.0.2:5432"),
     ]
 

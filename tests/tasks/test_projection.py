@@ -38,6 +38,13 @@ def test_what_grows_is_scaled_and_the_rest_is_not() -> None:
     assert "a full copy over the link takes up to 0:16:40" in found.evidence
 
 
+def test_of_nodes_side_by_side_the_slowest_counts() -> None:
+    seconds = {"kv1: fetch and open": 3.0, "kv2: fetch and open": 4.0, "kv2: restore snapshot": 1.0}
+    run = measured((stage("restore", **seconds), stage("verify", leader=1)), 10.0, 10**9)
+    assert run is not None
+    assert run.growing == 5.0
+
+
 def test_several_rehearsals_give_an_interval_and_the_slowest_counts() -> None:
     fast = measured((stage("restore", fetch_and_extract=4),), 4.0, 10**9)
     slow = measured((stage("restore", fetch_and_extract=8),), 8.0, 10**9)

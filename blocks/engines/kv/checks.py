@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from blocks.engines.base import checked
-from blocks.engines.kv.client import Etcdctl, LoginRefused
+from blocks.engines.kv.client import Etcdctl, LoginRefused, NotAllowed
 from blocks.engines.kv.clusters import Application, TargetCluster
 from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.evidence.record import Check
@@ -22,7 +22,10 @@ def membership(root: Etcdctl, target: TargetCluster) -> Check:
         for m in root.json("member", "list")["members"]
     }
     wrong = [f"{name} is missing" for name in wanted.keys() - found.keys()]
-    wrong += [f"{name or 'an unnamed one'} is a member" for name in found.keys() - wanted.keys()]
+    wrong += [
+        f"{name or 'an unnamed one'} is a member, at {', '.join(found[name][0])}"
+        for name in found.keys() - wanted.keys()
+    ]
     wrong += [
         f"{name} is at {', '.join((*found[name][0], *found[name][1]))}"
         for name in wanted.keys() & found.keys()
@@ -56,13 +59,11 @@ def identity(root: Etcdctl, facts: Mapping[str, Any]) -> Check:
 def leader(root: Etcdctl, target: TargetCluster) -> Check:
     """All members know the same leader, and none is behind, corrupt or without space."""
     leaders, wrong = set[str](), list[str]()
-    for endpoint in target.endpoints:
-        try:
-            (row,) = root.at(endpoint).json("endpoint", "status")
-        except FarsideError as error:
-            wrong.append(f"{endpoint}: {error.message}")
+    for endpoint, found in root.at(*target.endpoints).of_each("endpoint", "status").items():
+        if isinstance(found, FarsideError):
+            wrong.append(f"{endpoint}: {found.message}")
             continue
-        status = row["Status"]
+        status = found[0]["Status"]
         leaders.add(str(status.get("leader", 0)))
         wrong += [f"{endpoint}: {text}" for text in status.get("errors", ())]
     if len(leaders) != 1 or leaders == {"0"}:
@@ -71,15 +72,32 @@ def leader(root: Etcdctl, target: TargetCluster) -> Check:
     return checked("leader", expected, wrong, expected, finding="node-count-differs")
 
 
+def whole(root: Etcdctl, target: TargetCluster) -> None:
+    """Raise TransientError unless all members of the plan answer, and there are no others.
+
+    Of such a cluster one member may die; of another one too many may be dead already.
+    """
+    known = len(root.json("member", "list")["members"])
+    if known != len(target.members):
+        raise TransientError(f"it has {known} members", operation="failover", host=root.host.name)
+    for found in root.at(*target.endpoints).of_each("endpoint", "status").values():
+        if isinstance(found, FarsideError):
+            raise found
+
+
 def key_space(root: Etcdctl, target: TargetCluster, facts: Mapping[str, Any]) -> Check:
     """The hash of all keys at the snapshot's revision is the manifest's, on each member."""
     at, wanted = facts["snapshot"]["revision"], facts["snapshot"]["hash"]
     expected = f"hash {wanted} at revision {at}, on each member"
-    wrong = []
-    for endpoint in target.endpoints:
-        (row,) = root.at(endpoint).json("endpoint", "hashkv", f"--rev={at}", timeout=600)
-        if str(row["HashKV"]["hash"]) != wanted:
-            wrong.append(f"{endpoint} has {row['HashKV']['hash']}")
+    wrong, silent = list[str](), list[FarsideError]()
+    asked = root.at(*target.endpoints).of_each("endpoint", "hashkv", f"--rev={at}", timeout=600)
+    for endpoint, found in asked.items():
+        if isinstance(found, FarsideError):
+            silent.append(found)
+        elif (has := str(found[0]["HashKV"]["hash"])) != wanted:
+            wrong.append(f"{endpoint} has {has}")
+    if silent and not wrong:
+        raise silent[0]
     right = f"the same on {len(target.endpoints)} members"
     return checked("key-space", expected, wrong, right, finding="incomplete-restore")
 
@@ -101,7 +119,11 @@ def logins(root: Etcdctl, facts: Mapping[str, Any]) -> Check:
 
 def is_protected(root: Etcdctl) -> bool:
     """Whether the cluster asks who is there. Raises as Etcdctl.text."""
-    return bool(root.json("auth", "status").get("enabled", False))
+    try:
+        root.as_nobody().count("/")
+    except LoginRefused:
+        return True
+    return False
 
 
 def leases(root: Etcdctl, facts: Mapping[str, Any]) -> Check:
@@ -139,7 +161,7 @@ def quorum_write(application: Etcdctl, app: Application, target: TargetCluster, 
         application.at(first).text("del", key)
         if found != [id]:
             wrong.append(f"read {found}")
-    except LoginRefused as error:
+    except NotAllowed as error:
         wrong.append(error.message)
     right = f"read back {id}"
     return checked("committed-write", expected, wrong, right, finding="usable-not-restored")

@@ -4,25 +4,26 @@ import base64
 import json
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import SecretStr
 
-from blocks.errors import PermanentError, TransientError
+from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.hosts import Host
 
 _PROMPT = "Password: "
 _PAGE = 1000
+_AT_ONCE = 5  # commands on one host, whose SSH server allows ten
 _NOT_THERE = re.compile(
     r"context deadline exceeded|connection refused|no leader|unhealthy cluster|unavailable"
     r"|transport is closing|leader changed|i/o timeout|broken pipe|connection reset",
     re.IGNORECASE,
 )
-_REFUSED = re.compile(
-    r"authentication failed|permission denied|invalid auth token|user name (is empty|not found)"
-)
+_REFUSED = re.compile(r"authentication failed|invalid auth token|user name (is empty|not found)")
+_FORBIDDEN = re.compile(r"permission denied")
 _UNTRUSTED = re.compile(r"x509:|tls: |certificate")
 
 
@@ -30,6 +31,10 @@ class LoginRefused(PermanentError):
     """The cluster does not let this user in."""
 
     finding = "login-missing"
+
+
+class NotAllowed(LoginRefused):
+    """The cluster lets this user in, but not do this."""
 
 
 class Untrusted(PermanentError):
@@ -49,7 +54,7 @@ class KeyValue:
 
 @dataclass(frozen=True, slots=True)
 class Etcdctl:
-    """A user of one cluster, reached by the etcdctl of `host`."""
+    """A user of one cluster (an empty name: nobody), reached by the etcdctl of `host`."""
 
     host: Host
     bin_dir: str
@@ -63,6 +68,10 @@ class Etcdctl:
         """The same, asking these members only."""
         return replace(self, endpoints=endpoints)
 
+    def as_nobody(self) -> "Etcdctl":
+        """The same, without a login."""
+        return replace(self, user="", password=SecretStr(""))
+
     def text(self, *words: str, timeout: float | None = None) -> str:
         """What a command prints. Raises LoginRefused, Untrusted, PermanentError, TransientError."""
         seconds = timeout or self.timeout
@@ -70,7 +79,7 @@ class Etcdctl:
             f"{self.bin_dir}/etcdctl",
             f"--endpoints={','.join(self.endpoints)}",
             f"--cacert={self.ca_file}",
-            f"--user={self.user}",
+            *([f"--user={self.user}"] if self.user else []),
             "--dial-timeout=5s",
             f"--command-timeout={int(seconds)}s",
             *words,
@@ -81,6 +90,21 @@ class Etcdctl:
             # It asks for the password, and ends the line after having read it.
             return done.stdout.decode(errors="replace").removeprefix(_PROMPT).removeprefix("\n")
         raise self._error(words[0], done.stderr.decode(errors="replace"))
+
+    def of_each(self, *words: str, timeout: float | None = None) -> dict[str, Any]:
+        """Endpoint -> what a command prints of that member alone, as JSON, or why it does not.
+
+        They are asked side by side: a dead one costs its time limit once, however many are dead.
+        """
+
+        def ask(endpoint: str) -> Any:
+            try:
+                return self.at(endpoint).json(*words, timeout=timeout)
+            except FarsideError as error:
+                return error
+
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="etcd") as pool:
+            return dict(zip(self.endpoints, pool.map(ask, self.endpoints), strict=True))
 
     def json(self, *words: str, timeout: float | None = None) -> Any:
         """What a command prints, as JSON. Raises as `text`."""
@@ -99,9 +123,8 @@ class Etcdctl:
 
     def count(self, *words: str) -> int:
         """How many keys `etcdctl get WORDS` finds. Raises as `text`."""
-        said = self.text("get", *words, "--count-only", "--write-out=fields")
-        found = re.search(r'^"Count" : (\d+)$', said, re.MULTILINE)
-        return int(found[1]) if found else 0
+        # etcd 3.4 has no --count-only; a limit does not limit what it counts.
+        return int(self.json("get", *words, "--limit=1", "--keys-only").get("count", 0))
 
     def all(self, prefix: str) -> Iterator[KeyValue]:
         """All keys that begin with `prefix`, page by page. Raises as `text`."""
@@ -124,14 +147,22 @@ class Etcdctl:
         text = "; ".join(dict.fromkeys(_said(stderr)))[-500:] or "etcdctl failed without a word"
         where = f"{command} as {self.user!r} at {', '.join(self.endpoints)}"
         kinds: Sequence[tuple[re.Pattern[str], type[PermanentError | TransientError], str]] = (
-            (_REFUSED, LoginRefused, "check the user, its roles and its password in the vault"),
+            (_REFUSED, LoginRefused, "check the user and its password in the vault"),
+            (_FORBIDDEN, NotAllowed, "check the user's roles"),
             (_UNTRUSTED, Untrusted, "compare the members' certificates with the plan's ca_file"),
             (_NOT_THERE, TransientError, "see whether the members run and have a leader"),
         )
-        for pattern, kind, hint in kinds:
-            if pattern.search(text):
-                return kind(f"{where}: {text}", operation="etcdctl", host=self.host.name, hint=hint)
-        return PermanentError(f"{where}: {text}", operation="etcdctl", host=self.host.name)
+        kind, hint = next(
+            ((kind, hint) for pattern, kind, hint in kinds if pattern.search(text)),
+            (PermanentError, ""),
+        )
+        return kind(
+            f"{where}: {text}",
+            operation="etcdctl",
+            domain=self.host.domain,
+            host=self.host.name,
+            hint=hint,
+        )
 
 
 def _said(stderr: str) -> Iterator[str]:

@@ -1,8 +1,10 @@
 """A member on a recovery host, from its snapshot to a process that serves, and back to nothing."""
 
 import json
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from blocks.artifact.job import FileTarget, MadePath, MadePidfile, OpenItem
 from blocks.engines.base import Restoration
@@ -16,9 +18,14 @@ RAISED_BY = 1_000_000_000
 """How far the revision is raised, where the version can: etcd's own advice for such a restore
 (etcd 3.6, Disaster recovery)."""
 _POLL_SECONDS = 0.1
+_TOOL = (
+    'tool="$1/etcdutl"; test -x "$tool" || tool="$1/etcdctl";'
+    ' echo "$tool"; "$tool" snapshot restore --help'
+)
 # In its data directory: by that the sweep knows it.
 _START = (
-    'cd "$2"; setsid nohup "$3" --config-file "$1/etcd.conf" >"$1/etcd.log" 2>&1 </dev/null &'
+    'rm -f "$1/snapshot.db"; cd "$2";'
+    ' setsid nohup "$3" --config-file "$1/etcd.conf" >"$1/etcd.log" 2>&1 </dev/null &'
     ' echo $! >"$1/etcd.pid"'
 )
 
@@ -42,20 +49,20 @@ class MemberUnderRestore:
 
     def fetch(self) -> int:
         """Bring the snapshot, after noting what will be made; returns the bytes read."""
-        self._using.reader.mark(
-            self.host,
+        made = (
             MadePidfile(pidfile=f"{self._work}/etcd.pid"),
             MadePath(path=self.member.data_dir),
         )
         (sealed,) = (item for item in self._using.manifest.objects if item.name == SNAPSHOT)
         item = OpenItem(object=sealed, target=FileTarget(path=self._snapshot))
-        return self._using.reader.open(self.host, [item], self._using.identity)
+        return self._using.reader.open(self.host, [item], self._using.identity, made)
 
     def restore(self) -> None:
         """Make the data directory: a new member of a new cluster, which nobody knows."""
         member = self.member
+        tool = snapshot_tool(self.host, self._target.bin_dir)
         argv = [
-            *snapshot_tool(self.host, self._target.bin_dir),
+            *tool.argv,
             "restore",
             self._snapshot,
             f"--name={member.host}",
@@ -64,10 +71,9 @@ class MemberUnderRestore:
             f"--initial-cluster-token={self._token}",
             f"--initial-advertise-peer-urls={member.peer_url}",
         ]
-        if raises_revision(self.host, self._target.bin_dir):
+        if tool.raises_revision:
             argv += [f"--bump-revision={RAISED_BY}", "--mark-compacted"]
         self.host.run(argv, timeout=3600)
-        self.host.run(["rm", "-f", self._snapshot])
 
     def start(self) -> None:
         """Start the member with a configuration of its own; it waits for the others."""
@@ -80,7 +86,7 @@ class MemberUnderRestore:
         """Until it says that it serves. Raises PermanentError if it dies or never does."""
         give_up = time.monotonic() + START_SECONDS
         script = (
-            'grep -q "ready to serve client requests" "$1/etcd.log" && exit 0;'
+            'grep -q "serving client traffic" "$1/etcd.log" && exit 0;'
             ' kill -0 "$(cat "$1/etcd.pid")" 2>/dev/null || exit 2; exit 1'
         )
         while True:
@@ -130,13 +136,19 @@ def kill(host: Host, work: str) -> None:
     host.run(["sh", "-c", script, "sh", work])
 
 
-def snapshot_tool(host: Host, bin_dir: str) -> Sequence[str]:
+@dataclass(frozen=True, slots=True)
+class SnapshotTool:
     """The command that looks at and restores snapshots: etcdutl since 3.5, etcdctl before."""
-    there = host.run(["test", "-x", f"{bin_dir}/etcdutl"], check=False).exit_code == 0
-    return [f"{bin_dir}/{'etcdutl' if there else 'etcdctl'}", "snapshot"]
+
+    argv: tuple[str, ...]
+    raises_revision: bool
+    """Whether it can raise the revision, so that watchers and caches notice the restore."""
 
 
-def raises_revision(host: Host, bin_dir: str) -> bool:
-    """Whether a restore can raise the revision, so that watchers and caches notice it."""
-    said = host.run([*snapshot_tool(host, bin_dir), "restore", "--help"], check=False)
-    return "--bump-revision" in said.text
+def snapshot_tool(host: Host, bin_dir: str) -> SnapshotTool:
+    """The one that is on a host; what it can do is what its own help says."""
+    program, _, said = host.run(["sh", "-c", _TOOL, "sh", bin_dir], check=False).text.partition(
+        "\n"
+    )
+    options = set(re.findall(r"--[a-z-]+", said))
+    return SnapshotTool((program, "snapshot"), {"--bump-revision", "--mark-compacted"} <= options)

@@ -58,8 +58,8 @@ def commands(
             (
                 '"$BIN/etcd" --name restored --data-dir "$DATA" --listen-client-urls "$CLIENT"'
                 ' --advertise-client-urls "$CLIENT" --listen-peer-urls "$PEER"'
-                f' --initial-advertise-peer-urls "$PEER" {tls} > "$DATA.log" 2>&1 &',
-                'ETCD=$!; until grep -q "ready to serve client requests" "$DATA.log";'
+                f' --initial-advertise-peer-urls "$PEER" {tls} --logger zap > "$DATA.log" 2>&1 &',
+                'ETCD=$!; until grep -q "serving client traffic" "$DATA.log";'
                 ' do kill -0 "$ETCD"; sleep 1; done',
             ),
             where,

@@ -1,16 +1,24 @@
 """One drill for each assumption: the lab with exactly that one broken."""
 
-from deployments.lab.drills import integrity, isolation, keys, timing, tooling, topology
-from deployments.lab.drills.board import DRILLS, ONE_PART, TOGETHER, UNDRILLED, Drill
+from deployments.lab.drills import (
+    clusters,
+    integrity,
+    isolation,
+    keys,
+    timing,
+    tooling,
+    topology,
+)
+from deployments.lab.drills.board import BOARDS, ONE_PART, Board, Drill
 from deployments.lab.drills.ground import Ground
 
 __all__ = [
-    "DRILLS",
+    "BOARDS",
     "ONE_PART",
-    "TOGETHER",
-    "UNDRILLED",
+    "Board",
     "Drill",
     "Ground",
+    "clusters",
     "integrity",
     "isolation",
     "keys",

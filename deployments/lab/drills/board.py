@@ -1,8 +1,8 @@
 """The drills: for each assumption of the catalogue, how it is broken in the lab, and mended."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from deployments.lab.drills.ground import Ground
 
@@ -24,8 +24,21 @@ class Drill:
     broken: Callable[[Ground], AbstractContextManager[None]]
 
 
-DRILLS: dict[str, Drill] = {}
-"""All drills by id."""
+@dataclass(frozen=True, slots=True)
+class Board:
+    """The drills of one plan of the lab.
+
+    `together` are those that can share a rehearsal: none of them ends it before another's stage.
+    `undrilled` are assumptions of the catalogue that this plan's engine cannot break, and why.
+    """
+
+    together: Collection[Collection[str]]
+    undrilled: Mapping[str, str]
+    drills: dict[str, Drill] = field(default_factory=dict)
+
+
+POSTGRES, ETCD = ("postgres",), ("etcd",)
+"""Plans whose engine sees an assumption by ways of its own."""
 
 ONE_PART = (
     {
@@ -55,10 +68,12 @@ ONE_PART = (
         "leftovers",
     },
     {"restore-failed", "setting-too-low"},
+    # With one member dead, or one that never was, nothing else is whole.
+    {"node-count-differs", "peer-list-stale", "incomplete-restore", "usable-not-restored"},
 )
 """Drills that change the same part of the world, or hide it: not two of them at once."""
 
-TOGETHER = (
+_POSTGRES_TOGETHER = (
     (
         "key-stale",
         "key-rotated-away",
@@ -99,21 +114,68 @@ TOGETHER = (
     ("host-unreachable", "manifest-forged"),
     ("ssh-trust-missing", "ca-unknown"),
 )
-"""Drills that can share a rehearsal: none of them ends it before another's stage."""
+_ETCD_TOGETHER = (
+    ("key-stale", "control-plane-in-source", "name-resolves-to-source", "revision-reused"),
+    (
+        "credential-from-source",
+        "clock-skew",
+        "key-chain-in-source",
+        "rto-missed",
+        "bandwidth-insufficient",
+        "check-failed",
+    ),
+    ("address-hard-coded", "path-hard-coded", "source-used", "usable-not-restored"),
+    ("app-secret-missing", "login-missing", "node-count-differs"),
+    ("incomplete-restore", "node-identity-reused", "fence-stays", "rpo-missed"),
+    (
+        "key-only-in-source",
+        "tool-missing",
+        "tool-fetched-from-source",
+        "target-occupied",
+        "port-taken",
+        "object-missing",
+    ),
+    ("engine-version", "copy-is-cold"),
+    ("sealed-to-source-only", "fence-leaks"),
+    ("host-unreachable", "manifest-forged"),
+    ("ssh-trust-missing", "ca-unknown"),
+    ("object-corrupt", "key-rotated-away", "copy-behind", "leftovers"),
+)
 
-UNDRILLED = {
+_ONE_REHEARSAL = {
     "use-unattributed": "needs a network file system of neither domain; its test is in tests/tasks",
+    "many-at-once": "one rehearsal cannot see it",
+}
+_POSTGRES_UNDRILLED = _ONE_REHEARSAL | {
     "node-count-differs": "one PostgreSQL server has no other shape",
     "revision-reused": "one PostgreSQL server has timelines instead",
     "node-identity-reused": "one PostgreSQL server joins nobody",
     "peer-list-stale": "one PostgreSQL server has no peers",
     "placement-dropped": "one PostgreSQL server has no replicas",
-    "many-at-once": "one rehearsal cannot see it",
 }
-"""Assumptions of the catalogue that this lab's engine cannot break, and why."""
+_ETCD_UNDRILLED = _ONE_REHEARSAL | {
+    "extension-missing": "etcd has no extensions",
+    "library-preloaded": "etcd loads no libraries",
+    "locale-changed": "etcd sorts bytes",
+    "setting-too-low": "no setting of a member must be as high as the source's",
+    "placement-dropped": "every member of etcd holds everything",
+    "log-gap": "etcd is restored to a snapshot, without a log",
+    "index-corrupt": "a member makes its index anew whenever it starts",
+    "page-corrupt": "etcd's pages have no checksums: the hash of all keys is compared",
+    "archive-into-production": "etcd archives nothing",
+    "restored-jobs-fire": "nothing in etcd runs by itself but the end of leases, which is its use",
+}
+
+BOARDS = {
+    "postgres": Board(_POSTGRES_TOGETHER, _POSTGRES_UNDRILLED),
+    "etcd": Board(_ETCD_TOGETHER, _ETCD_UNDRILLED),
+}
+"""What is drilled, by the plan's name."""
 
 
-def drill(id: str, stage: str, *, select: str = "latest") -> Callable[[Break], Break]:
+def drill(
+    id: str, stage: str, *, select: str = "latest", plans: Collection[str] = tuple(BOARDS)
+) -> Callable[[Break], Break]:
     """Make a generator that breaks something, yields, and mends it, the drill of `id`.
 
     Its docstring is what the board says of it.
@@ -121,7 +183,9 @@ def drill(id: str, stage: str, *, select: str = "latest") -> Callable[[Break], B
 
     def register(breaks: Break) -> Break:
         what = (breaks.__doc__ or id).strip().rstrip(".")
-        DRILLS[id] = Drill(id, stage, what, select, contextmanager(breaks))
+        made = Drill(id, stage, what, select, contextmanager(breaks))
+        for plan in plans:
+            BOARDS[plan].drills[id] = made
         return breaks
 
     return register

@@ -2,31 +2,38 @@
 
 import copy
 import os
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
-import psycopg
 import yaml
 
 from blocks.artifact.manifest import LogIndex, Manifest, sign, verify
+from blocks.evidence.record import Node
 from blocks.plan import Plan, load_plan
 from blocks.sets import LOG, MANIFEST, set_ids
 from blocks.stores import S3Store
-from deployments.lab import credentials, lifecycle, postgres, processes
-from deployments.lab.accounts import service_account
-from deployments.lab.domains import Site
+from deployments.lab import credentials, lifecycle, processes
+from deployments.lab.accounts import Account, service_account
+from deployments.lab.domains import Endpoint, Site
+from deployments.lab.drills.live import Live, LiveEtcd, LivePostgres, live
 from deployments.lab.places import Places, State, load_state
 from deployments.lab.processes import Service
-from deployments.lab.services import network_services
+from deployments.lab.services import answers, network_services
 
-PLAN = "postgres"
 NEWER = "r29990101-000000-000000"
 """The id of a set that is newer than every real one; OLDER is older."""
 OLDER = "r20000101-000000-000000"
+
+
+_LISTEN = """\
+import signal, socket, sys
+server = socket.create_server((sys.argv[1], int(sys.argv[2])))
+signal.pause()
+"""
 
 
 def _aside(path: Path) -> Path:
@@ -52,17 +59,19 @@ def _processes(root: Path) -> list[str]:
 class Ground:
     """One lab and one copy of its plan. What a drill changes in `document` is what is rehearsed."""
 
-    def __init__(self, places: Places, folder: Path) -> None:
+    def __init__(self, places: Places, folder: Path, plan: str = "postgres") -> None:
         self.places = places
         self.folder = folder
         state = load_state(places)
         assert state is not None
         self.state: State = state
+        self.name = plan
         self.document: Any = self._whole()
-        self.plan: Plan = load_plan(places.plans / f"{PLAN}.yaml")
+        self.plan: Plan = load_plan(places.plans / f"{plan}.yaml")
+        self.live: Live = live(places, self.east, self.plan)
 
     def _whole(self) -> Any:
-        document = yaml.safe_load((self.places.plans / f"{PLAN}.yaml").read_text())
+        document = yaml.safe_load((self.places.plans / f"{self.name}.yaml").read_text())
         # The set that most drills rehearse was taken a while ago.
         document["objectives"] = {"rto": "1h", "rpo": "24h"}
         return document
@@ -83,15 +92,13 @@ class Ground:
         self.plan.recovery.close()
 
     def left(self) -> list[str]:
-        """What a rehearsal left on hosts, in the data directory and in the source's server.
+        """What a rehearsal left on hosts, in data directories and in the source's database.
 
         Asked without farside's help.
         """
         found = [str(path) for path in self.places.root.glob("*/hosts/*/farside/*")]
-        for folder in (self.data, self.data.with_name("tablespaces")):
-            found += [str(path) for path in folder.glob("*")][:3]
-        slots = "SELECT slot_name FROM pg_replication_slots WHERE slot_name LIKE 'farside%'"
-        found += [f"slot {name}" for (name,) in self.sql(slots)]
+        found += [str(path) for path in self.places.root.glob("west/hosts/*/recovered/*/*")][:3]
+        found += self.live.left()
         for domain in ("east", "west"):
             found += [f"upload {item.key}" for item in self.store(domain).uploads("sets/")]
         return found + _processes(self.places.root)
@@ -107,19 +114,31 @@ class Ground:
         return self.state.sites[1]
 
     @property
-    def recovery_host(self) -> Any:
-        """The plan's part for the host on which the service is restored."""
-        return self.document["recovery"]["hosts"][0]
-
-    @property
     def target(self) -> Any:
         """The plan's part for the restored server."""
         return self.document["engine"]["target"]
 
     @property
-    def data(self) -> Path:
-        """Where the service is restored."""
-        return Path(self.target["data_dir"])
+    def node(self) -> Node:
+        """The first node of the restored service."""
+        return self.plan.engine.predicted_nodes(self.plan.recovery)[0]
+
+    @property
+    def postgres(self) -> LivePostgres:
+        """The live database, of a plan of PostgreSQL."""
+        assert isinstance(self.live, LivePostgres)
+        return self.live
+
+    @property
+    def etcd(self) -> LiveEtcd:
+        """The live database, of a plan of etcd."""
+        assert isinstance(self.live, LiveEtcd)
+        return self.live
+
+    def home(self, domain: str, number: int = 0) -> Path:
+        """The disk of one of a domain's hosts, by its place in the plan."""
+        part = "source" if domain == "east" else "recovery"
+        return self.places.host(domain, self.document[part]["hosts"][number]["name"])
 
     def service(self, name: str) -> Service:
         """An SSH server or store by its name, such as west-ssh-db1."""
@@ -135,41 +154,43 @@ class Ground:
         finally:
             self.heal()
 
+    @contextmanager
+    def stranger(
+        self, host: str, endpoint: Endpoint, argv: Sequence[str], account: Account | None = None
+    ) -> Iterator[None]:
+        """A program that is none of the lab's listens at an address of a host of west.
+
+        It runs as `account`, or as the caller.
+        """
+        west = self.west
+        service = Service(
+            name=f"{west.name}-stranger-{endpoint[1]}",
+            tree=self.places.tree(west.name),
+            argv=tuple(argv),
+            cwd=self.places.tree(west.name),
+            log=self.places.logs(west.name) / "stranger.log",
+            ready=lambda: answers(endpoint),
+            namespace=west.namespace(host),
+        )
+        processes.start(self.places, service, account)
+        try:
+            processes.wait_ready(self.places, [service])
+            yield
+        finally:
+            processes.kill_service(self.places, service.name)
+
+    @contextmanager
+    def listening(self, node: Node) -> Iterator[None]:
+        """Somebody listens where a node is to be restored."""
+        python = str(self.places.python(self.west.name))
+        endpoint = node.address, node.port
+        argv = (python, "-c", _LISTEN, node.address, str(node.port))
+        with self.stranger(node.host, endpoint, argv, service_account()):
+            yield
+
     def heal(self) -> None:
         """Start whatever of the lab does not run."""
         lifecycle.up(self.places, None, lambda _step: None)
-
-    # -- the live database --------------------------------------------------------------------
-
-    def sql(self, *statements: str, database: str = "shop") -> list[tuple[Any, ...]]:
-        """Run statements on the primary as superuser; the rows of the last one."""
-        address, port = self.east.postgres[postgres.PRIMARY]
-        with psycopg.connect(
-            host=address,
-            port=port,
-            user="postgres",
-            password=credentials.secret(self.places, "east", "postgres-password"),
-            dbname=database,
-            autocommit=True,
-        ) as connection:
-            for statement in statements:
-                cursor = connection.execute(statement.encode())
-            return cursor.fetchall() if cursor.description else []
-
-    @contextmanager
-    def sql_undone(self, *statements: str, undo: tuple[str, ...]) -> Iterator[None]:
-        """Statements, and at the end those that undo them."""
-        self.sql(*statements)
-        try:
-            yield
-        finally:
-            self.sql(*undo)
-
-    def restart_primary(self) -> None:
-        """Stop the primary and start it, so that it reads its configuration."""
-        primary = postgres.service(self.places, self.east, postgres.PRIMARY)
-        processes.stop(self.places, primary, signal.SIGINT)
-        self.heal()
 
     # -- files, secrets, tools ----------------------------------------------------------------
 
@@ -203,9 +224,9 @@ class Ground:
             yield
 
     @contextmanager
-    def wrapped(self, program: str, script: str) -> Iterator[None]:
-        """A shell script in the place of one of west's PostgreSQL programs; "$REAL" is that one."""
-        path = self.places.postgres_bin("west") / program
+    def wrapped(self, program: str, script: str, domain: str = "west") -> Iterator[None]:
+        """A shell script in the place of one of the database's programs; "$REAL" is that one."""
+        path = self.live.bin(domain) / program
         real = _aside(path)
         with self.file(path, f'#!/bin/sh\nREAL="{real}"\n{script}\n', 0o755):
             yield
@@ -225,14 +246,14 @@ class Ground:
 
     def newest(self) -> str:
         """The id of the newest set in west."""
-        return set_ids(self.store("west"), PLAN)[-1]
+        return set_ids(self.store("west"), self.name)[-1]
 
     def sets(self) -> list[str]:
         """The ids of all sets, complete or not, in either store."""
         found = (
             info.key.split("/")[2]
             for domain in ("east", "west")
-            for info in self.store(domain).objects(f"sets/{PLAN}/")
+            for info in self.store(domain).objects(f"sets/{self.name}/")
         )
         return sorted(set(found))
 
@@ -240,7 +261,7 @@ class Ground:
         """Remove a set from both stores."""
         for domain in ("east", "west"):
             store = self.store(domain)
-            store.remove([info.key for info in store.objects(f"sets/{PLAN}/{set_id}/")])
+            store.remove([info.key for info in store.objects(f"sets/{self.name}/{set_id}/")])
 
     @contextmanager
     def stored(self, name: str, change: Callable[[bytes], bytes | None]) -> Iterator[None]:
@@ -248,7 +269,7 @@ class Ground:
 
         Through the store: what is done to its files behind its back, it may not notice.
         """
-        store, key = self.store("west"), f"sets/{PLAN}/{self.newest()}/{name}"
+        store, key = self.store("west"), f"sets/{self.name}/{self.newest()}/{name}"
         whole = store.get(key)
         changed = change(whole)
         if changed is None:
@@ -261,6 +282,17 @@ class Ground:
             store.put(key, whole)
 
     @contextmanager
+    def facts(self, change: Callable[[Any], None]) -> Iterator[None]:
+        """The newest set in west with a manifest that says something else, and is truly signed."""
+        manifest = self.signed(MANIFEST)
+        assert isinstance(manifest, Manifest)
+        facts = copy.deepcopy(dict(manifest.engine_facts))
+        change(facts)
+        changed = self.sign(replace(manifest, engine_facts=facts))
+        with self.stored(MANIFEST, lambda _whole: changed):
+            yield
+
+    @contextmanager
     def another_set(
         self, domain: str, id: str, change: Callable[[Manifest], Manifest]
     ) -> Iterator[None]:
@@ -268,7 +300,7 @@ class Ground:
         store = self.store(domain)
         found = self.signed(MANIFEST)
         assert isinstance(found, Manifest)
-        key = f"sets/{PLAN}/{id}/{MANIFEST}"
+        key = f"sets/{self.name}/{id}/{MANIFEST}"
         store.put(key, self.sign(change(found)))
         try:
             yield
@@ -277,7 +309,7 @@ class Ground:
 
     def signed(self, name: str) -> Manifest | LogIndex:
         """A signed document of the newest set in west."""
-        text = self.store("west").get(f"sets/{PLAN}/{self.newest()}/{name}")
+        text = self.store("west").get(f"sets/{self.name}/{self.newest()}/{name}")
         return verify(text, self.plan.keys.signer)
 
     def sign(self, document: Manifest | LogIndex) -> bytes:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from deployments.lab.drills.board import drill
+from deployments.lab.drills.board import POSTGRES, drill
 from deployments.lab.drills.ground import OLDER, Ground
 
 _START = """\
@@ -13,7 +13,7 @@ exec "$REAL" "$@"
 """
 
 
-@drill("archive-into-production", "verify")
+@drill("archive-into-production", "verify", plans=POSTGRES)
 def archive_into_production(ground: Ground) -> Iterator[None]:
     """A wrapper around west's pg_ctl turns archiving on."""
     options = "-c archive_mode=on -c archive_command=true -c wal_level=replica"
@@ -21,7 +21,7 @@ def archive_into_production(ground: Ground) -> Iterator[None]:
         yield
 
 
-@drill("restored-jobs-fire", "verify")
+@drill("restored-jobs-fire", "verify", plans=POSTGRES)
 def restored_jobs_fire(ground: Ground) -> Iterator[None]:
     """A wrapper around west's pg_ctl lets subscriptions run."""
     options = "-c max_logical_replication_workers=4 -c wal_level=replica"
@@ -45,10 +45,10 @@ def fence_stays(ground: Ground) -> Iterator[None]:
 
 @drill("leftovers", "preflight")
 def leftovers(ground: Ground) -> Iterator[None]:
-    """An earlier rehearsal was killed, and left its directory on west's db1."""
+    """An earlier rehearsal was killed, and left its directory on a host of west."""
     from blocks.artifact import marks
 
-    folder = ground.places.host("west", "db1") / "farside" / OLDER
+    folder = ground.home("west") / "farside" / OLDER
     folder.mkdir(parents=True)
     ground.own(folder.parent)
     ground.own(folder)

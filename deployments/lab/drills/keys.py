@@ -72,8 +72,8 @@ def app_secret_missing(ground: Ground) -> Iterator[None]:
 
 @drill("login-missing", "verify")
 def login_missing(ground: Ground) -> Iterator[None]:
-    """West's vault holds an old password of the application's role."""
-    with ground.secret("shop-password", "last-year"):
+    """West's vault holds an old password of the application."""
+    with ground.secret(ground.document["engine"]["application"]["password"], "last-year"):
         yield
 
 
@@ -88,7 +88,7 @@ def ca_unknown(ground: Ground) -> Iterator[None]:
 
 @drill("ssh-trust-missing", "preflight")
 def ssh_trust_missing(ground: Ground) -> Iterator[None]:
-    """The plan pins another host key than west's db1 has."""
+    """The plan pins another host key than a host of west has."""
     hosts = ground.document["recovery"]["hosts"]
     hosts[0]["host_key"] = hosts[1]["host_key"]
     yield
@@ -105,9 +105,9 @@ def credential_refused(ground: Ground) -> Iterator[None]:
 
 @drill("credential-from-source", "preflight")
 def credential_from_source(ground: Ground) -> Iterator[None]:
-    """West's db2 is entered with east's SSH key."""
-    host = ground.places.host("west", "db2") / "ssh" / "authorized_keys"
-    key = ground.places.host("east", "db2") / "ssh" / "authorized_keys"
+    """A host of west is entered with east's SSH key."""
+    host = ground.home("west", 1) / "ssh" / "authorized_keys"
+    key = ground.home("east", 1) / "ssh" / "authorized_keys"
     with ground.file(host, host.read_text() + key.read_text()):
         east = ground.places.operator("east") / "id_ed25519"
         ground.document["recovery"]["hosts"][1]["identity_file"] = str(east)

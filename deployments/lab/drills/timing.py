@@ -7,7 +7,7 @@ from dataclasses import replace
 import psycopg
 
 from blocks.sets import LOG
-from deployments.lab.drills.board import drill
+from deployments.lab.drills.board import POSTGRES, drill
 from deployments.lab.drills.cold_store import cold_store
 from deployments.lab.drills.ground import NEWER, Ground
 
@@ -40,7 +40,7 @@ def copy_behind(ground: Ground) -> Iterator[None]:
         yield
 
 
-@drill("log-gap", "restore")
+@drill("log-gap", "restore", plans=POSTGRES)
 def log_gap(ground: Ground) -> Iterator[None]:
     """A segment of the log never crossed."""
     index = ground.log_index()
@@ -58,13 +58,13 @@ def copy_is_cold(ground: Ground) -> Iterator[None]:
         yield
 
 
-@drill("usable-not-restored", "verify", select="fresh")
+@drill("usable-not-restored", "verify", select="fresh", plans=POSTGRES)
 def usable_not_restored(ground: Ground) -> Iterator[None]:
     """An index was left invalid when its building failed."""
-    ground.sql("CREATE TABLE twice (n int)", "INSERT INTO twice VALUES (1), (1)")
+    ground.postgres.sql("CREATE TABLE twice (n int)", "INSERT INTO twice VALUES (1), (1)")
     try:
         with suppress(psycopg.errors.UniqueViolation):  # what it leaves behind is wanted
-            ground.sql("CREATE UNIQUE INDEX CONCURRENTLY twice_once ON twice (n)")
+            ground.postgres.sql("CREATE UNIQUE INDEX CONCURRENTLY twice_once ON twice (n)")
         yield
     finally:
-        ground.sql("DROP TABLE twice")
+        ground.postgres.sql("DROP TABLE twice")

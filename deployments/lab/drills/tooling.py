@@ -1,31 +1,27 @@
 """Drills of tooling and hosts."""
 
-import copy
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
-from blocks.artifact.manifest import Manifest
-from blocks.sets import MANIFEST
-from deployments.lab.drills.board import drill
+from deployments.lab.drills.board import POSTGRES, drill
 from deployments.lab.drills.ground import Ground
 
 
 @drill("tool-missing", "preflight")
 def tool_missing(ground: Ground) -> Iterator[None]:
-    """Psql is not installed in west."""
-    with ground.file(ground.places.postgres_bin("west") / "psql", None):
+    """A program of the database's is not installed in west."""
+    with ground.file(ground.live.bin("west") / ground.live.tools[0], None):
         yield
 
 
-@drill("engine-version", "preflight")
+@drill("engine-version", "preflight", plans=POSTGRES)
 def engine_version(ground: Ground) -> Iterator[None]:
     """West has PostgreSQL 16, east has 18."""
     ground.target["bin_dir"] = str(ground.places.postgres_bin("west", 16))
     yield
 
 
-@drill("extension-missing", "preflight", select="fresh")
+@drill("extension-missing", "preflight", select="fresh", plans=POSTGRES)
 def extension_missing(ground: Ground) -> Iterator[None]:
     """An extension is installed in east alone."""
     share = ground.places.postgres_bin("east").parent / "share"
@@ -37,38 +33,42 @@ def extension_missing(ground: Ground) -> Iterator[None]:
             folder / "shop_rules--1.0.sql",
             "CREATE FUNCTION rule_one() RETURNS int\nLANGUAGE sql IMMUTABLE AS 'SELECT 1';\n",
         ),
-        ground.sql_undone("CREATE EXTENSION shop_rules", undo=("DROP EXTENSION shop_rules",)),
+        ground.postgres.sql_undone(
+            "CREATE EXTENSION shop_rules", undo=("DROP EXTENSION shop_rules",)
+        ),
     ):
         yield
 
 
-@drill("library-preloaded", "preflight", select="fresh")
+@drill("library-preloaded", "preflight", select="fresh", plans=POSTGRES)
 def library_preloaded(ground: Ground) -> Iterator[None]:
     """East preloads a library that west does not have."""
     known = next((ground.places.postgres_bin("east").parent / "lib").rglob("pgoutput.so"))
     path = known.with_name("shop_audit.so")
     with ground.file(path, known.read_bytes(), 0o755):
-        ground.sql("ALTER SYSTEM SET shared_preload_libraries = 'shop_audit'")
-        ground.restart_primary()
+        ground.postgres.sql("ALTER SYSTEM SET shared_preload_libraries = 'shop_audit'")
+        ground.postgres.restart()
         try:
             yield
         finally:
-            ground.sql("ALTER SYSTEM RESET shared_preload_libraries")
-            ground.restart_primary()
+            ground.postgres.sql("ALTER SYSTEM RESET shared_preload_libraries")
+            ground.postgres.restart()
 
 
-@drill("locale-changed", "verify", select="fresh")
+@drill("locale-changed", "verify", select="fresh", plans=POSTGRES)
 def locale_changed(ground: Ground) -> Iterator[None]:
     """The data was sorted by another version of the collation."""
     # What is recorded in the data differs from what the machine has, as after a move to a newer
     # C library: one machine has only one.
     change = "UPDATE pg_database SET datcollversion = {} WHERE datname = 'shop'"
-    (version,) = ground.sql("SELECT datcollversion FROM pg_database WHERE datname = 'shop'")[0]
-    with ground.sql_undone(change.format("'0.9'"), undo=(change.format(f"'{version}'"),)):
+    (version,) = ground.postgres.sql(
+        "SELECT datcollversion FROM pg_database WHERE datname = 'shop'"
+    )[0]
+    with ground.postgres.sql_undone(change.format("'0.9'"), undo=(change.format(f"'{version}'"),)):
         yield
 
 
-@drill("setting-too-low", "preflight")
+@drill("setting-too-low", "preflight", plans=POSTGRES)
 def setting_too_low(ground: Ground) -> Iterator[None]:
     """West's own configuration allows fewer connections than east's."""
     ground.target["settings"] = {"max_connections": "20"}
@@ -78,9 +78,10 @@ def setting_too_low(ground: Ground) -> Iterator[None]:
 @drill("tool-fetched-from-source", "preflight")
 def tool_fetched_from_source(ground: Ground) -> Iterator[None]:
     """A program of west is a link into a directory of east."""
-    path = ground.places.postgres_bin("west") / "pg_ctl"
+    _, program = ground.live.tools
+    path = ground.live.bin("west") / program
     with ground.file(path, None):
-        path.symlink_to(ground.places.postgres_bin("east") / "pg_ctl")
+        path.symlink_to(ground.live.bin("east") / program)
         yield
 
 
@@ -96,13 +97,8 @@ def control_plane_in_source(ground: Ground) -> Iterator[None]:
 
 @drill("disk-too-small", "preflight")
 def disk_too_small(ground: Ground) -> Iterator[None]:
-    """The database has outgrown the disk of west's db1."""
-    manifest = ground.signed(MANIFEST)
-    assert isinstance(manifest, Manifest)
-    facts = copy.deepcopy(dict(manifest.engine_facts))
-    facts["databases"][0]["bytes"] = 2**60
-    grown = ground.sign(replace(manifest, engine_facts=facts))
-    with ground.stored(MANIFEST, lambda _whole: grown):
+    """The database has outgrown the disks of west."""
+    with ground.facts(ground.live.grow):
         yield
 
 
@@ -118,8 +114,8 @@ def clock_skew(ground: Ground) -> Iterator[None]:
 
 @drill("host-unreachable", "preflight")
 def host_unreachable(ground: Ground) -> Iterator[None]:
-    """The SSH server of west's db1 is down."""
-    with ground.without("west-ssh-db1"):
+    """The SSH server of a host of west is down."""
+    with ground.without(f"west-ssh-{ground.node.host}"):
         yield
 
 

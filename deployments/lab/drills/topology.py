@@ -1,19 +1,18 @@
 """Drills of topology and addressing."""
 
 import shutil
-import socket
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from deployments.lab.drills.board import drill
+from deployments.lab.drills.board import POSTGRES, drill
 from deployments.lab.drills.ground import Ground
 
 
-@drill("address-hard-coded", "verify", select="fresh")
+@drill("address-hard-coded", "verify", select="fresh", plans=POSTGRES)
 def address_hard_coded(ground: Ground) -> Iterator[None]:
     """A function names the address of east's primary."""
-    address, port = ground.east.postgres["db1"]
-    with ground.sql_undone(
+    address, port = ground.live.endpoint
+    with ground.postgres.sql_undone(
         "CREATE FUNCTION orders_elsewhere() RETURNS text LANGUAGE sql AS $$\n"
         f"SELECT 'host={address} port={port} dbname=orders'\n$$",
         undo=("DROP FUNCTION orders_elsewhere()",),
@@ -21,11 +20,11 @@ def address_hard_coded(ground: Ground) -> Iterator[None]:
         yield
 
 
-@drill("path-hard-coded", "preflight", select="fresh")
+@drill("path-hard-coded", "preflight", select="fresh", plans=POSTGRES)
 def path_hard_coded(ground: Ground) -> Iterator[None]:
     """A setting of the application names a directory of east."""
     folder = ground.places.host("east", "app") / "uploads"
-    with ground.sql_undone(
+    with ground.postgres.sql_undone(
         f"ALTER SYSTEM SET shop.uploads = '{folder}'",
         "SELECT pg_reload_conf()",
         undo=("ALTER SYSTEM RESET shop.uploads", "SELECT pg_reload_conf()"),
@@ -37,7 +36,7 @@ def path_hard_coded(ground: Ground) -> Iterator[None]:
 def name_resolves_to_source(ground: Ground) -> Iterator[None]:
     """A name that clients use leads to east, asked in west."""
     # An address written as one number: the resolver takes it for a name, and needs no DNS.
-    address, _ = ground.east.postgres["db1"]
+    address, _ = ground.live.endpoint
     ground.document["names"] = [hex(int(ip_address(address)))]
     yield
 
@@ -45,23 +44,21 @@ def name_resolves_to_source(ground: Ground) -> Iterator[None]:
 @drill("port-taken", "preflight")
 def port_taken(ground: Ground) -> Iterator[None]:
     """Something listens on the port that the restored server is to have."""
-    with socket.socket() as server:
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        server.bind((ground.target["address"], ground.target["port"]))
-        server.listen()
+    with ground.listening(ground.node):
         yield
 
 
 @drill("target-occupied", "preflight")
 def target_occupied(ground: Ground) -> Iterator[None]:
     """Somebody's file lies in the target directory."""
-    ground.data.mkdir(parents=True)
+    data = ground.live.data
+    data.mkdir(parents=True)
     try:
-        (ground.data / "precious").write_text("somebody's")
+        (data / "precious").write_text("somebody's")
         yield
-        assert (ground.data / "precious").read_text() == "somebody's"
+        assert (data / "precious").read_text() == "somebody's"
     finally:
-        shutil.rmtree(ground.data)
+        shutil.rmtree(data)
 
 
 @drill("store-region-hard-coded", "preflight")
@@ -72,11 +69,11 @@ def store_region_hard_coded(ground: Ground) -> Iterator[None]:
     yield
 
 
-@drill("source-used", "verify", select="fresh")
+@drill("source-used", "verify", select="fresh", plans=POSTGRES)
 def source_used(ground: Ground) -> Iterator[None]:
     """A trigger of the application calls an address of east that is in a table."""
-    address, port = ground.east.postgres["db1"]
-    with ground.sql_undone(
+    address, port = ground.live.endpoint
+    with ground.postgres.sql_undone(
         "CREATE TABLE partners (address text, port int)",
         f"INSERT INTO partners VALUES ('{address}', {port})",
         "CREATE FUNCTION notify_partner() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$\n"

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from blocks.artifact import marks
 from blocks.artifact.age import generate_identity
 from blocks.artifact.job import (
     FileTarget,
+    MadePath,
     OpenItem,
     OpenJob,
     Progress,
@@ -288,6 +290,17 @@ def test_a_missing_object(near: Any, keys: Any, noise: Path, tmp_path: Path) -> 
     )
     failed = near.run(open_job(near, keys, sealed, TarTarget(directory=str(tmp_path / "t")))).failed
     assert (failed.code, failed.kind) == ("object-missing", "permanent")
+
+
+def test_what_will_be_made_is_noted_whatever_comes_of_it(
+    near: Any, keys: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "small").write_bytes(b"small")
+    object = sealed_file(near, keys, tmp_path / "small")
+    made, target = (MadePath(path=str(tmp_path / "out")),), FileTarget(path=str(tmp_path / "out"))
+    noted = {"marker": str(tmp_path), "made": made, "identity": generate_identity()}
+    assert near.run(open_job(near, keys, object, target, **noted)).failed is not None
+    assert made[0] in marks.read(tmp_path)
 
 
 def test_a_wrong_identity(near: Any, keys: Any, noise: Path, tmp_path: Path) -> None:

@@ -1,27 +1,45 @@
-"""etcd in the lab: three members, restored into as many others, into one, and into five."""
+"""etcd in the lab: three members, restored into as many others, into one, and into five.
 
-import copy
+With the etcd of PyPI, which is 3.5, and with Debian's, which is 3.4; and when members die, or the
+old cluster comes back.
+"""
+
+import shutil
+import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 import pytest
 import yaml
 from conformance import EngineConformance
 from pydantic import SecretStr
+from worlds import need_debian
 
 from blocks.engines.etcd import Etcd
 from blocks.engines.kv import checks
-from blocks.engines.kv.client import Etcdctl
-from blocks.evidence.record import Check, CheckStatus, Record
+from blocks.engines.kv.client import Etcdctl, LoginRefused
+from blocks.engines.kv.members import snapshot_tool
+from blocks.errors import TransientError
+from blocks.evidence.record import Check, CheckStatus, Record, Verdict, exit_code
+from blocks.helper import sweep_host
+from blocks.hosts import LocalHost
 from blocks.plan import Plan, load_plan
 from deployments import lab
 from deployments.lab import processes
+from deployments.lab.accounts import service_account
 from deployments.lab.domains import ETCD
-from deployments.lab.etcd import SETTINGS
+from deployments.lab.drills import Ground
+from deployments.lab.etcd import SETTINGS, with_members
 from deployments.lab.places import Places
+from flows.rehearse import Watcher, rehearse, watching
+from tasks.clock import Listener, Silence
+
+DEBIAN = Path("/usr/bin")
 
 
 class Conformance(EngineConformance):
@@ -30,7 +48,7 @@ class Conformance(EngineConformance):
     runbook_secrets: ClassVar = {"PASSWORD": "etcd-shop-password"}
     runbook_proof: ClassVar = (
         '"$BIN/etcdctl" --endpoints "$CLIENT" --cacert "$CA" --user shop get --prefix'
-        ' /shop/settings/ --count-only --write-out=fields < "$PASSWORD"',
+        ' /shop/settings/ --limit=1 --keys-only --write-out=fields < "$PASSWORD"',
     )
     runbook_end = 'kill -9 "${ETCD:-}"'
     proven = r'"Count" : 500\n'
@@ -71,6 +89,40 @@ class TestFive(Conformance):
     members = 5
 
 
+class TestDebian(Conformance):
+    """Both sites with Debian's etcd, which is 3.4 and has no etcdutl."""
+
+    plan_name = "etcd"
+    members = 3
+
+    @pytest.fixture(scope="class")
+    def places(self) -> Iterator[Places]:
+        """A lab of their own, whose programs are exchanged before the cluster is made."""
+        need_debian("etcd-server", str(DEBIAN / "etcd"))
+        need_debian("etcd-client", str(DEBIAN / "etcdctl"))
+        root = Path(tempfile.mkdtemp(prefix="farside-etcd-", dir="/var/tmp"))
+        root.chmod(0o711)
+        places = Places.at(root / "lab")
+        try:
+            lab.up(places.root, scale=1)
+            for domain in ("east", "west"):
+                for program in places.etcd_bin(domain).iterdir():
+                    program.unlink()
+                    if program.name != "etcdutl":
+                        program.symlink_to(DEBIAN / program.name)
+            yield places
+        finally:
+            lab.down(places.root)
+            shutil.rmtree(root, ignore_errors=True)
+
+    def test_is_another_version(self, rehearsed: Record, plan: Plan) -> None:
+        """In east and in west."""
+        assert rehearsed.runbook[0].title.startswith("Prepare: etcd 3.4.")
+        host = plan.recovery.host("kv1")
+        said = host.run([f"{engine_of(plan).target.bin_dir}/etcd", "--version"]).text
+        assert checks.version_of(said) == (3, 4)
+
+
 @pytest.fixture
 def plan(places: Places) -> Iterator[Plan]:
     """The lab's plan, with everything of it up."""
@@ -86,12 +138,16 @@ def engine_of(plan: Plan) -> Etcd:
     return plan.engine
 
 
-def living(plan: Plan, password: str = "") -> Etcdctl:
+def living(plan: Plan, password: str = "", user: str = "root") -> Etcdctl:
     """The live source, asked as the engine asks it."""
-    source = engine_of(plan).source
-    secret = SecretStr(password) if password else plan.source.secret(source.password)
+    engine = engine_of(plan)
+    source = engine.source
+    known = source.password if user == "root" else engine.application.password
+    # East's vault has no password of the application's: that is on its own host.
+    domain = plan.source if user == "root" else plan.recovery
+    secret = SecretStr(password) if password else domain.secret(known)
     host = plan.source.host(source.host)
-    return Etcdctl(host, source.bin_dir, source.endpoints, source.ca_file, source.user, secret)
+    return Etcdctl(host, source.bin_dir, source.endpoints, source.ca_file, user, secret)
 
 
 def failed(check: Check, *words: str) -> None:
@@ -130,7 +186,16 @@ def test_every_check_can_fail(plan: Plan) -> None:
         }
     )
     failed(checks.key_space(root, there, facts), "2379 has ")
-    failed(checks.quorum_write(wrong, engine.application, there, "r0"), "authentication")
+    forbidden = living(plan, user="shop")
+    other_keys = engine.application.model_copy(update={"prefix": "/not-the-shop/"})
+    failed(checks.login(forbidden, other_keys), "permission denied")
+    failed(checks.quorum_write(forbidden, other_keys, there, "r0"), "permission denied")
+    with pytest.raises(LoginRefused):
+        checks.quorum_write(wrong, engine.application, there, "r0")
+    with pytest.raises(TransientError, match="it has 3 members"):
+        checks.whole(root, other)
+    checks.whole(root, there)
+    assert checks.is_protected(root)
     assert checks.leader(root, there).status is CheckStatus.PASSED
 
 
@@ -152,6 +217,178 @@ def test_a_dead_member_keeps_nobody_from_a_backup(plan: Plan, places: Places) ->
         lab.up(places.root)
 
 
+# -- members that die ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ground(
+    places: Places,
+    prefect_server: None,  # noqa: ARG001 (it is to be up)
+    tmp_path: Path,
+) -> Iterator[Ground]:
+    """The lab, whole, to be broken; nothing may be left in it."""
+    lab.up(places.root, parts=[ETCD])
+    ground = Ground(places, tmp_path, "etcd")
+    yield ground
+    lab.up(places.root)
+    assert ground.left() == []
+    ground.close()
+
+
+def rehearsed(ground: Ground, listener: Listener | None = None, *, keep: bool = False) -> Record:
+    """A rehearsal of the ground's plan; the clock of a busy machine is nobody's concern."""
+    with watching(Watcher(listener)) as watcher:
+        rehearse(
+            plan=str(ground.write()),
+            select="fresh",
+            results=str(ground.folder / "records"),
+            keep=keep,
+            return_state=True,
+        )
+    assert watcher.record is not None
+    return watcher.record
+
+
+def found(record: Record) -> set[tuple[str, str]]:
+    """Id and subject of what was found and is not accepted."""
+    return {(item.id, item.subject) for item in record.findings if item.accepted is None}
+
+
+def test_a_member_that_dies_during_the_restore(ground: Ground) -> None:
+    """Killed before it serves: the others wait for it, and nobody is told that all is well."""
+    dies = 'case "$*" in */kv2/*) "$REAL" "$@" & sleep 0.2; kill -9 $!; exit 1 ;; esac\n'
+    with ground.wrapped("etcd", f'{dies}exec "$REAL" "$@"'):
+        record = rehearsed(ground)
+    assert found(record) == {("restore-failed", "west/kv2")}
+    assert "has ended" in next(i.evidence for i in record.findings if i.id == "restore-failed")
+    assert (record.verdict, exit_code(record)) == (Verdict.FAILED, 1)
+
+
+@contextmanager
+def dying_host(ground: Ground) -> Iterator[None]:
+    """While its snapshot is restored, the SSH server of west's kv2 is killed, once."""
+    pid = processes.running(ground.places, "west-ssh-kv2")
+    once = ground.places.host("west", "kv2") / "once"
+    kill = f'[ -e "{once}" ] || {{ : >"{once}"; kill -9 {pid}; }}'
+    script = f'case "$*" in *--name=kv2*) {kill} ;; esac\nexec "$REAL" "$@"'
+    try:
+        with ground.wrapped(ground.etcd.snapshot_tool, script):
+            yield
+        assert once.exists()
+    finally:
+        once.unlink(missing_ok=True)
+
+
+def test_a_host_that_dies_during_the_restore(ground: Ground) -> None:
+    with dying_host(ground):
+        record = rehearsed(ground)
+    assert found(record) == {("host-unreachable", "west/kv2"), ("leftovers", "west/kv2")}
+    assert (record.verdict, exit_code(record)) == (Verdict.FAILED, 1)
+    ground.heal()
+    plan = load_plan(ground.write())
+    assert sweep_host(plan.recovery.host("kv2"), record.rehearsal_id, remove=True).remaining == ()
+    plan.recovery.close()
+
+
+def test_a_host_that_comes_back_during_the_restore(ground: Ground) -> None:
+    """The stage is tried again, from nothing."""
+    service = ground.service("west-ssh-kv2")
+
+    def revive() -> None:
+        while not stop.is_set():
+            if processes.running(ground.places, service.name) is None:
+                processes.start(ground.places, service, service_account())
+            stop.wait(0.2)
+
+    stop, nurse = threading.Event(), threading.Thread(target=revive)
+    nurse.start()
+    try:
+        with dying_host(ground):
+            record = rehearsed(ground)
+    finally:
+        stop.set()
+        nurse.join()
+    assert found(record) == set()
+    assert record.verdict is Verdict.VERIFIED
+    assert next(stage.attempts for stage in record.stages if stage.name == "restore") == 2
+
+
+# -- the old cluster comes back -----------------------------------------------------------------
+
+
+class Told(Silence):
+    """Does something when a stage begins."""
+
+    def __init__(self, stage: str, do: Callable[[], object]) -> None:
+        self.stage = stage
+        self.do = do
+
+    def stage_started(self, stage: str, attempt: int) -> None:  # noqa: ARG002 (the first is the only one)
+        if stage == self.stage:
+            self.do()
+
+
+def test_the_old_cluster_comes_back(ground: Ground) -> None:
+    """Somebody lifts the fence by hand: two clusters live side by side, and farside says so."""
+    told = Told("verify", lambda: lab.up(ground.places.root))
+    record = rehearsed(ground, told, keep=True)
+    plan = load_plan(ground.write())
+    try:
+        leaking = {item for item in record.findings if item.accepted is None}
+        assert {item.id for item in leaking} == {"fence-leaks"}
+        assert {item.stage for item in leaking} == {"verify"}
+        members = {f"{address}:{port}" for (address, port), _ in ground.east.etcd.values()}
+        assert members < {item.subject for item in leaking}
+        assert (record.verdict, exit_code(record)) == (Verdict.FAILED, 1)
+        assert {check.status for check in record.checks} == {CheckStatus.PASSED}
+        old, new = living(plan), restored(plan)
+        for mine, other, domain in ((old, new, plan.source), (new, old, plan.recovery)):
+            answer, elsewhere = (client.json("member", "list") for client in (mine, other))
+            assert answer["header"]["cluster_id"] != elsewhere["header"]["cluster_id"]
+            assert not {m["ID"] for m in answer["members"]} & {
+                m["ID"] for m in elsewhere["members"]
+            }
+            assert len(answer["members"]) == 3
+            for member in answer["members"]:
+                (url,) = member["peerURLs"]
+                assert domain.belongings.owns_address(str(urlsplit(url).hostname))
+            key = f"/shop/written-in-{domain.name}"
+            mine.put(key, "here")
+            assert [item.value for item in mine.get(key)] == [b"here"]
+            assert other.get(key) == []
+            mine.text("del", key)
+    finally:
+        for host in plan.recovery.hosts:
+            assert sweep_host(host, record.rehearsal_id, remove=True).remaining == ()
+        plan.source.close()
+        plan.recovery.close()
+
+
+def restored(plan: Plan) -> Etcdctl:
+    """The restored cluster's administrator, at whichever members still live."""
+    engine = engine_of(plan)
+    secret, host = plan.recovery.secret(engine.target.password), plan.recovery.host("kv1")
+    target = engine.target
+    return Etcdctl(host, target.bin_dir, target.endpoints, target.ca_file, "root", secret)
+
+
+def test_what_restores_a_snapshot_is_asked_what_it_can(tmp_path: Path) -> None:
+    """Programs of other versions: etcdutl is taken where there is one, and believed."""
+    host = LocalHost(name="here")
+
+    def install(name: str, *options: str) -> None:
+        lines = "".join(f"      {option}   does it\\n" for option in options)
+        (tmp_path / name).write_text(f"#!/bin/sh\nprintf 'USAGE: restore\\n{lines}'\n")
+        (tmp_path / name).chmod(0o755)
+
+    install("etcdctl", "--data-dir", "--bump-revision-not")
+    old = snapshot_tool(host, str(tmp_path))
+    assert (old.argv, old.raises_revision) == ((f"{tmp_path}/etcdctl", "snapshot"), False)
+    install("etcdutl", "--bump-revision uint", "--data-dir", "--mark-compacted")
+    new = snapshot_tool(host, str(tmp_path))
+    assert (new.argv, new.raises_revision) == ((f"{tmp_path}/etcdutl", "snapshot"), True)
+
+
 @pytest.mark.parametrize(
     ("said", "version"),
     [
@@ -162,20 +399,3 @@ def test_a_dead_member_keeps_nobody_from_a_backup(plan: Plan, places: Places) ->
 )
 def test_version(said: str, version: tuple[int, int]) -> None:
     assert checks.version_of(said) == version
-
-
-def with_members(document: Any, count: int) -> Any:
-    """The lab's plan with another number of members."""
-    changed = copy.deepcopy(document)
-    members = changed["engine"]["target"]["members"]
-    first = members[0]
-    hosts = changed["recovery"]["hosts"][:count]
-    changed["engine"]["target"]["members"] = [
-        {
-            key: value.replace("/kv1/", f"/{host['name']}/") if isinstance(value, str) else value
-            for key, value in first.items()
-        }
-        | {"host": host["name"], "address": host["address"]}
-        for host in hosts
-    ]
-    return changed

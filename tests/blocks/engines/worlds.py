@@ -105,13 +105,18 @@ ANSWERS = {
 }
 
 
-def need_debian_15() -> None:
-    """Skip where it is not installed, or fail where nothing may be skipped."""
-    if Path(DEBIAN_BIN.format(15), "postgres").exists():
+def need_debian(package: str, program: str) -> None:
+    """Skip where a package is not installed, or fail where nothing may be skipped."""
+    if Path(program).exists():
         return
     if os.environ.get("FARSIDE_NO_SKIPS"):
-        pytest.fail("Debian's postgresql-15 is missing, and FARSIDE_NO_SKIPS is set")
-    pytest.skip("Debian's postgresql-15 is missing")
+        pytest.fail(f"Debian's {package} is missing, and FARSIDE_NO_SKIPS is set")
+    pytest.skip(f"Debian's {package} is missing")
+
+
+def need_debian_15() -> None:
+    """Skip, or fail, without Debian's PostgreSQL."""
+    need_debian("postgresql-15", DEBIAN_BIN.format(15) + "/postgres")
 
 
 @dataclass(frozen=True, slots=True)
