@@ -26,7 +26,7 @@ from blocks.evidence.findings import CATALOGUE, Finding
 from blocks.evidence.record import STAGES, Record, StageState, Verdict
 from deployments import lab
 from deployments.lab.drills import BOARDS, ONE_PART, Drill, Ground
-from deployments.lab.places import Places, default_root
+from deployments.lab.places import DEFAULT_NETWORK, Network, Places, default_root
 from flows.command_line import OK, quiet, run
 from flows.rehearse import Watcher, rehearse, watching
 from flows.server import temporary_server
@@ -65,23 +65,27 @@ class Outcome:
 
 
 @flow(name="drill", persist_result=False)
-def drill(ids: list[str] | None = None, plan: str = PLAN) -> State[Any]:
+def drill(
+    ids: list[str] | None = None, plan: str = PLAN, network: Network = DEFAULT_NETWORK
+) -> State[Any]:
     """Run drills (all, if none is named) in a lab of their own; fails unless all are good."""
     with tempfile.TemporaryDirectory(prefix="farside-drill-") as folder:
-        outcomes = list(drilled(ids or [CONTROL, *_all(plan)], Path(folder), plan))
+        outcomes = list(drilled(ids or [CONTROL, *_all(plan)], Path(folder), plan, network))
     bad = [item.id for item in outcomes if not item.good]
     text = f"{len(outcomes) - len(bad)} of {len(outcomes)} drills were noticed and nothing else"
     return Failed(message=f"{text}; not {', '.join(bad)}") if bad else Completed(message=text)
 
 
-def drilled(ids: Iterable[str], folder: Path, plan: str) -> Iterator[Outcome]:
+def drilled(
+    ids: Iterable[str], folder: Path, plan: str, network: Network = DEFAULT_NETWORK
+) -> Iterator[Outcome]:
     """Break and rehearse, one after the other, in one lab, which is then taken down.
 
     Raises FarsideError where the lab cannot be made, or is not whole to begin with.
     """
     root = drill_root()
     lab.down(root)  # what a board that was killed has left broken
-    lab.up(root, scale=SCALE, parts=lab.parts_of(plan))
+    lab.up(root, scale=SCALE, parts=lab.parts_of(plan), network=network)
     try:
         ground = Ground(Places.at(root), folder, plan)
         # Leaves the set that the drills of retained backups are about.
@@ -196,6 +200,9 @@ def command(
     plan: Annotated[
         str, typer.Option(help=f"The lab's plan that is drilled: {' or '.join(BOARDS)}.")
     ] = PLAN,
+    network: Annotated[
+        Network, typer.Option(help="What the hosts of the lab are; netns is for root.")
+    ] = DEFAULT_NETWORK,
     everything: Annotated[
         bool, typer.Option("--all", help="Every drill, and the control: nothing broken.")
     ] = False,
@@ -241,7 +248,7 @@ def command(
     with temporary_server(lambda text: err.print(text, style="dim")):
         pass
     with tempfile.TemporaryDirectory(prefix="farside-drill-") as folder:
-        for outcome in drilled(wanted, Path(folder), plan):
+        for outcome in drilled(wanted, Path(folder), plan, network):
             outcomes.append(outcome)
             err.print(_line(outcome, f"{len(outcomes)}/{len(wanted)}"), highlight=False)
     if as_json:

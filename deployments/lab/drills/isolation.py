@@ -31,15 +31,16 @@ def restored_jobs_fire(ground: Ground) -> Iterator[None]:
 
 @drill("fence-leaks", "declare")
 def fence_leaks(ground: Ground) -> Iterator[None]:
-    """The command that should cut east off does nothing."""
-    ground.document["fence"]["raise_argv"] = ["true"]
-    yield
+    """What should cut east off does nothing."""
+    ground.losing["raise_argv"] = ["true"]
+    with ground.without_filters():
+        yield
 
 
 @drill("fence-stays", "teardown")
 def fence_stays(ground: Ground) -> Iterator[None]:
     """The command that should give east back fails."""
-    ground.document["fence"]["lift_argv"] = ["false"]
+    ground.losing["lift_argv"] = ["false"]
     yield
 
 
