@@ -45,6 +45,12 @@ class FenceNotRaised(PermanentError):
     finding = "fence-leaks"
 
 
+class FenceGone(PermanentError):
+    """A packet filter that was raised is not there any more."""
+
+    finding = "fence-leaks"
+
+
 class FilterMissing(PermanentError):
     """A host has no nft, or not the command that is to run it."""
 
@@ -214,7 +220,7 @@ class NftablesFence(Fence):
 
         def lift_on(host: Host) -> None:
             try:
-                found = self._read(host, nftables.tables, "--json", "list", "tables")
+                found = self._read(host, nftables.tables, *_LIST_TABLES)
             except FilterMissing:
                 return  # what is not there has raised nothing
             for table in found:
@@ -230,6 +236,14 @@ class NftablesFence(Fence):
         """See Fence. A process is known of a TCP call; of others, the account."""
 
         def noted(host: Host) -> Iterator[Attempt]:
+            if _table(gap) not in self._read(host, nftables.tables, *_LIST_TABLES):
+                raise FenceGone(
+                    "the packet filter has been removed",
+                    operation="fence",
+                    domain=host.domain,
+                    host=host.name,
+                    hint="find out who did it: from then on the source could be reached",
+                )
             words = ("--json", "list", "table", "inet", _table(gap))
             for call in self._read(host, lambda text: list(nftables.denied_calls(text)), *words):
                 yield Attempt(
@@ -332,6 +346,7 @@ AnyFence = Annotated[CommandFence | NftablesFence | SeveralFences, Field(discrim
 """Any kind of fence, told apart by `kind`."""
 
 _NOT_RUN = (126, 127)
+_LIST_TABLES = ("--json", "list", "tables")
 
 
 class _Watcher:

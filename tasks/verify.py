@@ -11,6 +11,7 @@ from blocks.evidence.record import Check, CheckStatus
 from blocks.plan import Heartbeat
 from blocks.sets import SetReader
 from tasks.dependence import calls_to_source, identify_tools, uses_of_source
+from tasks.diagnose import diagnose
 from tasks.key_fetch import Opening
 from tasks.leaks import leaks
 from tasks.open_secrets import open_secret
@@ -77,7 +78,14 @@ def verify(
                 checks.append(Check("dependencies", CheckStatus.UNKNOWN, expected, text))
             rehearsal.findings.add(*named)
             rehearsal.findings.add(*uses_of_source(rehearsal))
-            rehearsal.findings.add(*calls_to_source(rehearsal))
+            try:
+                called = calls_to_source(rehearsal)
+            except FarsideError as error:
+                called = list(diagnose(error, STAGE, plan.source.name)) if error.finding else []
+                expected = "nobody calls the source"
+                text = f"could not run: {error.message}"
+                checks.append(Check("calls-to-source", CheckStatus.UNKNOWN, expected, text))
+            rehearsal.findings.add(*called)
         usable = all(check.status is not CheckStatus.FAILED for check in checks)
         began = datetime.now(UTC)
         for check in plan.engine.survive(service, using):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from blocks.evidence.record import Record, Verdict
+from blocks import nftables
+from blocks.evidence.record import CheckStatus, Record, Verdict
 from deployments import lab
 from deployments.lab import namespaces
 from deployments.lab.domains import Site
@@ -199,6 +200,29 @@ def test_a_partition_that_does_not_heal_is_a_finding(slow: World) -> None:
     finally:
         wan(slow)
     assert slow.left() == []
+
+
+def test_the_old_cluster_comes_back_to_life(apart: World) -> None:
+    """Somebody gives east back by hand, its hosts, the link and the filters, while west is used."""
+    running = apart.start("etcd", "--rto", "1h", "--rpo", "1h")
+    running.until("restore: started")
+    wait = time.monotonic() + 60
+    while not any(apart.places.root.glob("west/hosts/kv1/recovered/data/member")):
+        assert time.monotonic() < wait
+        time.sleep(0.1)
+    lab.up(apart.places.root)
+    for site in sites(apart)[1:]:
+        for host in site.hosts:
+            nft = ("ip", "netns", "exec", str(site.namespace(host)), namespaces.tool("nft"))
+            for name in nftables.tables(said(*nft, "--json", "list", "tables")):
+                said(*nft, "delete", "table", "inet", name)
+    outcome = running.end()
+    assert (outcome.code, set(outcome.findings)) == (1, {"fence-leaks", "revision-reused"})
+    assert outcome.record is not None
+    checks = {check.name: check.status for check in outcome.record.checks}
+    for name in ("membership", "identity", "key-space", "committed-write"):
+        assert checks.get(name) is CheckStatus.PASSED, outcome.text
+    assert apart.left() == []
 
 
 def test_killed_with_the_filters_up(apart: World) -> None:
