@@ -354,7 +354,7 @@ class _Watcher:
 
     def __init__(self, host: Host, rehearsal_id: str) -> None:
         self._host = host
-        self._caught: list[Caught] = []
+        self._caught: list[tuple[datetime, Caught]] = []
         self._ports: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._thread = HelperThread(host, rehearsal_id, WatchJob(), heard=self._hear)
         try:
@@ -371,9 +371,9 @@ class _Watcher:
 
     def attempts(self) -> Iterator[Attempt]:
         """The calls so far."""
-        for call in self._caught:
+        for at, call in self._caught:
             yield Attempt(
-                at=datetime.fromtimestamp(call.at, UTC),
+                at=at,
                 host=self._host.name,
                 address=call.address,
                 port=call.port,
@@ -390,7 +390,8 @@ class _Watcher:
         if isinstance(event, Listening):
             self._ports.put(event.port)
         else:
-            self._caught.append(event)
+            # By this clock: the host's own may be wrong, and stages are told apart by the time.
+            self._caught.append((datetime.now(UTC), event))
 
 
 def _table(gap: Gap) -> str:

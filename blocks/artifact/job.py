@@ -589,7 +589,6 @@ class Caught:
     """A call to `address` and `port`, by a process of the host where it can be seen whose."""
 
     event: Literal["caught"] = "caught"
-    at: float
     address: str
     port: int
     pid: int | None

@@ -6,7 +6,6 @@ Standard library only, Linux only. The caller gets a reset and not one byte.
 import selectors
 import socket
 import struct
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -64,14 +63,13 @@ def _take(listener: socket.socket) -> list[Caught]:
         connections.append(connection)
         called = _called(connection)
         if called is not None and called != connection.getsockname()[:2]:
-            calls.append(_Call(time.time(), peer[1], *called))
+            calls.append(_Call(peer[1], *called))
     owners = _owners(calls)
     for connection in connections:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         connection.close()
     return [
         Caught(
-            at=call.at,
             address=call.address,
             port=call.port,
             pid=owners.get(call),
@@ -85,7 +83,6 @@ def _take(listener: socket.socket) -> list[Caught]:
 class _Call:
     """From a local port to an address and port that somebody else has."""
 
-    at: float
     local_port: int
     address: str
     port: int
