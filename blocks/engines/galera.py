@@ -34,7 +34,7 @@ from blocks.engines.my.client import Mariadb, identifier, option
 from blocks.engines.my.clusters import Application, SourceCluster, SourceNode, TargetCluster
 from blocks.engines.my.nodes import BACKUP, NodeUnderRestore, kill
 from blocks.engines.my.runbook import commands
-from blocks.errors import FarsideError, PermanentError
+from blocks.errors import PermanentError, TransientError
 from blocks.evidence.findings import Finding
 from blocks.evidence.record import Check, Node, RunbookStep
 from blocks.hosts import Host
@@ -114,13 +114,16 @@ class Galera(Engine):
         )
 
     def _living(self, source: FailureDomain) -> Mariadb:
-        """The first node that is a whole member: a dead one does not keep us from a backup."""
+        """The first node that is a whole member: a dead one does not keep us from a backup.
+
+        Raises NotSynced, and what a node that is there refuses with.
+        """
         why = []
         for node in self.source.nodes:
             client = self._at(source, node)
             try:
                 wrong = survey.why_not(client.status())
-            except FarsideError as error:
+            except TransientError as error:
                 wrong = error.message
             if not wrong:
                 return client
