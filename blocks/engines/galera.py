@@ -1,4 +1,4 @@
-"""MariaDB Galera 10.6 and later: a physical backup, restored as a cluster of any number of nodes.
+"""MariaDB Galera (tested: 10.11): a physical backup, restored as a cluster of any number of nodes.
 
 The backup is what `mariadb-backup` streams from a node that is Synced, with its place in the
 cluster's history. Each restored node is made from it by itself, side by side with the others, and

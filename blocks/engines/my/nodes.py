@@ -92,7 +92,9 @@ class NodeUnderRestore:
         )
         self.host.put(text.encode(), f"{self._work}/my.cnf")
         server, defaults = self._target.server, f"--defaults-file={self._work}/my.cnf"
+        # Such a server knows no zone by name.
         alone = ["--bootstrap", "--wsrep-on=OFF", "--wsrep-provider=none"]
+        alone.append("--default-time-zone=SYSTEM")
         # A server for statements on standard input; it has read no accounts yet.
         sql = "FLUSH PRIVILEGES;\n" + "".join(_administrator(name) for name in accounts)
         self.host.run([server, defaults, *alone], input=sql.encode(), timeout=START_SECONDS)
@@ -215,6 +217,10 @@ def configuration(
         value = facts["settings"].get(name)
         if value is not None and (name, value) != ("time_zone", "SYSTEM"):
             lines.append(f"{_OPTIONS.get(name, name)} = {_quoted(value)}")
+    # Those that a statement has installed are among the data.
+    for item in facts["plugins"]:
+        if item["type"] in ("AUTHENTICATION", "STORAGE ENGINE") and not item["installed"]:
+            lines.append(f"plugin-load-add = {_quoted(item['library'])}")
     transfer = ["ssl-mode = VERIFY_CA", f"sockopt = ,bind={node.address}"]
     return "\n".join(["[sst]", *transfer, "", "[mariadbd]", *lines, ""])
 

@@ -90,7 +90,8 @@ SELECT JSON_ARRAY(IF(is_role = 'Y', 'role', 'user'), User, Host) FROM mysql.user
 WHERE User <> 'mariadb.sys' ORDER BY User, Host
 """
 _PLUGINS = """
-SELECT JSON_OBJECT('name', PLUGIN_NAME, 'type', PLUGIN_TYPE, 'library', PLUGIN_LIBRARY)
+SELECT JSON_OBJECT('name', PLUGIN_NAME, 'type', PLUGIN_TYPE, 'library', PLUGIN_LIBRARY,
+  'installed', EXISTS (SELECT 1 FROM mysql.plugin WHERE name = PLUGIN_NAME))
 FROM information_schema.PLUGINS
 WHERE PLUGIN_LIBRARY IS NOT NULL AND PLUGIN_STATUS = 'ACTIVE' AND PLUGIN_NAME <> 'wsrep_provider'
 ORDER BY PLUGIN_NAME
