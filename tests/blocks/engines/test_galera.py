@@ -16,6 +16,7 @@ from blocks.engines.base import Service
 from blocks.engines.galera import Galera
 from blocks.engines.my import checks, comparing, search
 from blocks.engines.my.client import LoginRefused, Mariadb, Untrusted, literal
+from blocks.engines.my.nodes import configuration
 from blocks.errors import PermanentError
 from blocks.evidence.record import Check, CheckStatus, Record
 from blocks.plan import Plan, load_plan
@@ -321,6 +322,31 @@ def test_only_a_synced_node_is_backed_up(
     nobody = engine.source.model_copy(update={"password": "farside-signing-key"})
     with pytest.raises(LoginRefused, match="Access denied"):
         engine.model_copy(update={"source": nobody}).survey(plan.source)
+
+
+def test_only_what_the_data_needs_is_carried_over(plan: Plan) -> None:
+    engine = engine_of(plan)
+    plugins = [
+        {"name": "ed25519", "type": "AUTHENTICATION", "library": "auth.so", "installed": 0},
+        {"name": "FEDERATED", "type": "STORAGE ENGINE", "library": "fed.so", "installed": 1},
+        {"name": "LOCALES", "type": "INFORMATION SCHEMA", "library": "loc.so", "installed": 0},
+    ]
+    settings = {"sql_mode": "ANSI", "time_zone": "+02:00", "init_connect": "CALL home()"}
+    text = configuration(
+        {"settings": settings, "plugins": plugins},
+        engine.target,
+        engine.target.nodes[0],
+        cluster="c",
+        socket="/s",
+        work="/w",
+        account="a",
+        pool=1,
+    )
+    assert 'sql_mode = "ANSI"' in text
+    assert 'default_time_zone = "+02:00"' in text
+    assert text.count("plugin-load-add") == text.count('"auth.so"') == 1
+    assert "home" not in text
+    assert list(plan.source.belongings.lines(text)) == []
 
 
 @pytest.mark.parametrize(
