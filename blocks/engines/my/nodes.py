@@ -3,7 +3,7 @@
 import re
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from blocks.artifact.job import MadePath, MadePidfile, OpenItem, ProgramTarget
@@ -95,8 +95,7 @@ class NodeUnderRestore:
         # Such a server knows no zone by name.
         alone = ["--bootstrap", "--wsrep-on=OFF", "--wsrep-provider=none"]
         alone.append("--default-time-zone=SYSTEM")
-        # A server for statements on standard input; it has read no accounts yet.
-        sql = "FLUSH PRIVILEGES;\n" + "".join(_administrator(name) for name in accounts)
+        sql = administrators(accounts)
         self.host.run([server, defaults, *alone], input=sql.encode(), timeout=START_SECONDS)
         self.host.put(_state(uuid), f"{self.node.data_dir}/grastate.dat")
         self.start("--wsrep-new-cluster --wsrep-cluster-address=gcomm:// --skip-networking")
@@ -233,13 +232,20 @@ def _quoted(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _administrator(name: str) -> str:
-    user = f"{literal(name)}@'localhost'"
-    return (
-        f"CREATE USER IF NOT EXISTS {user};\n"
-        f"ALTER USER {user} IDENTIFIED VIA unix_socket ACCOUNT UNLOCK;\n"
-        f"GRANT ALL PRIVILEGES ON *.* TO {user} WITH GRANT OPTION;\n"
-    )
+def administrators(accounts: Iterable[str]) -> str:
+    """What makes accounts of a host administrators, for a server that reads it on its input.
+
+    Such a server has read no accounts yet, and takes one statement a line.
+    """
+    lines = ["FLUSH PRIVILEGES;"]
+    for name in accounts:
+        user = f"{literal(name)}@'localhost'"
+        lines += [
+            f"CREATE USER IF NOT EXISTS {user};",
+            f"ALTER USER {user} IDENTIFIED VIA unix_socket ACCOUNT UNLOCK;",
+            f"GRANT ALL PRIVILEGES ON *.* TO {user} WITH GRANT OPTION;",
+        ]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _state(uuid: str) -> bytes:

@@ -5,7 +5,7 @@ import shlex
 from blocks.artifact.manifest import Manifest
 from blocks.domain import FailureDomain
 from blocks.engines.my.clusters import TargetCluster
-from blocks.engines.my.nodes import FORGET, configuration
+from blocks.engines.my.nodes import FORGET, administrators, configuration
 from blocks.evidence.record import RunbookStep
 from blocks.sets import fetch_commands
 from blocks.stores import S3Store
@@ -34,12 +34,6 @@ def commands(
         work="$WORK",
         account="$ACCOUNT",
         pool=2**28,
-    )
-    administrator = (
-        "FLUSH PRIVILEGES;"
-        " CREATE USER IF NOT EXISTS '$ACCOUNT'@'localhost';"
-        " ALTER USER '$ACCOUNT'@'localhost' IDENTIFIED VIA unix_socket;"
-        " GRANT ALL PRIVILEGES ON *.* TO '$ACCOUNT'@'localhost' WITH GRANT OPTION;"
     )
     return (
         RunbookStep(
@@ -71,7 +65,9 @@ def commands(
                 *text.splitlines(),
                 "END",
                 '"$SERVER" --defaults-file="$DATA.cnf" --bootstrap --wsrep-on=OFF'
-                f" --wsrep-provider=none <<END\n{administrator}\nEND",
+                " --wsrep-provider=none --default-time-zone=SYSTEM <<END",
+                *administrators(["$ACCOUNT"]).splitlines(),
+                "END",
             ),
             where,
         ),

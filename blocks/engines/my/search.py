@@ -23,7 +23,7 @@ SELECT JSON_ARRAY(CONCAT('default of ', TABLE_SCHEMA, '.', TABLE_NAME, '.', COLU
 SELECT JSON_ARRAY(CONCAT('constraint ', CONSTRAINT_SCHEMA, '.', TABLE_NAME, '.', CONSTRAINT_NAME),
   CHECK_CLAUSE) FROM information_schema.CHECK_CONSTRAINTS
   WHERE CONSTRAINT_SCHEMA NOT IN ({_SCHEMAS});
-SELECT JSON_ARRAY(CONCAT('server ', Server_name), CONCAT_WS('\\n', Host, Socket, Options))
+SELECT JSON_ARRAY(CONCAT('server ', Server_name), CONCAT_WS('\\n', Host, Socket))
   FROM mysql.servers;
 """
 _ACCOUNTS = (
