@@ -27,6 +27,7 @@ from blocks.engines.base import (
     SqlQuestion,
     Steps,
     Ticks,
+    asked,
     guarded,
 )
 from blocks.engines.my import checks, comparing, search, survey
@@ -72,28 +73,15 @@ class Galera(Engine):
 
     # -- what the plan says -------------------------------------------------------------------
 
-    def check_hosts(self, source: FailureDomain, recovery: FailureDomain) -> None:
+    def source_hosts(self) -> tuple[tuple[str, str], ...]:
         """See Engine."""
-        for domain, part, name in (
-            *((source, "source.nodes.host", item.host) for item in self.source.nodes),
-            *((recovery, "target.nodes.host", item.host) for item in self.target.nodes),
-        ):
-            known = sorted(host.name for host in domain.hosts)
-            if name not in known:
-                raise ValueError(
-                    f"engine.{part}: {name!r} is not a host of {domain.name} ({', '.join(known)})"
-                )
-        for node in self.target.nodes:
-            if source.owns_address(node.address):
-                raise ValueError(
-                    f"engine.target: {node.address} lies in the source domain's networks"
-                )
+        return tuple(("source.nodes.host", node.host) for node in self.source.nodes)
 
-    def source_endpoints(self, source: FailureDomain) -> list[tuple[str, int]]:  # noqa: ARG002
+    def source_endpoints(self, source: FailureDomain) -> list[tuple[str, int]]:  # noqa: ARG002 (the plan has them)
         """See Engine."""
         return [(node.address, node.port) for node in self.source.nodes]
 
-    def predicted_nodes(self, recovery: FailureDomain) -> tuple[Node, ...]:  # noqa: ARG002
+    def predicted_nodes(self, recovery: FailureDomain) -> tuple[Node, ...]:  # noqa: ARG002 (the plan has them)
         """See Engine."""
         return tuple(Node(node.host, "node", node.address, node.port) for node in self.target.nodes)
 
@@ -171,11 +159,11 @@ class Galera(Engine):
         taken = {"node": host.name, "state_uuid": place[1], "seqno": int(place[2])}
         return Captured(taken_at, datetime.now(UTC), {**facts, "backup": taken})
 
-    def withdraw(self, source: FailureDomain, rehearsal_id: str) -> list[str]:  # noqa: ARG002
+    def withdraw(self, source: FailureDomain, rehearsal_id: str) -> list[str]:  # noqa: ARG002 (nothing to remove)
         """See Engine: a backup makes nothing in the cluster."""
         return []
 
-    def remains(self, source: FailureDomain) -> list[str]:  # noqa: ARG002
+    def remains(self, source: FailureDomain) -> list[str]:  # noqa: ARG002 (nothing can)
         """See Engine: a backup makes nothing in the cluster."""
         return []
 
@@ -358,7 +346,7 @@ class Galera(Engine):
         missed += [f"replication from {host}: it is not restored" for host in facts["upstreams"]]
         return missed
 
-    def recovered_until(self, service: Service, recovery: FailureDomain) -> datetime | None:  # noqa: ARG002
+    def recovered_until(self, service: Service, recovery: FailureDomain) -> datetime | None:  # noqa: ARG002 (nothing there is asked)
         """See Engine: MariaDB stores no time of a commit; the heartbeat's rows tell."""
         return None
 
@@ -401,4 +389,4 @@ def _cluster(rehearsal_id: str) -> str:
 
 
 def _asked(control: Mariadb, q: SqlQuestion) -> Callable[[], Check]:
-    return lambda: checks.question(control, q.name, q.database, q.sql, q.expected)
+    return lambda: asked(q, lambda: control.value(q.database, q.sql, timeout=checks.HOURS))

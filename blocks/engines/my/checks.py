@@ -1,14 +1,15 @@
 """What is asked of a restored Galera cluster."""
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from blocks.engines.base import checked
 from blocks.engines.my import survey
 from blocks.engines.my.client import LoginRefused, Mariadb, identifier
 from blocks.engines.my.clusters import TargetCluster
 from blocks.engines.my.survey import OUTBOUND
-from blocks.errors import FarsideError, PermanentError, TransientError
+from blocks.errors import PermanentError, TransientError
 from blocks.evidence.record import Check, CheckStatus
 
 HOURS = 24 * 3600.0
@@ -24,12 +25,6 @@ Nodes = Mapping[str, Mariadb]
 """The restored nodes by host, each asked by its own socket."""
 
 
-def _check(name: str, expected: str, wrong: Collection[str], else_: str) -> Check:
-    status = CheckStatus.FAILED if wrong else CheckStatus.PASSED
-    shown = [*list(wrong)[:5], *([f"and {len(wrong) - 5} more"] if len(wrong) > 5 else ())]
-    return Check(name, status, expected, "; ".join(shown) or else_)
-
-
 def synced(nodes: Nodes) -> Check:
     """Every node is a whole member of the one primary component."""
     wrong = []
@@ -40,7 +35,8 @@ def synced(nodes: Nodes) -> Check:
         size = status.get("wsrep_cluster_size")
         if size != str(len(nodes)):
             wrong.append(f"{host} sees {size} of {len(nodes)} nodes")
-    return _check("synced", f"{len(nodes)} nodes, each Synced", wrong, f"{len(nodes)} Synced")
+    expected, right = f"{len(nodes)} nodes, each Synced", f"{len(nodes)} Synced"
+    return checked("synced", expected, wrong, right, finding="node-count-differs")
 
 
 def membership(nodes: Nodes, target: TargetCluster) -> Check:
@@ -54,7 +50,8 @@ def membership(nodes: Nodes, target: TargetCluster) -> Check:
         if named != f"gcomm://{target.peers}":
             wrong.append(f"{host} looks for {named}")
     expected = ", ".join(sorted(target.endpoints))
-    return _check("membership", expected, wrong, f"{len(nodes)} members, as in the plan")
+    right = f"{len(nodes)} members, as in the plan"
+    return checked("membership", expected, wrong, right, finding="peer-list-stale")
 
 
 def identity(nodes: Nodes, facts: Mapping[str, Any], cluster: str) -> Check:
@@ -73,7 +70,8 @@ def identity(nodes: Nodes, facts: Mapping[str, Any], cluster: str) -> Check:
         wrong.append(f"the history is the source's, {facts['state_uuid']}")
     if len(uuids) > 1:
         wrong.append(f"there are {len(uuids)} histories")
-    return _check("identity", "a history and a name of its own", wrong, f"history {min(uuids)}")
+    expected, right = "a history and a name of its own", f"history {min(uuids)}"
+    return checked("identity", expected, wrong, right, finding="node-identity-reused")
 
 
 def definitions(node: Mariadb, facts: Mapping[str, Any]) -> Check:
@@ -86,7 +84,8 @@ def definitions(node: Mariadb, facts: Mapping[str, Any]) -> Check:
         for name in sorted(wanted.keys() & found.keys())
         if found[name] != wanted[name] != "unseen"
     ]
-    return _check("schema-digest", "the manifest's", wrong, f"{len(found)} objects, all the same")
+    right = f"{len(found)} objects, all the same"
+    return checked("schema-digest", "the manifest's", wrong, right, finding="incomplete-restore")
 
 
 def row_counts(node: Mariadb, facts: Mapping[str, Any]) -> Check:
@@ -115,8 +114,9 @@ def row_counts(node: Mariadb, facts: Mapping[str, Any]) -> Check:
             counted == 0 and item["rows"] >= EMPTIED
         ):
             short.append(f"{label} has {counted} of about {item['rows']} rows")
-    text = f"{total:,} rows in {len(wanted)} tables"
-    return _check("row-counts", "no fewer rows than the source's estimates allow", short, text)
+    expected = "no fewer rows than the source's estimates allow"
+    right = f"{total:,} rows in {len(wanted)} tables"
+    return checked("row-counts", expected, short, right, finding="incomplete-restore")
 
 
 def table_checks(nodes: Nodes) -> Check:
@@ -132,7 +132,8 @@ def table_checks(nodes: Nodes) -> Check:
                 elif row[2] != "note":
                     wrong.append(f"{host}: {row[0]}: {row[3]}")
     expected = "CHECK TABLE EXTENDED finds nothing, on each node"
-    return _check("table-checks", expected, wrong, f"{done} tables checked, all sound")
+    right = f"{done} tables checked, all sound"
+    return checked("table-checks", expected, wrong, right, finding="page-corrupt")
 
 
 def agree(nodes: Nodes) -> Check:
@@ -149,14 +150,16 @@ def agree(nodes: Nodes) -> Check:
         for table, found in sums.items()
         if len(found) < len(nodes) or len(set(found.values())) > 1
     ]
-    return _check("nodes-agree", expected, wrong, f"{len(sums)} tables, the same on {len(nodes)}")
+    right = f"{len(sums)} tables, the same on {len(nodes)}"
+    return checked("nodes-agree", expected, wrong, right, finding="incomplete-restore")
 
 
 def accounts(node: Mariadb, facts: Mapping[str, Any]) -> Check:
     """Every user and role of the manifest is there."""
     found = set(survey.accounts(node))
     wrong = [f"{name} is missing" for name in facts["accounts"] if name not in found]
-    return _check("logins", "the manifest's users", wrong, f"{len(facts['accounts'])} users, roles")
+    right = f"{len(facts['accounts'])} users, roles"
+    return checked("logins", "the manifest's users", wrong, right, finding="login-missing")
 
 
 def isolation(nodes: Nodes) -> Check:
@@ -172,32 +175,36 @@ def isolation(nodes: Nodes) -> Check:
         if notified not in ("", "NULL"):
             wrong.append(f"{host} runs {notified}")
     expected = "no event scheduler, no replication, no notification"
-    return _check("isolation", expected, wrong, f"nothing acts by itself on {len(nodes)} nodes")
+    right = f"nothing acts by itself on {len(nodes)} nodes"
+    return checked("isolation", expected, wrong, right, finding="restored-jobs-fire")
 
 
 def login(application: Mariadb, database: str) -> Check:
     """The application's own user connects to the first node, and trusts it."""
-    expected = f"{application.user} connects to {database}"
+    expected, wrong, right = f"{application.user} connects to {database}", list[str](), ""
     try:
-        text = application.value(database, "SELECT CONCAT(CURRENT_USER(), ' in ', DATABASE())")
+        right = application.value(database, "SELECT CONCAT(CURRENT_USER(), ' in ', DATABASE())")
     except LoginRefused as error:
-        return Check("login", CheckStatus.FAILED, expected, error.message)
-    return Check("login", CheckStatus.PASSED, expected, text)
+        wrong.append(error.message)
+    return checked("login", expected, wrong, right, finding="login-missing")
 
 
 def application_write(application: Mariadb, database: str, statement: str) -> Check:
     """The application's own write, as its own user, committed."""
-    expected = f"{application.user} commits a write in {database}"
+    name, expected = "application-write", f"{application.user} commits a write in {database}"
     script = f"BEGIN;\n{statement.strip().rstrip(';')};\nSELECT ROW_COUNT();\nCOMMIT;"
+    wrong, changed = list[str](), 0
     try:
-        changed = application.script(database, script).split()[-1]
-    except LoginRefused:
-        actual = "could not run: the application cannot log in"
-        return Check("application-write", CheckStatus.UNKNOWN, expected, actual)
+        changed = int(application.script(database, script).split()[-1])
+        if changed < 1:
+            wrong.append("the plan's statement wrote nothing")
+    except LoginRefused as error:
+        actual = f"could not run: {error.message}"
+        return Check(name, CheckStatus.UNKNOWN, expected, actual)
     except PermanentError as error:
-        return Check("application-write", CheckStatus.FAILED, expected, error.message)
-    status = CheckStatus.PASSED if int(changed) > 0 else CheckStatus.FAILED
-    return Check("application-write", status, expected, f"{changed} rows written")
+        wrong.append(error.message)
+    right = f"{changed} rows written"
+    return checked(name, expected, wrong, right, finding="usable-not-restored")
 
 
 def committed_write(nodes: Nodes, id: str) -> Check:
@@ -222,43 +229,31 @@ def committed_write(nodes: Nodes, id: str) -> Check:
             wrong += [f"{host} does not see what {by} wrote" for by in nodes if by not in found]
     finally:
         first.script("", f"DROP DATABASE {database};")
-    return _check(
-        "committed-write", expected, wrong, f"{len(nodes)} rows, read at {len(nodes)} nodes"
-    )
+    right = f"{len(nodes)} rows, read at {len(nodes)} nodes"
+    return checked("committed-write", expected, wrong, right, finding="usable-not-restored")
 
 
 def survives(others: Nodes, id: str, dead: str) -> Check:
     """With one node dead, the others are the cluster, and take a write."""
     expected = f"the others take writes when {dead} has died"
-    began = time.monotonic()
+    began, wrong, right = time.monotonic(), list[str](), ""
     while True:
         try:
             sizes = {node.status().get("wsrep_cluster_size", "") for node in others.values()}
             if sizes == {str(len(others))}:
                 written = committed_write(others, id)
+                right = f"{time.monotonic() - began:.1f} s after its death: {written.actual}"
+                if written.status is not CheckStatus.PASSED:
+                    wrong.append(right)
                 break
             said = f"the cluster's size is {', '.join(sorted(sizes))}"
         except TransientError as error:
             said = error.message
         if time.monotonic() - began > SURVIVAL_SECONDS:
-            return Check("failover", CheckStatus.FAILED, expected, said)
+            wrong.append(said)
+            break
         time.sleep(0.2)
-    text = f"{time.monotonic() - began:.1f} s after the death of {dead}: {written.actual}"
-    return Check("failover", written.status, expected, text)
-
-
-def question(asked: Mariadb, name: str, database: str, sql: str, expected: str) -> Check:
-    """A check of the plan: one value, and the only answer that passes; asked twice."""
-    seconds = []
-    try:
-        for _ in range(2):
-            began = time.monotonic()
-            found = asked.value(database, sql, timeout=HOURS)
-            seconds.append(round(time.monotonic() - began, 3))
-    except FarsideError as error:
-        return Check(name, CheckStatus.UNKNOWN, expected, f"could not run: {error.message}")
-    status = CheckStatus.PASSED if found == expected else CheckStatus.FAILED
-    return Check(name, status, expected, found, seconds=(seconds[0], seconds[1]))
+    return checked("failover", expected, wrong, right, finding="usable-not-restored")
 
 
 def local(tables: Iterable[Any]) -> list[Any]:

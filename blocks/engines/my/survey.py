@@ -1,10 +1,12 @@
 """What a live cluster is: everything that a restore has to match, read from one node."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from blocks.engines.my.client import Mariadb
 from blocks.errors import PermanentError, TransientError
+from blocks.evidence.record import SourceNode
 
 SYSTEM = ("information_schema", "performance_schema", "mysql", "sys")
 OUTBOUND = ("CONNECT", "FEDERATED", "SPHINX", "SPIDER")
@@ -134,7 +136,7 @@ def survey(node: Mariadb) -> dict[str, Any]:
         "version": node.value("", "SELECT @@version"),
         "cluster": node.value("", "SELECT @@wsrep_cluster_name"),
         "state_uuid": status["wsrep_cluster_state_uuid"],
-        "nodes": sorted(status["wsrep_incoming_addresses"].split(",")),
+        "nodes": _nodes(node),
         "bytes": int(node.value("", f"{used} FROM information_schema.TABLES")),
         "settings": _settings(node),
         "plugins": plugins,
@@ -145,6 +147,16 @@ def survey(node: Mariadb) -> dict[str, Any]:
         "upstreams": [row[3] for row in node.rows("SHOW ALL SLAVES STATUS")],
         "elsewhere": _elsewhere(node),
     }
+
+
+def _nodes(node: Mariadb) -> list[dict[str, Any]]:
+    """The cluster's own nodes, with the fields of SourceNode."""
+    found = []
+    query = "SELECT node_name, node_incoming_address FROM mysql.wsrep_cluster_members ORDER BY 1"
+    for name, place in node.rows(query):
+        address, _, port = place.rpartition(":")
+        found.append(asdict(SourceNode(name, "node", address, int(port) if port else None)))
+    return found
 
 
 def _settings(node: Mariadb) -> dict[str, str]:

@@ -183,9 +183,6 @@ def test_every_check_of_the_data_can_fail(plan: Plan, living: dict[str, Mariadb]
         failed(checks.agree(living), "shop.odd: ")
     finally:
         first.script("shop", "REPAIR TABLE torn; DROP TABLE torn, odd;")
-    failed(checks.question(first, "q", "shop", "SELECT COUNT(*) FROM accounts", "1"), "1000")
-    broken = checks.question(first, "q", "shop", "SELECT nothing", "1")
-    assert broken.status is CheckStatus.UNKNOWN
 
 
 def test_isolation_can_fail(living: dict[str, Mariadb]) -> None:
@@ -216,7 +213,7 @@ def test_logins_can_fail(plan: Plan, places: Places) -> None:
         checks.login(replace(shop, ca_file=west), "shop")
     passed(checks.application_write(shop, "shop", str(engine.application.write)))
     nothing = "UPDATE accounts SET balance = 0 WHERE id < 0"
-    failed(checks.application_write(shop, "shop", nothing), "0 rows")
+    failed(checks.application_write(shop, "shop", nothing), "wrote nothing")
     failed(checks.application_write(shop, "shop", "DELETE FROM nowhere"), "nowhere")
     refused = checks.application_write(shop, "shop", "DELETE FROM mysql.user")
     assert refused.status is CheckStatus.UNKNOWN
