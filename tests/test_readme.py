@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from blocks.plan import load_plan
+from deployments.lab import galera
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -146,7 +147,10 @@ def test_everyday_commands(environment: dict[str, str], tmp_path: Path) -> None:
 def test_other_shapes(environment: dict[str, str], tmp_path: Path) -> None:
     """In one small lab, to which the second plan adds what it needs."""
     shell("python -m deployments.lab up --scale 1", environment)
-    for line in block("python -m flows.rehearse standbys"):
+    lines = block("python -m flows.rehearse standbys")
+    if not Path(galera.SERVER).exists() and not os.environ.get("FARSIDE_NO_SKIPS"):
+        lines = [line for line in lines if "galera" not in line]
+    for line in lines:
         assert "VERIFIED" in shell(f"{line} --rto 1h --rpo 1h --results {tmp_path}", environment)
     shell("python -m deployments.lab down", environment)
 

@@ -48,6 +48,7 @@ __all__ = [
     "ProbeJob",
     "ProbeResult",
     "Probed",
+    "ProgramTarget",
     "Progress",
     "PutLease",
     "PutObjectLease",
@@ -62,6 +63,7 @@ __all__ = [
     "SweepJob",
     "SweepResult",
     "TarTarget",
+    "Target",
     "ToolFacts",
     "Url",
     "Urls",
@@ -114,6 +116,15 @@ class TarTarget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramTarget:
+    """Have `argv` extract what it reads, into `directory`, which is made if it is missing."""
+
+    kind: Literal["program"] = "program"
+    argv: tuple[str, ...]
+    directory: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileTarget:
     """Write to `path`, under a temporary name until the last byte is authenticated."""
 
@@ -121,12 +132,15 @@ class FileTarget:
     path: str
 
 
+Target = TarTarget | ProgramTarget | FileTarget
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenItem:
     """One sealed object, and where its plaintext goes."""
 
     object: SealedObject
-    target: TarTarget | FileTarget
+    target: Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

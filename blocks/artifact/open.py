@@ -20,7 +20,7 @@ from blocks.artifact.channel import Channel
 from blocks.artifact.child import Child
 from blocks.artifact.download import Fetcher, Place, places
 from blocks.artifact.failure import JobFailed, no_space, of_os_error
-from blocks.artifact.job import FileTarget, OpenItem, OpenJob, OpenResult, TarTarget
+from blocks.artifact.job import FileTarget, OpenItem, OpenJob, OpenResult, Target, TarTarget
 from blocks.artifact.meter import Meter
 from blocks.artifact.objects import SealedObject
 from blocks.artifact.scratch import temporary
@@ -55,10 +55,10 @@ def run(job: OpenJob, channel: Channel) -> OpenResult:
                 began = time.time()
                 _open_item(item, parts, [identity], meter, job.marker)
                 raw = meter.count(item.object.name)[0]
-                if isinstance(item.target, TarTarget):
-                    meter.step(item.object.name, began, raw)
-                else:
+                if isinstance(item.target, FileTarget):
                     files += raw
+                else:
+                    meter.step(item.object.name, began, raw)
         finally:
             fetcher.close()
         if files:
@@ -146,13 +146,18 @@ class _Counter:
 
 
 @contextmanager
-def _target(target: TarTarget | FileTarget, marker: str | None) -> Iterator[_Sink]:
-    if isinstance(target, TarTarget):
-        with _tar(Path(target.directory), marker) as sink:
-            yield sink
-    else:
+def _target(target: Target, marker: str | None) -> Iterator[_Sink]:
+    if isinstance(target, FileTarget):
         with _file(Path(target.path)) as sink:
             yield sink
+        return
+    argv: tuple[str, ...]
+    if isinstance(target, TarTarget):
+        argv = ("tar", "-x", "-b", str(_TAR_BLOCKS), "-f", "-", "-C", target.directory)
+    else:
+        argv = target.argv
+    with _program(argv, Path(target.directory), marker) as sink:
+        yield sink
 
 
 class _Descriptor:
@@ -169,31 +174,30 @@ class _Descriptor:
 
 
 @contextmanager
-def _tar(directory: Path, marker: str | None) -> Iterator[_Sink]:
-    """Standard input of a tar that extracts. After a failure, `directory` holds a part of it."""
+def _program(argv: Sequence[str], directory: Path, marker: str | None) -> Iterator[_Sink]:
+    """Standard input of what extracts. After a failure, `directory` holds a part of it."""
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise of_os_error(error, f"make {directory}") from None
-    argv = ["tar", "-x", "-b", str(_TAR_BLOCKS), "-f", "-", "-C", str(directory)]
-    tar = Child(argv, stdin=subprocess.PIPE, marker=marker)
+    child = Child(argv, stdin=subprocess.PIPE, marker=marker)
     try:
-        fcntl.fcntl(tar.stdin.fileno(), fcntl.F_SETPIPE_SZ, 2**20)
-        yield _Descriptor(tar.stdin.fileno())
-        tar.stdin.close()
-        _finish(tar, directory)
+        fcntl.fcntl(child.stdin.fileno(), fcntl.F_SETPIPE_SZ, 2**20)
+        yield _Descriptor(child.stdin.fileno())
+        child.stdin.close()
+        _finish(child, directory)
     except BrokenPipeError:
-        _finish(tar, directory)
-        raise JobFailed("child-failed", f"tar stopped reading in {directory}") from None
+        _finish(child, directory)
+        raise JobFailed("child-failed", f"{child.name} stopped reading in {directory}") from None
     finally:
-        if not tar.ended():
-            tar.kill()
+        if not child.ended():
+            child.kill()
 
 
-def _finish(tar: Child, directory: Path) -> None:
-    """Raises JobFailed if tar failed. On a full disk it may say no more than `Wrote only ...`."""
+def _finish(child: Child, directory: Path) -> None:
+    """Raises JobFailed if it failed. On a full disk tar may say no more than `Wrote only ...`."""
     try:
-        tar.wait()
+        child.wait()
     except JobFailed as failure:
         disk = os.statvfs(directory)
         if disk.f_bavail * disk.f_frsize < _FULL:

@@ -34,9 +34,9 @@ def up(
     """Make the lab, or start what is missing in it; a lab that is up is left alone.
 
     `scale` is pgbench's (15 MB each; a new lab's default is 10), `on_step` is told what is being
-    done; `parts` ("etcd") are added to those that the lab has; `network` is "loopback" or "netns",
-    for a new lab (loopback if nobody says). The work is done in a process of its
-    own, so that no service is the caller's child.
+    done; `parts` ("etcd", "galera") are added to those that the lab has; `network` is "loopback"
+    or "netns", for a new lab (loopback if nobody says). The work is done in a process of its own,
+    so that no service is the caller's child.
 
     Raises PermanentError with what is wrong and what to do.
     """

@@ -31,7 +31,9 @@ Scale = Annotated[
 ]
 Parts = Annotated[
     list[str] | None,
-    typer.Option("--with", help="A part that only some plans need: etcd. May be given again."),
+    typer.Option(
+        "--with", help="A part that only some plans need: etcd, galera. May be given again."
+    ),
 ]
 Kind = Annotated[
     Network | None,

@@ -10,6 +10,7 @@ from deployments.lab import (
     credentials,
     databases,
     etcd,
+    galera,
     minting,
     namespaces,
     postgres,
@@ -111,6 +112,8 @@ def start_all(places: Places, state: State, account: Account, say: Say) -> None:
     wait_ready(places, [*network, standby, *writers])
     if east.etcd:
         _start_etcd(places, east, account, say)
+    if east.galera:
+        _start_galera(places, east, account, say)
 
 
 def _start_etcd(places: Places, site: Site, account: Account, say: Say) -> None:
@@ -124,6 +127,23 @@ def _start_etcd(places: Places, site: Site, account: Account, say: Say) -> None:
     if started:
         processes.kill_service(places, writer.name)  # it lost its connection: it starts anew
     _announce([*started, *_start(places, [writer], account)], say)
+    wait_ready(places, [writer])
+
+
+def _start_galera(places: Places, site: Site, account: Account, say: Say) -> None:
+    if not galera.is_made(places):
+        say("making the Galera cluster")
+        galera.make(places, site, account)
+    nodes = {host: galera.service(places, site, host) for host in site.galera}
+    dead = [host for host, node in nodes.items() if not processes.running(places, node.name)]
+    for host in galera.prepare(places, site, account, dead):
+        # Each joins those before it.
+        _announce(_start(places, [nodes[host]], account), say)
+        wait_ready(places, [nodes[host]])
+    writer = galera.writer(places, site)
+    if dead:
+        processes.kill_service(places, writer.name)  # it lost its connection: it starts anew
+    _announce(_start(places, [writer], account), say)
     wait_ready(places, [writer])
 
 

@@ -69,7 +69,7 @@ def certificate_files(places: Places, site: Site) -> tuple[Path, Path]:
 
 
 def member_files(places: Places, domain: str, host: str) -> tuple[Path, Path]:
-    """Certificate and key of an etcd member, on its host."""
+    """Certificate and key of a cluster's member, on its host."""
     directory = places.host(domain, host) / "tls"
     return directory / "member.pem", directory / "member.key"
 
@@ -82,6 +82,16 @@ def authority_file(places: Places, domain: str) -> Path:
 def etcd_password_file(places: Places, domain: str) -> Path:
     """The password by which the application writes to etcd."""
     return places.host(domain, "app") / "etcd-password"
+
+
+def galera_login_file(places: Places, domain: str) -> Path:
+    """The application's login to Galera, as MariaDB's clients read it."""
+    return places.host(domain, "app") / "galera.cnf"
+
+
+def galera_password(places: Places, domain: str) -> str:
+    """The password of the application's login to Galera, as its host knows it."""
+    return galera_login_file(places, domain).read_text().strip().rpartition("=")[2]
 
 
 def host_key_pin(places: Places, site: Site, host: Host) -> Path:

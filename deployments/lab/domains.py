@@ -9,14 +9,16 @@ Endpoint = tuple[str, int]
 RECOVERED_POSTGRES_PORT = 6543
 
 ETCD_CLIENT_PORT, ETCD_PEER_PORT = 2379, 2380
+#: MariaDB's for clients, and Galera's for the group, incremental and full state transfers.
+GALERA_PORTS = (3306, 4567, 4568, 4444)
 
 #: Well-known ports that a tripwire also takes on every address of a lost domain, where it can.
 WELL_KNOWN_PORTS = (22, 53, 80, 443, 5432)
 
 
-#: A part of the lab that is there only where a plan needs it.
-ETCD = "etcd"
-PARTS = frozenset({ETCD})
+#: Parts of the lab that are there only where a plan needs them.
+ETCD, GALERA = "etcd", "galera"
+PARTS = frozenset({ETCD, GALERA})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Domain:
     postgres_port: int
     databases: tuple[str, ...] = ()
     etcd: tuple[str, ...] = ()
+    galera: tuple[str, ...] = ()
 
     def host(self, name: str) -> Host:
         """The host of that name. Raises KeyError."""
@@ -55,6 +58,7 @@ EAST = Domain(
         Host("vault", 14),
         Host("app", 15),
         *(Host(f"kv{number}", 15 + number, ETCD) for number in (1, 2, 3)),
+        *(Host(f"ga{number}", 18 + number, GALERA) for number in (1, 2, 3)),
     ),
     ssh_port=2222,
     store=Host("store", 31),
@@ -62,6 +66,7 @@ EAST = Domain(
     postgres_port=5432,
     databases=("db1", "db2"),
     etcd=("kv1", "kv2", "kv3"),
+    galera=("ga1", "ga2", "ga3"),
 )
 WEST = Domain(
     name="west",
@@ -71,6 +76,7 @@ WEST = Domain(
         Host("db3", 23),
         Host("vault", 24),
         *(Host(f"kv{number}", 24 + number, ETCD) for number in (1, 2, 3, 4, 5)),
+        *(Host(f"ga{number}", 29 + number, GALERA) for number in (1, 2, 3)),
     ),
     ssh_port=2322,
     store=Host("store", 41),
@@ -138,9 +144,16 @@ class Site:
         }
 
     @property
+    def galera(self) -> dict[str, tuple[Endpoint, ...]]:
+        """Where each node of Galera listens: one endpoint for each of GALERA_PORTS."""
+        names = self.domain.galera if GALERA in self.parts else ()
+        return {name: tuple((self.address(name), port) for port in GALERA_PORTS) for name in names}
+
+    @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Everything that listens in the domain."""
-        members = [endpoint for pair in self.etcd.values() for endpoint in pair]
+        clusters = (*self.etcd.values(), *self.galera.values())
+        members = [endpoint for of_member in clusters for endpoint in of_member]
         return (*self.ssh.values(), self.store, *self.postgres.values(), *members)
 
     @property

@@ -18,12 +18,13 @@ from deployments.lab.credentials import (
     authority_file,
     certificate_files,
     etcd_password_file,
+    galera_login_file,
     host_key_pin,
     member_files,
     password_file,
     ssh_files,
 )
-from deployments.lab.domains import ETCD, Site
+from deployments.lab.domains import Site
 from deployments.lab.places import Places, write
 
 _VALID = timedelta(days=3650)
@@ -55,6 +56,11 @@ def create(places: Places, sites: tuple[Site, Site], account: Account) -> None:
     _store_secret(places, west, account, "etcd-shop-password", writer)
     write(etcd_password_file(places, east.name), writer)
     account.own(etcd_password_file(places, east.name))
+    client = secrets.token_hex(18)
+    _store_secret(places, east, account, "galera-backup-password", secrets.token_hex(18))
+    _store_secret(places, west, account, "galera-shop-password", client)
+    write(galera_login_file(places, east.name), f"[client]\nuser=shop\npassword={client}\n")
+    account.own(galera_login_file(places, east.name))
     passwords = password_file(places, east.name)
     write(passwords, f"*:*:*:shop:{shop}\n")
     account.own(passwords)
@@ -141,7 +147,7 @@ def _create_certificates(places: Places, site: Site, account: Account) -> None:
     write(authority_file(places, site.name), ca_pem)
     for path in (certificate, key_file, authority_file(places, site.name)):
         account.own(path)
-    for name in (host.name for host in site.domain.hosts if host.part == ETCD):
+    for name in (host.name for host in site.domain.hosts if host.part):
         _create_member(places, site, account, ca, authority, name)
     # The CA's key is not kept: nothing else is ever signed with it.
     write(places.operator(site.name) / "ca.pem", ca_pem)
@@ -155,7 +161,7 @@ def _create_member(
     authority: ec.EllipticCurvePrivateKey,
     name: str,
 ) -> None:
-    """The certificate of an etcd member, which is a server, and a client of the others."""
+    """The certificate of a cluster's member, which is a server, and a client of the others."""
     key = ec.generate_private_key(ec.SECP256R1())
     # On loopback a member's calls come from 127.0.0.1, and etcd compares with the certificate.
     addresses = [ipaddress.ip_address(text) for text in (site.address(name), "127.0.0.1")]

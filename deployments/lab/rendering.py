@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from deployments.lab import credentials, etcd, postgres
+from deployments.lab import credentials, etcd, galera, postgres
 from deployments.lab.accounts import Account
 from deployments.lab.catalogue import TEMPLATES, names, path_of
-from deployments.lab.domains import ETCD, PARTS, RECOVERED_POSTGRES_PORT, Site
+from deployments.lab.domains import PARTS, RECOVERED_POSTGRES_PORT, Site
 from deployments.lab.places import Places, write
 
 
@@ -59,6 +59,11 @@ def _values(places: Places, sites: tuple[Site, Site], account: Account) -> dict[
         "ledger": str(places.ledger / "heartbeat.tsv"),
         "etcd_ledger": str(places.ledger / "etcd.tsv"),
         "etcd_settings": etcd.SETTINGS,
+        "galera_ledger": str(places.ledger / "galera.tsv"),
+        "galera_accounts": galera.ACCOUNTS,
+        "galera_bin": galera.BIN,
+        "galera_server": galera.SERVER,
+        "galera_provider": galera.PROVIDER,
         "recovered_port": RECOVERED_POSTGRES_PORT,
         "fence": _fence(places, sites[1]),
     }
@@ -70,7 +75,7 @@ def _values(places: Places, sites: tuple[Site, Site], account: Account) -> dict[
             values[f"{lead}_key"] = pins.host_keys[site.name, host.name]
             home = places.host(site.name, host.name)
             values[f"{lead}_work"] = str(home / "farside")
-            if host.part == ETCD:
+            if host.part:
                 files = credentials.member_files(places, site.name, host.name)
                 for part, path in zip(("cert", "cert_key"), files, strict=True):
                     values[f"{lead}_{part}"] = str(path)

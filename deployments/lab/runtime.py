@@ -77,7 +77,8 @@ def install_tools(places: Places, domain: str, account: Account, packages: Colle
     for name in packages:
         _install_distribution(name, libraries, account)
     _link(_rclone(), target / "rclone", account)
-    for service in ("ssh_server.py", "heartbeat.py", "etcd_writer.py", "open_note.py"):
+    writers = ("heartbeat.py", "etcd_writer.py", "galera_writer.py")
+    for service in ("ssh_server.py", *writers, "open_note.py"):
         _copy(Path(__file__).with_name(service), target / service)
 
 

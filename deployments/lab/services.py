@@ -2,7 +2,7 @@
 
 import socket
 
-from deployments.lab import credentials, etcd, namespaces, postgres, runtime
+from deployments.lab import credentials, etcd, galera, namespaces, postgres, runtime
 from deployments.lab.domains import Endpoint, Host, Site
 from deployments.lab.places import Places
 from deployments.lab.processes import MARK, Service
@@ -18,7 +18,8 @@ def network_services(places: Places, site: Site) -> list[Service]:
 def databases(places: Places, site: Site) -> list[Service]:
     """A domain's database servers, the primary first."""
     servers = [postgres.service(places, site, host) for host in site.domain.databases]
-    return [*servers, *(etcd.service(places, site, host) for host in site.etcd)]
+    servers += [etcd.service(places, site, host) for host in site.etcd]
+    return [*servers, *(galera.service(places, site, host) for host in site.galera)]
 
 
 def applications(places: Places, site: Site) -> list[Service]:
@@ -26,7 +27,8 @@ def applications(places: Places, site: Site) -> list[Service]:
     if not site.domain.databases:
         return []
     writers = [postgres.heartbeat(places, site), postgres.load(places, site)]
-    return [*writers, etcd.writer(places, site)] if site.etcd else writers
+    writers += [etcd.writer(places, site)] if site.etcd else []
+    return [*writers, galera.writer(places, site)] if site.galera else writers
 
 
 def all_services(places: Places, site: Site) -> list[Service]:

@@ -82,7 +82,7 @@ def test_a_good_plan_loads(tmp_path: Path, text: str) -> None:
             "kind: postgres",
             "kind: oracle",
             "engine",
-            "one of: command, etcd, postgres",
+            "one of: command, etcd, galera, postgres",
         ),
         ("name: west", "name: east", "plan", "two different failure domains"),
         ("networks: [10.2.0.0/16]", "networks: [10.1.9.0/24]", "plan", "overlap"),

@@ -18,6 +18,7 @@ SAID: list[tuple[Any, Any]] = [
         job.OpenJob(
             items=(
                 job.OpenItem(object=OBJECT, target=job.TarTarget(directory="d")),
+                job.OpenItem(object=OBJECT, target=job.ProgramTarget(argv=("a",), directory="d")),
                 job.OpenItem(object=OBJECT, target=job.FileTarget(path="p")),
             ),
             identity="i",

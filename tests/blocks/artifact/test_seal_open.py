@@ -19,6 +19,7 @@ from blocks.artifact.job import (
     MadePath,
     OpenItem,
     OpenJob,
+    ProgramTarget,
     Progress,
     PutLease,
     SealJob,
@@ -117,6 +118,21 @@ def test_a_tree_crosses_in_several_volumes(near: Any, keys: Any, tmp_path: Path)
     assert opened.done.result.raw_bytes == sealed.raw_bytes
     assert opened.done.result.sealed_bytes == sealed.sealed_bytes
     assert subprocess.run(["diff", "-r", "--no-dereference", tree, target]).returncode == 0
+
+
+def test_another_program_extracts(near: Any, keys: Any, tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(os.urandom(3 * MIB))
+    sealed = sealed_file(near, keys, source)
+    argv = ("sh", "-c", 'cat > "$1/copy"', "sh", str(target))
+    near.run(open_job(near, keys, sealed, ProgramTarget(argv=argv, directory=str(target)))).done  # noqa: B018
+    assert (target / "copy").read_bytes() == source.read_bytes()
+    argv = ("sh", "-c", "echo no more >&2; exit 3")
+    failed = near.run(
+        open_job(near, keys, sealed, ProgramTarget(argv=argv, directory=str(target)))
+    ).failed
+    assert failed.code == "child-failed"
+    assert "no more" in failed.message
 
 
 @pytest.mark.parametrize("size", [0, 1, 64 * 1024, 11 * MIB])

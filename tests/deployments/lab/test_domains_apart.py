@@ -86,10 +86,16 @@ def test_vaults(running: LabUnderTest) -> None:
     }
     assert names["east"] == both | {
         "farside-signing-key",
+        "galera-backup-password",
         "postgres-password",
         "replication-password",
     }
-    assert names["west"] == both | {"shop-password", "etcd-shop-password", "record-signing-key"}
+    assert names["west"] == both | {
+        "shop-password",
+        "etcd-shop-password",
+        "galera-shop-password",
+        "record-signing-key",
+    }
     identities = {
         (running.places.secrets(side) / "farside-age-identity").read_text() for side in names
     }

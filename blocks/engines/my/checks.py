@@ -1,0 +1,269 @@
+"""What is asked of a restored Galera cluster."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from blocks.engines.base import checked
+from blocks.engines.my import survey
+from blocks.engines.my.client import LoginRefused, Mariadb, identifier
+from blocks.engines.my.clusters import TargetCluster
+from blocks.engines.my.survey import OUTBOUND
+from blocks.errors import PermanentError, TransientError
+from blocks.evidence.record import Check, CheckStatus
+
+HOURS = 24 * 3600.0
+SURVIVAL_SECONDS = 60.0
+EMPTIED = 100
+"""A table of fewer rows may be empty a moment later (a queue)."""
+_AT_ONCE = 100
+# Not InnoDB's own statistics: an estimate of pages that were read at random.
+ESTIMATE = 2
+"""How many times too high an estimate of rows may be."""
+
+Nodes = Mapping[str, Mariadb]
+"""The restored nodes by host, each asked by its own socket."""
+
+
+def synced(nodes: Nodes) -> Check:
+    """Every node is a whole member of the one primary component."""
+    wrong = []
+    for host, node in nodes.items():
+        status = node.status()
+        if why := survey.why_not(status):
+            wrong.append(f"{host}: {why}")
+        size = status.get("wsrep_cluster_size")
+        if size != str(len(nodes)):
+            wrong.append(f"{host} sees {size} of {len(nodes)} nodes")
+    expected, right = f"{len(nodes)} nodes, each Synced", f"{len(nodes)} Synced"
+    return checked("synced", expected, wrong, right, finding="node-count-differs")
+
+
+def membership(nodes: Nodes, target: TargetCluster) -> Check:
+    """Each node knows those of the recovery inventory, at its addresses, and no other."""
+    wrong = []
+    for host, node in nodes.items():
+        known = frozenset(node.status().get("wsrep_incoming_addresses", "").split(","))
+        wrong += [f"{host} does not know {place}" for place in sorted(target.endpoints - known)]
+        wrong += [f"{host} knows {place}" for place in sorted(known - target.endpoints)]
+        named = node.value("", "SELECT @@wsrep_cluster_address")
+        if named != f"gcomm://{target.peers}":
+            wrong.append(f"{host} looks for {named}")
+    expected = ", ".join(sorted(target.endpoints))
+    right = f"{len(nodes)} members, as in the plan"
+    return checked("membership", expected, wrong, right, finding="peer-list-stale")
+
+
+def identity(nodes: Nodes, facts: Mapping[str, Any], cluster: str) -> Check:
+    """One history with a name of its own: no node can join the source, nor be joined by it."""
+    wrong, uuids = [], set[str]()
+    for host, node in nodes.items():
+        status = node.status()
+        uuids |= {status["wsrep_cluster_state_uuid"], status["wsrep_local_state_uuid"]}
+        name = node.value("", "SELECT @@wsrep_cluster_name")
+        if name != cluster:
+            wrong.append(f"{host} is of the cluster {name}")
+        noted = node.value("", "SELECT COUNT(*) FROM mysql.wsrep_cluster_members")
+        if noted != str(len(nodes)):
+            wrong.append(f"{host} has noted {noted} members")
+    if facts["state_uuid"] in uuids:
+        wrong.append(f"the history is the source's, {facts['state_uuid']}")
+    if len(uuids) > 1:
+        wrong.append(f"there are {len(uuids)} histories")
+    expected, right = "a history and a name of its own", f"history {min(uuids)}"
+    return checked("identity", expected, wrong, right, finding="node-identity-reused")
+
+
+def definitions(node: Mariadb, facts: Mapping[str, Any]) -> Check:
+    """Tables, indexes, views, routines, triggers and events are those of the manifest."""
+    found, wanted = survey.definitions(node), facts["definitions"]
+    wrong = [f"{name} is missing" for name in sorted(wanted.keys() - found.keys())]
+    wrong += [f"{name} was not in the source" for name in sorted(found.keys() - wanted.keys())]
+    wrong += [
+        f"{name} differs"
+        for name in sorted(wanted.keys() & found.keys())
+        if found[name] != wanted[name] != "unseen"
+    ]
+    right = f"{len(found)} objects, all the same"
+    return checked("schema-digest", "the manifest's", wrong, right, finding="incomplete-restore")
+
+
+def row_counts(node: Mariadb, facts: Mapping[str, Any]) -> Check:
+    """Every table is there, with no fewer rows than half of the source's own estimate.
+
+    InnoDB's estimates come from a few pages: of small tables they are off by a factor of two. A
+    table that had EMPTIED rows and has none now fails as well. Tables in memory are empty.
+    """
+    short, total = [], 0
+    present = {(item["schema"], item["name"]) for item in survey.tables(node)}
+    wanted = local(facts["tables"])
+    for item in wanted:
+        label = f"{item['schema']}.{item['name']}"
+        if (item["schema"], item["name"]) not in present:
+            short.append(f"{label} is missing")
+            continue
+        try:
+            counted = int(node.value("", f"SELECT COUNT(*) FROM {_place(item)}", timeout=HOURS))
+        except PermanentError as error:
+            short.append(f"{label} cannot be read: {error.message}")
+            continue
+        total += counted
+        if item["engine"] == "MEMORY":
+            continue
+        if counted < item["rows"] // ESTIMATE - EMPTIED or (
+            counted == 0 and item["rows"] >= EMPTIED
+        ):
+            short.append(f"{label} has {counted} of about {item['rows']} rows")
+    expected = "no fewer rows than the source's estimates allow"
+    right = f"{total:,} rows in {len(wanted)} tables"
+    return checked("row-counts", expected, short, right, finding="incomplete-restore")
+
+
+def table_checks(nodes: Nodes) -> Check:
+    """Every page and index of every table is sound, on each node: each has its own copy."""
+    wrong, done = [], 0
+    for host, node in nodes.items():
+        tables = local(survey.tables(node))
+        for some in _batches(tables):
+            names = ", ".join(map(_place, some))
+            for row in node.rows(f"CHECK TABLE {names} EXTENDED", timeout=HOURS):
+                if row[2:] == ["status", "OK"]:
+                    done += 1
+                elif row[2] != "note":
+                    wrong.append(f"{host}: {row[0]}: {row[3]}")
+    expected = "CHECK TABLE EXTENDED finds nothing, on each node"
+    right = f"{done} tables checked, all sound"
+    return checked("table-checks", expected, wrong, right, finding="page-corrupt")
+
+
+def agree(nodes: Nodes) -> Check:
+    """The nodes hold the same rows: each was restored by itself."""
+    expected = "the same checksum of each table on all nodes"
+    sums: dict[str, dict[str, str]] = {}
+    for host, node in nodes.items():
+        for some in _batches(local(survey.tables(node))):
+            names = ", ".join(map(_place, some))
+            for table, found in node.rows(f"CHECKSUM TABLE {names} EXTENDED", timeout=HOURS):
+                sums.setdefault(table, {})[host] = found
+    wrong = [
+        f"{table}: " + ", ".join(f"{found.get(host, 'nothing')} on {host}" for host in nodes)
+        for table, found in sums.items()
+        if len(found) < len(nodes) or len(set(found.values())) > 1
+    ]
+    right = f"{len(sums)} tables, the same on {len(nodes)}"
+    return checked("nodes-agree", expected, wrong, right, finding="incomplete-restore")
+
+
+def accounts(node: Mariadb, facts: Mapping[str, Any]) -> Check:
+    """Every user and role of the manifest is there."""
+    found = set(survey.accounts(node))
+    wrong = [f"{name} is missing" for name in facts["accounts"] if name not in found]
+    right = f"{len(facts['accounts'])} users, roles"
+    return checked("logins", "the manifest's users", wrong, right, finding="login-missing")
+
+
+def isolation(nodes: Nodes) -> Check:
+    """No event fires, and no node follows another server or is asked to call one."""
+    wrong = []
+    for host, node in nodes.items():
+        scheduler = node.value("", "SELECT @@event_scheduler")
+        if scheduler == "ON":
+            wrong.append(f"{host}: the event scheduler is {scheduler}")
+        for row in node.rows("SHOW ALL SLAVES STATUS"):
+            wrong.append(f"{host} replicates from {row[3]}")
+        notified = node.value("", "SELECT @@wsrep_notify_cmd")
+        if notified not in ("", "NULL"):
+            wrong.append(f"{host} runs {notified}")
+    expected = "no event scheduler, no replication, no notification"
+    right = f"nothing acts by itself on {len(nodes)} nodes"
+    return checked("isolation", expected, wrong, right, finding="restored-jobs-fire")
+
+
+def login(application: Mariadb, database: str) -> Check:
+    """The application's own user connects to the first node, and trusts it."""
+    expected, wrong, right = f"{application.user} connects to {database}", list[str](), ""
+    try:
+        right = application.value(database, "SELECT CONCAT(CURRENT_USER(), ' in ', DATABASE())")
+    except LoginRefused as error:
+        wrong.append(error.message)
+    return checked("login", expected, wrong, right, finding="login-missing")
+
+
+def application_write(application: Mariadb, database: str, statement: str) -> Check:
+    """The application's own write, as its own user, committed."""
+    name, expected = "application-write", f"{application.user} commits a write in {database}"
+    script = f"BEGIN;\n{statement.strip().rstrip(';')};\nSELECT ROW_COUNT();\nCOMMIT;"
+    wrong, changed = list[str](), 0
+    try:
+        changed = int(application.script(database, script).split()[-1])
+        if changed < 1:
+            wrong.append("the plan's statement wrote nothing")
+    except LoginRefused as error:
+        actual = f"could not run: {error.message}"
+        return Check(name, CheckStatus.UNKNOWN, expected, actual)
+    except PermanentError as error:
+        wrong.append(error.message)
+    right = f"{changed} rows written"
+    return checked(name, expected, wrong, right, finding="usable-not-restored")
+
+
+def committed_write(nodes: Nodes, id: str) -> Check:
+    """What is committed at any node is read at every other, then removed."""
+    expected, wrong = "a row committed at each node is read at all", []
+    first = next(iter(nodes.values()))
+    database = identifier(f"farside-{id}")
+    table = f"{database}.probe"
+    made = f"CREATE OR REPLACE TABLE {table} (at VARCHAR(200) PRIMARY KEY);"
+    first.script("", f"CREATE DATABASE IF NOT EXISTS {database}; {made}")
+    try:
+        for host, node in nodes.items():
+            try:
+                node.script(
+                    "", f"SET SESSION wsrep_sync_wait = 1; INSERT INTO {table} VALUES ('{host}');"
+                )
+            except PermanentError as error:
+                wrong.append(f"{host}: {error.message}")
+        for host, node in nodes.items():
+            read = f"SET SESSION wsrep_sync_wait = 1; SELECT at FROM {table} ORDER BY at;"
+            found = node.script("", read).split()
+            wrong += [f"{host} does not see what {by} wrote" for by in nodes if by not in found]
+    finally:
+        first.script("", f"DROP DATABASE {database};")
+    right = f"{len(nodes)} rows, read at {len(nodes)} nodes"
+    return checked("committed-write", expected, wrong, right, finding="usable-not-restored")
+
+
+def survives(others: Nodes, id: str, dead: str) -> Check:
+    """With one node dead, the others are the cluster, and take a write."""
+    expected = f"the others take writes when {dead} has died"
+    began, wrong, right = time.monotonic(), list[str](), ""
+    while True:
+        try:
+            sizes = {node.status().get("wsrep_cluster_size", "") for node in others.values()}
+            if sizes == {str(len(others))}:
+                written = committed_write(others, id)
+                right = f"{time.monotonic() - began:.1f} s after its death: {written.actual}"
+                if written.status is not CheckStatus.PASSED:
+                    wrong.append(right)
+                break
+            said = f"the cluster's size is {', '.join(sorted(sizes))}"
+        except TransientError as error:
+            said = error.message
+        if time.monotonic() - began > SURVIVAL_SECONDS:
+            wrong.append(said)
+            break
+        time.sleep(0.2)
+    return checked("failover", expected, wrong, right, finding="usable-not-restored")
+
+
+def local(tables: Iterable[Any]) -> list[Any]:
+    """Those of some tables whose rows are here: to read another server's would call it."""
+    return [item for item in tables if item["engine"] not in OUTBOUND]
+
+
+def _place(table: Mapping[str, str]) -> str:
+    return f"{identifier(table['schema'])}.{identifier(table['name'])}"
+
+
+def _batches(tables: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    return (tables[start : start + _AT_ONCE] for start in range(0, len(tables), _AT_ONCE))

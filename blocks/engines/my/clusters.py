@@ -1,0 +1,92 @@
+"""What a plan says of Galera clusters: the one that is backed up, and the one to restore."""
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceNode(_Part):
+    """A node of the cluster that is backed up; the backup runs on its host."""
+
+    host: str
+    address: str
+    port: int = 3306
+
+
+class SourceCluster(_Part):
+    """The cluster that is backed up, and as whom."""
+
+    nodes: tuple[SourceNode, ...] = Field(
+        min_length=1, description="The first that is Synced is backed up"
+    )
+    bin_dir: str = "/usr/bin"
+    user: str = Field(
+        description="A user with SELECT, SHOW VIEW, EVENT, TRIGGER, RELOAD, PROCESS, LOCK TABLES,"
+        " BINLOG MONITOR and REPLICA MONITOR on *.*"
+    )
+    password: str = Field(description="Name of that user's password in the source's vault")
+
+
+class TargetNode(_Part):
+    """One node of the restored cluster: its host, address, ports, directory and certificate."""
+
+    host: str
+    address: str
+    port: int = 3306
+    group_port: int = 4567
+    ist_port: int = 4568
+    sst_port: int = 4444
+    data_dir: str = Field(description="Must be empty or absent")
+    cert_file: str = Field(description="On that host, for clients and for the other nodes")
+    key_file: str
+
+    @property
+    def endpoint(self) -> str:
+        """Where clients reach it, as the cluster itself writes it."""
+        return f"{self.address}:{self.port}"
+
+    @property
+    def ports(self) -> tuple[tuple[str, int], ...]:
+        """Everything that it listens on, or will while it takes part."""
+        numbers = (self.port, self.group_port, self.ist_port, self.sst_port)
+        return tuple((self.address, number) for number in numbers)
+
+
+class TargetCluster(_Part):
+    """The cluster that is restored: as many nodes as are named here, whatever the source had."""
+
+    nodes: tuple[TargetNode, ...] = Field(min_length=1)
+    bin_dir: str = "/usr/bin"
+    server: str = Field(default="/usr/sbin/mariadbd", description="MariaDB's server program")
+    provider: str = Field(
+        default="/usr/lib/galera/libgalera_smm.so", description="Galera's library"
+    )
+    ca_file: str = Field(description="On every host: the recovery domain's own authority")
+
+    @model_validator(mode="after")
+    def _hosts_differ(self) -> "TargetCluster":
+        hosts = [node.host for node in self.nodes]
+        if len(set(hosts)) < len(hosts):
+            raise ValueError("nodes: every node has a host of its own")
+        return self
+
+    @property
+    def peers(self) -> str:
+        """Where the nodes find each other."""
+        return ",".join(f"{node.address}:{node.group_port}" for node in self.nodes)
+
+    @property
+    def endpoints(self) -> frozenset[str]:
+        """Where clients reach the nodes."""
+        return frozenset(node.endpoint for node in self.nodes)
+
+
+class Application(_Part):
+    """The user by which the application connects; its password is in the recovery vault."""
+
+    user: str
+    password: str
+    database: str
+    write: str | None = Field(default=None, description="A statement that changes at least a row")

@@ -1,0 +1,358 @@
+"""Galera in the lab: three nodes of MariaDB, restored into as many others, and into two."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import yaml
+from conformance import EngineConformance
+from pydantic import SecretStr
+
+from blocks.artifact.mentions import Belongings
+from blocks.engines.base import Service
+from blocks.engines.galera import Galera
+from blocks.engines.my import checks, comparing, search
+from blocks.engines.my.client import LoginRefused, Mariadb, Untrusted, literal
+from blocks.engines.my.nodes import configuration
+from blocks.errors import PermanentError
+from blocks.evidence.record import Check, CheckStatus, Record
+from blocks.plan import Plan, load_plan
+from deployments import lab
+from deployments.lab import galera, processes
+from deployments.lab.domains import GALERA
+from deployments.lab.places import Places
+
+HOSTS = ("ga1", "ga2", "ga3")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _need_mariadb() -> None:
+    """Skip where Debian's MariaDB is not installed, or fail where nothing may be skipped."""
+    try:
+        galera.check()
+    except PermanentError as error:
+        if os.environ.get("FARSIDE_NO_SKIPS"):
+            pytest.fail(f"{error.message}, and FARSIDE_NO_SKIPS is set")
+        pytest.skip(error.message)
+
+
+class Conformance(EngineConformance):
+    plan_name = "galera"
+    runbook_variables: ClassVar = {"DATA": "{place}/data"}
+    runbook_proof: ClassVar = (
+        '"$BIN/mariadb" --no-defaults --socket="$SOCKET" --batch --skip-column-names'
+        ' --execute="SELECT COUNT(*), SUM(balance) FROM shop.accounts"',
+    )
+    runbook_end = 'kill -9 "${MARIADBD:-}"'
+    proven = r"1000\t0\n"
+    nodes: ClassVar[int]
+
+    @pytest.fixture(scope="class")
+    def plan_path(self, places: Places, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        lab.up(places.root, parts=[GALERA])
+        document = yaml.safe_load(lab.plan_path(places.root, "galera").read_text())
+        del document["engine"]["target"]["nodes"][self.nodes :]
+        path = tmp_path_factory.mktemp("plans") / "plan.yaml"
+        path.write_text(yaml.safe_dump(document))
+        return path
+
+    def test_has_the_shape_of_the_plan(self, rehearsed: Record) -> None:
+        assert rehearsed.topology.observed is not None
+        assert len(rehearsed.topology.observed) == self.nodes
+        actual = {check.name: check.actual for check in rehearsed.checks}
+        assert actual["synced"] == f"{self.nodes} Synced"
+        assert ("failover" in actual) is (self.nodes > 2)
+        assert any("quorum" in text for text in rehearsed.not_verified) is (self.nodes == 2)
+
+    def test_what_was_lost_is_known(self, rehearsed: Record) -> None:
+        assert rehearsed.transactions_lost is not None
+        assert rehearsed.recovered_until is not None
+
+
+class TestThree(Conformance):
+    nodes = 3
+
+
+class TestTwo(Conformance):
+    nodes = 2
+
+
+@pytest.fixture
+def plan(places: Places) -> Iterator[Plan]:
+    """The lab's plan, with everything of it up."""
+    lab.up(places.root, parts=[GALERA])
+    loaded = load_plan(lab.plan_path(places.root, "galera"))
+    yield loaded
+    loaded.source.close()
+    loaded.recovery.close()
+
+
+@pytest.fixture
+def living(plan: Plan, places: Places) -> dict[str, Mariadb]:
+    """The nodes of the source, asked as the engine asks restored ones."""
+    return {name: at(plan, places, name) for name in HOSTS}
+
+
+def at(plan: Plan, places: Places, name: str) -> Mariadb:
+    host = plan.source.host(name)
+    account = host.run(["id", "-un"]).text.strip()
+    return Mariadb(host, galera.BIN, account, socket=str(places.host("east", name) / "s"))
+
+
+def engine_of(plan: Plan) -> Galera:
+    assert isinstance(plan.engine, Galera)
+    return plan.engine
+
+
+def there(plan: Plan) -> Any:
+    """The target that the living source would be."""
+    target, source = engine_of(plan).target, engine_of(plan).source
+    pairs = zip(target.nodes, source.nodes, strict=True)
+    nodes = [node.model_copy(update={"address": now.address}) for node, now in pairs]
+    return target.model_copy(update={"nodes": tuple(nodes)})
+
+
+def failed(check: Check, *words: str) -> None:
+    assert check.status is CheckStatus.FAILED, check
+    for word in words:
+        assert word in str(check.actual), check
+
+
+def passed(check: Check) -> None:
+    assert check.status is CheckStatus.PASSED, check
+
+
+def test_every_check_of_the_cluster_can_fail(
+    plan: Plan, living: dict[str, Mariadb], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts, target = engine_of(plan).survey(plan.source), engine_of(plan).target
+    two = {name: living[name] for name in HOSTS[:2]}
+    passed(checks.synced(living))
+    failed(checks.synced(two), "ga1 sees 3 of 2 nodes")
+    living["ga2"].script("", "SET GLOBAL wsrep_desync = ON;")
+    try:
+        failed(checks.synced(living), "ga2: wsrep_local_state_comment is Donor/Desynced")
+    finally:
+        living["ga2"].script("", "SET GLOBAL wsrep_desync = OFF;")
+    passed(checks.membership(living, there(plan)))
+    failed(checks.membership(living, target), "ga1 does not know", "ga1 knows")
+    astray = there(plan).model_copy(update={"nodes": there(plan).nodes[::-1]})
+    failed(checks.membership(living, astray), "ga1 looks for gcomm://")
+    failed(checks.identity(living, facts, "west"), "cluster shop-east", "the history is the source")
+    passed(checks.identity(living, {"state_uuid": "another"}, galera.CLUSTER))
+    failed(checks.identity(two, {"state_uuid": "another"}, galera.CLUSTER), "noted 3 members")
+    passed(checks.committed_write(living, "r0"))
+    powerless = engine_of(plan)._living(plan.source)
+    failed(checks.committed_write({**living, "ga3": powerless}, "r0"), "ga3: ", "denied")
+    living["ga2"].script("", "SET GLOBAL wsrep_on = OFF;")
+    try:
+        failed(checks.committed_write(living, "r0"), "ga1 does not see what ga2 wrote")
+    finally:
+        living["ga2"].script("", "SET GLOBAL wsrep_on = ON;")
+    monkeypatch.setattr(checks, "SURVIVAL_SECONDS", 0.1)
+    failed(checks.survives(two, "r0", "ga3"), "the cluster's size is 3")
+
+
+def test_every_check_of_the_data_can_fail(plan: Plan, living: dict[str, Mariadb]) -> None:
+    first, facts = living["ga1"], dict(engine_of(plan).survey(plan.source))
+    passed(checks.definitions(first, facts))
+    changed = {**facts["definitions"], "view shop.wealth": "another", "event shop.x": "y"}
+    found = checks.definitions(first, {"definitions": changed})
+    failed(found, "view shop.wealth differs", "event shop.x is missing")
+    passed(checks.row_counts(first, facts))
+    passed(checks.accounts(first, facts))
+    passed(checks.table_checks(living))
+    more = [{"schema": "shop", "name": "gone", "engine": "INNODB", "rows": 1}]
+    more.append({"schema": "shop", "name": "accounts", "engine": "INNODB", "rows": 9000})
+    failed(checks.row_counts(first, {"tables": more}), "gone is missing", "1000 of about 9000")
+    failed(checks.accounts(first, {"accounts": ["user gone@%"]}), "gone@% is missing")
+    first.script("shop", "CREATE TABLE torn (id INT PRIMARY KEY, v INT, KEY (v)) ENGINE = MyISAM;")
+    first.script("shop", "CREATE TABLE odd (id INT PRIMARY KEY);")
+    try:
+        failed(checks.definitions(first, facts), "table shop.torn was not in the source")
+        first.script("shop", "INSERT INTO torn VALUES (1, 1), (2, 2), (3, 3); FLUSH TABLES torn;")
+        # Behind the server's back: the second row's place in the index of `v`.
+        path = literal(first.value("", "SELECT CONCAT(@@datadir, 'shop/torn.MYI')"))
+        spoil = f"f = open({path}, 'r+b'); f.seek(1024); f.write(b'\\xff' * 64); f.close()"
+        first.host.run([plan.source.host("ga1").python, "-c", spoil])
+        failed(checks.table_checks(living), "ga1: shop.torn")
+        living["ga3"].script("", "SET SESSION wsrep_on = OFF; INSERT INTO shop.odd VALUES (7);")
+        failed(checks.agree(living), "shop.odd: ")
+    finally:
+        first.script("shop", "REPAIR TABLE torn; DROP TABLE torn, odd;")
+
+
+def test_isolation_can_fail(living: dict[str, Mariadb]) -> None:
+    passed(checks.isolation(living))
+    elsewhere = "CHANGE MASTER 'x' TO MASTER_HOST = '203.0.113.7', MASTER_USER = 'u'"
+    living["ga2"].script("", f"SET GLOBAL event_scheduler = ON; {elsewhere};")
+    try:
+        failed(checks.isolation(living), "ga2: the event scheduler is ON", "203.0.113.7")
+    finally:
+        living["ga2"].script("", "SET GLOBAL event_scheduler = OFF; RESET SLAVE 'x' ALL;")
+
+
+def test_logins_can_fail(plan: Plan, places: Places) -> None:
+    engine, node = engine_of(plan), engine_of(plan).source.nodes[0]
+    east, west = (str(places.tree(name) / "tls" / "ca.pem") for name in ("east", "west"))
+    shop = Mariadb(
+        *(plan.source.host(node.host), galera.BIN, "shop"),
+        address=node.address,
+        port=node.port,
+        password=plan.recovery.secret(engine.application.password),
+        ca_file=east,
+    )
+    passed(checks.login(shop, "shop"))
+    wrong = replace(shop, password=SecretStr('not "the\\ password'))
+    failed(checks.login(wrong, "shop"), "Access denied")
+    failed(checks.login(shop, "mysql"), "denied")
+    with pytest.raises(Untrusted):
+        checks.login(replace(shop, ca_file=west), "shop")
+    passed(checks.application_write(shop, "shop", str(engine.application.write)))
+    nothing = "UPDATE accounts SET balance = 0 WHERE id < 0"
+    failed(checks.application_write(shop, "shop", nothing), "wrote nothing")
+    failed(checks.application_write(shop, "shop", "DELETE FROM nowhere"), "nowhere")
+    refused = checks.application_write(shop, "shop", "DELETE FROM mysql.user")
+    assert refused.status is CheckStatus.UNKNOWN
+
+
+def test_passwords_of_any_letters(plan: Plan, living: dict[str, Mariadb]) -> None:
+    password = "a\"b\\c'd #e"
+    living["ga1"].script("", f"CREATE USER odd@'%' IDENTIFIED BY {literal(password)};")
+    try:
+        node = engine_of(plan).source.nodes[0]
+        odd = Mariadb(
+            *(plan.source.host(node.host), galera.BIN, "odd"),
+            address=node.address,
+            port=node.port,
+            password=SecretStr(password),
+        )
+        assert odd.value("", "SELECT 'a\tb\\nc'") == "a\tb\nc"
+    finally:
+        living["ga1"].script("", "DROP USER odd@'%';")
+
+
+def test_a_gap_in_the_heartbeat_shows(
+    plan: Plan, living: dict[str, Mariadb], places: Places
+) -> None:
+    home = str(places.host("east", "ga1"))
+    service = Service("r0", "ga1", "", 0, {"ga1": home}, "", "", ())
+    first, engine = living["ga1"], engine_of(plan)
+    first.script("shop", "CREATE TABLE beats (id BIGINT PRIMARY KEY, at DATETIME(6));")
+    try:
+        asked = (service, plan.source, "shop", "beats")
+        assert engine.ticks(*asked).newest_id is None
+        first.script("shop", "INSERT INTO beats VALUES (1, NOW()), (2, NOW()), (3, NOW());")
+        assert (engine.ticks(*asked).count, engine.ticks(*asked).first_missing) == (3, None)
+        first.script("shop", "DELETE FROM beats WHERE id = 2;")
+        assert engine.ticks(*asked).first_missing == 2
+        first.script("shop", "DELETE FROM beats WHERE id = 1;")
+        assert engine.ticks(*asked).first_missing == 1
+    finally:
+        first.script("shop", "DROP TABLE beats;")
+
+
+def test_what_names_the_source_is_found(living: dict[str, Mariadb]) -> None:
+    first, foreign = living["ga1"], Belongings(networks=("10.9.0.0/16",), suffixes=("old.test",))
+    first.script(
+        "shop",
+        "CREATE PROCEDURE call_home() SELECT 1, 'http://db.old.test/';\n"
+        "CREATE EVENT nightly ON SCHEDULE EVERY 1 DAY DO\nSET @x = '10.9.3.4';\n"
+        "CREATE SERVER far FOREIGN DATA WRAPPER mysql OPTIONS (HOST '10.9.0.7', DATABASE 'x');\n"
+        "CREATE USER near@'10.9.%' IDENTIFIED BY 'x'; CREATE USER kin@'%.old.test';"
+        " CREATE USER free@'10.8.%';",
+    )
+    try:
+        found = {(item.id, item.subject) for item in search.in_cluster(first, [], foreign)}
+    finally:
+        first.script(
+            "shop",
+            "DROP PROCEDURE call_home; DROP EVENT nightly; DROP SERVER far;"
+            " DROP USER near@'10.9.%', kin@'%.old.test', free@'10.8.%';",
+        )
+    subjects = ("procedure shop.call_home", "event shop.nightly", "server far")
+    subjects += ("user near@10.9.%", "user kin@%.old.test")
+    assert found == {("address-hard-coded", subject) for subject in subjects}
+
+
+def test_what_the_recovery_host_lacks_is_found(plan: Plan) -> None:
+    engine, facts = engine_of(plan), dict(engine_of(plan).survey(plan.source))
+    foreign = plan.source.belongings
+    assert list(engine.compare(facts, plan.recovery, foreign)) == []
+    facts |= {
+        "version": "11.4.2-MariaDB",
+        "plugins": [{"name": "SPIDER", "library": "ha_spider.so", "type": "STORAGE ENGINE"}],
+        "settings": {"init_connect": f"CALL log('{engine.source.nodes[0].address}')"},
+        "elsewhere": [["shop/big", "/mnt/big/shop/big.ibd"]],
+    }
+    node = engine.target.nodes[0].model_copy(update={"cert_file": "/nowhere.pem"})
+    target = engine.target.model_copy(update={"nodes": (node,), "provider": "/nowhere.so"})
+    found = engine.model_copy(update={"target": target}).compare(facts, plan.recovery, foreign)
+    assert {(item.id, item.subject) for item in found} == {
+        ("engine-version", "west/ga1"),
+        ("extension-missing", "west/ga1 ha_spider.so"),
+        ("tool-missing", "west/ga1 /nowhere.so"),
+        ("ca-unknown", "west/ga1 /nowhere.pem"),
+        ("address-hard-coded", "setting init_connect"),
+        ("path-hard-coded", "table shop/big"),
+    }
+
+
+def test_only_a_synced_node_is_backed_up(
+    plan: Plan, living: dict[str, Mariadb], places: Places
+) -> None:
+    engine = engine_of(plan)
+    living["ga1"].script("", "SET GLOBAL wsrep_desync = ON;")
+    try:
+        assert engine._living(plan.source).host.name == "ga2"
+    finally:
+        living["ga1"].script("", "SET GLOBAL wsrep_desync = OFF;")
+    processes.kill_service(places, "east-galera-ga1")
+    try:
+        assert engine._living(plan.source).host.name == "ga2"
+        assert len(engine.survey(plan.source)["tables"]) == 3
+    finally:
+        lab.up(places.root)
+    nobody = engine.source.model_copy(update={"password": "farside-signing-key"})
+    with pytest.raises(LoginRefused, match="Access denied"):
+        engine.model_copy(update={"source": nobody}).survey(plan.source)
+
+
+def test_only_what_the_data_needs_is_carried_over(plan: Plan) -> None:
+    engine = engine_of(plan)
+    plugins = [
+        {"name": "ed25519", "type": "AUTHENTICATION", "library": "auth.so", "installed": 0},
+        {"name": "FEDERATED", "type": "STORAGE ENGINE", "library": "fed.so", "installed": 1},
+        {"name": "LOCALES", "type": "INFORMATION SCHEMA", "library": "loc.so", "installed": 0},
+    ]
+    settings = {"sql_mode": "ANSI", "time_zone": "+02:00", "init_connect": "CALL home()"}
+    text = configuration(
+        {"settings": settings, "plugins": plugins},
+        engine.target,
+        engine.target.nodes[0],
+        cluster="c",
+        socket="/s",
+        work="/w",
+        account="a",
+        pool=1,
+    )
+    assert 'sql_mode = "ANSI"' in text
+    assert 'default_time_zone = "+02:00"' in text
+    assert text.count("plugin-load-add") == text.count('"auth.so"') == 1
+    assert "home" not in text
+    assert list(plan.source.belongings.lines(text)) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "version"),
+    [
+        ("mariadbd  Ver 10.11.19-MariaDB-0+deb12u1 for debian-linux-gnu", (10, 11, 19)),
+        ("11.4.2-MariaDB-log", (11, 4, 2)),
+        ("sh: mariadbd: not found", (0, 0, 0)),
+    ],
+)
+def test_version(said: str, version: tuple[int, int, int]) -> None:
+    assert comparing.version_of(said) == version
