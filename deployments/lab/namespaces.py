@@ -129,6 +129,10 @@ def remove(prefix: str) -> None:
         for pid in map(int, _ip("netns", "pids", name).split()):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+    # At once: a namespace that is deleted goes when the kernel finds the time, with its links.
+    for link in json.loads(_ip("-json", "link", "show")):
+        if link["ifname"].startswith(f"{_short(prefix)}-"):
+            _ip("link", "delete", link["ifname"])
     for name in names:
         _ip("netns", "delete", name)
     for folder in _CONFIGURATIONS.glob(f"{prefix}-*"):
@@ -149,7 +153,7 @@ def entered(namespace: str, account: Account | None) -> tuple[str, ...]:
 def _make_bridge(site: Site) -> None:
     """The domain's own network: the router has the bridge, the orchestrator a port on it."""
     router = _router(site)
-    port = f"{site.namespaces}-{site.name[0]}".replace("farside", "fs")
+    port = f"{_short(str(site.namespaces))}-{site.name[0]}"
     _batch(
         None,
         f"link add {port} type veth peer name operator netns {router}",
@@ -219,6 +223,11 @@ def _ends(sites: tuple[Site, Site]) -> dict[str, str]:
     number = int(sites[0].network.network_address) - int(_SPACE.network_address)
     network = IPv4Network((int(_SPACE.broadcast_address) - 0xFFFF + number, 24))
     return {sites[0].name: str(network[1]), sites[1].name: str(network[2])}
+
+
+def _short(prefix: str) -> str:
+    """The name of a link has 15 letters at most."""
+    return prefix.replace("farside", "fs")
 
 
 def _router(site: Site) -> str:

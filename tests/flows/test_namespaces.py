@@ -60,7 +60,9 @@ def wan(world: World, *words: str) -> None:
 
 def listings(world: World) -> dict[str, list[str]]:
     """What there is outside of farside: namespaces, filters, programs, objects."""
-    found = {"namespaces": said("ip", "netns", "list").splitlines()}
+    mine = f"{sites(world)[0].namespaces}-"
+    named = (line.split()[0] for line in said("ip", "netns", "list").splitlines())
+    found = {"namespaces": sorted(name for name in named if name.startswith(mine))}
     for site in sites(world):
         for host in (*site.hosts, site.domain.store):
             name = str(site.namespace(host))

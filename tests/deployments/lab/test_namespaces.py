@@ -1,6 +1,7 @@
 """The lab whose hosts are network namespaces, and the fence of packet filters on them."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -34,27 +35,39 @@ def said(*argv: str) -> str:
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
 
 
-def world() -> dict[str, str]:
-    """Everything of the kernel's that a lab could leave."""
-    return {
-        "namespaces": said("ip", "netns", "list"),
-        "links": said("ip", "-brief", "link"),
-        "routes": said("ip", "route"),
-        "filters": said("nft", "list", "ruleset"),
-        "configurations": " ".join(sorted(map(str, Path("/etc").glob("netns/*")))),
-        "mounts": said("sh", "-c", "grep -c /run/netns/ /proc/mounts || true"),
-    }
+def prefix_of(places: Places) -> str:
+    """What the names of a lab's namespaces begin with."""
+    state = load_state(places)
+    assert state is not None
+    assert state.namespaces is not None
+    return state.namespaces
+
+
+def traces(prefix: str) -> list[str]:
+    """Every line of the kernel's listings that tells of a lab; others may be there as well."""
+    mine = re.compile(rf"\b({prefix}|{prefix.replace('farside', 'fs')})-")
+    listings = (
+        said("ip", "netns", "list"),
+        said("ip", "-brief", "link"),
+        said("ip", "route"),
+        said("cat", "/proc/mounts"),
+        "\n".join(map(str, Path("/etc").glob("netns/*"))),
+    )
+    return [line for text in listings for line in text.splitlines() if mine.search(line)]
 
 
 @pytest.fixture(scope="module")
 def under_test(open_directory: Path) -> Iterator[LabUnderTest]:
     """A lab of namespaces; whatever its tests did, the machine is as it was before."""
-    before = world()
+    filters = said("nft", "list", "ruleset")
     under_test = LabUnderTest(Places.at(open_directory / "netns"))
     lab.up(under_test.root, scale=1, network="netns")
+    prefix = prefix_of(under_test.places)
     yield under_test
+    assert traces(prefix)
     lab.down(under_test.root)
-    assert world() == before
+    assert traces(prefix) == []
+    assert said("nft", "list", "ruleset") == filters, "this machine's own are as they were"
 
 
 @pytest.fixture
@@ -288,16 +301,17 @@ def begun(root: Path, until: str) -> Iterator["subprocess.Popen[str]"]:
 
 @pytest.mark.parametrize("step", ["making the network", "copying the tools", "starting SSH"])
 def test_killed_while_it_comes_up_and_taken_down(open_directory: Path, step: str) -> None:
-    before, root = world(), open_directory / f"killed-{step.split()[0]}"
+    root, prefix = open_directory / f"killed-{step.split()[0]}", ""
     try:
         with begun(root, step) as child:
             time.sleep(0.2)
             child.send_signal(signal.SIGKILL)
             child.wait(10)
-        assert world() != before
+        prefix = prefix_of(Places.at(root))
+        assert traces(prefix)
     finally:
         lifecycle.down(Places.at(root))
-    assert world() == before
+    assert traces(prefix) == []
     assert not root.exists() or not list(root.iterdir())
     shutil.rmtree(root, ignore_errors=True)
 
