@@ -390,8 +390,8 @@ class _Watcher:
         if isinstance(event, Listening):
             self._ports.put(event.port)
         else:
-            # By this clock: the host's own may be wrong, and stages are told apart by the time.
-            self._caught.append((datetime.now(UTC), event))
+            at = datetime.now(UTC) - timedelta(seconds=event.seconds_ago)
+            self._caught.append((at, event))
 
 
 def _table(gap: Gap) -> str:

@@ -144,6 +144,17 @@ def test_everyday_commands(environment: dict[str, str], tmp_path: Path) -> None:
     assert not Path(environment["FARSIDE_LAB"]).exists()
 
 
+@pytest.mark.usefixtures("can_have_namespaces")
+def test_hosts_with_a_network_of_their_own(environment: dict[str, str], tmp_path: Path) -> None:
+    """As shown, on a smaller database."""
+    up, wan, rehearse, down = block("python -m deployments.lab up --network netns")
+    shell(f"{up} --scale 1", environment)
+    shell(wan, environment)
+    assert "VERIFIED" in shell(f"{rehearse} --rto 1h --results {tmp_path}", environment)
+    shell(down, environment)
+    assert not Path(environment["FARSIDE_LAB"]).exists()
+
+
 def test_other_shapes(environment: dict[str, str], tmp_path: Path) -> None:
     """In one small lab, to which the second plan adds what it needs."""
     shell("python -m deployments.lab up --scale 1", environment)

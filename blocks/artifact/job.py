@@ -600,9 +600,13 @@ class Listening:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caught:
-    """A call to `address` and `port`, by a process of the host where it can be seen whose."""
+    """A call to `address` and `port`, by a process of the host where it can be seen whose.
+
+    It is dated by how long ago it came: the host's clock may be wrong.
+    """
 
     event: Literal["caught"] = "caught"
+    seconds_ago: float
     address: str
     port: int
     pid: int | None

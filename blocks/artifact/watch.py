@@ -6,6 +6,7 @@ Standard library only, Linux only. The caller gets a reset and not one byte.
 import selectors
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -63,13 +64,11 @@ def _take(listener: socket.socket) -> list[Caught]:
         connections.append(connection)
         called = _called(connection)
         if called is not None and called != connection.getsockname()[:2]:
-            calls.append(_Call(peer[1], *called))
+            calls.append(_Call(time.monotonic(), peer[1], *called))
     owners = _owners(calls)
-    for connection in connections:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        connection.close()
-    return [
+    caught = [
         Caught(
+            seconds_ago=time.monotonic() - call.at,
             address=call.address,
             port=call.port,
             pid=owners.get(call),
@@ -77,12 +76,18 @@ def _take(listener: socket.socket) -> list[Caught]:
         )
         for call in calls
     ]
+    # Not before: who is hung up on may end, and nobody can tell any more who it was.
+    for connection in connections:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        connection.close()
+    return caught
 
 
 @dataclass(frozen=True, slots=True)
 class _Call:
     """From a local port to an address and port that somebody else has."""
 
+    at: float
     local_port: int
     address: str
     port: int

@@ -41,7 +41,7 @@ SAID: list[tuple[Any, Any]] = [
     (Job, job.SweepJob(work_dir="w")),
     (Job, job.WatchJob()),
     (Event, job.Listening(port=1)),
-    (Event, job.Caught(address="a", port=2, pid=None, process=None)),
+    (Event, job.Caught(seconds_ago=0.5, address="a", port=2, pid=None, process=None)),
     (Event, job.PutLease(object="o", volume=0, first=1, count=8)),
     (Event, job.PutObjectLease(object="o")),
     (Event, job.GetLease(object="o", volume=0, key="o.000")),

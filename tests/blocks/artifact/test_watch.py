@@ -24,7 +24,7 @@ def test_the_owner_of_a_connection(family: socket.AddressFamily) -> None:
         caller = subprocess.Popen([sys.executable, "-c", script, here, str(called[1])])
         connection, peer = server.accept()
         with connection:
-            call = watch._Call(peer[1], *called)
+            call = watch._Call(0.0, peer[1], *called)
             assert watch._owners([call]) == {call: caller.pid}
             assert script[:20] in (watch._command(caller.pid) or "")
         caller.wait(10)
