@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from blocks.errors import PermanentError
+from deployments.lab import namespaces
+
 RUN = Path(__file__).with_name("run.py")
 NAMES = {
     "snapshot",
@@ -23,6 +26,15 @@ NAMES = {
 }
 
 
+def possible() -> set[str]:
+    """Without the one that needs network namespaces, where those cannot be had."""
+    try:
+        namespaces.check()
+    except PermanentError:
+        return NAMES
+    return NAMES | {"wan"}
+
+
 @pytest.mark.timeout(900)
 def test_every_benchmark_yields_a_ratio(tmp_path: Path) -> None:
     results = tmp_path / "results.json"
@@ -34,5 +46,5 @@ def test_every_benchmark_yields_a_ratio(tmp_path: Path) -> None:
     found = {
         result["name"]: result["ratio"] for result in json.loads(results.read_text())["results"]
     }
-    assert found.keys() == NAMES
+    assert found.keys() == possible()
     assert all(ratio > 0 for ratio in found.values())
