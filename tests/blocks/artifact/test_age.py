@@ -114,6 +114,7 @@ def test_keys_are_those_of_pyrage() -> None:
         IDENTITY[:20] + IDENTITY[20:].lower(),
         IDENTITY + "A",
     ],
+    ids=["empty", "recipient", "small", "short", "checksum", "mixed", "long"],
 )
 def test_malformed_identity_is_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(AgeKeyMalformed) as refusal:

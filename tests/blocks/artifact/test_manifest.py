@@ -84,7 +84,11 @@ def test_a_newer_schema_is_named() -> None:
         verify(envelope, PUBLIC)
 
 
-@pytest.mark.parametrize("text", ["", PUBLIC, SECRET[:-4], SECRET + "AAAA", "ed25519-secret:*"])
+@pytest.mark.parametrize(
+    "text",
+    ["", PUBLIC, SECRET[:-4], SECRET + "AAAA", "ed25519-secret:*"],
+    ids=["empty", "public", "short", "long", "alphabet"],
+)
 def test_a_malformed_key_is_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(KeyMalformed) as refusal:
         sign(MANIFEST, text)
