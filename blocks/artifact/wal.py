@@ -22,6 +22,7 @@ from blocks.artifact.web import Web
 
 _SCAN = 0.1
 _GOODBYE = 10.0
+_MAGIC_BYTES = 2
 _SMALL = 32 * 2**20  # raw bytes of a file that may be sealed in memory
 _COMPLETE = re.compile(r"[0-9A-F]{24}|[0-9A-F]{8}\.history")
 _PARTIAL = re.compile(r"([0-9A-F]{24})\.partial")
@@ -87,7 +88,7 @@ class _Archive:
                 try:
                     state = path.stat()
                     mark = (path.name, state.st_size, state.st_mtime_ns)
-                    if state.st_size and mark != self._seen:
+                    if mark != self._seen and _begun(path):
                         number = f"{self.next_partial:06d}"
                         self._store(path, f"wal/{match[1]}.partial-{number}.zst.age")
                         self.next_partial += 1
@@ -131,6 +132,16 @@ class _Archive:
             return stream.commit()
         finally:
             uploads.close()
+
+
+def _begun(path: Path) -> bool:
+    """Whether there is any log in a segment: its first page has begun, with a magic number.
+
+    Before, the receiver makes room, zero by zero: it is shorter than a segment, and no restore
+    would take it.
+    """
+    with path.open("rb", buffering=0) as file:
+        return any(file.read(_MAGIC_BYTES))
 
 
 def _compress(path: Path, sizes: list[int]) -> Iterator[bytes]:

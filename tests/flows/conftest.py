@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -182,9 +183,7 @@ def newest_record(results: Path) -> Record | None:
 @pytest.fixture(scope="package")
 def prefect_home(open_directory: Path) -> Path:
     """Where the Prefect server keeps its database."""
-    home = open_directory / "prefect"
-    home.mkdir(mode=0o700)
-    return home
+    return Path(tempfile.mkdtemp(prefix="prefect-", dir=open_directory))
 
 
 @pytest.fixture(scope="package")

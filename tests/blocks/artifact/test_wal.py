@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,24 @@ for number in range(1, 1000):
 """
 
 
+# As the real one begins a segment: room is made first, a piece at a time.
+SLOWLY = """
+import os, pathlib, sys, time
+folder, size, pause = pathlib.Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+sys.stdin.readline()
+with (folder / "000000010000000000000001.partial").open("wb") as out:
+    for _ in range(8):
+        out.write(bytes(size // 8))
+        out.flush()
+        time.sleep(pause / 8)
+    out.seek(0)
+    while True:
+        out.write(b"\\xd1" * 1000)
+        out.flush()
+        time.sleep(0.1)
+"""
+
+
 def job(near: Any, keys: Any, folder: Path, *, size: int, pause: float, **more: Any) -> WalJob:
     return WalJob(
         argv=(sys.executable, "-c", RECEIVER, str(folder), str(size), str(pause)),
@@ -49,6 +68,18 @@ def until(condition: Any) -> None:
             return
         time.sleep(0.05)
     raise AssertionError("it never came")
+
+
+def test_a_segment_that_is_being_made_room_for_is_not_stored(
+    near: Any, keys: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "wal"
+    slowly = (sys.executable, "-c", SLOWLY, str(folder), str(MIB), "1.5")
+    like = job(near, keys, folder, size=MIB, pause=1.5, interval_seconds=0.1)
+    run = near.start(replace(like, argv=slowly))
+    until(lambda: len(run.outcome.of(Stored)) > 2)
+    run.stop()
+    assert {event.object.raw_bytes for event in run.outcome.of(Stored)} == {MIB}
 
 
 def test_segments_partials_and_history_are_stored(near: Any, keys: Any, tmp_path: Path) -> None:
