@@ -10,9 +10,6 @@ from pathlib import Path
 from statistics import median
 from time import monotonic
 
-from results import Result, alternately, compare
-from world import ID, PREFIX, World
-
 from blocks.artifact.job import (
     CopyJob,
     OpenItem,
@@ -26,6 +23,8 @@ from blocks.artifact.job import (
 )
 from blocks.helper import CopyLeases, StoreLeases, work_folder
 from deployments.lab import namespaces
+from tests.benchmarks.results import Result, alternately, compare
+from tests.benchmarks.world import ID, PREFIX, World
 
 RCLONE_TUNED = "--multi-thread-streams 8 --multi-thread-cutoff 16M --multi-thread-chunk-size 16M"
 RCLONE_TUNED += " --s3-chunk-size 16M --s3-upload-concurrency 8"
@@ -125,7 +124,7 @@ def restore(world: World, rounds: int, sealed: SealedObject) -> Result:
 
     own, reference = alternately(
         rounds,
-        lambda _number: unpack(world, sealed, targets["farside"]) and None,
+        lambda _number: unpack(world, sealed, targets["farside"]),
         theirs,
         before=clear,
     )

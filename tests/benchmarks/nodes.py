@@ -14,13 +14,13 @@ from statistics import median
 
 import yaml
 from prefect.testing.utilities import prefect_test_harness
-from results import Result
 
 from blocks.evidence.record import Record, Verdict
 from deployments import lab
 from deployments.lab.domains import ETCD
 from deployments.lab.etcd import with_members
 from flows.rehearse import Watcher, rehearse, watching
+from tests.benchmarks.results import Result
 
 FEW, MANY, LIMIT = 1, 5, 1.5
 

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from results import Result
+from tests.benchmarks.results import Result
 
 ROOT = Path(__file__).parents[2]
 LIMIT_SECONDS, OWN_SECONDS = 90.0, 20.0
@@ -75,7 +75,7 @@ def _run(scale: int) -> dict[str, Any]:
     }
     environment.pop("PREFECT_API_URL", None)
     record = folder / "record.json"
-    command = [sys.executable, __file__, str(folder / "lab.json")]
+    command = [sys.executable, "-m", "tests.benchmarks.rehearsal", str(folder / "lab.json")]
     command += [f"--scale={scale}", "--json", f"--results={folder / 'results'}"]
     try:
         started = time.monotonic()
@@ -144,14 +144,13 @@ def _timed(call: Callable[..., Any], seconds: dict[str, float], path: Path) -> C
 def main() -> None:
     """`python -m flows.rehearse`, with a clock around what it calls of the lab."""
     path, seconds = Path(sys.argv.pop(1)).resolve(), dict[str, float]()
-    sys.path[0] = str(ROOT)
     from deployments import lab
 
     lab.up = _timed(lab.up, seconds, path)
     lab.down = _timed(lab.down, seconds, path)
-    from flows import command_line
+    from flows import server
 
-    temporary_server = command_line.temporary_server
+    temporary_server = server.temporary_server
 
     @contextmanager
     def waited(note: Callable[[str], None]) -> Iterator[None]:
@@ -161,7 +160,9 @@ def main() -> None:
         seconds["server"] = time.monotonic() - started
         path.write_text(json.dumps(seconds))
 
-    command_line.temporary_server = waited
+    server.temporary_server = waited
+    from flows import command_line
+
     command_line.app()
 
 

@@ -47,7 +47,7 @@ def compare(name: str, against: str, size: int, ours: list[float], theirs: list[
 
 
 def alternately(
-    rounds: int, *sides: Callable[[int], None], before: Callable[[], None]
+    rounds: int, *sides: Callable[[int], object], before: Callable[[], None]
 ) -> list[list[float]]:
     """Seconds of each side in each round; who begins changes from round to round."""
     seconds: list[list[float]] = [[0.0] * rounds for _ in sides]

@@ -1,6 +1,6 @@
 """Farside beside the commands that do the same: how fast, and with how much memory.
 
-    python tests/benchmarks/run.py [--size 1GB] [--rounds 3] [NAME ...]
+    python -m tests.benchmarks.run [--size 1GB] [--rounds 3] [NAME ...]
 
 Names: snapshot, restore, transfer, memory, rehearsal, nodes, wan (as root: the lab of namespaces);
 none is all. Prints a table and writes all numbers as JSON. Brings up labs of its own and removes
@@ -18,16 +18,16 @@ from os import cpu_count, getloadavg
 from pathlib import Path
 from typing import Annotated
 
-import moving
 import typer
-from nodes import nodes
-from rehearsal import rehearsal
-from results import Result, table
 from rich.console import Console
-from world import world
 
 from blocks.errors import PermanentError
 from deployments.lab import namespaces
+from tests.benchmarks import moving
+from tests.benchmarks.nodes import nodes
+from tests.benchmarks.rehearsal import rehearsal
+from tests.benchmarks.results import Result, table
+from tests.benchmarks.world import world
 
 MOVING = ("snapshot", "transfer", "restore", "memory")
 NAMES = (*MOVING, "rehearsal", "nodes", "wan")

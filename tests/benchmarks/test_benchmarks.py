@@ -10,7 +10,7 @@ import pytest
 from blocks.errors import PermanentError
 from deployments.lab import namespaces
 
-RUN = Path(__file__).with_name("run.py")
+ROOT = Path(__file__).parents[2]
 NAMES = {
     "snapshot",
     "transfer",
@@ -38,9 +38,16 @@ def possible() -> set[str]:
 @pytest.mark.timeout(900)
 def test_every_benchmark_yields_a_ratio(tmp_path: Path) -> None:
     results = tmp_path / "results.json"
-    command = [sys.executable, str(RUN), "--size=4MB", "--rounds=1", "--scale=1"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.benchmarks.run",
+        "--size=4MB",
+        "--rounds=1",
+        "--scale=1",
+    ]
     done = subprocess.run(
-        [*command, f"--results={results}"], capture_output=True, text=True, timeout=800
+        [*command, f"--results={results}"], cwd=ROOT, capture_output=True, text=True, timeout=800
     )
     assert done.returncode == 0, done.stderr
     found = {

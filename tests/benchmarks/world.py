@@ -13,6 +13,7 @@ import psycopg
 
 from blocks.artifact.job import Done, Job
 from blocks.domain import FailureDomain
+from blocks.engines.postgres import Postgres
 from blocks.helper import HelperRun, Leases
 from blocks.plan import Plan, load_plan
 from blocks.stores import S3Store
@@ -44,7 +45,7 @@ class World:
     @property
     def database(self) -> str:
         """How the primary is reached for a backup."""
-        source = self.plan.engine.source
+        source = _engine(self.plan).source
         return f"host={source.address} port={source.port} user=replicator"
 
     @property
@@ -127,8 +128,13 @@ def _quieten(places: Places) -> None:
         processes.kill_service(places, name)
 
 
+def _engine(plan: Plan) -> Postgres:
+    assert isinstance(plan.engine, Postgres)
+    return plan.engine
+
+
 def _add_noise(places: Places, plan: Plan, size: int) -> None:
-    source = plan.engine.source
+    source = _engine(plan).source
     with psycopg.connect(
         host=source.address,
         port=source.port,

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import asyncssh
 import pytest
@@ -56,7 +56,12 @@ class _Server(asyncssh.SSHServer):
 
     def session_requested(self) -> Any:
         channel = self._conn.create_server_channel(encoding=None)
-        return channel, _Session(_serve, asyncssh.SFTPServer, 3, False)
+        return channel, _Session(_serve, cast("Any", asyncssh.SFTPServer), 3, False)
+
+
+def _end(pipe: asyncio.StreamWriter | None) -> None:
+    if pipe is not None:
+        pipe.close()
 
 
 async def _serve(session: Any) -> None:
@@ -70,7 +75,7 @@ async def _serve(session: Any) -> None:
     )
     session.group = child.pid
     feeding = asyncio.create_task(_pump(session.stdin, child.stdin))
-    feeding.add_done_callback(lambda _: child.stdin and child.stdin.close())
+    feeding.add_done_callback(lambda _: _end(child.stdin))
     # Until its output has ended too, as sshd does.
     await asyncio.gather(_pump(child.stdout, session.stdout), _pump(child.stderr, session.stderr))
     code = await child.wait()

@@ -423,6 +423,6 @@ class TestTrouble:
     def test_copy_abort_forgets_unfinished_volumes(self, s3_server: Any) -> None:
         leases = CopyLeases(s3_server.store(), s3_server.store(bucket="two"), "set/")
         leases.landed_part(PartLanded(object="a.age", volume=0, part=1, etag="e"))
-        assert leases.landed == (Landed(object="a.age", volume=0, part=1, etag="e"),)
+        assert list(leases.landed) == [Landed(object="a.age", volume=0, part=1, etag="e")]
         leases.abort()
-        assert leases.landed == ()
+        assert list(leases.landed) == []

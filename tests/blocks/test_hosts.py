@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -218,20 +219,20 @@ class TestEveryHost:
 
 
 class TestSSH:
-    def test_unknown_host_key(self, ssh_server) -> None:
+    def test_unknown_host_key(self, ssh_server: Any) -> None:
         with pytest.raises(HostKeyMismatch, match="no host key is pinned") as caught:
             ssh_server.host(host_key="").run(["true"])
         # The hint shows the key to pin.
         assert "ssh-ed25519 AAAA" in caught.value.hint
 
-    def test_changed_host_key(self, ssh_server) -> None:
+    def test_changed_host_key(self, ssh_server: Any) -> None:
         other = (ssh_server.folder / "stranger.pub").read_text()
         with pytest.raises(HostKeyMismatch) as caught:
             ssh_server.host(host_key=other).run(["true"])
         assert str(caught.value).count("SHA256:") == 2
         assert "expected ssh-ed25519" in caught.value.message
 
-    def test_the_pinned_key_may_be_any_of_the_servers(self, ssh_server) -> None:
+    def test_the_pinned_key_may_be_any_of_the_servers(self, ssh_server: Any) -> None:
         with pytest.raises(HostKeyMismatch) as caught:
             ssh_server.host(host_key="").run(["true"])
         offered = caught.value.hint.partition("host_key: ")[2]
@@ -243,16 +244,16 @@ class TestSSH:
     @pytest.mark.parametrize(
         "line", ["ssh-ed25519", "ssh-ed25519 !!", "ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAA", "x y z"]
     )
-    def test_what_is_no_host_key(self, ssh_server, line: str) -> None:
+    def test_what_is_no_host_key(self, ssh_server: Any, line: str) -> None:
         with pytest.raises(ValidationError, match="host_key"):
             ssh_server.host(host_key=line)
 
-    def test_wrong_client_key(self, ssh_server) -> None:
+    def test_wrong_client_key(self, ssh_server: Any) -> None:
         host = ssh_server.host(identity_file=ssh_server.folder / "stranger")
         with pytest.raises(AuthenticationRefused, match="refuses operator"):
             host.run(["true"])
 
-    def test_useless_client_key(self, ssh_server, tmp_path: Path) -> None:
+    def test_useless_client_key(self, ssh_server: Any, tmp_path: Path) -> None:
         for content, reason in ((None, "No such file"), ("junk", "not a usable private key")):
             file = tmp_path / "key"
             if content:
@@ -260,14 +261,14 @@ class TestSSH:
             with pytest.raises(AuthenticationRefused, match=reason):
                 ssh_server.host(identity_file=file).run(["true"])
 
-    def test_nobody_listens(self, ssh_server) -> None:
+    def test_nobody_listens(self, ssh_server: Any) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         with pytest.raises(HostUnreachable, match="no SSH connection"):
             ssh_server.host(port=port).run(["true"])
 
     def test_what_listens_is_no_ssh_server(
-        self, ssh_server, monkeypatch: pytest.MonkeyPatch
+        self, ssh_server: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("blocks.hosts.CONNECT_SECONDS", 0.5)
         with socket.create_server(("127.0.0.1", 0)) as mute:
@@ -276,7 +277,7 @@ class TestSSH:
                 ssh_server.host(port=mute.getsockname()[1]).run(["true"])
         assert time.monotonic() - began < 5
 
-    def test_one_connection_serves_all_threads(self, ssh_server) -> None:
+    def test_one_connection_serves_all_threads(self, ssh_server: Any) -> None:
         ssh_server.connections.clear()
         host = ssh_server.host()
         with ThreadPoolExecutor(8) as pool:
@@ -284,7 +285,7 @@ class TestSSH:
         host.close()
         assert len(ssh_server.connections) == 1
 
-    def test_broken_connection_is_transient_and_made_again(self, ssh_server) -> None:
+    def test_broken_connection_is_transient_and_made_again(self, ssh_server: Any) -> None:
         host = ssh_server.host()
         host.run(["true"])
         threading.Timer(0.3, ssh_server.break_connections).start()
@@ -296,7 +297,7 @@ class TestSSH:
         host.close()
 
     def test_errors_are_ours_alone(
-        self, ssh_server, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+        self, ssh_server: Any, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
     ) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
@@ -322,4 +323,4 @@ def test_bytes_that_are_no_text_are_arguments_too() -> None:
 
 def test_a_misspelt_field_is_refused() -> None:
     with pytest.raises(ValidationError, match="prot"):
-        LocalHost(prot=22)
+        LocalHost.model_validate({"prot": 22})

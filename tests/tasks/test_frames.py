@@ -84,7 +84,7 @@ def test_questions_that_frames_are_for(verified: Record, failed: Record) -> None
     all_of = frames([verified, failed])
     stages = all_of.stages[all_of.stages["rehearsal_id"] == verified.rehearsal_id]
     assert stages["rta"].sum() == pd.Timedelta(seconds=11.9)
-    assert stages.loc[stages["rta"].idxmax(), "stage"] == "restore"
+    assert stages["stage"].iloc[stages["rta"].argmax()] == "restore"
     restore = stages[stages["stage"] == "restore"].iloc[0]
     assert restore["bytes_per_second"] == 171_000_000 / 6.5
     assert list(stages.sort_values("stage")["stage"][:3]) == ["preflight", "snapshot", "transfer"]

@@ -172,8 +172,8 @@ def test_artifacts_appear_in_prefect_and_a_server_that_refuses_them_changes_noth
         assert rehearse() == "done"
         page = Artifact.get("farside-shop-db")
         table = Artifact.get("farside-shop-db-stages")
-        assert page is not None
-        assert table is not None
+        assert isinstance(page, Artifact)
+        assert isinstance(table, Artifact)
         assert page.type == "markdown"
         assert page.data == markdown(verified)
         assert table.type == "table"

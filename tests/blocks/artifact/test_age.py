@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyrage
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -271,7 +272,7 @@ def test_unknown_stanzas_are_skipped() -> None:
 
 
 def test_recipient_of_low_order_is_refused() -> None:
-    nobody = age.X25519PublicKey.from_public_bytes(bytes(32))
+    nobody = X25519PublicKey.from_public_bytes(bytes(32))
     with pytest.raises(age.AgeMalformed):
         age.Encryptor([nobody])
 

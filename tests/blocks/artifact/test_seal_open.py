@@ -127,9 +127,9 @@ def test_another_program_extracts(near: Any, keys: Any, tmp_path: Path) -> None:
     argv = ("sh", "-c", 'cat > "$1/copy"', "sh", str(target))
     near.run(open_job(near, keys, sealed, ProgramTarget(argv=argv, directory=str(target)))).done  # noqa: B018
     assert (target / "copy").read_bytes() == source.read_bytes()
-    argv = ("sh", "-c", "echo no more >&2; exit 3")
+    refuses = ("sh", "-c", "echo no more >&2; exit 3")
     failed = near.run(
-        open_job(near, keys, sealed, ProgramTarget(argv=argv, directory=str(target)))
+        open_job(near, keys, sealed, ProgramTarget(argv=refuses, directory=str(target)))
     ).failed
     assert failed.code == "child-failed"
     assert "no more" in failed.message

@@ -119,10 +119,10 @@ class EngineConformance:
         for name, value in self.runbook_variables.items():
             environment[name] = value.format(place=place)
         try:
-            with script.open("rb") as text:
+            with script.open("rb") as typed:
                 done = subprocess.run(
                     ["/bin/sh"],
-                    stdin=text,
+                    stdin=typed,
                     cwd="/",
                     env=environment,
                     capture_output=True,

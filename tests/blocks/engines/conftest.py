@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 from prefect.testing.utilities import prefect_test_harness
-from worlds import need_debian_15
 
 from deployments import lab
 from deployments.lab.places import Places
+from tests.blocks.engines.worlds import need_debian_15
+
+pytest.register_assert_rewrite("tests.blocks.engines.conformance")
 
 
 @pytest.fixture(scope="session")

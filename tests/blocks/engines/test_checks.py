@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from worlds import CONTENT, DEBIAN_BIN, need_debian_15
 
 from blocks.artifact.mentions import Belongings
 from blocks.engines.base import Restoration, Service
@@ -23,6 +22,7 @@ from blocks.hosts import Host
 from blocks.plan import Plan, load_plan
 from deployments import lab
 from deployments.lab.places import Places
+from tests.blocks.engines.worlds import CONTENT, DEBIAN_BIN, need_debian_15
 
 PAGE = 8192
 

@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 
 import pytest
 import yaml
-from conformance import EngineConformance
 
 from blocks.hosts import Host
 from blocks.plan import load_plan
 from deployments import lab
 from deployments.lab.places import Places
+from tests.blocks.engines.conformance import EngineConformance
 
 PORT, KEYS = 6399, 1000
 README = Path(lab.__file__).parents[2] / "README.md"
@@ -77,7 +77,7 @@ class TestRedis(EngineConformance):
 
 def serve(host: Host, places: Places) -> None:
     """Redis in east, with keys, and somebody who writes to it until east is lost."""
-    address = str(host.address)  # type: ignore[attr-defined]
+    address = str(host.address)
     folder = str(places.host("east", "db1") / "redis")
     host.run(["sh", "-ec", SERVE, "sh", folder, address, str(PORT)])
     lines = "".join(f"set key:{n} 'value {n}'\n" for n in range(1, KEYS + 1))

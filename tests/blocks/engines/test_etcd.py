@@ -16,9 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from conformance import EngineConformance
 from pydantic import SecretStr
-from worlds import need_debian
 
 from blocks.engines.etcd import Etcd
 from blocks.engines.kv import checks
@@ -38,6 +36,8 @@ from deployments.lab.etcd import SETTINGS, with_members
 from deployments.lab.places import Places
 from flows.rehearse import Watcher, rehearse, watching
 from tasks.clock import Listener, Silence
+from tests.blocks.engines.conformance import EngineConformance
+from tests.blocks.engines.worlds import need_debian
 
 DEBIAN = Path("/usr/bin")
 

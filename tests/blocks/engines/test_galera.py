@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import pytest
 import yaml
-from conformance import EngineConformance
 from pydantic import SecretStr
 
 from blocks.artifact.mentions import Belongings
@@ -24,6 +23,7 @@ from deployments import lab
 from deployments.lab import galera, processes
 from deployments.lab.domains import GALERA
 from deployments.lab.places import Places
+from tests.blocks.engines.conformance import EngineConformance
 
 HOSTS = ("ga1", "ga2", "ga3")
 
@@ -273,8 +273,10 @@ def test_what_names_the_source_is_found(living: dict[str, Mariadb]) -> None:
             "DROP PROCEDURE call_home; DROP EVENT nightly; DROP SERVER far;"
             " DROP USER near@'10.9.%', kin@'%.old.test', free@'10.8.%';",
         )
-    subjects = ("procedure shop.call_home", "event shop.nightly", "server far")
-    subjects += ("user near@10.9.%", "user kin@%.old.test")
+    subjects = (
+        *("procedure shop.call_home", "event shop.nightly", "server far"),
+        *("user near@10.9.%", "user kin@%.old.test"),
+    )
     assert found == {("address-hard-coded", subject) for subject in subjects}
 
 

@@ -10,8 +10,6 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
-from conformance import EngineConformance
-from worlds import World, built
 
 from blocks.artifact.manifest import SealedObject
 from blocks.engines.base import Restoration
@@ -27,6 +25,8 @@ from tasks.clock import StageClock
 from tasks.diagnose import diagnose
 from tasks.rehearsal import new_id
 from tasks.sweeping import sweep_plan
+from tests.blocks.engines.conformance import EngineConformance
+from tests.blocks.engines.worlds import World, built
 
 
 class Conformance(EngineConformance):
@@ -35,7 +35,7 @@ class Conformance(EngineConformance):
         "SPACES": "{place}/spaces",
         "PORT": "15432",
     }
-    runbook_proof: ClassVar = (
+    runbook_proof: ClassVar[tuple[str, ...]] = (
         '"$BIN/psql" -h "$SOCKET" -p "$PORT" -U postgres -d shop -At -c'
         " \"SELECT 'heartbeat to ' || max(id) || ' of ' || count(*) FROM heartbeat\"",
     )
@@ -58,7 +58,7 @@ class WorldConformance(Conformance):
     major: ClassVar[int]
     known_findings: ClassVar = frozenset({("incomplete-restore", "shop.public.passing")})
     proven = r"heartbeat to (\d+) of \1\n(.|\n)*3000\n"
-    runbook_proof: ClassVar = (
+    runbook_proof: ClassVar[tuple[str, ...]] = (
         *Conformance.runbook_proof,
         '"$BIN/psql" -h "$SOCKET" -p "$PORT" -U postgres -d shop -At -c "SELECT count(*) FROM far"',
     )
@@ -214,9 +214,7 @@ def _clear(plan: Plan, engine: Postgres, writer: SetWriter, id: str) -> None:
 def test_a_standby_is_a_source(plan: Plan) -> None:
     """It starts at its last restart point, cannot end a log segment, and is not the primary."""
     standby = plan.source.host("db2")
-    changed = engine_of(plan).source.model_copy(
-        update={"host": "db2", "address": standby.address}  # type: ignore[attr-defined]
-    )
+    changed = engine_of(plan).source.model_copy(update={"host": "db2", "address": standby.address})
     engine = engine_of(plan).model_copy(update={"source": changed})
     with crossed(plan, engine) as using:
         assert using.manifest.engine_facts["in_recovery"] is True

@@ -75,11 +75,11 @@ def test_fewer_and_more_nodes_than_the_source() -> None:
 
 def difference(predicted: Mapping[str, str], observed: Mapping[str, str]) -> object:
     """Of hosts with their addresses."""
-    sides = (
+    before, after = (
         tuple(Node(host, "member", address, 2379) for host, address in side.items())
         for side in (predicted, observed)
     )
-    return Topology(*sides).difference
+    return Topology(before, after).difference
 
 
 def test_a_difference_is_a_node_that_is_missing_more_or_elsewhere() -> None:
