@@ -44,8 +44,9 @@ class EngineConformance:
     """A regular expression that the proof's output must match."""
 
     @pytest.fixture(scope="class")
-    def plan_path(self, places: Places) -> Path:
-        return lab.plan_path(places.root, self.plan_name)
+    @classmethod
+    def plan_path(cls, places: Places) -> Path:
+        return lab.plan_path(places.root, cls.plan_name)
 
     @pytest.fixture
     def plan(self, plan_path: Path) -> Iterator[Plan]:
@@ -55,10 +56,11 @@ class EngineConformance:
         loaded.recovery.close()
 
     @pytest.fixture(scope="class")
+    @classmethod
     def rehearsed(
-        self,
+        cls,
         plan_path: Path,
-        prefect_server: None,  # noqa: ARG002
+        prefect_server: None,  # noqa: ARG003
         tmp_path_factory: pytest.TempPathFactory,
     ) -> Record:
         """One rehearsal, as anybody runs it; the tests look at what it left."""

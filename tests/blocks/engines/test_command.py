@@ -52,7 +52,8 @@ class TestRedis(EngineConformance):
     proven = rf"{KEYS + 1}\n"
 
     @pytest.fixture(scope="class")
-    def plan_path(self, places: Places, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    @classmethod
+    def plan_path(cls, places: Places, tmp_path_factory: pytest.TempPathFactory) -> Path:
         if shutil.which("redis-server") is None:
             reason = "Debian's redis-server is not installed"
             if os.environ.get("FARSIDE_NO_SKIPS"):

@@ -55,11 +55,12 @@ class Conformance(EngineConformance):
     members: ClassVar[int]
 
     @pytest.fixture(scope="class")
-    def plan_path(self, places: Places, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    @classmethod
+    def plan_path(cls, places: Places, tmp_path_factory: pytest.TempPathFactory) -> Path:
         lab.up(places.root, parts=[ETCD])
         document = yaml.safe_load(lab.plan_path(places.root, "etcd").read_text())
         path = tmp_path_factory.mktemp("plans") / "plan.yaml"
-        path.write_text(yaml.safe_dump(with_members(document, self.members)))
+        path.write_text(yaml.safe_dump(with_members(document, cls.members)))
         return path
 
     def test_has_the_shape_of_the_plan(self, rehearsed: Record) -> None:
@@ -96,7 +97,8 @@ class TestDebian(Conformance):
     members = 3
 
     @pytest.fixture(scope="class")
-    def places(self) -> Iterator[Places]:
+    @classmethod
+    def places(cls) -> Iterator[Places]:
         """A lab of their own, whose programs are exchanged before the cluster is made."""
         need_debian("etcd-server", str(DEBIAN / "etcd"))
         need_debian("etcd-client", str(DEBIAN / "etcdctl"))

@@ -51,10 +51,11 @@ class Conformance(EngineConformance):
     nodes: ClassVar[int]
 
     @pytest.fixture(scope="class")
-    def plan_path(self, places: Places, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    @classmethod
+    def plan_path(cls, places: Places, tmp_path_factory: pytest.TempPathFactory) -> Path:
         lab.up(places.root, parts=[GALERA])
         document = yaml.safe_load(lab.plan_path(places.root, "galera").read_text())
-        del document["engine"]["target"]["nodes"][self.nodes :]
+        del document["engine"]["target"]["nodes"][cls.nodes :]
         path = tmp_path_factory.mktemp("plans") / "plan.yaml"
         path.write_text(yaml.safe_dump(document))
         return path

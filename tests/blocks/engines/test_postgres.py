@@ -64,13 +64,15 @@ class WorldConformance(Conformance):
     )
 
     @pytest.fixture(scope="class")
-    def world(self, places: Places) -> Iterator[World]:
+    @classmethod
+    def world(cls, places: Places) -> Iterator[World]:
         lab.up(places.root)
-        with built(places, self.major) as world:
+        with built(places, cls.major) as world:
             yield world
 
     @pytest.fixture(scope="class")
-    def plan_path(self, world: World) -> Path:
+    @classmethod
+    def plan_path(cls, world: World) -> Path:
         return world.plan_path
 
 
