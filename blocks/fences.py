@@ -326,13 +326,13 @@ class SeveralFences(Fence):
         return min([fence.cut(gap) for fence in self.fences])
 
     def lift(self, gap: Gap) -> None:
-        """See Fence. All of them are tried."""
+        """See Fence. All are tried; of several failures, that of the one raised first is told."""
         failure: FarsideError | None = None
         for fence in reversed(self.fences):
             try:
                 fence.lift(gap)
             except FarsideError as error:
-                failure = failure or error
+                failure = error
         if failure is not None:
             raise failure
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from blocks.domain import FailureDomain
 from blocks.engines.base import Service
-from blocks.errors import FarsideError, PermanentError
+from blocks.errors import FarsideError, TransientError
 from blocks.evidence.findings import Finding, Severity, finding
 from blocks.helper import HelperFailed, remove_unused_folder, sweep_host
 from blocks.hosts import Host
@@ -16,9 +16,10 @@ from tasks.rehearsal import Rehearsal, stage
 from tasks.source_listing import changed
 
 STAGE = "teardown"
+_RETRIES = 1
 
 
-@stage(STAGE, retries=2, limit=1800)
+@stage(STAGE, retries=_RETRIES, limit=1800)
 def teardown(
     rehearsal: Rehearsal,
     writer: SetWriter | None,
@@ -27,31 +28,46 @@ def teardown(
 ) -> None:
     """Remove plaintext and keys first, then the rest. What remains is a finding."""
     with rehearsal.clock.stage(STAGE) as clock:
+        found: list[Finding] = []  # of this attempt: the next one may find it gone
         with clock.step("recovery domain"):
             if service is None or not rehearsal.options.keep:
-                rehearsal.findings.add(*_clear_recovery(rehearsal, service))
+                found += _clear_recovery(rehearsal, service)
             for part in (writer, copier):
                 if part is not None:
                     part.abandon()
-        lifted = _lift(rehearsal, clock) if rehearsal.cut else True
-        if lifted and rehearsal.fresh:  # else nothing was made there
+        stays = _lift(rehearsal, clock) if rehearsal.cut else None
+        # A filter that stays on a host of the recovery domain is not in farside's way.
+        reachable = stays is None or stays.domain == rehearsal.recovery.name
+        if stays is not None:
+            found.append(_fence_stays(rehearsal, stays, reachable=reachable))
+        if reachable and rehearsal.cut:
+            with clock.step("the source's store"):
+                found += changed(rehearsal)
+        if reachable and rehearsal.fresh:  # else nothing was made there
             with clock.step("source domain"):
-                rehearsal.findings.add(*_clear_source(rehearsal, writer))
+                found += _clear_source(rehearsal, writer)
+        rehearsal.findings.add(*found)
 
 
-def _lift(rehearsal: Rehearsal, clock: StageInProgress) -> bool:
-    """Whether the fence is down again; one that this rehearsal did not raise is left alone."""
+def _lift(rehearsal: Rehearsal, clock: StageInProgress) -> FarsideError | None:
+    """Lift the fence; what was in the way, where another attempt cannot help or there is none."""
     plan = rehearsal.plan
     try:
         with clock.step("fence"):
             plan.fence.lift(plan.gap(rehearsal.id))
-    except PermanentError as error:
-        text = f"{error.message}; nothing was cleared in {plan.source.name} either"
-        rehearsal.findings.add(finding("fence-stays", plan.source.name, text, STAGE))
-        return False
-    with clock.step("the source's store"):
-        rehearsal.findings.add(*changed(rehearsal))
-    return True
+    except FarsideError as error:
+        if isinstance(error, TransientError) and clock.attempt <= _RETRIES:
+            raise
+        return error
+    return None
+
+
+def _fence_stays(rehearsal: Rehearsal, error: FarsideError, *, reachable: bool) -> Finding:
+    source = rehearsal.plan.source.name
+    if reachable:
+        return finding("fence-stays", f"{error.domain}/{error.host}", error.message, STAGE)
+    text = f"{error.message}; nothing was cleared in {source} either"
+    return finding("fence-stays", source, text, STAGE)
 
 
 def _clear_recovery(rehearsal: Rehearsal, service: Service | None) -> list[Finding]:

@@ -160,9 +160,9 @@ class World:
         words = ("--select", select, "--rto", rto, "--rpo", "24h")
         return self.start(str(self.plan(*changes)), *words).end()
 
-    def sweep(self) -> Outcome:
-        """`python -m flows.sweep`."""
-        return self.start(str(self.plan()), module="flows.sweep").end()
+    def sweep(self, plan: str | None = None) -> Outcome:
+        """`python -m flows.sweep`, of a plan of the lab, or of this test's."""
+        return self.start(plan or str(self.plan()), module="flows.sweep").end()
 
     def left(self) -> list[str]:
         """What is there that was not there before any rehearsal; asked without farside's help."""

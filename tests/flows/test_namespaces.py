@@ -1,5 +1,6 @@
 """Rehearsals between hosts that really are apart: the same plan, partitions, deaths."""
 
+import os
 import signal
 import subprocess
 import time
@@ -14,7 +15,7 @@ from deployments import lab
 from deployments.lab import namespaces
 from deployments.lab.domains import Site
 from deployments.lab.places import Places, load_state
-from tests.flows.conftest import Outcome, World
+from tests.flows.conftest import Outcome, Running, World
 
 pytestmark = pytest.mark.usefixtures("can_have_namespaces")
 #: What a set holds at least, so that it takes a while to cross, and the link's rate meanwhile.
@@ -193,14 +194,62 @@ def test_a_partition_that_does_not_heal_is_a_finding(slow: World) -> None:
     assert slow.left() == []
 
 
+def test_a_recovery_host_that_dies_during_the_restore(apart: World) -> None:
+    """Without a word, as a machine dies: nothing answers, nothing refuses. It comes back later."""
+    running = apart.start("standbys", "--rto", "1h", "--rpo", "1h")
+    name = restoring(apart, running, "db3")
+    nft = ("ip", "netns", "exec", name, namespaces.tool("nft"))
+    hook = "type filter hook input priority -400; policy drop"
+    said(*nft, f"table inet dead {{ chain arriving {{ {hook}; }}; }}")
+    try:
+        signalled(name, signal.SIGKILL)
+        running.until("teardown: started")
+    finally:
+        said(*nft, "delete", "table", "inet", "dead")
+    outcome = running.end()
+    assert (outcome.code, outcome.findings) == (1, ["host-unreachable"]), outcome.text
+    assert "west/db3" in outcome.said("host-unreachable")
+    assert outcome.record is not None
+    assert outcome.record.verdict is Verdict.FAILED
+    assert apart.left() == []
+
+
+def test_a_recovery_host_that_hangs_from_the_restore_on(apart: World) -> None:
+    """Its kernel takes connections, its programs do nothing."""
+    running = apart.start("galera", "--rto", "1h", "--rpo", "1h")
+    name = restoring(apart, running, "ga2")
+    signalled(name, signal.SIGSTOP)
+    try:
+        outcome = running.end()
+    finally:
+        signalled(name, signal.SIGCONT)
+    assert outcome.code == 1, outcome.text
+    assert set(outcome.findings) == {"host-unreachable", "leftovers", "fence-stays"}, outcome.text
+    for finding in outcome.findings:
+        assert "west/ga2" in outcome.said(finding)
+    assert apart.sweep("galera").code == 0
+    assert apart.left() == []
+
+
+def restoring(world: World, running: Running, host: str) -> str:
+    """Wait until something is restored on a host of west; its namespace."""
+    running.until("restore: started")
+    wait = time.monotonic() + 60
+    while not any(world.places.root.glob(f"west/hosts/{host}/recovered/data/*")):
+        assert time.monotonic() < wait
+        time.sleep(0.1)
+    return str(sites(world)[1].namespace(host))
+
+
+def signalled(namespace: str, number: signal.Signals) -> None:
+    for pid in said("ip", "netns", "pids", namespace).split():
+        os.kill(int(pid), number)
+
+
 def test_the_old_cluster_comes_back_to_life(apart: World) -> None:
     """Somebody gives east back by hand, its hosts, the link and the filters, while west is used."""
     running = apart.start("etcd", "--rto", "1h", "--rpo", "1h")
-    running.until("restore: started")
-    wait = time.monotonic() + 60
-    while not any(apart.places.root.glob("west/hosts/kv1/recovered/data/member")):
-        assert time.monotonic() < wait
-        time.sleep(0.1)
+    restoring(apart, running, "kv1")
     # How long that takes depends on the machine; the rehearsal is not to be over before.
     running.process.send_signal(signal.SIGSTOP)
     try:
