@@ -1,5 +1,6 @@
 """What is asked of a restored Galera cluster."""
 
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,9 @@ from blocks.engines.my.survey import OUTBOUND
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.record import Check, CheckStatus
 
+_INDEX = re.compile(r"\b[Ii]ndex '?([^' ]+)'? (?:is|contains)")
+_ROWS = {"PRIMARY", "GEN_CLUST_INDEX"}
+"""InnoDB's indexes that hold the rows themselves."""
 HOURS = 24 * 3600.0
 SURVIVAL_SECONDS = 60.0
 EMPTIED = 100
@@ -29,7 +33,11 @@ def synced(nodes: Nodes) -> Check:
     """Every node is a whole member of the one primary component."""
     wrong = []
     for host, node in nodes.items():
-        status = node.status()
+        try:
+            status = node.status()
+        except TransientError as error:
+            wrong.append(f"{host}: {error.message}")
+            continue
         if why := survey.why_not(status):
             wrong.append(f"{host}: {why}")
         size = status.get("wsrep_cluster_size")
@@ -40,17 +48,20 @@ def synced(nodes: Nodes) -> Check:
 
 
 def membership(nodes: Nodes, target: TargetCluster) -> Check:
-    """Each node knows those of the recovery inventory, at its addresses, and no other."""
-    wrong = []
+    """Each node knows, and looks for, those of the recovery inventory alone.
+
+    One that is missing is not of the cluster (`synced`), one at another port is in another place.
+    """
+    wrong, ours = [], {node.address for node in target.nodes}
     for host, node in nodes.items():
-        known = frozenset(node.status().get("wsrep_incoming_addresses", "").split(","))
-        wrong += [f"{host} does not know {place}" for place in sorted(target.endpoints - known)]
-        wrong += [f"{host} knows {place}" for place in sorted(known - target.endpoints)]
+        known = node.status().get("wsrep_incoming_addresses", "").split(",")
+        strangers = [place for place in known if place.rpartition(":")[0] not in ours]
+        wrong += [f"{host} knows {place}" for place in strangers]
         named = node.value("", "SELECT @@wsrep_cluster_address")
         if named != f"gcomm://{target.peers}":
             wrong.append(f"{host} looks for {named}")
-    expected = ", ".join(sorted(target.endpoints))
-    right = f"{len(nodes)} members, as in the plan"
+    expected = f"only {', '.join(sorted(ours))}"
+    right = f"no others on {len(nodes)} nodes"
     return checked("membership", expected, wrong, right, finding="peer-list-stale")
 
 
@@ -64,7 +75,7 @@ def identity(nodes: Nodes, facts: Mapping[str, Any], cluster: str) -> Check:
         if name != cluster:
             wrong.append(f"{host} is of the cluster {name}")
         noted = node.value("", "SELECT COUNT(*) FROM mysql.wsrep_cluster_members")
-        if noted != str(len(nodes)):
+        if int(noted) > len(nodes):
             wrong.append(f"{host} has noted {noted} members")
     if facts["state_uuid"] in uuids:
         wrong.append(f"the history is the source's, {facts['state_uuid']}")
@@ -121,7 +132,7 @@ def row_counts(node: Mariadb, facts: Mapping[str, Any]) -> Check:
 
 def table_checks(nodes: Nodes) -> Check:
     """Every page and index of every table is sound, on each node: each has its own copy."""
-    wrong, done = [], 0
+    said, done = dict[str, list[str]](), 0
     for host, node in nodes.items():
         tables = local(survey.tables(node))
         for some in _batches(tables):
@@ -130,10 +141,18 @@ def table_checks(nodes: Nodes) -> Check:
                 if row[2:] == ["status", "OK"]:
                     done += 1
                 elif row[2] != "note":
-                    wrong.append(f"{host}: {row[0]}: {row[3]}")
+                    said.setdefault(f"{host}: {row[0]}", []).append(row[3])
+    wrong = [f"{table}: {text}" for table, texts in said.items() for text in texts]
     expected = "CHECK TABLE EXTENDED finds nothing, on each node"
     right = f"{done} tables checked, all sound"
-    return checked("table-checks", expected, wrong, right, finding="page-corrupt")
+    id = "index-corrupt" if all(map(_is_of_index, said.values())) else "page-corrupt"
+    return checked("table-checks", expected, wrong, right, finding=id)
+
+
+def _is_of_index(said: Iterable[str]) -> bool:
+    """Whether what CHECK TABLE says of a table is only of indexes that can be made anew."""
+    named = {found[1] for text in said for found in _INDEX.finditer(text)}
+    return bool(named) and not named & _ROWS
 
 
 def agree(nodes: Nodes) -> Check:
@@ -145,11 +164,16 @@ def agree(nodes: Nodes) -> Check:
             names = ", ".join(map(_place, some))
             for table, found in node.rows(f"CHECKSUM TABLE {names} EXTENDED", timeout=HOURS):
                 sums.setdefault(table, {})[host] = found
+    # Of a table that a node cannot read there is none: `table_checks` tells why.
+    unread = {table for table, found in sums.items() if "NULL" in found.values()}
     wrong = [
         f"{table}: " + ", ".join(f"{found.get(host, 'nothing')} on {host}" for host in nodes)
         for table, found in sums.items()
-        if len(found) < len(nodes) or len(set(found.values())) > 1
+        if len(found) < len(nodes) or len(set(found.values()) - {"NULL"}) > 1
     ]
+    if unread and not wrong:
+        text = f"no checksum of {', '.join(sorted(unread))}"
+        raise PermanentError(text, operation="nodes-agree")
     right = f"{len(sums)} tables, the same on {len(nodes)}"
     return checked("nodes-agree", expected, wrong, right, finding="incomplete-restore")
 
@@ -231,6 +255,16 @@ def committed_write(nodes: Nodes, id: str) -> Check:
         first.script("", f"DROP DATABASE {database};")
     right = f"{len(nodes)} rows, read at {len(nodes)} nodes"
     return checked("committed-write", expected, wrong, right, finding="usable-not-restored")
+
+
+def whole(nodes: Nodes) -> None:
+    """Raise TransientError unless every node takes part.
+
+    Of such a cluster one may die; of another one too many may be dead already.
+    """
+    found = synced(nodes)
+    if found.status is not CheckStatus.PASSED:
+        raise TransientError(f"it is not whole: {found.actual}", operation="failover")
 
 
 def survives(others: Nodes, id: str, dead: str) -> Check:

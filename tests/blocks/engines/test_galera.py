@@ -16,8 +16,8 @@ from blocks.engines.galera import Galera
 from blocks.engines.my import checks, comparing, search
 from blocks.engines.my.client import LoginRefused, Mariadb, Untrusted, literal
 from blocks.engines.my.nodes import configuration
-from blocks.errors import PermanentError
-from blocks.evidence.record import Check, CheckStatus, Record
+from blocks.errors import PermanentError, TransientError
+from blocks.evidence.record import Check, CheckStatus, Record, Topology
 from blocks.plan import Plan, load_plan
 from deployments import lab
 from deployments.lab import galera, processes
@@ -138,8 +138,12 @@ def test_every_check_of_the_cluster_can_fail(
         failed(checks.synced(living), "ga2: wsrep_local_state_comment is Donor/Desynced")
     finally:
         living["ga2"].script("", "SET GLOBAL wsrep_desync = OFF;")
+    dead = {**living, "ga3": replace(living["ga3"], socket="/nowhere/s")}
+    failed(checks.synced(dead), "ga3: ", "Can't connect")
+    with pytest.raises(TransientError, match="it is not whole: ga3: "):
+        checks.whole(dead)
     passed(checks.membership(living, there(plan)))
-    failed(checks.membership(living, target), "ga1 does not know", "ga1 knows")
+    failed(checks.membership(living, target), "ga1 knows", "ga1 looks for gcomm://")
     astray = there(plan).model_copy(update={"nodes": there(plan).nodes[::-1]})
     failed(checks.membership(living, astray), "ga1 looks for gcomm://")
     failed(checks.identity(living, facts, "west"), "cluster shop-east", "the history is the source")
@@ -287,7 +291,19 @@ def test_what_the_recovery_host_lacks_is_found(plan: Plan) -> None:
     assert list(engine.compare(facts, plan.recovery, foreign)) == []
     facts |= {
         "version": "11.4.2-MariaDB",
-        "plugins": [{"name": "SPIDER", "library": "ha_spider.so", "type": "STORAGE ENGINE"}],
+        "plugins": [
+            {
+                "name": name,
+                "type": kind,
+                "library": f"ha_{name}.so",
+                "installed": installed,
+            }
+            for name, kind, installed in (
+                ("spider", "STORAGE ENGINE", 1),
+                ("far", "STORAGE ENGINE", 0),
+                ("audit", "AUDIT", 0),
+            )
+        ],
         "settings": {"init_connect": f"CALL log('{engine.source.nodes[0].address}')"},
         "elsewhere": [["shop/big", "/mnt/big/shop/big.ibd"]],
     }
@@ -297,6 +313,8 @@ def test_what_the_recovery_host_lacks_is_found(plan: Plan) -> None:
     assert {(item.id, item.subject) for item in found} == {
         ("engine-version", "west/ga1"),
         ("extension-missing", "west/ga1 ha_spider.so"),
+        ("extension-missing", "west/ga1 ha_far.so"),
+        ("library-preloaded", "west/ga1 ha_audit.so"),
         ("tool-missing", "west/ga1 /nowhere.so"),
         ("ca-unknown", "west/ga1 /nowhere.pem"),
         ("address-hard-coded", "setting init_connect"),
@@ -316,12 +334,26 @@ def test_only_a_synced_node_is_backed_up(
     processes.kill_service(places, "east-galera-ga1")
     try:
         assert engine._living(plan.source).host.name == "ga2"
-        assert len(engine.survey(plan.source)["tables"]) == 3
+        assert len(engine.survey(plan.source)["tables"]) == 4
     finally:
         lab.up(places.root)
     nobody = engine.source.model_copy(update={"password": "farside-signing-key"})
     with pytest.raises(LoginRefused, match="Access denied"):
         engine.model_copy(update={"source": nobody}).survey(plan.source)
+
+
+def test_a_node_is_where_the_plan_has_it_or_has_moved(
+    plan: Plan, living: dict[str, Mariadb]
+) -> None:
+    predicted = engine_of(plan).predicted_nodes(plan.recovery)
+    last = there(plan).nodes[-1].model_copy(update={"port": 13306})
+    nodes = (*there(plan).nodes[:-1], last)
+    target = there(plan).model_copy(update={"nodes": nodes})
+    moved = engine_of(plan).model_copy(update={"target": target})
+    found = moved._observed(living["ga1"])
+    assert [node.host for node in found] == [node.host for node in predicted]
+    (difference,) = Topology(moved.predicted_nodes(plan.recovery), found).difference or ()
+    assert (difference.host, difference.moved) == ("ga3", True)
 
 
 def test_only_what_the_data_needs_is_carried_over(plan: Plan) -> None:
