@@ -7,7 +7,7 @@ from typing import Any
 
 from blocks.engines.base import checked
 from blocks.engines.my import survey
-from blocks.engines.my.client import LoginRefused, Mariadb, identifier
+from blocks.engines.my.client import LoginRefused, Mariadb, NotAllowed, identifier
 from blocks.engines.my.clusters import TargetCluster
 from blocks.engines.my.survey import OUTBOUND
 from blocks.errors import PermanentError, TransientError
@@ -222,6 +222,8 @@ def application_write(application: Mariadb, database: str, statement: str) -> Ch
         changed = int(application.script(database, script).split()[-1])
         if changed < 1:
             wrong.append("the plan's statement wrote nothing")
+    except NotAllowed as error:
+        wrong.append(error.message)
     except LoginRefused as error:
         actual = f"could not run: {error.message}"
         return Check(name, CheckStatus.UNKNOWN, expected, actual)

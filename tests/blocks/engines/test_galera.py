@@ -183,7 +183,9 @@ def test_every_check_of_the_data_can_fail(plan: Plan, living: dict[str, Mariadb]
         path = literal(first.value("", "SELECT CONCAT(@@datadir, 'shop/torn.MYI')"))
         spoil = f"f = open({path}, 'r+b'); f.seek(1024); f.write(b'\\xff' * 64); f.close()"
         first.host.run([plan.source.host("ga1").python, "-c", spoil])
-        failed(checks.table_checks(living), "ga1: shop.torn")
+        found = checks.table_checks(living)
+        failed(found, "ga1: shop.torn")
+        assert found.finding == "page-corrupt"
         living["ga3"].script("", "SET SESSION wsrep_on = OFF; INSERT INTO shop.odd VALUES (7);")
         failed(checks.agree(living), "shop.odd: ")
     finally:
@@ -220,7 +222,8 @@ def test_logins_can_fail(plan: Plan, places: Places) -> None:
     nothing = "UPDATE accounts SET balance = 0 WHERE id < 0"
     failed(checks.application_write(shop, "shop", nothing), "wrote nothing")
     failed(checks.application_write(shop, "shop", "DELETE FROM nowhere"), "nowhere")
-    refused = checks.application_write(shop, "shop", "DELETE FROM mysql.user")
+    failed(checks.application_write(shop, "shop", "DELETE FROM mysql.user"), "denied")
+    refused = checks.application_write(wrong, "shop", str(engine.application.write))
     assert refused.status is CheckStatus.UNKNOWN
 
 
