@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from blocks.engines.base import checked
@@ -52,14 +52,17 @@ def membership(nodes: Nodes, target: TargetCluster) -> Check:
 
     One that is missing is not of the cluster (`synced`), one at another port is in another place.
     """
-    wrong, ours = [], {node.address for node in target.nodes}
-    for host, node in nodes.items():
-        known = node.status().get("wsrep_incoming_addresses", "").split(",")
-        strangers = [place for place in known if place.rpartition(":")[0] not in ours]
-        wrong += [f"{host} knows {place}" for place in strangers]
+    ours = {node.address for node in target.nodes}
+
+    def of_node(node: Mariadb) -> Iterator[str]:
+        for place in node.status().get("wsrep_incoming_addresses", "").split(","):
+            if place and place.rpartition(":")[0] not in ours:
+                yield f"knows {place}"
         named = node.value("", "SELECT @@wsrep_cluster_address")
         if named != f"gcomm://{target.peers}":
-            wrong.append(f"{host} looks for {named}")
+            yield f"looks for {named}"
+
+    wrong = _of_each(nodes, of_node)
     expected = f"only {', '.join(sorted(ours))}"
     right = f"no others on {len(nodes)} nodes"
     return checked("membership", expected, wrong, right, finding="peer-list-stale")
@@ -67,18 +70,22 @@ def membership(nodes: Nodes, target: TargetCluster) -> Check:
 
 def identity(nodes: Nodes, facts: Mapping[str, Any], cluster: str) -> Check:
     """One history with a name of its own: no node can join the source, nor be joined by it."""
-    wrong, uuids = [], set[str]()
-    for host, node in nodes.items():
+    uuids = set[str]()
+
+    def of_node(node: Mariadb) -> Iterator[str]:
         status = node.status()
-        uuids |= {status["wsrep_cluster_state_uuid"], status["wsrep_local_state_uuid"]}
+        own = {status["wsrep_cluster_state_uuid"], status["wsrep_local_state_uuid"]}
+        uuids.update(own)
+        if facts["state_uuid"] in own:
+            yield f"the history is the source's, {facts['state_uuid']}"
         name = node.value("", "SELECT @@wsrep_cluster_name")
         if name != cluster:
-            wrong.append(f"{host} is of the cluster {name}")
+            yield f"it is of the cluster {name}"
         noted = node.value("", "SELECT COUNT(*) FROM mysql.wsrep_cluster_members")
         if int(noted) > len(nodes):
-            wrong.append(f"{host} has noted {noted} members")
-    if facts["state_uuid"] in uuids:
-        wrong.append(f"the history is the source's, {facts['state_uuid']}")
+            yield f"it has noted {noted} members"
+
+    wrong = _of_each(nodes, of_node)
     if len(uuids) > 1:
         wrong.append(f"there are {len(uuids)} histories")
     expected, right = "a history and a name of its own", f"history {min(uuids)}"
@@ -133,16 +140,19 @@ def row_counts(node: Mariadb, facts: Mapping[str, Any]) -> Check:
 def table_checks(nodes: Nodes) -> Check:
     """Every page and index of every table is sound, on each node: each has its own copy."""
     said, done = dict[str, list[str]](), 0
-    for host, node in nodes.items():
-        tables = local(survey.tables(node))
-        for some in _batches(tables):
+
+    def of_node(node: Mariadb) -> Iterator[str]:
+        nonlocal done
+        for some in _batches(local(survey.tables(node))):
             names = ", ".join(map(_place, some))
-            for row in node.rows(f"CHECK TABLE {names} EXTENDED", timeout=HOURS):
-                if row[2:] == ["status", "OK"]:
+            for table, _, kind, text in node.rows(f"CHECK TABLE {names} EXTENDED", timeout=HOURS):
+                if (kind, text) == ("status", "OK"):
                     done += 1
-                elif row[2] != "note":
-                    said.setdefault(f"{host}: {row[0]}", []).append(row[3])
-    wrong = [f"{table}: {text}" for table, texts in said.items() for text in texts]
+                elif kind != "note":
+                    said.setdefault(table, []).append(text)
+                    yield f"{table}: {text}"
+
+    wrong = _of_each(nodes, of_node)
     expected = "CHECK TABLE EXTENDED finds nothing, on each node"
     right = f"{done} tables checked, all sound"
     id = "index-corrupt" if all(map(_is_of_index, said.values())) else "page-corrupt"
@@ -188,16 +198,18 @@ def accounts(node: Mariadb, facts: Mapping[str, Any]) -> Check:
 
 def isolation(nodes: Nodes) -> Check:
     """No event fires, and no node follows another server or is asked to call one."""
-    wrong = []
-    for host, node in nodes.items():
+
+    def of_node(node: Mariadb) -> Iterator[str]:
         scheduler = node.value("", "SELECT @@event_scheduler")
         if scheduler == "ON":
-            wrong.append(f"{host}: the event scheduler is {scheduler}")
+            yield f"the event scheduler is {scheduler}"
         for row in node.rows("SHOW ALL SLAVES STATUS"):
-            wrong.append(f"{host} replicates from {row[3]}")
+            yield f"it replicates from {row[3]}"
         notified = node.value("", "SELECT @@wsrep_notify_cmd")
         if notified not in ("", "NULL"):
-            wrong.append(f"{host} runs {notified}")
+            yield f"it runs {notified}"
+
+    wrong = _of_each(nodes, of_node)
     expected = "no event scheduler, no replication, no notification"
     right = f"nothing acts by itself on {len(nodes)} nodes"
     return checked("isolation", expected, wrong, right, finding="restored-jobs-fire")
@@ -290,6 +302,23 @@ def survives(others: Nodes, id: str, dead: str) -> Check:
             break
         time.sleep(0.2)
     return checked("failover", expected, wrong, right, finding="usable-not-restored")
+
+
+def _of_each(nodes: Nodes, wrong_with: Callable[[Mariadb], Iterable[str]]) -> list[str]:
+    """What is wrong with each node.
+
+    One that does not answer is the finding of `synced`; here its error is raised if nothing else
+    is wrong, for then nobody knows.
+    """
+    wrong, silent = list[str](), list[TransientError]()
+    for host, node in nodes.items():
+        try:
+            wrong += [f"{host}: {text}" for text in wrong_with(node)]
+        except TransientError as error:
+            silent.append(error)
+    if silent and not wrong:
+        raise silent[0]
+    return wrong
 
 
 def local(tables: Iterable[Any]) -> list[Any]:

@@ -143,11 +143,14 @@ def test_every_check_of_the_cluster_can_fail(
     with pytest.raises(TransientError, match="it is not whole: ga3: "):
         checks.whole(dead)
     passed(checks.membership(living, there(plan)))
-    failed(checks.membership(living, target), "ga1 knows", "ga1 looks for gcomm://")
+    failed(checks.membership(living, target), "ga1: knows", "ga1: looks for gcomm://")
     astray = there(plan).model_copy(update={"nodes": there(plan).nodes[::-1]})
-    failed(checks.membership(living, astray), "ga1 looks for gcomm://")
+    failed(checks.membership(living, astray), "ga1: looks for gcomm://")
     failed(checks.identity(living, facts, "west"), "cluster shop-east", "the history is the source")
     passed(checks.identity(living, {"state_uuid": "another"}, galera.CLUSTER))
+    failed(checks.identity(dead, facts, galera.CLUSTER), "the history is the source")
+    with pytest.raises(TransientError):
+        checks.identity(dead, {"state_uuid": "another"}, galera.CLUSTER)
     failed(checks.identity(two, {"state_uuid": "another"}, galera.CLUSTER), "noted 3 members")
     passed(checks.committed_write(living, "r0"))
     powerless = engine_of(plan)._living(plan.source)
@@ -394,3 +397,30 @@ def test_only_what_the_data_needs_is_carried_over(plan: Plan) -> None:
 )
 def test_version(said: str, version: tuple[int, int, int]) -> None:
     assert comparing.version_of(said) == version
+
+
+@pytest.mark.parametrize(
+    ("said", "of_index"),
+    [
+        (
+            [
+                "InnoDB: The B-tree of index label is corrupted.",
+                "InnoDB: Index 'label' contains 1393 entries, should be 3000.",
+                "Corrupt",
+            ],
+            True,
+        ),
+        (
+            [
+                "InnoDB: The B-tree of index PRIMARY is corrupted.",
+                "InnoDB: Index label is marked as corrupted",
+                "Corrupt",
+            ],
+            False,
+        ),
+        (["Found key at page 1024 that points to record outside datafile", "Corrupt"], False),
+        (["Corrupt"], False),
+    ],
+)
+def test_an_index_is_told_from_its_table(said: list[str], of_index: bool) -> None:
+    assert checks._is_of_index(said) is of_index
