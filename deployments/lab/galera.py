@@ -30,8 +30,8 @@ _PROGRAMS = (
     f"{BIN}/mariadb-backup",
     f"{BIN}/mariadb-install-db",
 )
-#: What the plan calls, by the domain's own links to it.
-_LINKED = (SERVER, f"{BIN}/mariadb", f"{BIN}/mariadb-backup", f"{BIN}/mbstream")
+#: What the plan calls, of which each domain has copies.
+_COPIED = (SERVER, f"{BIN}/mariadb", f"{BIN}/mariadb-backup", f"{BIN}/mbstream")
 _TOOL_SECONDS = 120
 _POSITION = re.compile(r"Recovered position: (\S+):(-?\d+)")
 _TABLES = """
@@ -68,14 +68,14 @@ def is_made(places: Places) -> bool:
 
 
 def make(places: Places, site: Site, account: Account) -> None:
-    """Make the first node's database and copy it to the others, and link both domains' programs.
+    """Make the first node's database and copy it to the others, and both domains' programs.
 
     A copy with the same position in the same history needs no state transfer to join. Raises
     PermanentError.
     """
     check()
     for domain in (EAST, WEST):
-        _link(places.galera_bin(domain.name))
+        _copy(places.galera_bin(domain.name))
     first, *others = EAST.galera
     made = data_directory(places, first).with_suffix(".new")
     shutil.rmtree(made, ignore_errors=True)
@@ -108,11 +108,11 @@ def make(places: Places, site: Site, account: Account) -> None:
             _tool(["cp", "-a", "--sparse=always", str(made), str(data)], data.parent, account)
 
 
-def _link(programs: Path) -> None:
+def _copy(programs: Path) -> None:
     shutil.rmtree(programs, ignore_errors=True)
     programs.mkdir()
-    for path in _LINKED:
-        (programs / Path(path).name).symlink_to(path)
+    for path in _COPIED:
+        shutil.copy2(path, programs)
 
 
 def prepare(places: Places, site: Site, account: Account, dead: Sequence[str]) -> list[str]:
