@@ -241,12 +241,14 @@ class Galera(Engine):
 
     def _observed(self, control: Mariadb) -> tuple[Node, ...]:
         """The nodes that the cluster itself knows, by where clients reach them."""
-        hosts = {node.endpoint: node.host for node in self.target.nodes}
+        hosts = {node.address: node.host for node in self.target.nodes}
+        hosts |= {node.endpoint: node.host for node in self.target.nodes}
         found = []
         for place in control.status()["wsrep_incoming_addresses"].split(","):
             address, _, port = place.rpartition(":")
             number = int(port) if port.isdecimal() else 0
-            found.append(Node(hosts.get(place, place), "node", address, number))
+            host = hosts.get(place) or hosts.get(address, place)
+            found.append(Node(host, "node", address, number))
         return tuple(sorted(found, key=lambda node: node.host))
 
     # -- verification -------------------------------------------------------------------------
@@ -314,11 +316,13 @@ class Galera(Engine):
         if len(self.target.nodes) < 3:
             return
         nodes = self._nodes(service, using.recovery)
-        dead = nodes.pop(service.host).host
+        others = {name: node for name, node in nodes.items() if name != service.host}
+        dead = using.host(service.host)
 
         def run() -> Check:
+            checks.whole(nodes)
             kill(dead, using.work(dead))
-            return checks.survives(nodes, service.rehearsal_id, dead.name)
+            return checks.survives(others, service.rehearsal_id, dead.name)
 
         yield from guarded("failover", "the others serve when one has died", run)
 

@@ -7,10 +7,12 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from cryptography.fernet import Fernet
+
 from blocks.errors import PermanentError
 from deployments.lab import credentials, processes
 from deployments.lab.accounts import Account
-from deployments.lab.domains import EAST, Site
+from deployments.lab.domains import EAST, WEST, Site
 from deployments.lab.places import Places, write
 from deployments.lab.processes import PLAIN, Service
 
@@ -28,6 +30,8 @@ _PROGRAMS = (
     f"{BIN}/mariadb-backup",
     f"{BIN}/mariadb-install-db",
 )
+#: What the plan calls, of which each domain has copies.
+_COPIED = (SERVER, f"{BIN}/mariadb", f"{BIN}/mariadb-backup", f"{BIN}/mbstream")
 _TOOL_SECONDS = 120
 _POSITION = re.compile(r"Recovered position: (\S+):(-?\d+)")
 _TABLES = """
@@ -37,6 +41,7 @@ CREATE TABLE shop.accounts (id INT PRIMARY KEY, balance BIGINT NOT NULL);
 CREATE TABLE shop.transfers (
   id BIGINT AUTO_INCREMENT PRIMARY KEY, payer INT NOT NULL, payee INT NOT NULL,
   amount BIGINT NOT NULL, at DATETIME(6) NOT NULL, KEY (payer), KEY (payee));
+CREATE TABLE shop.notes (id INT PRIMARY KEY, body TEXT NOT NULL);
 CREATE VIEW shop.wealth AS SELECT SUM(balance) AS total FROM shop.accounts;
 """
 
@@ -63,11 +68,14 @@ def is_made(places: Places) -> bool:
 
 
 def make(places: Places, site: Site, account: Account) -> None:
-    """Make the first node's database and copy it to the others. Raises PermanentError.
+    """Make the first node's database and copy it to the others, and both domains' programs.
 
-    A copy with the same position in the same history needs no state transfer to join.
+    A copy with the same position in the same history needs no state transfer to join. Raises
+    PermanentError.
     """
     check()
+    for domain in (EAST, WEST):
+        _copy(places.galera_bin(domain.name))
     first, *others = EAST.galera
     made = data_directory(places, first).with_suffix(".new")
     shutil.rmtree(made, ignore_errors=True)
@@ -98,6 +106,13 @@ def make(places: Places, site: Site, account: Account) -> None:
             made.rename(data)
         elif not data.exists():
             _tool(["cp", "-a", "--sparse=always", str(made), str(data)], data.parent, account)
+
+
+def _copy(programs: Path) -> None:
+    shutil.rmtree(programs, ignore_errors=True)
+    programs.mkdir()
+    for path in _COPIED:
+        shutil.copy2(path, programs)
 
 
 def prepare(places: Places, site: Site, account: Account, dead: Sequence[str]) -> list[str]:
@@ -171,7 +186,7 @@ def _filling(places: Places, site: Site, account: Account, data: Path) -> Servic
         argv=whole.argv,
         cwd=whole.cwd,
         log=whole.log,
-        ready=lambda: _answers(_socket(places, host), account),
+        ready=lambda: _answers(socket(places, host), account),
         namespace=whole.namespace,
         environment=whole.environment,
     )
@@ -184,17 +199,19 @@ def _fill(places: Places, site: Site, account: Account) -> None:
         "SELECT, SHOW VIEW, EVENT, TRIGGER, RELOAD, PROCESS, LOCK TABLES,"
         " BINLOG MONITOR, REPLICA MONITOR"
     )
+    note = Fernet(credentials.secret(places, site.name, "shop-notes-key")).encrypt(b"a note")
     numbers = ", ".join(f"({number}, 0)" for number in range(1, ACCOUNTS + 1))
     text = f"""
 {_TABLES}
 INSERT INTO shop.accounts VALUES {numbers};
+INSERT INTO shop.notes VALUES (1, '{note.decode()}');
 CREATE USER backup@'%' IDENTIFIED BY '{backup}';
 GRANT {rights} ON *.* TO backup@'%';
 CREATE USER shop@'%' IDENTIFIED BY '{shop}';
 GRANT ALL ON shop.* TO shop@'%';
 """
     host = EAST.galera[0]
-    argv = [f"{BIN}/mariadb", "--no-defaults", f"--socket={_socket(places, host)}"]
+    argv = [f"{BIN}/mariadb", "--no-defaults", f"--socket={socket(places, host)}"]
     _tool(argv, places.host(site.name, host), account, text)
 
 
@@ -220,7 +237,7 @@ sockopt = ,bind={address}
 
 [mariadbd]
 datadir = {data}
-socket = {_socket(places, host)}
+socket = {socket(places, host)}
 pid-file = {places.host(site.name, host) / "mariadbd.pid"}
 tmpdir = {places.host(site.name, host)}
 bind-address = {address}
@@ -263,7 +280,8 @@ def _file(places: Places, host: str) -> Path:
     return places.host(EAST.name, host) / "my.cnf"
 
 
-def _socket(places: Places, host: str) -> Path:
+def socket(places: Places, host: str) -> Path:
+    """Where a node of east is asked by the account that it runs as."""
     return places.host(EAST.name, host) / "s"
 
 
@@ -285,8 +303,8 @@ def _is_synced(places: Places, site: Site, host: str) -> bool:
     return done.stdout.split()[1:] == [b"Synced"]
 
 
-def _answers(socket: Path, account: Account) -> bool:
-    argv = [f"{BIN}/mariadb-admin", "--no-defaults", f"--socket={socket}", "--silent", "ping"]
+def _answers(path: Path, account: Account) -> bool:
+    argv = [f"{BIN}/mariadb-admin", "--no-defaults", f"--socket={path}", "--silent", "ping"]
     done = subprocess.run(argv, env=PLAIN, check=False, capture_output=True, **account.identity)
     return done.returncode == 0
 

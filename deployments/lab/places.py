@@ -95,6 +95,9 @@ class Places:
     def etcd_bin(self, domain: str) -> Path:
         return self.runtime(domain) / "etcd"
 
+    def galera_bin(self, domain: str) -> Path:
+        return self.runtime(domain) / "galera"
+
     def secrets(self, domain: str) -> Path:
         """The vault: each secret is one file."""
         return self.host(domain, "vault") / "secrets"

@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 
-from blocks.evidence.findings import CATALOGUE
+from blocks.errors import PermanentError
+from blocks.evidence.findings import CATALOGUE, Category
 from blocks.evidence.record import STAGES
+from deployments.lab import galera
 from deployments.lab.drills import BOARDS, Board
-from flows.drill import CONTROL, combinations
+from deployments.lab.drills.board import ETCD, GALERA, POSTGRES
+from flows.drill import CONTROL, combinations, shared
+from tests.conftest import missing
 from tests.flows.conftest import CHECKOUT
 
 
@@ -66,7 +70,10 @@ def test_the_same_seed_gives_the_same_combinations(plan: str) -> None:
         (("no-such",), "no drill no-such; --list shows them"),
         (("key-stale+no-such",), "no drill no-such"),
         (("--plan", "etcd", "page-corrupt"), "no drill page-corrupt"),
-        (("--plan", "standbys", "--all"), "no drills for plan 'standbys', only for postgres, etcd"),
+        (
+            ("--plan", "standbys", "--all"),
+            "no drills for plan 'standbys', only for postgres, etcd, galera",
+        ),
     ],
 )
 def test_bad_usage(tmp_path: Path, words: tuple[str, ...], says: str) -> None:
@@ -76,18 +83,37 @@ def test_bad_usage(tmp_path: Path, words: tuple[str, ...], says: str) -> None:
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("plan", BOARDS)
+@pytest.mark.parametrize("plan", [*POSTGRES, *ETCD])
 def test_the_whole_board(
     prefect_server: Callable[[], str], open_directory: Path, plan: str
 ) -> None:
     """Every assumption is broken, some by themselves, the others with those they leave alone."""
+    drilled = all_are_noticed(prefect_server, open_directory, plan, "--all", "--together")
+    assert drilled == {CONTROL, *BOARDS[plan].drills}
+
+
+@pytest.mark.timeout(1800)
+def test_galera_notices_another_topology(
+    prefect_server: Callable[[], str], open_directory: Path
+) -> None:
+    """What no other database has: a cluster that is made by its nodes, each restored by itself."""
+    try:
+        galera.check()
+    except PermanentError as error:
+        missing(error.message)
+    topology = {id for id, row in CATALOGUE.items() if row.category is Category.TOPOLOGY}
+    groups = [id for id in shared(*GALERA) if topology.intersection(id.split("+"))]
+    drilled = all_are_noticed(prefect_server, open_directory, *GALERA, *groups)
+    assert drilled >= topology & set(BOARDS["galera"].drills)
+
+
+def all_are_noticed(
+    prefect_server: Callable[[], str], open_directory: Path, plan: str, *words: str
+) -> set[str]:
+    """Drill in a lab of its own; the drills, if each is noticed and nothing is found beside it."""
     of_plan = ("--plan", plan, "--json")
-    done = run(prefect_server(), open_directory, "--all", "--together", *of_plan)
+    done = run(prefect_server(), open_directory, *words, *of_plan)
     outcomes = {item["id"]: item for item in json.loads(done.stdout)}
-    assert {part for id in outcomes for part in id.split("+")} == {
-        CONTROL,
-        *BOARDS[plan].drills,
-    }
     assert done.returncode in (0, 1), done.stderr
     # What a busy machine has spoilt is good by itself; what is not is broken.
     if spoilt := [id for id, item in outcomes.items() if not good(item)]:
@@ -96,6 +122,7 @@ def test_the_whole_board(
     bad = [item for item in outcomes.values() if not good(item)]
     assert bad == [], done.stderr
     assert not (open_directory / "drills-drills").exists()
+    return {part for id in outcomes for part in id.split("+")}
 
 
 def good(outcome: dict[str, Any]) -> bool:

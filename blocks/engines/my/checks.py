@@ -1,17 +1,21 @@
 """What is asked of a restored Galera cluster."""
 
+import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from blocks.engines.base import checked
 from blocks.engines.my import survey
-from blocks.engines.my.client import LoginRefused, Mariadb, identifier
+from blocks.engines.my.client import LoginRefused, Mariadb, NotAllowed, identifier
 from blocks.engines.my.clusters import TargetCluster
 from blocks.engines.my.survey import OUTBOUND
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.record import Check, CheckStatus
 
+_INDEX = re.compile(r"\b[Ii]ndex '?([^' ]+)'? (?:is|contains)")
+_ROWS = {"PRIMARY", "GEN_CLUST_INDEX"}
+"""InnoDB's indexes that hold the rows themselves."""
 HOURS = 24 * 3600.0
 SURVIVAL_SECONDS = 60.0
 EMPTIED = 100
@@ -29,7 +33,11 @@ def synced(nodes: Nodes) -> Check:
     """Every node is a whole member of the one primary component."""
     wrong = []
     for host, node in nodes.items():
-        status = node.status()
+        try:
+            status = node.status()
+        except TransientError as error:
+            wrong.append(f"{host}: {error.message}")
+            continue
         if why := survey.why_not(status):
             wrong.append(f"{host}: {why}")
         size = status.get("wsrep_cluster_size")
@@ -40,34 +48,44 @@ def synced(nodes: Nodes) -> Check:
 
 
 def membership(nodes: Nodes, target: TargetCluster) -> Check:
-    """Each node knows those of the recovery inventory, at its addresses, and no other."""
-    wrong = []
-    for host, node in nodes.items():
-        known = frozenset(node.status().get("wsrep_incoming_addresses", "").split(","))
-        wrong += [f"{host} does not know {place}" for place in sorted(target.endpoints - known)]
-        wrong += [f"{host} knows {place}" for place in sorted(known - target.endpoints)]
+    """Each node knows, and looks for, those of the recovery inventory alone.
+
+    One that is missing is not of the cluster (`synced`), one at another port is in another place.
+    """
+    ours = {node.address for node in target.nodes}
+
+    def of_node(node: Mariadb) -> Iterator[str]:
+        for place in node.status().get("wsrep_incoming_addresses", "").split(","):
+            if place and place.rpartition(":")[0] not in ours:
+                yield f"knows {place}"
         named = node.value("", "SELECT @@wsrep_cluster_address")
         if named != f"gcomm://{target.peers}":
-            wrong.append(f"{host} looks for {named}")
-    expected = ", ".join(sorted(target.endpoints))
-    right = f"{len(nodes)} members, as in the plan"
+            yield f"looks for {named}"
+
+    wrong = _of_each(nodes, of_node)
+    expected = f"only {', '.join(sorted(ours))}"
+    right = f"no others on {len(nodes)} nodes"
     return checked("membership", expected, wrong, right, finding="peer-list-stale")
 
 
 def identity(nodes: Nodes, facts: Mapping[str, Any], cluster: str) -> Check:
     """One history with a name of its own: no node can join the source, nor be joined by it."""
-    wrong, uuids = [], set[str]()
-    for host, node in nodes.items():
+    uuids = set[str]()
+
+    def of_node(node: Mariadb) -> Iterator[str]:
         status = node.status()
-        uuids |= {status["wsrep_cluster_state_uuid"], status["wsrep_local_state_uuid"]}
+        own = {status["wsrep_cluster_state_uuid"], status["wsrep_local_state_uuid"]}
+        uuids.update(own)
+        if facts["state_uuid"] in own:
+            yield f"the history is the source's, {facts['state_uuid']}"
         name = node.value("", "SELECT @@wsrep_cluster_name")
         if name != cluster:
-            wrong.append(f"{host} is of the cluster {name}")
+            yield f"it is of the cluster {name}"
         noted = node.value("", "SELECT COUNT(*) FROM mysql.wsrep_cluster_members")
-        if noted != str(len(nodes)):
-            wrong.append(f"{host} has noted {noted} members")
-    if facts["state_uuid"] in uuids:
-        wrong.append(f"the history is the source's, {facts['state_uuid']}")
+        if int(noted) > len(nodes):
+            yield f"it has noted {noted} members"
+
+    wrong = _of_each(nodes, of_node)
     if len(uuids) > 1:
         wrong.append(f"there are {len(uuids)} histories")
     expected, right = "a history and a name of its own", f"history {min(uuids)}"
@@ -121,19 +139,30 @@ def row_counts(node: Mariadb, facts: Mapping[str, Any]) -> Check:
 
 def table_checks(nodes: Nodes) -> Check:
     """Every page and index of every table is sound, on each node: each has its own copy."""
-    wrong, done = [], 0
-    for host, node in nodes.items():
-        tables = local(survey.tables(node))
-        for some in _batches(tables):
+    said, done = dict[str, list[str]](), 0
+
+    def of_node(node: Mariadb) -> Iterator[str]:
+        nonlocal done
+        for some in _batches(local(survey.tables(node))):
             names = ", ".join(map(_place, some))
-            for row in node.rows(f"CHECK TABLE {names} EXTENDED", timeout=HOURS):
-                if row[2:] == ["status", "OK"]:
+            for table, _, kind, text in node.rows(f"CHECK TABLE {names} EXTENDED", timeout=HOURS):
+                if (kind, text) == ("status", "OK"):
                     done += 1
-                elif row[2] != "note":
-                    wrong.append(f"{host}: {row[0]}: {row[3]}")
+                elif kind != "note":
+                    said.setdefault(table, []).append(text)
+                    yield f"{table}: {text}"
+
+    wrong = _of_each(nodes, of_node)
     expected = "CHECK TABLE EXTENDED finds nothing, on each node"
     right = f"{done} tables checked, all sound"
-    return checked("table-checks", expected, wrong, right, finding="page-corrupt")
+    id = "index-corrupt" if all(map(_is_of_index, said.values())) else "page-corrupt"
+    return checked("table-checks", expected, wrong, right, finding=id)
+
+
+def _is_of_index(said: Iterable[str]) -> bool:
+    """Whether what CHECK TABLE says of a table is only of indexes that can be made anew."""
+    named = {found[1] for text in said for found in _INDEX.finditer(text)}
+    return bool(named) and not named & _ROWS
 
 
 def agree(nodes: Nodes) -> Check:
@@ -145,11 +174,16 @@ def agree(nodes: Nodes) -> Check:
             names = ", ".join(map(_place, some))
             for table, found in node.rows(f"CHECKSUM TABLE {names} EXTENDED", timeout=HOURS):
                 sums.setdefault(table, {})[host] = found
+    # Of a table that a node cannot read there is none: `table_checks` tells why.
+    unread = {table for table, found in sums.items() if "NULL" in found.values()}
     wrong = [
         f"{table}: " + ", ".join(f"{found.get(host, 'nothing')} on {host}" for host in nodes)
         for table, found in sums.items()
-        if len(found) < len(nodes) or len(set(found.values())) > 1
+        if len(found) < len(nodes) or len(set(found.values()) - {"NULL"}) > 1
     ]
+    if unread and not wrong:
+        text = f"no checksum of {', '.join(sorted(unread))}"
+        raise PermanentError(text, operation="nodes-agree")
     right = f"{len(sums)} tables, the same on {len(nodes)}"
     return checked("nodes-agree", expected, wrong, right, finding="incomplete-restore")
 
@@ -164,16 +198,18 @@ def accounts(node: Mariadb, facts: Mapping[str, Any]) -> Check:
 
 def isolation(nodes: Nodes) -> Check:
     """No event fires, and no node follows another server or is asked to call one."""
-    wrong = []
-    for host, node in nodes.items():
+
+    def of_node(node: Mariadb) -> Iterator[str]:
         scheduler = node.value("", "SELECT @@event_scheduler")
         if scheduler == "ON":
-            wrong.append(f"{host}: the event scheduler is {scheduler}")
+            yield f"the event scheduler is {scheduler}"
         for row in node.rows("SHOW ALL SLAVES STATUS"):
-            wrong.append(f"{host} replicates from {row[3]}")
+            yield f"it replicates from {row[3]}"
         notified = node.value("", "SELECT @@wsrep_notify_cmd")
         if notified not in ("", "NULL"):
-            wrong.append(f"{host} runs {notified}")
+            yield f"it runs {notified}"
+
+    wrong = _of_each(nodes, of_node)
     expected = "no event scheduler, no replication, no notification"
     right = f"nothing acts by itself on {len(nodes)} nodes"
     return checked("isolation", expected, wrong, right, finding="restored-jobs-fire")
@@ -198,6 +234,8 @@ def application_write(application: Mariadb, database: str, statement: str) -> Ch
         changed = int(application.script(database, script).split()[-1])
         if changed < 1:
             wrong.append("the plan's statement wrote nothing")
+    except NotAllowed as error:
+        wrong.append(error.message)
     except LoginRefused as error:
         actual = f"could not run: {error.message}"
         return Check(name, CheckStatus.UNKNOWN, expected, actual)
@@ -233,6 +271,16 @@ def committed_write(nodes: Nodes, id: str) -> Check:
     return checked("committed-write", expected, wrong, right, finding="usable-not-restored")
 
 
+def whole(nodes: Nodes) -> None:
+    """Raise TransientError unless every node takes part.
+
+    Of such a cluster one may die; of another one too many may be dead already.
+    """
+    found = synced(nodes)
+    if found.status is not CheckStatus.PASSED:
+        raise TransientError(f"it is not whole: {found.actual}", operation="failover")
+
+
 def survives(others: Nodes, id: str, dead: str) -> Check:
     """With one node dead, the others are the cluster, and take a write."""
     expected = f"the others take writes when {dead} has died"
@@ -254,6 +302,23 @@ def survives(others: Nodes, id: str, dead: str) -> Check:
             break
         time.sleep(0.2)
     return checked("failover", expected, wrong, right, finding="usable-not-restored")
+
+
+def _of_each(nodes: Nodes, wrong_with: Callable[[Mariadb], Iterable[str]]) -> list[str]:
+    """What is wrong with each node.
+
+    One that does not answer is the finding of `synced`; here its error is raised if nothing else
+    is wrong, for then nobody knows.
+    """
+    wrong, silent = list[str](), list[TransientError]()
+    for host, node in nodes.items():
+        try:
+            wrong += [f"{host}: {text}" for text in wrong_with(node)]
+        except TransientError as error:
+            silent.append(error)
+    if silent and not wrong:
+        raise silent[0]
+    return wrong
 
 
 def local(tables: Iterable[Any]) -> list[Any]:

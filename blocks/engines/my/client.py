@@ -23,14 +23,19 @@ exec "$@"
 _NOT_THERE = re.compile(
     r"ERROR (2002|2003|2006|2013|1040|1047|1053|1205|1213|1317) |Can't connect|Lost connection"
 )
-_REFUSED = re.compile(r"ERROR (1045|1044|1142|1227|1698|4151) ")
+_REFUSED = re.compile(r"ERROR (1045|1044|1698|4151) ")
+_FORBIDDEN = re.compile(r"ERROR (1142|1143|1227|1370) ")
 _UNTRUSTED = re.compile(r"ERROR 2026 |certificate")
 
 
 class LoginRefused(PermanentError):
-    """The server does not let this user in, or not do this."""
+    """The server does not let this user in."""
 
     finding = "login-missing"
+
+
+class NotAllowed(LoginRefused):
+    """The server lets this user in, but not do this."""
 
 
 class Untrusted(PermanentError):
@@ -130,7 +135,8 @@ class Mariadb:
         text = " ".join(stderr.split())[-1000:] or "mariadb failed without a word"
         where = f"{self.user!r} at {self.socket or f'{self.address}:{self.port}'}"
         kinds: Sequence[tuple[re.Pattern[str], type[PermanentError | TransientError], str]] = (
-            (_REFUSED, LoginRefused, "check the user, its grants and the password in the vault"),
+            (_REFUSED, LoginRefused, "check the user and its password in the vault"),
+            (_FORBIDDEN, NotAllowed, "check the user's grants"),
             (_UNTRUSTED, Untrusted, "compare the node's certificate with the plan's ca_file"),
             (_NOT_THERE, TransientError, "see whether the node runs and is Synced"),
         )

@@ -77,11 +77,6 @@ class TargetCluster(_Part):
         """Where the nodes find each other."""
         return ",".join(f"{node.address}:{node.group_port}" for node in self.nodes)
 
-    @property
-    def endpoints(self) -> frozenset[str]:
-        """Where clients reach the nodes."""
-        return frozenset(node.endpoint for node in self.nodes)
-
 
 class Application(_Part):
     """The user by which the application connects; its password is in the recovery vault."""

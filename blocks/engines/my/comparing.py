@@ -7,6 +7,7 @@ from typing import Any
 from blocks.artifact.mentions import Belongings
 from blocks.engines.my import search
 from blocks.engines.my.clusters import TargetCluster, TargetNode
+from blocks.engines.my.survey import NEEDED
 from blocks.evidence.findings import Finding, Severity, finding
 from blocks.hosts import Host
 
@@ -48,13 +49,20 @@ def on_host(
             text = f"{path} cannot be read: no client and no node would trust this one"
             yield finding("ca-unknown", f"{where} {path}", text, "preflight")
     wanted = {item["library"]: f"plugin {item['name']}" for item in facts["plugins"]}
+    # Those that a statement has installed are among the data.
+    loaded = {
+        item["library"]
+        for item in facts["plugins"]
+        if not item["installed"] and item["type"] not in NEEDED
+    }
     wanted |= dict.fromkeys(facts["libraries"], "functions")
     if wanted:
         directory = _plugin_directory(host, target)
         for library, what in sorted(wanted.items()):
             if not _readable(host, f"{directory}/{library}"):
+                id = "library-preloaded" if library in loaded else "extension-missing"
                 text = f"{what} of the source needs {directory}/{library}, which is not there"
-                yield finding("extension-missing", f"{where} {library}", text, "preflight")
+                yield finding(id, f"{where} {library}", text, "preflight")
 
 
 def version_of(text: str) -> tuple[int, int, int]:

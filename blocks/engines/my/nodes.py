@@ -10,7 +10,7 @@ from blocks.artifact.job import MadePath, MadePidfile, OpenItem, ProgramTarget
 from blocks.engines.base import Restoration
 from blocks.engines.my.client import Mariadb, literal
 from blocks.engines.my.clusters import TargetCluster, TargetNode
-from blocks.engines.my.survey import CARRIED
+from blocks.engines.my.survey import CARRIED, NEEDED
 from blocks.errors import FarsideError, PermanentError
 from blocks.hosts import Host
 
@@ -218,7 +218,7 @@ def configuration(
             lines.append(f"{_OPTIONS.get(name, name)} = {_quoted(value)}")
     # Those that a statement has installed are among the data.
     for item in facts["plugins"]:
-        if item["type"] in ("AUTHENTICATION", "STORAGE ENGINE") and not item["installed"]:
+        if item["type"] in NEEDED and not item["installed"]:
             lines.append(f"plugin-load-add = {_quoted(item['library'])}")
     transfer = ["ssl-mode = VERIFY_CA", f"sockopt = ,bind={node.address}"]
     return "\n".join(["[sst]", *transfer, "", "[mariadbd]", *lines, ""])

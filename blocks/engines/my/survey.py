@@ -29,6 +29,8 @@ CARRIED = (
     "time_zone",
 )
 """Settings that the data, or what is written to it, depends on."""
+NEEDED = ("AUTHENTICATION", "STORAGE ENGINE")
+"""Types of plugins without which a table cannot be opened, or a user not get in."""
 DECIDED = (
     "aria_log_dir_path",
     "basedir",

@@ -1,7 +1,8 @@
 """One drill for each assumption: the lab with exactly that one broken."""
 
 from deployments.lab.drills import (
-    clusters,
+    etcd,
+    galera,
     integrity,
     isolation,
     keys,
@@ -18,7 +19,8 @@ __all__ = [
     "Board",
     "Drill",
     "Ground",
-    "clusters",
+    "etcd",
+    "galera",
     "integrity",
     "isolation",
     "keys",

@@ -37,7 +37,7 @@ class Board:
     drills: dict[str, Drill] = field(default_factory=dict)
 
 
-POSTGRES, ETCD = ("postgres",), ("etcd",)
+POSTGRES, ETCD, GALERA = ("postgres",), ("etcd",), ("galera",)
 """Plans whose engine sees an assumption by ways of its own."""
 
 ONE_PART = (
@@ -68,6 +68,8 @@ ONE_PART = (
         "leftovers",
     },
     {"restore-failed", "setting-too-low"},
+    # MariaDB tells of a table that it is damaged, whatever of it is.
+    {"index-corrupt", "page-corrupt"},
     # With one member dead, or one that never was, nothing else is whole.
     {"node-count-differs", "peer-list-stale", "incomplete-restore", "usable-not-restored"},
 )
@@ -141,6 +143,48 @@ _ETCD_TOGETHER = (
     ("ssh-trust-missing", "ca-unknown"),
     ("object-corrupt", "key-rotated-away", "copy-behind", "leftovers"),
 )
+_GALERA_TOGETHER = (
+    (
+        "address-hard-coded",
+        "path-hard-coded",
+        "source-used",
+        "node-identity-reused",
+        "peer-list-stale",
+        "placement-dropped",
+    ),
+    ("node-count-differs", "app-secret-missing", "fence-stays"),
+    (
+        "port-taken",
+        "target-occupied",
+        "key-only-in-source",
+        "tool-missing",
+        "tool-fetched-from-source",
+        "object-missing",
+    ),
+    (
+        "name-resolves-to-source",
+        "key-stale",
+        "control-plane-in-source",
+        "library-preloaded",
+        "extension-missing",
+    ),
+    (
+        "credential-from-source",
+        "clock-skew",
+        "key-chain-in-source",
+        "rto-missed",
+        "bandwidth-insufficient",
+        "check-failed",
+    ),
+    ("usable-not-restored", "restored-jobs-fire", "page-corrupt"),
+    ("login-missing", "index-corrupt"),
+    ("incomplete-restore", "rpo-missed"),
+    ("engine-version", "copy-is-cold"),
+    ("sealed-to-source-only", "fence-leaks"),
+    ("host-unreachable", "manifest-forged"),
+    ("ssh-trust-missing", "ca-unknown"),
+    ("object-corrupt", "key-rotated-away", "copy-behind", "leftovers"),
+)
 
 _ONE_REHEARSAL = {
     "use-unattributed": "needs a network file system of neither domain; its test is in tests/tasks",
@@ -165,10 +209,18 @@ _ETCD_UNDRILLED = _ONE_REHEARSAL | {
     "archive-into-production": "etcd archives nothing",
     "restored-jobs-fire": "nothing in etcd runs by itself but the end of leases, which is its use",
 }
+_GALERA_UNDRILLED = _ONE_REHEARSAL | {
+    "locale-changed": "MariaDB has collations of its own: its version is compared",
+    "setting-too-low": "what the data needs is set as it was in the source: a plan sets nothing",
+    "revision-reused": "clients of MariaDB watch no revisions",
+    "log-gap": "Galera is restored to a backup, without a log",
+    "archive-into-production": "MariaDB archives nothing",
+}
 
 BOARDS = {
     "postgres": Board(_POSTGRES_TOGETHER, _POSTGRES_UNDRILLED),
     "etcd": Board(_ETCD_TOGETHER, _ETCD_UNDRILLED),
+    "galera": Board(_GALERA_TOGETHER, _GALERA_UNDRILLED),
 }
 """What is drilled, by the plan's name."""
 

@@ -19,7 +19,7 @@ from blocks.stores import S3Store
 from deployments.lab import credentials, lifecycle, processes
 from deployments.lab.accounts import Account, service_account
 from deployments.lab.domains import Endpoint, Site
-from deployments.lab.drills.live import Live, LiveEtcd, LivePostgres, live
+from deployments.lab.drills.live import Live, LiveEtcd, LiveGalera, LivePostgres, live
 from deployments.lab.places import Places, State, load_state
 from deployments.lab.processes import Service
 from deployments.lab.services import answers, network_services
@@ -139,6 +139,12 @@ class Ground:
     def etcd(self) -> LiveEtcd:
         """The live database, of a plan of etcd."""
         assert isinstance(self.live, LiveEtcd)
+        return self.live
+
+    @property
+    def galera(self) -> LiveGalera:
+        """The live database, of a plan of Galera."""
+        assert isinstance(self.live, LiveGalera)
         return self.live
 
     def home(self, domain: str, number: int = 0) -> Path:

@@ -9,10 +9,12 @@ from typing import Any, Protocol
 import psycopg
 
 from blocks.engines.etcd import Etcd
+from blocks.engines.galera import Galera
 from blocks.engines.kv.client import Etcdctl
+from blocks.engines.my.client import Mariadb
 from blocks.engines.postgres import Postgres
 from blocks.plan import Plan
-from deployments.lab import credentials, lifecycle, postgres, processes
+from deployments.lab import credentials, galera, lifecycle, postgres, processes
 from deployments.lab.domains import Endpoint, Site
 from deployments.lab.places import Places
 
@@ -175,7 +177,70 @@ class LiveEtcd:
             self.ctl().text("del", key)
 
 
-def live(places: Places, east: Site, plan: Plan) -> LivePostgres | LiveEtcd:
+class LiveGalera:
+    """East's cluster, by its first node."""
+
+    base = "backup.xb.zst.age.000"
+    tools = ("mbstream", "mariadb-backup")
+
+    def __init__(self, places: Places, east: Site, plan: Plan) -> None:
+        assert isinstance(plan.engine, Galera)
+        self._places = places
+        self._east = east
+        self._plan = plan
+        self.engine = plan.engine
+
+    def bin(self, domain: str) -> Path:
+        """See Live."""
+        return self._places.galera_bin(domain)
+
+    def address(self, number: int) -> str:
+        """Where one of the nodes is, by its place in the plan."""
+        return self.engine.source.nodes[number].address
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """See Live."""
+        first = self.engine.source.nodes[0]
+        return first.address, first.port
+
+    @property
+    def data(self) -> Path:
+        """See Live."""
+        return Path(self.engine.target.nodes[0].data_dir)
+
+    def grow(self, facts: Any) -> None:
+        """See Live."""
+        facts["bytes"] = 2**60
+
+    def left(self) -> list[str]:
+        """See Live: a backup makes nothing there."""
+        return []
+
+    def sql(self, statement: str) -> None:
+        """Run a statement in the application's database, as administrator."""
+        self._plan.source.close()  # east's hosts were lost since: what was open is dead
+        host = self._plan.source.host(self.engine.source.nodes[0].host)
+        account = host.run(["id", "-un"]).text.strip()
+        socket = galera.socket(self._places, host.name)
+        Mariadb(host, galera.BIN, account, socket=str(socket)).script("shop", f"{statement};")
+
+    @contextmanager
+    def sql_undone(self, statement: str, *, undo: str) -> Iterator[None]:
+        """A statement, and at the end the one that undoes it."""
+        self.sql(statement)
+        try:
+            yield
+        finally:
+            self.sql(undo)
+
+
+def live(places: Places, east: Site, plan: Plan) -> LivePostgres | LiveEtcd | LiveGalera:
     """The database of a plan."""
-    kind = LiveEtcd if isinstance(plan.engine, Etcd) else LivePostgres
-    return kind(places, east, plan)
+    match plan.engine:
+        case Etcd():
+            return LiveEtcd(places, east, plan)
+        case Galera():
+            return LiveGalera(places, east, plan)
+        case _:
+            return LivePostgres(places, east, plan)

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from deployments.lab.drills.board import POSTGRES, drill
+from deployments.lab.drills.board import ETCD, GALERA, POSTGRES, drill
 from deployments.lab.drills.ground import Ground
 
 
@@ -67,6 +67,15 @@ def store_region_hard_coded(ground: Ground) -> Iterator[None]:
     source = ground.document["source"]["store"]
     ground.document["recovery"]["store"]["endpoint"] = source["endpoint"]
     yield
+
+
+@drill("source-used", "verify", plans=(*ETCD, *GALERA))
+def tool_calls(ground: Ground) -> Iterator[None]:
+    """A wrapper around a program of west's calls an address of east."""
+    address, port = ground.live.endpoint
+    call = f"timeout 2 bash -c 'exec 3<>/dev/tcp/{address}/{port}' </dev/null 2>/dev/null"
+    with ground.wrapped(ground.live.tools[0], f'{call}\nexec "$REAL" "$@"'):
+        yield
 
 
 @drill("source-used", "verify", select="fresh", plans=POSTGRES)

@@ -16,8 +16,8 @@ from blocks.engines.galera import Galera
 from blocks.engines.my import checks, comparing, search
 from blocks.engines.my.client import LoginRefused, Mariadb, Untrusted, literal
 from blocks.engines.my.nodes import configuration
-from blocks.errors import PermanentError
-from blocks.evidence.record import Check, CheckStatus, Record
+from blocks.errors import PermanentError, TransientError
+from blocks.evidence.record import Check, CheckStatus, Record, Topology
 from blocks.plan import Plan, load_plan
 from deployments import lab
 from deployments.lab import galera, processes
@@ -138,12 +138,19 @@ def test_every_check_of_the_cluster_can_fail(
         failed(checks.synced(living), "ga2: wsrep_local_state_comment is Donor/Desynced")
     finally:
         living["ga2"].script("", "SET GLOBAL wsrep_desync = OFF;")
+    dead = {**living, "ga3": replace(living["ga3"], socket="/nowhere/s")}
+    failed(checks.synced(dead), "ga3: ", "Can't connect")
+    with pytest.raises(TransientError, match="it is not whole: ga3: "):
+        checks.whole(dead)
     passed(checks.membership(living, there(plan)))
-    failed(checks.membership(living, target), "ga1 does not know", "ga1 knows")
+    failed(checks.membership(living, target), "ga1: knows", "ga1: looks for gcomm://")
     astray = there(plan).model_copy(update={"nodes": there(plan).nodes[::-1]})
-    failed(checks.membership(living, astray), "ga1 looks for gcomm://")
+    failed(checks.membership(living, astray), "ga1: looks for gcomm://")
     failed(checks.identity(living, facts, "west"), "cluster shop-east", "the history is the source")
     passed(checks.identity(living, {"state_uuid": "another"}, galera.CLUSTER))
+    failed(checks.identity(dead, facts, galera.CLUSTER), "the history is the source")
+    with pytest.raises(TransientError):
+        checks.identity(dead, {"state_uuid": "another"}, galera.CLUSTER)
     failed(checks.identity(two, {"state_uuid": "another"}, galera.CLUSTER), "noted 3 members")
     passed(checks.committed_write(living, "r0"))
     powerless = engine_of(plan)._living(plan.source)
@@ -179,7 +186,9 @@ def test_every_check_of_the_data_can_fail(plan: Plan, living: dict[str, Mariadb]
         path = literal(first.value("", "SELECT CONCAT(@@datadir, 'shop/torn.MYI')"))
         spoil = f"f = open({path}, 'r+b'); f.seek(1024); f.write(b'\\xff' * 64); f.close()"
         first.host.run([plan.source.host("ga1").python, "-c", spoil])
-        failed(checks.table_checks(living), "ga1: shop.torn")
+        found = checks.table_checks(living)
+        failed(found, "ga1: shop.torn")
+        assert found.finding == "page-corrupt"
         living["ga3"].script("", "SET SESSION wsrep_on = OFF; INSERT INTO shop.odd VALUES (7);")
         failed(checks.agree(living), "shop.odd: ")
     finally:
@@ -216,7 +225,8 @@ def test_logins_can_fail(plan: Plan, places: Places) -> None:
     nothing = "UPDATE accounts SET balance = 0 WHERE id < 0"
     failed(checks.application_write(shop, "shop", nothing), "wrote nothing")
     failed(checks.application_write(shop, "shop", "DELETE FROM nowhere"), "nowhere")
-    refused = checks.application_write(shop, "shop", "DELETE FROM mysql.user")
+    failed(checks.application_write(shop, "shop", "DELETE FROM mysql.user"), "denied")
+    refused = checks.application_write(wrong, "shop", str(engine.application.write))
     assert refused.status is CheckStatus.UNKNOWN
 
 
@@ -287,7 +297,19 @@ def test_what_the_recovery_host_lacks_is_found(plan: Plan) -> None:
     assert list(engine.compare(facts, plan.recovery, foreign)) == []
     facts |= {
         "version": "11.4.2-MariaDB",
-        "plugins": [{"name": "SPIDER", "library": "ha_spider.so", "type": "STORAGE ENGINE"}],
+        "plugins": [
+            {
+                "name": name,
+                "type": kind,
+                "library": f"ha_{name}.so",
+                "installed": installed,
+            }
+            for name, kind, installed in (
+                ("spider", "STORAGE ENGINE", 1),
+                ("far", "STORAGE ENGINE", 0),
+                ("audit", "AUDIT", 0),
+            )
+        ],
         "settings": {"init_connect": f"CALL log('{engine.source.nodes[0].address}')"},
         "elsewhere": [["shop/big", "/mnt/big/shop/big.ibd"]],
     }
@@ -297,6 +319,8 @@ def test_what_the_recovery_host_lacks_is_found(plan: Plan) -> None:
     assert {(item.id, item.subject) for item in found} == {
         ("engine-version", "west/ga1"),
         ("extension-missing", "west/ga1 ha_spider.so"),
+        ("extension-missing", "west/ga1 ha_far.so"),
+        ("library-preloaded", "west/ga1 ha_audit.so"),
         ("tool-missing", "west/ga1 /nowhere.so"),
         ("ca-unknown", "west/ga1 /nowhere.pem"),
         ("address-hard-coded", "setting init_connect"),
@@ -316,12 +340,26 @@ def test_only_a_synced_node_is_backed_up(
     processes.kill_service(places, "east-galera-ga1")
     try:
         assert engine._living(plan.source).host.name == "ga2"
-        assert len(engine.survey(plan.source)["tables"]) == 3
+        assert len(engine.survey(plan.source)["tables"]) == 4
     finally:
         lab.up(places.root)
     nobody = engine.source.model_copy(update={"password": "farside-signing-key"})
     with pytest.raises(LoginRefused, match="Access denied"):
         engine.model_copy(update={"source": nobody}).survey(plan.source)
+
+
+def test_a_node_is_where_the_plan_has_it_or_has_moved(
+    plan: Plan, living: dict[str, Mariadb]
+) -> None:
+    predicted = engine_of(plan).predicted_nodes(plan.recovery)
+    last = there(plan).nodes[-1].model_copy(update={"port": 13306})
+    nodes = (*there(plan).nodes[:-1], last)
+    target = there(plan).model_copy(update={"nodes": nodes})
+    moved = engine_of(plan).model_copy(update={"target": target})
+    found = moved._observed(living["ga1"])
+    assert [node.host for node in found] == [node.host for node in predicted]
+    (difference,) = Topology(moved.predicted_nodes(plan.recovery), found).difference or ()
+    assert (difference.host, difference.moved) == ("ga3", True)
 
 
 def test_only_what_the_data_needs_is_carried_over(plan: Plan) -> None:
@@ -359,3 +397,30 @@ def test_only_what_the_data_needs_is_carried_over(plan: Plan) -> None:
 )
 def test_version(said: str, version: tuple[int, int, int]) -> None:
     assert comparing.version_of(said) == version
+
+
+@pytest.mark.parametrize(
+    ("said", "of_index"),
+    [
+        (
+            [
+                "InnoDB: The B-tree of index label is corrupted.",
+                "InnoDB: Index 'label' contains 1393 entries, should be 3000.",
+                "Corrupt",
+            ],
+            True,
+        ),
+        (
+            [
+                "InnoDB: The B-tree of index PRIMARY is corrupted.",
+                "InnoDB: Index label is marked as corrupted",
+                "Corrupt",
+            ],
+            False,
+        ),
+        (["Found key at page 1024 that points to record outside datafile", "Corrupt"], False),
+        (["Corrupt"], False),
+    ],
+)
+def test_an_index_is_told_from_its_table(said: list[str], of_index: bool) -> None:
+    assert checks._is_of_index(said) is of_index

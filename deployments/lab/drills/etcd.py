@@ -96,15 +96,6 @@ def path_hard_coded(ground: Ground) -> Iterator[None]:
         yield
 
 
-@drill("source-used", "verify", plans=ETCD)
-def source_used(ground: Ground) -> Iterator[None]:
-    """A wrapper around west's etcdctl calls an address of east."""
-    address, port = ground.live.endpoint
-    call = f"timeout 2 bash -c 'exec 3<>/dev/tcp/{address}/{port}' </dev/null 2>/dev/null"
-    with ground.wrapped("etcdctl", f'{call}\nexec "$REAL" "$@"'):
-        yield
-
-
 @drill("revision-reused", "preflight", plans=ETCD)
 def revision_reused(ground: Ground) -> Iterator[None]:
     """The plan no longer accepts that west's etcd cannot raise the revision."""
