@@ -370,7 +370,8 @@ class _Watcher:
             ) from None
 
     def attempts(self) -> Iterator[Attempt]:
-        """The calls so far."""
+        """The calls so far. Raises what ended it: then there may have been more."""
+        self._thread.check()
         for at, call in self._caught:
             yield Attempt(
                 at=at,

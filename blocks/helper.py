@@ -6,7 +6,7 @@ leases are answered here, each for one sealed object under one prefix.
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from types import TracebackType
 from typing import Protocol, Self
@@ -14,6 +14,7 @@ from typing import Protocol, Self
 from blocks.artifact import marks
 from blocks.artifact.bundle import build, digest
 from blocks.artifact.job import (
+    BEAT_SECONDS,
     Answer,
     Caught,
     Code,
@@ -50,14 +51,14 @@ from blocks.artifact.objects import volume_key
 from blocks.artifact.wire import WireError
 from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.evidence.findings import id_of_code
-from blocks.hosts import Host
-from blocks.processes import ConnectionLost, Process
+from blocks.hosts import Host, HostUnreachable
+from blocks.processes import CommandTimeout, ConnectionLost, Process
 from blocks.stores import ObjectMissing, ObjectStore
 
 SMALL_JOB_SECONDS = 60.0
-"""How long a job that moves no data may be silent."""
-SWEEP_SECONDS = 1800.0
-"""How long a sweep may be silent: it removes whole databases."""
+"""How long a job that moves no data may take."""
+SILENT_SECONDS = 6 * BEAT_SECONDS
+"""How long nothing may be heard of any other job, which says every `BEAT_SECONDS` that it runs."""
 ABANDON_SECONDS = 10.0
 """How long the end of an abandoned job is waited for."""
 STOP_SECONDS = 120.0
@@ -402,13 +403,15 @@ class HelperRun:
     def run(self, idle: float | None = None) -> Done:
         """Run the job to its end; silence of more than `idle` seconds is a CommandTimeout.
 
-        Raises HelperFailed, HelperInterrupted, ConnectionLost, and what answering a lease raises.
+        Without `idle`, of a job that says that it goes on, silence is a host that hangs. Raises
+        HelperFailed, HelperInterrupted, HostUnreachable, ConnectionLost, and what answering a
+        lease raises.
         """
         process = self._running
         # A helper that could not start does not read: what it leaves behind says why.
         with suppress(ConnectionLost):
             self._say(self._job)
-        for line in process.lines(idle):
+        for line in self._lines(process, idle):
             event = _event(process, line)
             if isinstance(event, Done):
                 self._done = True
@@ -417,6 +420,18 @@ class HelperRun:
                 raise _failure(self._host, self._job, event)
             self._handle(event)
         raise _died(self._host, self._job, process)
+
+    def _lines(self, process: Process, idle: float | None) -> Iterator[str]:
+        try:
+            yield from process.lines(SILENT_SECONDS if idle is None else idle)
+        except CommandTimeout as error:
+            if idle is not None:
+                raise
+            raise HostUnreachable(
+                f"nothing was heard of its helper for {SILENT_SECONDS:g} s",
+                hint="does the host hang, or has it been cut off?",
+                **_where(self._host, self._job),
+            ) from error
 
     def stop(self) -> None:
         """Tell a job to end in good order; `run` then returns. From any thread."""
@@ -543,7 +558,7 @@ def sweep_host(host: Host, rehearsal_id: str | None, *, remove: bool) -> SweepRe
     Writes nothing there, so that it also works on a full disk.
     """
     job = SweepJob(work_dir=host.work_dir, rehearsal_id=rehearsal_id, remove=remove)
-    result = run_job(host, rehearsal_id or "", job, idle=SWEEP_SECONDS)
+    result = run_job(host, rehearsal_id or "", job)
     assert isinstance(result, SweepResult)
     return result
 

@@ -51,7 +51,7 @@ FILE_SECONDS = 60.0
 
 
 class HostUnreachable(TransientError):
-    """No connection could be made."""
+    """No connection could be made, or nothing is heard over the one that there is."""
 
     finding = "host-unreachable"
 

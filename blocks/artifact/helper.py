@@ -5,15 +5,18 @@ import importlib
 import os
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
 from types import FrameType
 
 from blocks.artifact import child, marks, scratch
 from blocks.artifact.channel import Channel
 from blocks.artifact.failure import to_event
-from blocks.artifact.job import Done, Failed, Job, Result, from_line
+from blocks.artifact.job import BEAT_SECONDS, Alive, Done, Failed, Job, Result, from_line
 
 _CONVERSING = ("seal", "wal", "copy", "open", "watch")
+_LONG = (*_CONVERSING, "sweep")
 _MODULES = {"mark": "marks"}  # the others are called as their job is
 
 
@@ -26,6 +29,8 @@ def main() -> int:
         if job.job in _CONVERSING:
             # The rest answers at once and asks nothing: for those, the input may end here.
             _watch(channel)
+        if job.job in _LONG:
+            threading.Thread(target=_beat, args=(channel,), daemon=True).start()
         _note_self(job)
         result = _run(job, channel)
     except BaseException as error:
@@ -58,6 +63,13 @@ def _watch(channel: Channel) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, told)
     channel.listen(lost)
+
+
+def _beat(channel: Channel) -> None:
+    with contextlib.suppress(OSError):  # nobody reads any more: that is noticed elsewhere
+        while True:
+            time.sleep(BEAT_SECONDS)
+            channel.tell(Alive())
 
 
 def _note_self(job: Job) -> None:

@@ -15,6 +15,8 @@ from blocks.artifact.mentions import Belongings
 from blocks.artifact.objects import PART_SIZE, VOLUME_PARTS, Part, SealedObject, Volume
 
 __all__ = [
+    "BEAT_SECONDS",
+    "Alive",
     "Answer",
     "Caught",
     "Code",
@@ -76,6 +78,9 @@ __all__ = [
     "from_line",
     "to_line",
 ]
+
+BEAT_SECONDS = 10.0
+"""How often a job that may take long says that it goes on."""
 
 Code = Literal[
     "object-missing",  # the store has no such object
@@ -570,6 +575,13 @@ class PartLanded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Alive:
+    """The job goes on, whatever else it has to tell. Said every `BEAT_SECONDS`."""
+
+    event: Literal["alive"] = "alive"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """How far `object` is: bytes before compression (0 for a copy) and bytes moved."""
 
@@ -641,6 +653,7 @@ Event = (
     | VolumeSealed
     | Stored
     | PartLanded
+    | Alive
     | Progress
     | StepTaken
     | Listening
