@@ -66,7 +66,7 @@ def test_the_same_seed_gives_the_same_combinations(plan: str) -> None:
         (("no-such",), "no drill no-such; --list shows them"),
         (("key-stale+no-such",), "no drill no-such"),
         (("--plan", "etcd", "page-corrupt"), "no drill page-corrupt"),
-        (("--plan", "standbys", "--all"), "no drills for plan 'standbys', only for postgres, etcd"),
+        (("--plan", "no-such", "--all"), "no drills for plan 'no-such', only for postgres, etcd"),
     ],
 )
 def test_bad_usage(tmp_path: Path, words: tuple[str, ...], says: str) -> None:
