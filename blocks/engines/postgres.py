@@ -567,9 +567,13 @@ class Postgres(Engine):
 
     def _failover(self, service: Service, using: Restoration) -> Check:
         primary = self._control(service, using.recovery)
-        there = replication.streaming(primary)
-        place = next((item for item in self.target.standbys if item.host in there), None)
-        if place is None:
+        left = {node.host for node in service.nodes if node.role == "standby"}
+        follow = (
+            item
+            for item in self.target.standbys
+            if item.host in left and replication.streams(primary, item.host)
+        )
+        if (place := next(follow, None)) is None:
             raise PermanentError(
                 "no standby follows",
                 operation="failover",

@@ -86,6 +86,11 @@ def streaming(primary: Psql) -> set[str]:
     return {name for name, row in following(primary).items() if row["state"] == "streaming"}
 
 
+def streams(primary: Psql, host: str) -> bool:
+    """Whether the standby on a host streams; both may have been started just now."""
+    return _until(lambda: host in streaming(primary))
+
+
 def upstreams(server: Psql) -> Iterator[tuple[str, str]]:
     """Whom a server is told to stream from, and whom it does: in words, and ADDRESS:PORT.
 

@@ -73,6 +73,9 @@ ONE_PART = (
     {"restore-failed", "setting-too-low"},
     # With one member dead, or one that never was, nothing else is whole.
     {"node-count-differs", "peer-list-stale", "incomplete-restore", "usable-not-restored"},
+    # A standby that is dead shows nothing else; of two, one must be left to take over.
+    {"node-count-differs", "placement-dropped", "peer-list-stale", "source-used"},
+    {"node-count-differs", "login-missing", "archive-into-production"},
 )
 """Drills that change the same part of the world, or hide it: not two of them at once."""
 
