@@ -78,6 +78,15 @@ def verify(
                 checks.append(Check("dependencies", CheckStatus.UNKNOWN, expected, text))
             rehearsal.findings.add(*named)
             rehearsal.findings.add(*uses_of_source(rehearsal))
+        usable = all(check.status is not CheckStatus.FAILED for check in checks)
+        began = datetime.now(UTC)
+        for check in plan.engine.survive(service, using):
+            clock.add_step(check.name, began, datetime.now(UTC))
+            rehearsal.findings.add(*_failures([check]))
+            checks.append(check)
+            began = datetime.now(UTC)
+        # Whoever takes over may call, too.
+        with clock.step("calls to the source"):
             try:
                 called = calls_to_source(rehearsal)
             except FarsideError as error:
@@ -86,13 +95,6 @@ def verify(
                 text = f"could not run: {error.message}"
                 checks.append(Check("calls-to-source", CheckStatus.UNKNOWN, expected, text))
             rehearsal.findings.add(*called)
-        usable = all(check.status is not CheckStatus.FAILED for check in checks)
-        began = datetime.now(UTC)
-        for check in plan.engine.survive(service, using):
-            clock.add_step(check.name, began, datetime.now(UTC))
-            rehearsal.findings.add(*_failures([check]))
-            checks.append(check)
-            began = datetime.now(UTC)
         # A source that came back meanwhile may have been asked, or have taken what was written.
         with clock.step("fence"):
             rehearsal.findings.add(*leaks(rehearsal, STAGE))

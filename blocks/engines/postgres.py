@@ -387,10 +387,10 @@ class Postgres(Engine):
                 replica.create(control)
                 for place in target.standbys:
                     made[place.host][0].await_ready()
-                replication.await_following(control, target.standbys)
+                standbys = {place.host: servers[place.host] for place in target.standbys}
+                replication.await_following(control, standbys)
                 if target.synchronous:
                     replication.be_synchronous(control, target.standbys)
-        there = {target.host, *replication.following(control)}
         return Service(
             rehearsal_id=using.rehearsal_id,
             host=target.host,
@@ -400,9 +400,7 @@ class Postgres(Engine):
             administrator=facts["superuser"],
             reach=f"psql -h {target.address} -p {target.port}"
             f" -U {self.application.role} -d {self.application.database}",
-            nodes=tuple(
-                replication.observed(servers[node.host]) for node in nodes if node.host in there
-            ),
+            nodes=tuple(filter(None, (replication.observed(servers[node.host]) for node in nodes))),
             checks=tuple(made[node.host][2] for node in nodes),
         )
 
@@ -466,24 +464,13 @@ class Postgres(Engine):
     def verify(
         self, service: Service, using: Restoration, questions: Sequence[SqlQuestion]
     ) -> Iterator[Check]:
-        """See Engine. Page checksums come last: the server is stopped and started for them."""
+        """See Engine. Page checksums come last: the servers are stopped and started for them."""
         facts = using.manifest.engine_facts
         control = self._control(service, using.recovery)
         app = self.application
-        application = Psql(
-            control.host,
-            self.target.bin_dir,
-            service.address,
-            service.port,
-            app.role,
-            using.recovery.secret(app.password),
-        )
+        application = self._application(using.recovery, self.target)
         libraries = _libraries(control.host, self.target, facts)
         role = Replica.role_of(service.rehearsal_id) if self.target.standbys else ""
-        standbys = {
-            place.host: self._control(service, using.recovery, place)
-            for place in self.target.standbys
-        }
         plan: list[tuple[str, str, Callable[[], Check]]] = [
             ("login", "the application logs in", lambda: checks.login(application, app.database)),
             ("roles", "all roles", lambda: checks.roles(control, facts)),
@@ -495,16 +482,10 @@ class Postgres(Engine):
             ("indexes-valid", "all of them", lambda: checks.indexes_valid(control, facts)),
             ("collation-versions", "as recorded", lambda: checks.collations(control, facts)),
             ("archiving", "off", lambda: checks.archiving(control)),
-            ("isolation", "isolated", lambda: checks.isolation(control, libraries, role)),
+            ("isolation", "isolated", lambda: checks.isolation(control, libraries, replica=role)),
         ]
         for place in self.target.standbys:
-            standby = standbys[place.host]
-            plan += [
-                _named(place, "archiving", "off", partial(checks.archiving, standby)),
-                _named(
-                    place, "isolation", "isolated", partial(self._follows, standby, place, facts)
-                ),
-            ]
+            plan += self._of_standby(service, using, place)
         plan += [(q.name, q.expected, _asked(control, q)) for q in questions]
         write = app.write
         if write is not None:
@@ -515,16 +496,27 @@ class Postgres(Engine):
                     lambda: checks.application_write(application, app.database, write),
                 )
             )
-        if standbys:
+        if self.target.standbys:
             plan.append(
                 (
-                    "replication",
-                    "every standby follows",
-                    lambda: replication.check(
-                        control, standbys, service.rehearsal_id, self.target.synchronous
+                    "synchronous-standbys",
+                    "the plan's",
+                    lambda: replication.waits_for(
+                        control, self.target.standbys, self.target.synchronous
                     ),
                 )
             )
+        for place in self.target.standbys:
+            standby = self._control(service, using.recovery, place)
+            follows = partial(
+                replication.check,
+                control,
+                standby,
+                f"{self.target.address}:{self.target.port}",
+                service.rehearsal_id,
+                self.target.synchronous,
+            )
+            plan.append(_named(place, "replication", "it follows", follows))
         plan += [
             (
                 "committed-write",
@@ -532,34 +524,71 @@ class Postgres(Engine):
                 lambda: checks.committed_write(control, service.rehearsal_id),
             ),
             ("btree-indexes", "agree with tables", lambda: checks.btrees(control, facts)),
-            ("page-checksums", "no bad page", lambda: self._pages(control, using)),
         ]
         yield from service.checks
         for name, expected, run in plan:
             yield from guarded(name, expected, run)
+        yield from self._all_pages(service, using)
 
-    def _follows(self, standby: Psql, place: Place, facts: Facts) -> Check:
-        primary = f"{self.target.address}:{self.target.port}"
-        return checks.isolation(standby, _libraries(standby.host, place, facts), primary=primary)
+    def _application(self, recovery: FailureDomain, place: Place) -> Psql:
+        """A restored server, as the application reaches it."""
+        app, host = self.application, recovery.host(place.host)
+        password = recovery.secret(app.password)
+        return Psql(host, place.bin_dir, place.address, place.port, app.role, password)
+
+    def _of_standby(
+        self, service: Service, using: Restoration, place: Place
+    ) -> Iterator[tuple[str, str, Callable[[], Check]]]:
+        """What hangs on a standby's own host, which may take the primary's place."""
+        facts = using.manifest.engine_facts
+        standby = self._control(service, using.recovery, place)
+        database = self.application.database
+
+        def login() -> Check:
+            return checks.login(self._application(using.recovery, place), database)
+
+        def isolation() -> Check:
+            libraries = _libraries(standby.host, place, facts)
+            return checks.isolation(standby, libraries, standby=True)
+
+        yield _named(place, "login", "the application logs in", login)
+        yield _named(place, "loadable", "on this host", partial(checks.loadable, standby, facts))
+        yield _named(
+            place, "collation-versions", "as recorded", partial(checks.collations, standby, facts)
+        )
+        yield _named(place, "archiving", "off", partial(checks.archiving, standby))
+        yield _named(place, "isolation", "isolated", isolation)
 
     def survive(self, service: Service, using: Restoration) -> Iterator[Check]:
-        """See Engine: the primary is killed, the first standby takes its place."""
-        if not self.target.standbys:
-            return
-        place = self.target.standbys[0]
-        promote = [f"{place.bin_dir}/pg_ctl", "-D", place.data_dir, "-w", "-s", "promote"]
+        """See Engine: the primary is killed, the first standby that follows takes its place."""
+        if self.target.standbys:
+            expected = f"a standby serves when {self.target.host} has died"
+            yield from guarded("failover", expected, lambda: self._failover(service, using))
+
+    def _failover(self, service: Service, using: Restoration) -> Check:
         primary = self._control(service, using.recovery)
+        left = {node.host for node in service.nodes if node.role == "standby"}
+        follow = (
+            item
+            for item in self.target.standbys
+            if item.host in left and replication.streams(primary, item.host)
+        )
+        if (place := next(follow, None)) is None:
+            raise PermanentError(
+                "no standby follows",
+                operation="failover",
+                domain=using.recovery.name,
+                host=self.target.host,
+                hint="the findings say what keeps each of them from it",
+            )
         standby = self._control(service, using.recovery, place)
-        yield from guarded(
-            "failover",
-            f"{place.host} serves when {self.target.host} has died",
-            lambda: replication.failover(
-                primary,
-                standby,
-                lambda: _end(primary.host, self.target),
-                lambda: standby.host.run(promote, timeout=CATCH_UP_SECONDS),
-                service.rehearsal_id,
-            ),
+        promote = [f"{place.bin_dir}/pg_ctl", "-D", place.data_dir, "-w", "-s", "promote"]
+        return replication.failover(
+            primary,
+            standby,
+            lambda: _end(primary.host, self.target),
+            lambda: standby.host.run(promote, timeout=CATCH_UP_SECONDS),
+            service.rehearsal_id,
         )
 
     def value(self, service: Service, recovery: FailureDomain, database: str, query: str) -> str:
@@ -569,13 +598,20 @@ class Postgres(Engine):
     def dependencies(
         self, service: Service, using: Restoration, foreign: Belongings
     ) -> list[Finding]:
-        """See Engine: searched are all definitions and settings that are stored as text."""
+        """See Engine: searched are all definitions that are stored as text, and live settings."""
         facts = using.manifest.engine_facts
+        named = foreign
         if (data := str(facts["data_directory"])) != self.target.data_dir:
-            foreign = search.with_path(foreign, data)
+            named = search.with_path(foreign, data)
         names = [database["name"] for database in facts["databases"]]
         control = self._control(service, using.recovery)
-        return [*search.in_catalogs(control, names, foreign), *search.in_doubt(control)]
+        found = [*search.in_catalogs(control, names, named), *search.in_doubt(control)]
+        there = {node.host for node in service.nodes}
+        for place in self.target.places:
+            if place.host in there:
+                server = self._control(service, using.recovery, place)
+                found += search.in_live_settings(server, foreign)
+        return found
 
     def not_verified(self, facts: Facts) -> list[str]:
         """See Engine."""
@@ -587,6 +623,8 @@ class Postgres(Engine):
             f"{count} {method} indexes against their tables: only B-trees are compared"
             for method, count in methods.items()
         ]
+        if self.target.standbys:
+            missed.append("indexes of standbys against their tables: compared on the primary")
         missed += [
             f"database {row['name']}: "
             + ("a broken-off DROP has left it" if row["invalid"] else "it takes no connections")
@@ -602,7 +640,23 @@ class Postgres(Engine):
             "addresses of the source in the rows of tables: only definitions are searched",
         ]
 
-    def _pages(self, control: Psql, using: Restoration) -> Check:
+    def _all_pages(self, service: Service, using: Restoration) -> Iterator[Check]:
+        """The disk of every host, side by side: what a standby has there, it would serve."""
+        places = {place.host: place for place in self.target.places}
+        made: dict[str, Check] = {}
+
+        def look(node: Node) -> None:
+            place = places[node.host]
+            run: Callable[[], Check] = partial(self._pages, place, service, using)
+            item = "page-checksums", "no bad page", run
+            (made[place.host],) = guarded(
+                *(_named(place, *item) if place is not self.target else item)
+            )
+
+        using.spread(look, self.predicted_nodes(using.recovery))
+        yield from (made[host] for host in places)
+
+    def _pages(self, place: Place, service: Service, using: Restoration) -> Check:
         expected = "every page agrees with its checksum, read offline"
         if not using.manifest.engine_facts["data_checksums"]:
             return Check(
@@ -611,7 +665,8 @@ class Postgres(Engine):
                 expected,
                 "could not run: the cluster has no data checksums (pg_checksums --enable)",
             )
-        bin_dir, data = self.target.bin_dir, self.target.data_dir
+        bin_dir, data = place.bin_dir, place.data_dir
+        control = self._control(service, using.recovery, place)
         host = control.host
         host.run([f"{bin_dir}/pg_ctl", "-D", data, "-m", "fast", "-w", "-s", "stop"], timeout=600)
         done = host.run(

@@ -1,12 +1,12 @@
 """The checks of a restored PostgreSQL server: each passed, failed, or could not run."""
 
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from blocks.engines.base import checked, listed
 from blocks.engines.pg.psql import LoginRefused, Psql, identifier
+from blocks.engines.pg.replication import upstreams
 from blocks.engines.pg.survey import (
     COLLATIONS,
     LARGE_OBJECTS,
@@ -20,7 +20,6 @@ from blocks.evidence.record import Check, CheckStatus
 
 HOURS = 3600.0
 _NONE = ("", "(disabled)")
-_CONNINFO = re.compile(r"(\w+)\s*=\s*(?:'([^']*)'|(\S+))")
 _CRASHED = "server closed the connection unexpectedly"
 EMPTIED = 100
 """A table of fewer rows may be empty a moment later (a queue)."""
@@ -476,12 +475,12 @@ def archiving(control: Psql) -> Check:
 
 
 def isolation(
-    control: Psql, allowed_libraries: list[str], replica: str = "", primary: str = ""
+    control: Psql, allowed_libraries: list[str], *, replica: str = "", standby: bool = False
 ) -> Check:
     """The live server streams from nowhere, subscribes to nothing, starts no job by itself.
 
-    Nobody follows it but its own standbys, by the role `replica`. A standby itself streams from
-    `primary`, ADDRESS:PORT, and from nobody else.
+    Nobody follows it but its own standbys, by the role `replica`, for which commits may wait. Whom
+    a `standby` itself streams from is told by replication.check.
     """
     wrong = _other_settings(
         control,
@@ -495,11 +494,12 @@ def isolation(
     )
     wrong += _running(
         control,
-        *(() if primary else ("walreceiver",)),
+        *(() if standby else ("walreceiver",)),
         "logical replication apply worker",
         "logical replication launcher",
     )
-    wrong += [f"{what} {upstream}" for what, upstream in _upstreams(control) if upstream != primary]
+    if not standby:
+        wrong += [f"{what} {upstream}" for what, upstream in upstreams(control)]
     senders = control.rows(
         "postgres",
         "SELECT usename AS role, application_name AS name FROM pg_stat_replication",
@@ -510,12 +510,12 @@ def isolation(
     slots = control.value("postgres", "SELECT count(*) FROM pg_replication_slots")
     if slots != "0":
         wrong.append(f"{slots} replication slots")
+    streams = "" if standby else "streams from nowhere, "
     return checked(
         "isolation",
-        f"streams from {primary or 'nowhere'}, subscribes to nothing, starts no job",
+        f"{streams}subscribes to nothing, starts no job",
         wrong,
-        f"{f'streaming from {primary} only;' if primary else 'streaming,'}"
-        " subscriptions, slots and schedulers are all off",
+        f"{'' if standby else 'streaming, '}subscriptions, slots and schedulers are all off",
         finding="restored-jobs-fire",
     )
 
@@ -534,24 +534,6 @@ def _other_settings(control: Psql, wanted: Mapping[str, tuple[str, ...]]) -> lis
         for name, values in wanted.items()
         if found.get(name, "") not in values
     ]
-
-
-def _upstreams(control: Psql) -> Iterator[tuple[str, str]]:
-    """Whom the server is told to stream from, and whom it does: in words, and ADDRESS:PORT.
-
-    The setting holds a password: it is not shown.
-    """
-    conninfo = control.value("postgres", "SELECT current_setting('primary_conninfo')")
-    if conninfo:
-        said = {key: quoted or plain for key, quoted, plain in _CONNINFO.findall(conninfo)}
-        address = said.get("hostaddr") or said.get("host") or "somewhere"
-        yield "primary_conninfo leads to", f"{address}:{said.get('port', 5432)}"
-    receiving = (
-        "SELECT sender_host AS host, sender_port AS port FROM pg_stat_wal_receiver"
-        " WHERE sender_host IS NOT NULL"
-    )
-    for row in control.rows("postgres", receiving):
-        yield "a walreceiver streams from", f"{row['host']}:{row['port']}"
 
 
 def _running(control: Psql, *kinds: str) -> list[str]:

@@ -1,8 +1,9 @@
 """Standbys of a restored primary: they follow it, and one of them can take its place."""
 
+import re
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +16,14 @@ from blocks.errors import PermanentError, TransientError
 from blocks.evidence.record import Check, Node
 
 CATCH_UP_SECONDS = 3600.0
-"""Time limit for a standby to stream what its primary has: its host may replay more slowly."""
+"""Time limit for a standby that is promoted to replay what it has."""
+STALLED_SECONDS = 60.0
+"""A standby that neither streams nor replays anything for so long follows nobody."""
 SHOWN_SECONDS = 30.0
 """Time limit for what was committed just now to reach a standby that follows."""
 _POLL_SECONDS = 0.2
+_PROMOTED = "promoted"
+_CONNINFO = re.compile(r"(\w+)\s*=\s*(?:'([^']*)'|(\S+))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +59,11 @@ class Replica:
 
     def create(self, primary: Psql) -> None:
         """Create the role on the primary. Raises as Psql.script."""
-        # The password comes over standard input, and statements are not logged.
+        # The password comes over standard input, and statements are not logged. Nobody follows
+        # yet: a commit that waited for a standby would wait for ever.
         sql = (
-            "SET log_statement = 'none'; SET log_min_duration_statement = -1;"
+            "SET synchronous_commit = local; SET log_statement = 'none';"
+            " SET log_min_duration_statement = -1;"
             " SET password_encryption = 'scram-sha-256';\n"
             f"CREATE ROLE {identifier(self.role)} REPLICATION LOGIN"
             f" PASSWORD {literal(self.password)};"
@@ -74,80 +81,150 @@ def following(primary: Psql) -> Mapping[str, Mapping[str, Any]]:
     return {row["name"]: row for row in rows}
 
 
-def observed(server: Psql) -> Node:
-    """The node that a server itself says it is."""
-    (row,) = server.rows(
-        "postgres",
-        "SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END AS role,"
-        " current_setting('listen_addresses') AS address, current_setting('port')::int AS port",
+def streaming(primary: Psql) -> set[str]:
+    """The hosts of the standbys that stream from a primary."""
+    return {name for name, row in following(primary).items() if row["state"] == "streaming"}
+
+
+def streams(primary: Psql, host: str) -> bool:
+    """Whether the standby on a host streams; both may have been started just now."""
+    return _until(lambda: host in streaming(primary))
+
+
+def upstreams(server: Psql) -> Iterator[tuple[str, str]]:
+    """Whom a server is told to stream from, and whom it does: in words, and ADDRESS:PORT.
+
+    The setting holds a password: it is not shown.
+    """
+    conninfo = server.value("postgres", "SELECT current_setting('primary_conninfo')")
+    if conninfo:
+        said = {key: quoted or plain for key, quoted, plain in _CONNINFO.findall(conninfo)}
+        address = said.get("hostaddr") or said.get("host") or "somewhere"
+        yield "primary_conninfo leads to", f"{address}:{said.get('port', 5432)}"
+    receiving = (
+        "SELECT sender_host AS host, sender_port AS port FROM pg_stat_wal_receiver"
+        " WHERE sender_host IS NOT NULL"
     )
-    return Node(server.host.name, row["role"], row["address"], row["port"])
+    for row in server.rows("postgres", receiving):
+        yield "a walreceiver streams from", f"{row['host']}:{row['port']}"
 
 
-def await_following(primary: Psql, standbys: Sequence[Place]) -> None:
-    """Until every standby streams. Raises TransientError with those that do not."""
-    give_up = time.monotonic() + CATCH_UP_SECONDS
-    while True:
-        found = following(primary)
-        missing = [
-            item.host for item in standbys if found.get(item.host, {}).get("state") != "streaming"
-        ]
-        if not missing:
-            return
-        if time.monotonic() > give_up:
-            raise TransientError(
-                f"{', '.join(missing)} do not stream from the primary"
-                f" after {CATCH_UP_SECONDS:.0f} s",
-                operation="replication",
-                host=primary.host.name,
-                hint="read postgres.log of those hosts (run with --keep to have it left there)",
-            )
+def observed(server: Psql) -> Node | None:
+    """The node that a server itself says it is; None if it does not answer."""
+    with suppress(TransientError):
+        (row,) = server.rows(
+            "postgres",
+            "SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END AS role,"
+            " current_setting('listen_addresses') AS address,"
+            " current_setting('port')::int AS port",
+        )
+        return Node(server.host.name, row["role"], row["address"], row["port"])
+    return None
+
+
+def await_following(primary: Psql, standbys: Mapping[str, Psql]) -> None:
+    """Until every standby, by its host, streams, or has shown that it never will.
+
+    What keeps one from it (it is dead, promoted, or follows somebody else) is for verification.
+    """
+    waiting = dict.fromkeys(standbys, ("", time.monotonic()))
+    while waiting:
+        there = streaming(primary)
+        for name, (known, since) in list(waiting.items()):
+            position = _replayed(standbys[name])
+            moved = position not in (known, "")
+            if moved:
+                waiting[name] = position, time.monotonic()
+            late = not moved and time.monotonic() > since + STALLED_SECONDS
+            if name in there or position == _PROMOTED or late:
+                del waiting[name]
         time.sleep(_POLL_SECONDS)
+
+
+def _replayed(standby: Psql) -> str:
+    """How far a standby has replayed; empty if it does not answer."""
+    with suppress(TransientError):
+        return str(
+            standby.value(
+                "postgres",
+                "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()::text"
+                f" ELSE '{_PROMOTED}' END",
+            )
+        )
+    return ""
 
 
 def be_synchronous(primary: Psql, standbys: Sequence[Place]) -> None:
     """From now on a commit waits for one of the standbys."""
-    names = ", ".join(identifier(item.host) for item in standbys)
     primary.script(
         "postgres",
-        f"ALTER SYSTEM SET synchronous_standby_names = {literal(f'ANY 1 ({names})')};\n"
+        f"ALTER SYSTEM SET synchronous_standby_names = {literal(_any_of(standbys))};\n"
         "SELECT pg_reload_conf();",
     )
     _until(
         lambda: (
             primary.value(
-                "postgres", "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'quorum'"
+                "postgres",
+                "SELECT count(*) FROM pg_stat_replication"
+                " WHERE state = 'streaming' AND sync_state <> 'quorum'",
             )
-            == str(len(standbys))
+            == "0"
         )
     )
 
 
-def check(
-    primary: Psql, standbys: Mapping[str, Psql], rehearsal_id: str, synchronous: bool
-) -> Check:
-    """A row committed on the primary is read on each standby, which streams and takes no write."""
-    want = "synchronously" if synchronous else "asynchronously"
-    expected = f"{', '.join(standbys)} follow {want}: a committed row is read there"
-    write, read, undo = write_probe(rehearsal_id)
-    primary.script("postgres", write)
-    try:
-        rows, wrong = following(primary), list[str]()
-        for name, standby in standbys.items():
-            row = rows.get(name)
-            if row is None or row["state"] != "streaming":
-                wrong.append(f"{name} does not stream")
-                continue
-            if (row["sync_state"] in ("sync", "quorum")) != synchronous:
-                wrong.append(f"{name} is {row['sync_state']}")
-            if standby.value("postgres", "SELECT pg_is_in_recovery()") != "t":
-                wrong.append(f"{name} is no standby")
-            elif not _shows(standby, read, rehearsal_id):
+def _any_of(standbys: Sequence[Place]) -> str:
+    return f"ANY 1 ({', '.join(identifier(item.host) for item in standbys)})"
+
+
+def waits_for(primary: Psql, standbys: Sequence[Place], synchronous: bool) -> Check:
+    """A commit on the primary waits for one of the standbys that it has, or for nobody."""
+    wanted = _any_of(standbys) if synchronous else ""
+    found = primary.value("postgres", "SELECT current_setting('synchronous_standby_names')") or ""
+    return checked(
+        "synchronous-standbys",
+        f"a commit waits for {wanted or 'nobody'}",
+        [f"it waits for {found or 'nobody'}"] if found != wanted else [],
+        f"it waits for {found or 'nobody'}",
+        finding="peer-list-stale",
+        subjects=(primary.host.name,),
+    )
+
+
+def check(primary: Psql, standby: Psql, upstream: str, id: str, synchronous: bool) -> Check:
+    """A row committed on the primary is read on the standby, which streams and takes no write.
+
+    It follows `upstream`, the primary's ADDRESS:PORT, and nobody else; `id` is the rehearsal's.
+    """
+    name, want = standby.host.name, "synchronously" if synchronous else "asynchronously"
+    broken, wrong = "node-count-differs", list[str]()
+    node, row = observed(standby), following(primary).get(name)
+    if node is None:
+        wrong.append(f"{name} does not answer")
+    elif node.role != "standby":
+        broken, wrong = "placement-dropped", [f"{name} is a {node.role}"]
+    elif others := [f"{what} {where}" for what, where in upstreams(standby) if where != upstream]:
+        broken, wrong = "peer-list-stale", others
+    elif row is None or row["state"] != "streaming":
+        wrong.append(f"{name} does not stream")
+    elif (row["sync_state"] in ("sync", "quorum")) != synchronous:
+        wrong.append(f"{name} is {row['sync_state']}")
+    else:
+        write, read, undo = write_probe(id)
+        primary.script("postgres", write)
+        try:
+            if not _shows(standby, read, id):
                 wrong.append(f"{name} does not show the row")
-    finally:
-        primary.script("postgres", undo)
-    right = f"{len(standbys)} stream, each shows the row"
-    return checked("replication", expected, wrong, right, finding="node-count-differs")
+        finally:
+            primary.script("postgres", undo)
+    return checked(
+        "replication",
+        f"it follows {upstream} {want}, and nobody else: a committed row is read there",
+        wrong,
+        f"it follows {upstream} {want}, and shows the row",
+        finding=broken,
+        subjects=(name,),
+    )
 
 
 def failover(

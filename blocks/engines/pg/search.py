@@ -131,6 +131,24 @@ def in_settings(facts: Mapping[str, Any], foreign: Belongings) -> Iterator[Findi
             yield _finding(f"setting {row['name']}", evidence, mention, foreign, "preflight")
 
 
+def in_live_settings(server: Psql, foreign: Belongings) -> Iterator[Finding]:
+    """Settings of a restored server that name what is `foreign`, whether or not they are in use.
+
+    A standby has some that nobody calls before it is promoted. Whom it follows and whom commits
+    wait for are checks, and where its files are is the plan's.
+    """
+    rows = server.rows(
+        "postgres",
+        "SELECT name, setting FROM pg_settings WHERE setting <> ''"
+        " AND name NOT IN ('primary_conninfo', 'synchronous_standby_names', 'config_file',"
+        " 'data_directory', 'hba_file', 'ident_file') ORDER BY 1",
+    )
+    for row in rows:
+        for _, mention in foreign.lines(str(row["setting"])):
+            evidence = f"{server.host.name}: {row['name']} names {mention}"
+            yield _finding(f"setting {row['name']}", evidence, mention, foreign, "verify")
+
+
 def files_in_settings(facts: Mapping[str, Any]) -> dict[str, str]:
     """Setting -> an absolute path in it that must exist on the recovery host to be of use."""
     found = {}

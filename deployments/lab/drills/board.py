@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
+from blocks.evidence.findings import CATALOGUE
 from deployments.lab.drills.ground import Ground
 
 Break = Callable[[Ground], Iterator[None]]
@@ -39,6 +40,8 @@ class Board:
 
 POSTGRES, ETCD, GALERA = ("postgres",), ("etcd",), ("galera",)
 """Plans whose engine sees an assumption by ways of its own."""
+STANDBYS = ("standbys",)
+"""What only a shape of several PostgreSQL servers can break; `postgres` drills the others."""
 
 ONE_PART = (
     {
@@ -72,6 +75,9 @@ ONE_PART = (
     {"index-corrupt", "page-corrupt"},
     # With one member dead, or one that never was, nothing else is whole.
     {"node-count-differs", "peer-list-stale", "incomplete-restore", "usable-not-restored"},
+    # A standby that is dead shows nothing else; of two, one must be left to take over.
+    {"node-count-differs", "placement-dropped", "peer-list-stale", "source-used"},
+    {"node-count-differs", "login-missing", "archive-into-production"},
 )
 """Drills that change the same part of the world, or hide it: not two of them at once."""
 
@@ -185,6 +191,13 @@ _GALERA_TOGETHER = (
     ("ssh-trust-missing", "ca-unknown"),
     ("object-corrupt", "key-rotated-away", "copy-behind", "leftovers"),
 )
+# All of its drills: what keeps a standby from following leaves another one that does.
+_STANDBYS_TOGETHER = (
+    ("port-taken", "target-occupied", "tool-missing", "engine-version", "disk-too-small"),
+    ("node-count-differs", "page-corrupt", "address-hard-coded"),
+    ("placement-dropped", "source-used"),
+    ("peer-list-stale", "archive-into-production", "login-missing"),
+)
 
 _ONE_REHEARSAL = {
     "use-unattributed": "needs a network file system of neither domain; its test is in tests/tasks",
@@ -216,17 +229,29 @@ _GALERA_UNDRILLED = _ONE_REHEARSAL | {
     "log-gap": "Galera is restored to a backup, without a log",
     "archive-into-production": "MariaDB archives nothing",
 }
+_STANDBYS_UNDRILLED = {
+    id: reason
+    for id, reason in (
+        dict.fromkeys(CATALOGUE, "the board of one server, postgres, drills it")
+        | _POSTGRES_UNDRILLED
+        | {"node-identity-reused": "every copy of a PostgreSQL cluster has its identifier"}
+    ).items()
+    if not any(id in group for group in _STANDBYS_TOGETHER)
+}
 
 BOARDS = {
     "postgres": Board(_POSTGRES_TOGETHER, _POSTGRES_UNDRILLED),
     "etcd": Board(_ETCD_TOGETHER, _ETCD_UNDRILLED),
     "galera": Board(_GALERA_TOGETHER, _GALERA_UNDRILLED),
+    "standbys": Board(_STANDBYS_TOGETHER, _STANDBYS_UNDRILLED),
 }
 """What is drilled, by the plan's name."""
+WHOLE = tuple(plan for plan in BOARDS if plan not in STANDBYS)
+"""Plans that are drilled in all that their databases can break."""
 
 
 def drill(
-    id: str, stage: str, *, select: str = "latest", plans: Collection[str] = tuple(BOARDS)
+    id: str, stage: str, *, select: str = "latest", plans: Collection[str] = WHOLE
 ) -> Callable[[Break], Break]:
     """Make a generator that breaks something, yields, and mends it, the drill of `id`.
 

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -125,9 +126,14 @@ class Ground:
         return fence["fences"][0] if fence["kind"] == "several" else fence
 
     @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The nodes of the restored service."""
+        return self.plan.engine.predicted_nodes(self.plan.recovery)
+
+    @property
     def node(self) -> Node:
-        """The first node of the restored service."""
-        return self.plan.engine.predicted_nodes(self.plan.recovery)[0]
+        """The first of them."""
+        return self.nodes[0]
 
     @property
     def postgres(self) -> LivePostgres:
@@ -199,6 +205,17 @@ class Ground:
         argv = (python, "-c", _LISTEN, node.address, str(node.port))
         with self.stranger(node.host, endpoint, argv, service_account()):
             yield
+
+    @contextmanager
+    def occupied(self, data: Path) -> Iterator[None]:
+        """Somebody's file lies in a target directory; it must survive."""
+        data.mkdir(parents=True)
+        try:
+            (data / "precious").write_text("somebody's")
+            yield
+            assert (data / "precious").read_text() == "somebody's"
+        finally:
+            shutil.rmtree(data)
 
     def heal(self) -> None:
         """Start whatever of the lab does not run."""

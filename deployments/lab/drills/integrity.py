@@ -1,6 +1,8 @@
 """Drills of integrity."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from blocks.sets import MANIFEST
@@ -67,17 +69,21 @@ def index_corrupt(ground: Ground) -> Iterator[None]:
 @drill("page-corrupt", "verify", plans=POSTGRES)
 def page_corrupt(ground: Ground) -> Iterator[None]:
     """The disk of west's db1 changes a page after it was written."""
+    with bad_page(ground, ground.live.data):
+        yield
+
+
+@contextmanager
+def bad_page(ground: Ground, data: Path) -> Iterator[None]:
+    """A page of the server that is restored into `data` changes on its disk."""
     # The free space map: nobody but the check of the checksums looks at it.
     ((path,),) = ground.postgres.sql("SELECT pg_relation_filepath('pgbench_accounts')")
-    data = ground.live.data
     map = f"{data}/{path}_fsm"
-    once = ground.folder / "flipped"
     flip = (
         f'[ -e "{data}/.flipped" ] || {{ : > "{data}/.flipped";'
         f" printf x | dd of='{map}' bs=1 seek=100 conv=notrunc status=none; }}"
     )
-    once.unlink(missing_ok=True)
-    with ground.wrapped("pg_ctl", f'{flip}\nexec "$REAL" "$@"'):
+    with ground.wrapped("pg_ctl", f'case "$2" in "{data}") {flip} ;; esac\nexec "$REAL" "$@"'):
         yield
 
 

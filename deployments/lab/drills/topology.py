@@ -1,6 +1,5 @@
 """Drills of topology and addressing."""
 
-import shutil
 from collections.abc import Iterator
 from ipaddress import ip_address
 
@@ -51,14 +50,8 @@ def port_taken(ground: Ground) -> Iterator[None]:
 @drill("target-occupied", "preflight")
 def target_occupied(ground: Ground) -> Iterator[None]:
     """Somebody's file lies in the target directory."""
-    data = ground.live.data
-    data.mkdir(parents=True)
-    try:
-        (data / "precious").write_text("somebody's")
+    with ground.occupied(ground.live.data):
         yield
-        assert (data / "precious").read_text() == "somebody's"
-    finally:
-        shutil.rmtree(data)
 
 
 @drill("store-region-hard-coded", "preflight")

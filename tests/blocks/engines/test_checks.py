@@ -5,7 +5,7 @@ The server is made on a host of the lab's west with the configuration of a resto
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -182,6 +182,10 @@ class _Using:
     def work(self, host: Host) -> str:  # noqa: ARG002 (there is one)
         return self.folder
 
+    def spread(self, do: Callable[[Node], None], nodes: Sequence[Node]) -> None:
+        for node in nodes:
+            do(node)
+
 
 assert {"recovery", "manifest"} <= set(Restoration.__annotations__)
 assert callable(Restoration.work)
@@ -357,7 +361,7 @@ def standby(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> Iterator[Patie
     patient.host.run(["cp", "-a", patient.data, f"{folder}/data"])
     patient.ctl("start")
     port = target.port + 50
-    upstream = replica.conninfo(target, "db2").replace("'", "''")
+    upstream = replica.conninfo(target, "db1").replace("'", "''")
     more = f"\nport = {port}\nhot_standby = on\nprimary_conninfo = '{upstream}'\n"
     conf = f"{folder}/data/postgresql.conf"
     patient.host.put(patient.host.get(conf) + more.encode(), conf)
@@ -365,19 +369,16 @@ def standby(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> Iterator[Patie
     control = replace(patient.control, port=port)
     made = replace(patient, control=control, folder=folder)
     made.ctl("start")
-    replication.await_following(patient.control, [target.model_copy(update={"host": "db2"})])
+    replication.await_following(patient.control, {"db1": control})
     yield made
     made.kill()
     patient.host.run(["rm", "-rf", folder])
 
 
 def follows(primary: Patient, standby: Patient, synchronous: bool = False) -> Check:
-    return replication.check(primary.control, {"db2": standby.control}, ID, synchronous)
-
-
-def isolated(standby: Patient) -> Check:
     target = standby.engine.target
-    return checks.isolation(standby.control, [], primary=f"{target.address}:{target.port}")
+    upstream = f"{target.address}:{target.port}"
+    return replication.check(primary.control, standby.control, upstream, ID, synchronous)
 
 
 def taken_over(primary: Patient, standby: Patient) -> Check:
@@ -387,23 +388,56 @@ def taken_over(primary: Patient, standby: Patient) -> Check:
 
 
 def test_a_standby_follows_alone_and_takes_over(patient: Patient, standby: Patient) -> None:
-    found = [follows(patient, standby), isolated(standby), checks.archiving(standby.control)]
-    assert [check.status for check in found] == [CheckStatus.PASSED] * 3, found
-    assert replication.observed(patient.control).role == "primary"
+    found = [
+        follows(patient, standby),
+        checks.isolation(standby.control, [], standby=True),
+        checks.archiving(standby.control),
+        checks.loadable(standby.control, patient.facts),
+        checks.collations(standby.control, patient.facts),
+        replication.waits_for(patient.control, (), synchronous=False),
+    ]
+    assert [check.status for check in found] == [CheckStatus.PASSED] * 6, found
+    assert replication.observed(patient.control) == Node(
+        "db1", "primary", patient.engine.target.address, patient.control.port
+    )
     assert replication.observed(standby.control) == Node(
         "db1", "standby", standby.engine.target.address, standby.control.port
     )
     assert taken_over(patient, standby).status is CheckStatus.PASSED
 
 
-def test_a_standby_that_does_not_follow(patient: Patient, standby: Patient) -> None:
-    failed(follows(patient, standby, synchronous=True), "db2 is async")
+def test_a_standby_that_does_not_follow(
+    patient: Patient, standby: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed(follows(patient, standby, synchronous=True), "db1 is async")
     standby.run("SELECT pg_wal_replay_pause()", "postgres")
-    failed(follows(patient, standby), "db2 does not show the row")
+    failed(follows(patient, standby), "db1 does not show the row")
     standby.run("SELECT pg_wal_replay_resume()", "postgres")
     standby.kill()
-    failed(follows(patient, standby), "db2 does not stream")
+    failed(follows(patient, standby), "db1 does not answer")
     assert follows(patient, standby).finding == "node-count-differs"
+    # One that is dead is not waited for.
+    monkeypatch.setattr(replication, "STALLED_SECONDS", 1.0)
+    replication.await_following(patient.control, {"db1": standby.control})
+    assert replication.observed(standby.control) is None
+
+
+def test_a_standby_in_another_role(patient: Patient, standby: Patient) -> None:
+    standby.ctl("promote")
+    replication.await_following(patient.control, {"db1": standby.control})
+    check = follows(patient, standby)
+    failed(check, "db1 is a primary")
+    assert (check.finding, check.subjects) == ("placement-dropped", ("db1",))
+
+
+def test_a_primary_that_waits_for_a_standby_of_the_source(patient: Patient) -> None:
+    patient.run("ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (old)'", "postgres")
+    patient.run("SELECT pg_reload_conf()", "postgres")
+    check = replication.waits_for(patient.control, (), synchronous=False)
+    failed(check, "it waits for ANY 1 (old)")
+    assert check.finding == "peer-list-stale"
+    # No commit of the restore waits with it.
+    Replica.new(ID).create(patient.control)
 
 
 def test_a_standby_that_cannot_take_over(patient: Patient, standby: Patient) -> None:
@@ -415,20 +449,21 @@ def test_a_standby_that_cannot_take_over(patient: Patient, standby: Patient) -> 
     failed(taken_over(patient, standby), "does not take over with the row")
 
 
-def test_a_standby_that_is_not_isolated(standby: Patient) -> None:
-    """Told to follow a production server, and to archive."""
+def test_a_standby_that_is_not_isolated(patient: Patient, standby: Patient) -> None:
+    """Told to follow a production server, to archive, and to call it when it is promoted."""
     secret = "host=10.9.9.9 port=5432 user=replicator password=sesame"
     standby.run(f"ALTER SYSTEM SET primary_conninfo = '{secret}'", "postgres")
     standby.run("ALTER SYSTEM SET archive_mode = 'always'", "postgres")
+    standby.run("ALTER SYSTEM SET recovery_end_command = 'ssh 10.9.9.9 demote'", "postgres")
     standby.ctl("-m", "fast", "restart")
-    check = isolated(standby)
+    check = follows(patient, standby)
     failed(check, "primary_conninfo leads to 10.9.9.9:5432")
+    assert check.finding == "peer-list-stale"
     assert "sesame" not in str(check)
     failed(checks.archiving(standby.control), "archive_mode")
-    standby.run("ALTER SYSTEM RESET primary_conninfo", "postgres")
-    standby.run("SELECT pg_reload_conf()", "postgres")
-    other = "127.0.0.1:1"
-    failed(checks.isolation(standby.control, [], primary=other), "primary_conninfo leads to")
+    foreign = Belongings(networks=("10.9.9.0/24",))
+    (found,) = search.in_live_settings(standby.control, foreign)
+    assert (found.id, found.subject) == ("address-hard-coded", "setting recovery_end_command")
 
 
 def test_what_a_backup_leaves_out(patient: Patient) -> None:
