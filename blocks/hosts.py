@@ -362,8 +362,10 @@ class SSHHost(Host):
             ) from error
         except (SSHException, OSError, EOFError) as error:
             transport.close()  # it does not answer: the next use makes a new one
-            raise ConnectionLost(
-                f"the connection broke: {error}", **self._where("connect")
+            raise HostUnreachable(
+                f"the connection that there was does not answer: {error}",
+                hint="is the host up, or does it hang?",
+                **self._where("connect"),
             ) from error
 
     def _connection(self) -> "Transport":
