@@ -78,12 +78,12 @@ class Running:
                 return
         raise AssertionError(f"never said {text!r}: {''.join(self.said)}")
 
-    def end(self, number: signal.Signals | None = None) -> Outcome:
+    def end(self, number: signal.Signals | None = None, patience: float = PATIENCE) -> Outcome:
         """Send a signal, wait for the end."""
         if number is not None:
             self.process.send_signal(number)
         try:
-            out, err = self.process.communicate(timeout=PATIENCE)
+            out, err = self.process.communicate(timeout=patience)
         finally:
             if self.process.poll() is None:
                 self.process.kill()

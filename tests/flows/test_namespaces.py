@@ -15,7 +15,7 @@ from deployments import lab
 from deployments.lab import namespaces
 from deployments.lab.domains import Site
 from deployments.lab.places import Places, load_state
-from tests.flows.conftest import Outcome, Running, World
+from tests.flows.conftest import PATIENCE, Outcome, Running, World
 
 pytestmark = pytest.mark.usefixtures("can_have_namespaces")
 #: What a set holds at least, so that it takes a while to cross, and the link's rate meanwhile.
@@ -220,7 +220,7 @@ def test_a_recovery_host_that_hangs_from_the_restore_on(apart: World) -> None:
     name = restoring(apart, running, "ga2")
     signalled(name, signal.SIGSTOP)
     try:
-        outcome = running.end()
+        outcome = running.end(patience=2 * PATIENCE)  # silence is believed after a minute, twice
     finally:
         signalled(name, signal.SIGCONT)
     assert outcome.code == 1, outcome.text
