@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from blocks.artifact.job import ProbeJob
-from blocks.errors import PermanentError
+from blocks.errors import FarsideError, PermanentError
 from blocks.fences import Attempt, NftablesFence, SeveralFences
 from blocks.helper import probe_from
 from blocks.hosts import Host
@@ -230,6 +230,16 @@ class TestFence:
         assert [(item.address, item.port, "tcp" in (item.process or "")) for item in found] == [
             (address, port, True)
         ]
+
+    def test_a_watcher_that_dies_is_no_silence(self, plan: Plan, fence: NftablesFence) -> None:
+        gap = plan.gap(ID)
+        fence.cut(gap)
+        assert fence.attempts(gap) == []
+        for pid in map(int, said("ip", "netns", "pids", self._namespace(plan)).split()):
+            if Path(f"/proc/{pid}/cmdline").read_bytes().endswith(b"\0watch\0"):
+                os.kill(pid, signal.SIGKILL)
+        with pytest.raises(FarsideError, match="watch"):
+            soon(lambda: fence.attempts(gap))
 
     def test_nobody_comes_in_from_the_source(
         self, plan: Plan, fence: NftablesFence, db1: Host
