@@ -48,6 +48,7 @@ SAID: list[tuple[Any, Any]] = [
     (Event, job.VolumeSealed(object="o", volume=0, parts=(Part(1, "s"),), etags=("e",))),
     (Event, job.Stored(object=OBJECT, segment_time=1.5)),
     (Event, job.PartLanded(object="o", volume=0, part=1, etag="e")),
+    (Event, job.Alive()),
     (Event, job.Progress(object="o", raw=1, sealed=2)),
     (Event, job.StepTaken(name="n", started_at=1.0, ended_at=2.0, bytes=3)),
     (Event, job.Done(result=job.CopyResult(copied_bytes=1, skipped_bytes=2), peak_rss=3)),
