@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from prefect import flow
 from prefect.artifacts import Artifact
+from prefect.client.schemas.objects import Artifact as ArtifactResponse
 from prefect.testing.utilities import prefect_test_harness
 from rich.console import Console
 
@@ -172,8 +173,8 @@ def test_artifacts_appear_in_prefect_and_a_server_that_refuses_them_changes_noth
         assert rehearse() == "done"
         page = Artifact.get("farside-shop-db")
         table = Artifact.get("farside-shop-db-stages")
-        assert isinstance(page, Artifact)
-        assert isinstance(table, Artifact)
+        assert isinstance(page, ArtifactResponse)
+        assert isinstance(table, ArtifactResponse)
         assert page.type == "markdown"
         assert page.data == markdown(verified)
         assert table.type == "table"
