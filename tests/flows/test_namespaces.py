@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -243,7 +244,8 @@ def restoring(world: World, running: Running, host: str) -> str:
 
 def signalled(namespace: str, number: signal.Signals) -> None:
     for pid in said("ip", "netns", "pids", namespace).split():
-        os.kill(int(pid), number)
+        with suppress(ProcessLookupError):  # sessions come and go
+            os.kill(int(pid), number)
 
 
 def test_the_old_cluster_comes_back_to_life(apart: World) -> None:
