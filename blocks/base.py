@@ -1,17 +1,38 @@
 """What every host, store, vault and fence shares: it belongs to a failure domain and says so."""
 
+import re
 import socket
 from abc import ABC
 from ipaddress import ip_address
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from prefect.blocks.core import Block
-from pydantic import ConfigDict, PrivateAttr, model_validator
+from pydantic import AfterValidator, ConfigDict, PrivateAttr, model_validator
 
 from blocks.evidence.uses import UseKind, ledger
 
 # Prefect writes these beside the fields of a block that it saves inside another one.
 _PREFECT_KEYS = ("_block_document_id", "_block_document_name", "_is_anonymous")
+_NAME = re.compile(r"\w([\w-]*\w)?(\.\w([\w-]*\w)?)*\.?", re.ASCII)
+_NUMBER = re.compile(r"[\d.]+", re.ASCII)
+
+
+def bare_address(text: str) -> str:
+    """An IP address or a DNS name, and nothing around it. Raises ValueError."""
+    if not _is_ip(text) and (_NUMBER.fullmatch(text) or not _NAME.fullmatch(text)):
+        raise ValueError(
+            f"{text!r} is no IP address and no DNS name; write it without brackets, port and path"
+        )
+    return text
+
+
+Address = Annotated[str, AfterValidator(bare_address)]
+"""Where a plan says that something is: an IP address or a DNS name, its port beside it."""
+
+
+def url_host(address: str) -> str:
+    """An address as it stands before a colon and a port: of IPv6, in brackets."""
+    return f"[{address}]" if ":" in address and _is_ip(address) else address
 
 
 class StrictBlock(Block):

@@ -1,4 +1,4 @@
-"""etcd 3.4 and 3.5: a snapshot, restored into as many members as the recovery domain has.
+"""etcd 3.4 and later: a snapshot, restored into as many members as the recovery domain has.
 
 A snapshot holds keys, users, roles and leases, but no members: the restored cluster is a new one,
 with other ids, so that neither can join the other. There is no log besides: what was committed
@@ -7,6 +7,7 @@ after the snapshot is lost, which is what the recovery point says.
 
 import json
 import shlex
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -38,13 +39,17 @@ from blocks.engines.kv.clusters import Application, Member, SourceCluster, Targe
 from blocks.engines.kv.members import (
     SNAPSHOT,
     MemberUnderRestore,
+    SnapshotTool,
     kill,
     snapshot_tool,
+    snapshot_tools,
 )
 from blocks.engines.kv.runbook import commands
 from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Check, Node, RunbookStep, SourceNode
+from blocks.hosts import Host
+from blocks.processes import CommandNotStarted
 from blocks.sets import SetWriter
 
 SEARCHED_BYTES = 2**26
@@ -86,7 +91,7 @@ class Etcd(Engine):
 
     def passwords(self) -> tuple[str, ...]:
         """See Engine."""
-        return (self.target.password, self.application.password)
+        return tuple(filter(None, (self.target.password, self.application.password)))
 
     # -- the source ---------------------------------------------------------------------------
 
@@ -97,8 +102,9 @@ class Etcd(Engine):
             self.source.bin_dir,
             self.source.endpoints,
             self.source.ca_file,
-            self.source.user,
-            source.secret(self.source.password),
+            *_login(source, self.source.user, self.source.password),
+            self.source.cert_file,
+            self.source.key_file,
         )
         failure: FarsideError | None = None
         for endpoint in self.source.endpoints:
@@ -114,8 +120,7 @@ class Etcd(Engine):
     def survey(self, source: FailureDomain) -> Facts:
         """See Engine."""
         client = self.living(source)
-        (row,) = client.json("endpoint", "status")
-        status, members = row["Status"], client.json("member", "list")["members"]
+        status, members = client.status(), client.json("member", "list")["members"]
         return {
             "version": status["version"],
             "cluster_id": str(status["header"]["cluster_id"]),
@@ -133,6 +138,7 @@ class Etcd(Engine):
             "users": sorted(client.json("user", "list").get("users", ())),
             "roles": sorted(client.json("role", "list").get("roles", ())),
             "leases": _leases(client),
+            "leases_at": round(time.time()),
         }
 
     def source_nodes(self, facts: Facts) -> tuple[SourceNode, ...]:
@@ -149,16 +155,25 @@ class Etcd(Engine):
         """See Engine. etcdctl writes a snapshot to a file, and checks it before it says so."""
         client = self.living(source)
         host = client.host
+        _have_room(host, sink.work(host), int(facts["bytes"]))
         path = f"{sink.work(host)}/snapshot.db"
         taken_at = datetime.now(UTC)
         host.run(["rm", "-f", path, f"{path}.part"])
         with steps.step("snapshot"):
             client.text("snapshot", "save", path, timeout=6 * 3600)
         tool = snapshot_tool(host, self.source.bin_dir)
-        status = json.loads(host.run([*tool.argv, "status", path, "--write-out=json"]).text)
+        argv = [*tool.argv, "status", path, "--write-out=json"]
+        status = json.loads(host.run(argv, timeout=3600).text)
         with steps.step("hash"):
             at = int(status["revision"])
-            (row,) = client.json("endpoint", "hashkv", f"--rev={at}", timeout=600)
+            hash, compacted = client.hash(at)
+            digest = None
+            if int(status["totalSize"]) <= SEARCHED_BYTES:
+                with suppress(CommandNotStarted):  # a key that no argument can hold
+                    digest = client.digest(at)
+        # One that ended, or was revoked, since the survey may not be in the snapshot.
+        there = _leases(client)
+        leases = {id: ttl for id, ttl in facts["leases"].items() if id in there}
         with steps.step("seal") as step:
             sources = [Source(name=SNAPSHOT, kind="stdout")]
             step.bytes = sink.seal(host, ["cat", path], secret=SecretStr(""), sources=sources)
@@ -168,12 +183,14 @@ class Etcd(Engine):
             datetime.now(UTC),
             {
                 **facts,
+                "leases": leases,
                 "snapshot": {
                     "revision": at,
-                    "hash": str(row["HashKV"]["hash"]),
+                    "hash": hash,
+                    "compacted": compacted,
+                    "digest": digest,
                     "keys": int(status["totalKey"]),
                     "bytes": int(status["totalSize"]),
-                    "at": round(taken_at.timestamp()),
                 },
             },
         )
@@ -200,6 +217,7 @@ class Etcd(Engine):
                     (member.address, member.client_port),
                     (member.address, member.peer_port),
                 ),
+                work_bytes=int(facts["bytes"]),
             )
             for member in self.target.members
         )
@@ -214,7 +232,6 @@ class Etcd(Engine):
                     text = f"the plan names {path}, which is lost with {lost}"
                     yield finding("path-hard-coded", f"{member.host} {path}", text, "preflight")
         had = tuple(int(part) for part in facts["version"].split(".")[:2])
-        raised = True
         for member in self.target.members:
             host, where = recovery.host(member.host), f"{recovery.name}/{member.host}"
             said = host.run([f"{self.target.bin_dir}/etcd", "--version"], check=False).text
@@ -227,18 +244,25 @@ class Etcd(Engine):
                 if host.run(["test", "-r", path], check=False).exit_code != 0:
                     text = f"{path} cannot be read: no client and no member would trust this one"
                     yield finding("ca-unknown", f"{where} {path}", text, "preflight")
-            raised = raised and snapshot_tool(host, self.target.bin_dir).raises_revision
-        if not raised:
-            text = "its etcd cannot raise the revision: `snapshot restore` has no --bump-revision"
+        tools = self._tools(recovery)
+        if not _all_raise(tools):
+            where = ", ".join(name for name, tool in tools.items() if not tool.raises_revision)
+            text = f"`snapshot restore` has no --bump-revision on {where}"
             yield finding("revision-reused", recovery.name, text, "preflight")
 
     # -- the recovery side --------------------------------------------------------------------
 
+    def _tools(self, recovery: FailureDomain) -> Mapping[str, SnapshotTool]:
+        hosts = [recovery.host(member.host) for member in self.target.members]
+        return snapshot_tools(hosts, self.target.bin_dir)
+
     def restore(self, using: Restoration) -> Service:
         """See Engine: the members are made side by side, and wait for each other."""
-        token = f"farside-{using.rehearsal_id}"
+        tools = self._tools(using.recovery)
+        # All or none: members with other revisions than the others' would be no cluster.
+        raised = _all_raise(tools)
         members = {
-            item.host: MemberUnderRestore(using, self.target, item, token)
+            item.host: MemberUnderRestore(using, self.target, item, tools[item.host], raised=raised)
             for item in self.target.members
         }
         several = len(members) > 1
@@ -257,7 +281,13 @@ class Etcd(Engine):
         with using.steps.step("quorum"):
             for member in members.values():
                 member.await_ready()
-        first = self.target.members[0]
+        first, root = self.target.members[0], self._root(using.recovery)
+        facts = using.manifest.engine_facts
+        raising = (
+            guarded("revision", checks.RAISED, lambda: checks.revision(root, facts))
+            if raised
+            else ()
+        )
         return Service(
             rehearsal_id=using.rehearsal_id,
             host=first.host,
@@ -268,19 +298,22 @@ class Etcd(Engine):
             reach=f"etcdctl --endpoints={','.join(self.target.endpoints)}"
             f" --cacert={self.target.ca_file} --user={self.application.user} get"
             f" --prefix {self.application.prefix}",
-            nodes=_observed(self._root(using.recovery)),
+            nodes=_observed(root),
+            checks=tuple(raising),
         )
 
     # -- verification -------------------------------------------------------------------------
 
-    def _client(self, recovery: FailureDomain, user: str, password: str) -> Etcdctl:
+    def _client(self, recovery: FailureDomain, user: str, password: str | None) -> Etcdctl:
+        first, shows = self.target.members[0], self.target.client_cert_auth
         return Etcdctl(
-            recovery.host(self.target.members[0].host),
+            recovery.host(first.host),
             self.target.bin_dir,
             self.target.endpoints,
             self.target.ca_file,
-            user,
-            recovery.secret(password),
+            *_login(recovery, user, password),
+            first.cert_file if shows else "",
+            first.key_file if shows else "",
         )
 
     def _root(self, recovery: FailureDomain) -> Etcdctl:
@@ -332,7 +365,7 @@ class Etcd(Engine):
 
     def value(self, service: Service, recovery: FailureDomain, database: str, query: str) -> str:  # noqa: ARG002 (all members answer alike, and have one key space)
         """See Engine: a query is what follows `etcdctl get`."""
-        return checks.answer(self._root(recovery), shlex.split(query))
+        return checks.answer(self._root(recovery), _words(query))
 
     def dependencies(
         self,
@@ -356,6 +389,8 @@ class Etcd(Engine):
     def not_verified(self, facts: Facts) -> list[str]:
         """See Engine."""
         missed = ["whether clients that watch or cache notice that they must begin anew"]
+        if facts["snapshot"]["digest"] is None:
+            missed.append("each key against the source's: only etcd's own hash is compared")
         if int(facts["bytes"]) > SEARCHED_BYTES:
             size = f"{facts['bytes']:,} bytes"
             missed.append(f"addresses of the source in keys and values: not searched in {size}")
@@ -401,6 +436,10 @@ class Etcd(Engine):
         return commands(manifest, recovery, self.target)
 
 
+def _all_raise(tools: Mapping[str, SnapshotTool]) -> bool:
+    return all(tool.raises_revision for tool in tools.values())
+
+
 def _leases(client: Etcdctl) -> Mapping[str, int]:
     """Id -> granted seconds of the first leases."""
     found = {}
@@ -425,11 +464,37 @@ def _observed(root: Etcdctl) -> tuple[Node, ...]:
 def _leader(root: Etcdctl, target: TargetCluster) -> Member:
     """The member that leads. Raises TransientError if none does."""
     for member in target.members:
-        (row,) = root.at(member.client_url).json("endpoint", "status")
-        if row["Status"]["leader"] == row["Status"]["header"]["member_id"]:
+        status = root.at(member.client_url).status()
+        if status["leader"] == status["header"]["member_id"]:
             return member
     raise TransientError("no member leads", operation="failover", host=root.host.name)
 
 
 def _asked(root: Etcdctl, q: SqlQuestion) -> Callable[[], Check]:
-    return lambda: asked(q, lambda: checks.answer(root, shlex.split(q.sql)))
+    return lambda: asked(q, lambda: checks.answer(root, _words(q.sql)))
+
+
+def _words(query: str) -> list[str]:
+    """What follows `etcdctl get`, as a shell would take it. Raises PermanentError."""
+    try:
+        return shlex.split(query)
+    except ValueError as error:
+        raise PermanentError(f"{query!r}: {error}", operation="a plan's query") from None
+
+
+def _login(domain: FailureDomain, user: str, password: str | None) -> tuple[str, SecretStr]:
+    """A user and the password; nobody, where the plan names no password."""
+    return (user, domain.secret(password)) if password else ("", SecretStr(""))
+
+
+def _have_room(host: Host, folder: str, wanted: int) -> None:
+    """Raise PermanentError where a snapshot would fill the disk, which may be a member's own."""
+    free = 1024 * int(host.run(["df", "-Pk", folder]).text.splitlines()[-1].split()[3])
+    if free < 2 * wanted + _WAL_BYTES:
+        raise PermanentError(
+            f"a snapshot of up to {wanted:,} bytes would leave too little of {free:,} in {folder}",
+            operation="snapshot",
+            domain=host.domain,
+            host=host.name,
+            hint="give this host a work_dir on another disk than etcd's, or make room",
+        )

@@ -344,7 +344,7 @@ _TOPOLOGY = (
         _MEDIUM,
         "clients that watch or cache notice that the restored cluster is another one",
         "Restart every client that watches or caches once the cluster is restored, or have an etcd "
-        "on the recovery hosts that can raise the revision: 3.6 does.",
+        "on every recovery host that can raise the revision: 3.5.10 and later can.",
     ),
     (
         "peer-list-stale",

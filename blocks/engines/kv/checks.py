@@ -6,12 +6,14 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from blocks.engines.base import checked
-from blocks.engines.kv.client import Etcdctl, LoginRefused, NotAllowed
+from blocks.engines.kv.client import Compacted, Etcdctl, LoginRefused, NotAllowed
 from blocks.engines.kv.clusters import Application, TargetCluster
+from blocks.engines.kv.members import RAISED_BY
 from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.evidence.record import Check
 
 SURVIVAL_SECONDS = 60.0
+RAISED = "a revision that the source never reached, and all before it compacted"
 
 
 def membership(root: Etcdctl, target: TargetCluster) -> Check:
@@ -59,11 +61,10 @@ def identity(root: Etcdctl, facts: Mapping[str, Any]) -> Check:
 def leader(root: Etcdctl, target: TargetCluster) -> Check:
     """All members know the same leader, and none is behind, corrupt or without space."""
     leaders, wrong = set[str](), list[str]()
-    for endpoint, found in root.at(*target.endpoints).of_each("endpoint", "status").items():
-        if isinstance(found, FarsideError):
-            wrong.append(f"{endpoint}: {found.message}")
+    for endpoint, status in root.at(*target.endpoints).of_each(Etcdctl.status).items():
+        if isinstance(status, FarsideError):
+            wrong.append(f"{endpoint}: {status.message}")
             continue
-        status = found[0]["Status"]
         leaders.add(str(status.get("leader", 0)))
         wrong += [f"{endpoint}: {text}" for text in status.get("errors", ())]
     if len(leaders) != 1 or leaders == {"0"}:
@@ -80,26 +81,65 @@ def whole(root: Etcdctl, target: TargetCluster) -> None:
     known = len(root.json("member", "list")["members"])
     if known != len(target.members):
         raise TransientError(f"it has {known} members", operation="failover", host=root.host.name)
-    for found in root.at(*target.endpoints).of_each("endpoint", "status").values():
+    for found in root.at(*target.endpoints).of_each(Etcdctl.status).values():
         if isinstance(found, FarsideError):
             raise found
 
 
+def revision(root: Etcdctl, facts: Mapping[str, Any]) -> Check:
+    """Who watches or caches cannot go on where the lost cluster was: etcd tells it to begin anew.
+
+    The revision was raised, and what lies between is compacted.
+    """
+    at, now, wrong = facts["snapshot"]["revision"], _revision(root), list[str]()
+    if now < at + RAISED_BY:
+        wrong.append(f"it is at {now}, and was at {at} in the snapshot")
+    try:
+        root.get("/", f"--rev={max(at, 1)}")
+        wrong.append(f"revision {at} can still be read")
+    except Compacted:
+        pass
+    right = f"{now:,}; revision {at:,} is compacted"
+    return checked("revision", RAISED, wrong, right, finding="revision-reused")
+
+
 def key_space(root: Etcdctl, target: TargetCluster, facts: Mapping[str, Any]) -> Check:
-    """The hash of all keys at the snapshot's revision is the manifest's, on each member."""
-    at, wanted = facts["snapshot"]["revision"], facts["snapshot"]["hash"]
-    expected = f"hash {wanted} at revision {at}, on each member"
-    wrong, silent = list[str](), list[FarsideError]()
-    asked = root.at(*target.endpoints).of_each("endpoint", "hashkv", f"--rev={at}", timeout=600)
-    for endpoint, found in asked.items():
+    """The keys of the snapshot's revision are the manifest's, and the same on each member.
+
+    etcd's own hash depends on what is compacted: it is the manifest's only where that is the same.
+    The digest does not; there is none of a key space that is too large to be read.
+    """
+    kept = facts["snapshot"]
+    at, wanted, digest = kept["revision"], kept["hash"], kept["digest"]
+    served = at + RAISED_BY if _revision(root) >= at + RAISED_BY else at
+    hashes, silent = dict[str, tuple[str, int]](), list[FarsideError]()
+    for endpoint, found in (
+        root.at(*target.endpoints).of_each(lambda member: member.hash(served)).items()
+    ):
         if isinstance(found, FarsideError):
             silent.append(found)
-        elif (has := str(found[0]["HashKV"]["hash"])) != wanted:
-            wrong.append(f"{endpoint} has {has}")
+        else:
+            hashes[endpoint] = found
+    is_comparable = {compacted for _, compacted in hashes.values()} == {kept["compacted"]}
+    wrong = [
+        f"{endpoint} has hash {has}"
+        for endpoint, (has, _) in hashes.items()
+        if (is_comparable and has != wanted) or len(set(hashes.values())) > 1
+    ]
+    if not wrong and digest and (read := root.digest(served)) != digest:
+        wrong.append(f"SHA-256 {read} of all keys")
     if silent and not wrong:
         raise silent[0]
+    expected = ["one hash on all members"]
+    expected += [f"hash {wanted} at revision {at}"] if is_comparable else []
+    expected += [f"SHA-256 {digest} of all keys at revision {at}"] if digest else []
     right = f"the same on {len(target.endpoints)} members"
-    return checked("key-space", expected, wrong, right, finding="incomplete-restore")
+    return checked("key-space", ", ".join(expected), wrong, right, finding="incomplete-restore")
+
+
+def _revision(root: Etcdctl) -> int:
+    """The cluster's, now."""
+    return int(root.json("get", "/", "--limit=1", "--keys-only")["header"]["revision"])
 
 
 def logins(root: Etcdctl, facts: Mapping[str, Any]) -> Check:
@@ -129,7 +169,7 @@ def is_protected(root: Etcdctl) -> bool:
 def leases(root: Etcdctl, facts: Mapping[str, Any]) -> Check:
     """The manifest's leases; those that were to end before now may have."""
     found = {str(item["id"]) for item in root.json("lease", "list").get("leases", ())}
-    age = time.time() - facts["snapshot"]["at"]
+    age = time.time() - facts["leases_at"]
     missing = [
         f"lease {int(id):x} is missing"
         for id, ttl in facts["leases"].items()
@@ -141,7 +181,7 @@ def leases(root: Etcdctl, facts: Mapping[str, Any]) -> Check:
 
 def login(application: Etcdctl, app: Application) -> Check:
     """The application's own user reads below its prefix."""
-    expected = f"{app.user} reads below {app.prefix}"
+    expected = f"{app.user or 'anybody'} reads below {app.prefix}"
     wrong, count = list[str](), 0
     try:
         count = application.count("--prefix", app.prefix)

@@ -5,6 +5,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from blocks.base import Address, url_host
+
 
 def _is_endpoint(value: str) -> str:
     parts = urlsplit(value)
@@ -29,15 +31,22 @@ class SourceCluster(_Part):
     )
     bin_dir: str
     ca_file: str = Field(description="On that host: who vouches for the members' certificates")
+    cert_file: str = Field(
+        default="", description="On that host: farside's own, where clients must show one"
+    )
+    key_file: str = ""
     user: str = Field(default="root", description="A user with the role root")
-    password: str = Field(description="Name of that user's password in the source's vault")
+    password: str | None = Field(
+        default=None,
+        description="Name of that user's password in the source's vault; none: nobody is asked for",
+    )
 
 
 class Member(_Part):
     """One member of the restored cluster: its host, address, ports, directory and certificate."""
 
     host: str
-    address: str
+    address: Address
     client_port: int = 2379
     peer_port: int = 2380
     data_dir: str = Field(description="Must be empty or absent")
@@ -47,12 +56,12 @@ class Member(_Part):
     @property
     def client_url(self) -> str:
         """Where clients reach it."""
-        return f"https://{self.address}:{self.client_port}"
+        return f"https://{url_host(self.address)}:{self.client_port}"
 
     @property
     def peer_url(self) -> str:
         """Where the other members reach it."""
-        return f"https://{self.address}:{self.peer_port}"
+        return f"https://{url_host(self.address)}:{self.peer_port}"
 
 
 class TargetCluster(_Part):
@@ -61,8 +70,13 @@ class TargetCluster(_Part):
     members: tuple[Member, ...] = Field(min_length=1)
     bin_dir: str
     ca_file: str = Field(description="On every host: the recovery domain's own authority")
-    password: str = Field(
-        description="Name, in the recovery vault, of the password of the source's user"
+    password: str | None = Field(
+        default=None,
+        description="Name, in the recovery vault, of the password of the source's user",
+    )
+    client_cert_auth: bool = Field(
+        default=False,
+        description="Clients must show a certificate, too; farside shows the first member's",
     )
 
     @model_validator(mode="after")
@@ -86,6 +100,6 @@ class TargetCluster(_Part):
 class Application(_Part):
     """The user by which the application connects; its password is in the recovery vault."""
 
-    user: str
-    password: str
+    user: str = ""
+    password: str | None = Field(default=None, description="None: nobody is asked for one")
     prefix: str = Field(description="Keys that it may read and write begin with this")

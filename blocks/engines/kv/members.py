@@ -3,7 +3,8 @@
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from blocks.artifact.job import FileTarget, MadePath, MadePidfile, OpenItem
@@ -15,8 +16,10 @@ from blocks.hosts import Host
 SNAPSHOT = "snapshot.db.zst.age"
 START_SECONDS = 120.0
 RAISED_BY = 1_000_000_000
-"""How far the revision is raised, where the version can: etcd's own advice for such a restore
-(etcd 3.6, Disaster recovery)."""
+"""How far the revision is raised, where the version can (3.4.27, 3.5.10, 3.6 and later): etcd's
+own advice for such a restore (its operations guide, Disaster recovery)."""
+RAISE = f"--bump-revision={RAISED_BY} --mark-compacted"
+"""Nobody who watches or caches goes on where the lost cluster was: it must begin anew."""
 _POLL_SECONDS = 0.1
 _TOOL = (
     'tool="$1/etcdutl"; test -x "$tool" || tool="$1/etcdctl";'
@@ -34,13 +37,21 @@ class MemberUnderRestore:
     """One member; its methods are called in the order in which they stand."""
 
     def __init__(
-        self, using: Restoration, target: TargetCluster, member: Member, token: str
+        self,
+        using: Restoration,
+        target: TargetCluster,
+        member: Member,
+        tool: "SnapshotTool",
+        *,
+        raised: bool,
     ) -> None:
         self.host = using.host(member.host)
         self.member = member
+        self._tool = tool
+        self._raised = raised
         self._using = using
         self._target = target
-        self._token = token
+        self._token = f"farside-{using.rehearsal_id}"
         self._work = using.work(self.host)
 
     @property
@@ -60,9 +71,8 @@ class MemberUnderRestore:
     def restore(self) -> None:
         """Make the data directory: a new member of a new cluster, which nobody knows."""
         member = self.member
-        tool = snapshot_tool(self.host, self._target.bin_dir)
         argv = [
-            *tool.argv,
+            *self._tool.argv,
             "restore",
             self._snapshot,
             f"--name={member.host}",
@@ -71,8 +81,8 @@ class MemberUnderRestore:
             f"--initial-cluster-token={self._token}",
             f"--initial-advertise-peer-urls={member.peer_url}",
         ]
-        if tool.raises_revision:
-            argv += [f"--bump-revision={RAISED_BY}", "--mark-compacted"]
+        if self._raised:
+            argv += RAISE.split()
         self.host.run(argv, timeout=3600)
 
     def start(self) -> None:
@@ -119,7 +129,14 @@ def configuration(target: TargetCluster, member: Member, token: str) -> Mapping[
         "initial-cluster": target.initial_cluster,
         "initial-cluster-token": token,
         "initial-cluster-state": "new",
-        "client-transport-security": tls,
+        "client-transport-security": {
+            **tls,
+            **(
+                {"trusted-ca-file": target.ca_file, "client-cert-auth": True}
+                if target.client_cert_auth
+                else {}
+            ),
+        },
         # Members know each other by certificate: nobody joins without one of this domain.
         "peer-transport-security": {
             **tls,
@@ -152,3 +169,10 @@ def snapshot_tool(host: Host, bin_dir: str) -> SnapshotTool:
     )
     options = set(re.findall(r"--[a-z-]+", said))
     return SnapshotTool((program, "snapshot"), {"--bump-revision", "--mark-compacted"} <= options)
+
+
+def snapshot_tools(hosts: Sequence[Host], bin_dir: str) -> Mapping[str, SnapshotTool]:
+    """Those of several hosts, by their names; all are asked at once."""
+    with ThreadPoolExecutor(len(hosts), thread_name_prefix="etcd") as pool:
+        tools = pool.map(lambda host: snapshot_tool(host, bin_dir), hosts)
+        return dict(zip((host.name for host in hosts), tools, strict=True))

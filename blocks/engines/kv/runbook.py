@@ -5,6 +5,7 @@ import shlex
 from blocks.artifact.manifest import Manifest
 from blocks.domain import FailureDomain
 from blocks.engines.kv.clusters import TargetCluster
+from blocks.engines.kv.members import RAISE
 from blocks.evidence.record import RunbookStep
 from blocks.sets import fetch_commands
 from blocks.stores import S3Store
@@ -28,6 +29,8 @@ def commands(
         f" --peer-cert-file={quote(first.cert_file)} --peer-key-file={quote(first.key_file)}"
         f" --peer-trusted-ca-file={quote(target.ca_file)} --peer-client-cert-auth"
     )
+    if target.client_cert_auth:
+        tls += f" --trusted-ca-file={quote(target.ca_file)} --client-cert-auth"
     token = f"by-hand-{manifest.set_id}"
     return (
         RunbookStep(
@@ -36,7 +39,8 @@ def commands(
                 "set -eu; umask 077",
                 f"BIN=${{BIN:-{quote(target.bin_dir)}}}; DATA=${{DATA:-{quote(first.data_dir)}}}",
                 f"CLIENT=${{CLIENT:-{first.client_url}}}; PEER=${{PEER:-{first.peer_url}}};"
-                f" CA={quote(target.ca_file)}",
+                f" CA={quote(target.ca_file)}; CERT={quote(first.cert_file)};"
+                f" KEY={quote(first.key_file)}",
                 'test ! -e "$DATA" || { echo "$DATA exists: choose another DATA" >&2; exit 1; }',
                 *fetch_commands(recovery.store, manifest.plan, manifest.set_id),
             ),
@@ -47,9 +51,12 @@ def commands(
             (
                 f'fetch {keys} | unseal > "$DATA.snapshot"',
                 'TOOL="$BIN/etcdutl"; test -x "$TOOL" || TOOL="$BIN/etcdctl"',
-                '"$TOOL" snapshot restore "$DATA.snapshot" --data-dir "$DATA" --name restored'
-                f' --initial-cluster "restored=$PEER" --initial-cluster-token {token}'
-                ' --initial-advertise-peer-urls "$PEER"',
+                # Clients that watch must begin anew; not every version can tell them so.
+                'RAISE=; "$TOOL" snapshot restore --help | grep -q -e --bump-revision'
+                f' && RAISE="{RAISE}"',
+                '"$TOOL" snapshot restore "$DATA.snapshot" $RAISE --data-dir "$DATA"'
+                f" --name restored --initial-cluster-token {token}"
+                ' --initial-cluster "restored=$PEER" --initial-advertise-peer-urls "$PEER"',
             ),
             where,
         ),

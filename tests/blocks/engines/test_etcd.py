@@ -1,9 +1,10 @@
 """etcd in the lab: three members, restored into as many others, into one, and into five.
 
-With the etcd of PyPI, which is 3.5, and with Debian's, which is 3.4; and when members die, or the
-old cluster comes back.
+With the etcd of PyPI, which is 3.5.1, with Debian's, which is 3.4, and with a newer one, which can
+raise the revision; and when members die, or the old cluster comes back.
 """
 
+import os
 import shutil
 import tempfile
 import threading
@@ -20,7 +21,7 @@ from pydantic import SecretStr
 
 from blocks.engines.etcd import Etcd
 from blocks.engines.kv import checks
-from blocks.engines.kv.client import Etcdctl, LoginRefused
+from blocks.engines.kv.client import Compacted, Etcdctl, LoginRefused
 from blocks.engines.kv.members import snapshot_tool
 from blocks.errors import TransientError
 from blocks.evidence.record import Check, CheckStatus, Record, Verdict, exit_code
@@ -30,6 +31,7 @@ from blocks.plan import Plan, load_plan
 from deployments import lab
 from deployments.lab import processes
 from deployments.lab.accounts import service_account
+from deployments.lab.credentials import member_files
 from deployments.lab.domains import ETCD
 from deployments.lab.drills import Ground
 from deployments.lab.etcd import SETTINGS, with_members
@@ -53,14 +55,20 @@ class Conformance(EngineConformance):
     runbook_end = 'kill -9 "${ETCD:-}"'
     proven = r'"Count" : 500\n'
     members: ClassVar[int]
+    show_certificates: ClassVar[bool] = False
 
     @pytest.fixture(scope="class")
     @classmethod
     def plan_path(cls, places: Places, tmp_path_factory: pytest.TempPathFactory) -> Path:
         lab.up(places.root, parts=[ETCD])
         document = yaml.safe_load(lab.plan_path(places.root, "etcd").read_text())
+        document = with_members(document, cls.members)
+        if cls.show_certificates:
+            certificate, key = member_files(places, "east", "kv1")
+            document["engine"]["source"] |= {"cert_file": str(certificate), "key_file": str(key)}
+            document["engine"]["target"]["client_cert_auth"] = True
         path = tmp_path_factory.mktemp("plans") / "plan.yaml"
-        path.write_text(yaml.safe_dump(with_members(document, cls.members)))
+        path.write_text(yaml.safe_dump(document))
         return path
 
     def test_has_the_shape_of_the_plan(self, rehearsed: Record) -> None:
@@ -81,8 +89,12 @@ class TestThree(Conformance):
 
 
 class TestOne(Conformance):
+    """Its clients must show a certificate; farside shows one in east, too."""
+
     plan_name = "etcd"
     members = 1
+    runbook_proof: ClassVar = (f'{Conformance.runbook_proof[0]} --cert "$CERT" --key "$KEY"',)
+    show_certificates = True
 
 
 class TestFive(Conformance):
@@ -100,22 +112,8 @@ class TestDebian(Conformance):
     @classmethod
     def places(cls) -> Iterator[Places]:
         """A lab of their own, whose programs are exchanged before the cluster is made."""
-        need_debian("etcd-server", str(DEBIAN / "etcd"))
-        need_debian("etcd-client", str(DEBIAN / "etcdctl"))
-        root = Path(tempfile.mkdtemp(prefix="farside-etcd-", dir="/var/tmp"))
-        root.chmod(0o711)
-        places = Places.at(root / "lab")
-        try:
-            lab.up(places.root, scale=1)
-            for domain in ("east", "west"):
-                for program in places.etcd_bin(domain).iterdir():
-                    program.unlink()
-                    if program.name != "etcdutl":
-                        program.symlink_to(DEBIAN / program.name)
+        with programs_of(east=debian(), west=debian()) as places:
             yield places
-        finally:
-            lab.down(places.root)
-            shutil.rmtree(root, ignore_errors=True)
 
     def test_is_another_version(self, rehearsed: Record, plan: Plan) -> None:
         """In east and in west."""
@@ -123,6 +121,55 @@ class TestDebian(Conformance):
         host = plan.recovery.host("kv1")
         said = host.run([f"{engine_of(plan).target.bin_dir}/etcd", "--version"]).text
         assert checks.version_of(said) == (3, 4)
+
+
+class TestRaised(Conformance):
+    """From Debian's etcd to one that can raise the revision: clients learn of the restore."""
+
+    plan_name = "etcd"
+    members = 3
+    known_findings: ClassVar = frozenset()
+    proven = r'"Revision" : 10000\d{5}\n(.|\n)*"Count" : 500\n'
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def places(cls) -> Iterator[Places]:
+        """A lab of their own."""
+        newer = Path(os.environ.get("FARSIDE_NEWER_ETCD", "/nowhere"))
+        need_debian("etcd 3.5.10 or later, in FARSIDE_NEWER_ETCD,", str(newer / "etcdutl"))
+        with programs_of(east=debian(), west=newer) as places:
+            yield places
+
+    def test_what_watches_must_begin_anew(self, rehearsed: Record) -> None:
+        checks = {check.name: check for check in rehearsed.checks}
+        assert "is compacted" in str(checks["revision"].actual)
+        assert str(checks["key-space"].expected).startswith("SHA-256 ")
+
+
+def debian() -> Path:
+    """Where Debian's programs are."""
+    need_debian("etcd-server", str(DEBIAN / "etcd"))
+    need_debian("etcd-client", str(DEBIAN / "etcdctl"))
+    return DEBIAN
+
+
+@contextmanager
+def programs_of(**programs: Path) -> Iterator[Places]:
+    """A lab whose sites have these programs instead of PyPI's, from before a cluster is made."""
+    root = Path(tempfile.mkdtemp(prefix="farside-etcd-", dir="/var/tmp"))
+    root.chmod(0o711)
+    places = Places.at(root / "lab")
+    try:
+        lab.up(places.root, scale=1)
+        for site, folder in programs.items():
+            for program in places.etcd_bin(site).iterdir():
+                program.unlink()
+                if (folder / program.name).exists():
+                    shutil.copy(folder / program.name, program)
+        yield places
+    finally:
+        lab.down(places.root)
+        shutil.rmtree(root, ignore_errors=True)
 
 
 @pytest.fixture
@@ -147,6 +194,7 @@ def living(plan: Plan, password: str = "", user: str = "root") -> Etcdctl:
     known = source.password if user == "root" else engine.application.password
     # East's vault has no password of the application's: that is on its own host.
     domain = plan.source if user == "root" else plan.recovery
+    assert known is not None
     secret = SecretStr(password) if password else domain.secret(known)
     host = plan.source.host(source.host)
     return Etcdctl(host, source.bin_dir, source.endpoints, source.ca_file, user, secret)
@@ -170,15 +218,18 @@ def test_every_check_can_fail(plan: Plan) -> None:
         checks.logins(root, {**facts, "users": ["gone"], "roles": ["lost"]}), "user gone", "lost"
     )
     now = round(time.time())
-    lease = {**facts, "leases": {"4711": 3600}, "snapshot": {"at": now}}
+    lease = {**facts, "leases": {"4711": 3600}, "leases_at": now}
     failed(checks.leases(root, lease), "lease 1267 is missing")
-    ended = {**lease, "leases": {"4711": 1}, "snapshot": {"at": now - 60}}
+    ended = {**lease, "leases": {"4711": 1}, "leases_at": now - 60}
     assert checks.leases(root, ended).status is CheckStatus.PASSED
     wrong = living(plan, "not the password")
     failed(checks.login(wrong, engine.application), "authentication failed")
     # Nobody serves where the restored cluster is going to be.
     failed(checks.leader(root, engine.target), "0 leaders")
-    facts["snapshot"] = {"revision": facts["revision"], "hash": "1", "at": now}
+    at = facts["revision"]
+    member = engine.living(plan.source)
+    hash, compacted = member.hash(at)
+    same = {"hash": hash, "compacted": compacted, "revision": at, "digest": root.digest(at)}
     there = engine.target.model_copy(
         update={
             "members": tuple(
@@ -187,7 +238,23 @@ def test_every_check_can_fail(plan: Plan) -> None:
             )
         }
     )
-    failed(checks.key_space(root, there, facts), "2379 has ")
+
+    def key_space(**other: object) -> Check:
+        return checks.key_space(root, there, {"snapshot": same | other})
+
+    assert key_space().status is CheckStatus.PASSED
+    failed(key_space(hash="1"), "2379 has ")
+    failed(key_space(digest="1"), "SHA-256 ")
+    failed(checks.revision(root, {"snapshot": same}), "it is at", f"revision {at} can still be")
+    # Compacted since: only the digest tells.
+    root.text("compact", str(at - 1))
+    assert key_space().status is CheckStatus.PASSED
+    failed(key_space(digest="1"), "SHA-256 ")
+    unread = key_space(digest=None)
+    assert (unread.status, unread.expected) == (CheckStatus.PASSED, "one hash on all members")
+    for ask in (root.digest, member.hash):
+        with pytest.raises(Compacted):
+            ask(at - 2)
     forbidden = living(plan, user="shop")
     other_keys = engine.application.model_copy(update={"prefix": "/not-the-shop/"})
     failed(checks.login(forbidden, other_keys), "permission denied")
@@ -199,6 +266,32 @@ def test_every_check_can_fail(plan: Plan) -> None:
     checks.whole(root, there)
     assert checks.is_protected(root)
     assert checks.leader(root, there).status is CheckStatus.PASSED
+
+
+def test_a_hash_of_what_is_compacted_up_to_its_end(plan: Plan, places: Places) -> None:
+    """An idle cluster that compacts: its newest revision is the compacted one."""
+    processes.kill_service(places, "east-etcd-writer")
+    try:
+        member = engine_of(plan).living(plan.source)
+        head = int(engine_of(plan).survey(plan.source)["revision"])
+        member.text("compact", "--physical", str(head))
+        hash, compacted = member.hash(head)
+        assert (hash != "0", compacted) == (True, head)
+        assert member.digest(head)
+    finally:
+        lab.up(places.root)
+
+
+def test_keys_that_look_like_options(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blocks.engines.kv.client._PAGE", 2)
+    root = living(plan)
+    keys = ["--", "--limit=1", "-x", "-y"]
+    for key in keys:
+        root.text("put", "--", key, "value")
+    try:
+        assert [item.key.decode() for item in root.all("-")] == keys
+    finally:
+        root.text("del", "--prefix", "--", "-")
 
 
 def test_all_keys_are_found_page_by_page(plan: Plan) -> None:
@@ -369,8 +462,9 @@ def test_the_old_cluster_comes_back(ground: Ground) -> None:
 def restored(plan: Plan) -> Etcdctl:
     """The restored cluster's administrator, at whichever members still live."""
     engine = engine_of(plan)
-    secret, host = plan.recovery.secret(engine.target.password), plan.recovery.host("kv1")
-    target = engine.target
+    target, host = engine.target, plan.recovery.host("kv1")
+    assert target.password is not None
+    secret = plan.recovery.secret(target.password)
     return Etcdctl(host, target.bin_dir, target.endpoints, target.ca_file, "root", secret)
 
 
