@@ -147,7 +147,8 @@ def _resolved(name: str) -> NameFacts:
 def _searched(job: FactsJob) -> tuple[tuple[Mention, ...], tuple[str, ...]]:
     mentions, unread = [], []
     for pattern in job.files:
-        for path in sorted(glob.glob(os.path.expanduser(pattern))):  # noqa: PTH111, PTH207 (a text)
+        places = glob.glob(os.path.expanduser(pattern), recursive=True, include_hidden=True)  # noqa: PTH111, PTH207 (a text)
+        for path in sorted(places):
             try:
                 with open(path, "rb") as file:  # noqa: PTH123 (a text)
                     text = file.read(_SEARCHED).decode("utf-8", "replace")

@@ -9,6 +9,7 @@ opened backup, the service's directory, where it is to listen, and a directory o
 A command with a password reads it as the first line of its standard input.
 """
 
+import glob
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,13 +41,15 @@ from blocks.errors import PermanentError
 from blocks.evidence.findings import Finding, Severity, finding
 from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep, SourceNode
 from blocks.helper import facts_of
-from blocks.hosts import Host
+from blocks.processes import CommandFailed
 from blocks.sets import SetWriter, fetch_commands
 from blocks.stores import S3Store
 
 OBJECT = "backup.zst.age"
 """The one object of a set."""
 _HOURS = 24 * 3600.0
+_NOT_RUN = (126, 127)
+"""Exit codes with which a shell says that there is no such program."""
 
 
 def _not_empty(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -77,7 +80,10 @@ class SourceSystem(_Part):
 
 
 class Question(_Part):
-    """A command, and the only output that passes (blanks at both ends do not count)."""
+    """A command, and the only output that passes (blanks at both ends do not count).
+
+    Another exit code than 0 is a failure, too.
+    """
 
     name: str
     argv: Argv
@@ -196,6 +202,7 @@ class Command(Engine):
                 programs=self.target.programs,
                 directories={self.target.directory: 2 * int(facts["bytes"])},
                 ports=((self.target.address, self.target.port),),
+                work_bytes=int(facts["bytes"]),
             ),
         )
 
@@ -286,7 +293,7 @@ class Command(Engine):
         work = service.controls[service.host]
         for item in self.target.verify:
             run = partial(self._run, using.recovery, work, item.argv)
-            yield from guarded(item.name, item.expected, partial(_answered, item, run))
+            yield from guarded(item.name, item.expected, partial(answered, item, run))
         for q in questions:
             ask = partial(self.value, service, using.recovery, q.database, q.sql)
             yield from guarded(q.name, q.expected, partial(asked, q, ask))
@@ -307,7 +314,8 @@ class Command(Engine):
     ) -> list[Finding]:
         """See Engine: the files of the restored service are searched."""
         host = using.host(service.host)
-        job = FactsJob(files=(f"{self.target.directory}/**/*",), foreign=foreign)
+        everything = f"{glob.escape(self.target.directory)}/**"
+        job = FactsJob(files=(everything,), foreign=foreign)
         return [
             finding(
                 "address-hard-coded",
@@ -320,7 +328,10 @@ class Command(Engine):
 
     def not_verified(self, facts: Facts) -> list[str]:  # noqa: ARG002 (nothing is known of it)
         """See Engine."""
-        return [f"anything of {self.system} that the plan's own commands do not ask"]
+        return [
+            f"anything of {self.system} that the plan's own commands do not ask",
+            "addresses of the source in files that cannot be read, and behind the first MiB of any",
+        ]
 
     def recovered_until(self, service: Service, recovery: FailureDomain) -> datetime | None:
         """See Engine."""
@@ -354,8 +365,7 @@ class Command(Engine):
     def destroy(self, service: Service, recovery: FailureDomain) -> None:
         """See Engine."""
         work = service.controls[service.host]
-        host: Host = recovery.host(service.host)
-        host.run(self._filled(self.target.destroy_argv, work), check=False, timeout=120)
+        self._run(recovery, work, self.target.destroy_argv, 120)
 
     def runbook(
         self,
@@ -403,9 +413,17 @@ def _quoted(word: str) -> str:
     )
 
 
-def _answered(question: Question, run: Callable[[], str]) -> Check:
-    actual = run()
-    status = CheckStatus.PASSED if actual == question.expected.strip() else CheckStatus.FAILED
+def answered(question: Question, run: Callable[[], str]) -> Check:
+    """A command that ends with an exit code of its own has answered: with no."""
+    try:
+        actual = run()
+    except CommandFailed as error:
+        if error.exit_code in _NOT_RUN or error.exit_code < 0:
+            raise
+        actual, passed = error.message, False
+    else:
+        passed = actual == question.expected.strip()
+    status = CheckStatus.PASSED if passed else CheckStatus.FAILED
     return Check(question.name, status, question.expected, actual)
 
 

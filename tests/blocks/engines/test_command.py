@@ -1,19 +1,22 @@
 """A system that farside does not know, by its plan's commands alone: Redis, from Debian."""
 
-import os
 import re
-import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import yaml
 
-from blocks.hosts import Host
+from blocks.engines.base import guarded
+from blocks.engines.command import Question, answered
+from blocks.evidence.record import CheckStatus
+from blocks.hosts import Host, LocalHost
 from blocks.plan import load_plan
 from deployments import lab
 from deployments.lab.places import Places
 from tests.blocks.engines.conformance import EngineConformance
+from tests.blocks.engines.worlds import need_debian
 
 PORT, KEYS = 6399, 1000
 README = Path(lab.__file__).parents[2] / "README.md"
@@ -54,26 +57,45 @@ class TestRedis(EngineConformance):
     @pytest.fixture(scope="class")
     @classmethod
     def plan_path(cls, places: Places, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        if shutil.which("redis-server") is None:
-            reason = "Debian's redis-server is not installed"
-            if os.environ.get("FARSIDE_NO_SKIPS"):
-                pytest.fail(reason)
-            pytest.skip(reason)
         lab.up(places.root)
-        document = yaml.safe_load(lab.plan_path(places.root, "postgres").read_text())
-        del document["heartbeat"]
-        document |= {
-            "name": "redis",
-            "engine": engine(document, places),
-            "secrets": [],
-            "checks": [{"name": "all", "database": "", "sql": "dbsize", "expected": str(KEYS + 1)}],
-        }
-        path = tmp_path_factory.mktemp("plans") / "redis.yaml"
-        path.write_text(yaml.safe_dump(document))
-        plan = load_plan(path)
-        serve(plan.source.host("db1"), places)
-        plan.source.close()
-        return path
+        return redis_plan(places, tmp_path_factory.mktemp("plans"))
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "actual"),
+    [
+        ("echo ' yes '", CheckStatus.PASSED, "yes"),
+        ("echo no", CheckStatus.FAILED, "no"),
+        ("echo yes; echo '3 rows differ' >&2; exit 3", CheckStatus.FAILED, "3 rows differ"),
+        ("no-such-program", CheckStatus.UNKNOWN, "could not run: "),
+        ("kill -9 $$", CheckStatus.UNKNOWN, "could not run: "),
+    ],
+)
+def test_what_a_verifying_command_says(script: str, status: CheckStatus, actual: str) -> None:
+    question = Question(name="all-there", argv=("sh", "-c", script), expected="yes")
+    host = LocalHost(name="here")
+    ask = partial(answered, question, lambda: host.run(question.argv).text)
+    (check,) = guarded(question.name, question.expected, ask)
+    assert (check.status, actual in str(check.actual)) == (status, True), check
+
+
+def redis_plan(places: Places, folder: Path) -> Path:
+    """Redis runs in the lab's east; the plan that restores it in west. Skips without Debian's."""
+    need_debian("redis-server", "/usr/bin/redis-server")
+    document = yaml.safe_load(lab.plan_path(places.root, "postgres").read_text())
+    del document["heartbeat"]
+    document |= {
+        "name": "redis",
+        "engine": engine(document, places),
+        "secrets": [],
+        "checks": [{"name": "all", "database": "", "sql": "dbsize", "expected": str(KEYS + 1)}],
+    }
+    path = folder / "redis.yaml"
+    path.write_text(yaml.safe_dump(document))
+    plan = load_plan(path)
+    serve(plan.source.host("db1"), places)
+    plan.source.close()
+    return path
 
 
 def serve(host: Host, places: Places) -> None:
