@@ -43,6 +43,9 @@ class FailureDomain(DomainPart):
         names = [host.name for host in self.hosts]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two hosts are called {', '.join(twice)}")
+        for host in self.machines()[len(self.hosts) :]:
+            if host.name in names:
+                raise ValueError(f"the vault's host is another one than {host.name}, and called so")
         self.join(self.name)
         for part in self._parts():
             part.join(self.name)
@@ -107,11 +110,18 @@ class FailureDomain(DomainPart):
         return [*self.hosts, self.store, *([self.vault] if self.vault else [])]
 
     def machines(self) -> list[Host]:
-        """Its hosts, and the one that its vault is on."""
-        vault = [self.vault.host] if isinstance(self.vault, HostVault) else []
-        return [*self.hosts, *vault]
+        """Its hosts, and the one that its vault is on, if that is another one."""
+        if not isinstance(self.vault, HostVault):
+            return list(self.hosts)
+        known = {_machine(host) for host in self.hosts}
+        return [*self.hosts, *([self.vault.host] if _machine(self.vault.host) not in known else [])]
 
     def _places(self) -> set[str]:
         # A local host is part of farside's own machine, not of a place that can be lost alone.
         hosts = {host.address for host in self.machines() if isinstance(host, SSHHost)}
         return hosts | {address for address, _ in self.store.endpoints()}
+
+
+def _machine(host: Host) -> tuple[str, int]:
+    """What tells machines apart, whatever a plan calls them."""
+    return (host.address, host.port) if isinstance(host, SSHHost) else ("", 0)

@@ -2,7 +2,7 @@
 
 import queue
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -51,6 +51,12 @@ class FenceGone(PermanentError):
     finding = "fence-leaks"
 
 
+class FenceShared(PermanentError):
+    """Another rehearsal's packet filter stands on a machine: its watcher would get the calls."""
+
+    finding = "target-occupied"
+
+
 class FilterMissing(PermanentError):
     """A host has no nft, or not the command that is to run it."""
 
@@ -88,6 +94,16 @@ class Gap:
     endpoints: tuple[tuple[str, int], ...]
     """Where the source answers."""
     rehearsal_id: str | None
+    living: frozenset[str] = frozenset()
+    """Other rehearsals that still run: what they have raised is not lifted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Who called the source, oldest first, and where that could not be seen, and why."""
+
+    attempts: tuple["Attempt", ...] = ()
+    unseen: tuple[FarsideError, ...] = ()
 
 
 class Fence(DomainPart):
@@ -109,8 +125,18 @@ class Fence(DomainPart):
         """Undo `cut`; without effect where nothing is cut. Raises FarsideError."""
 
     @abstractmethod
-    def attempts(self, gap: Gap) -> list[Attempt]:
-        """Who called the source since `cut`, oldest first; empty where the fence cannot tell."""
+    def attempts(self, gap: Gap) -> Observed:
+        """Who called the source since `cut`. Where one part cannot tell, the others do."""
+
+    @property
+    @abstractmethod
+    def tells(self) -> bool:
+        """Whether it can tell who calls."""
+
+    @property
+    @abstractmethod
+    def shuts_names(self) -> bool:
+        """Whether it can shut off what the plan knows by name only: a store of a provider's."""
 
 
 class CommandFence(Fence):
@@ -145,16 +171,30 @@ class CommandFence(Fence):
         self._run(self.raise_argv)
         return at
 
-    def lift(self, gap: Gap) -> None:  # noqa: ARG002 (as above)
-        """See Fence."""
-        self._run(self.lift_argv)
+    def lift(self, gap: Gap) -> None:
+        """See Fence. The commands know no rehearsals: while another one runs, they stay away."""
+        if not gap.living:
+            self._run(self.lift_argv)
 
-    def attempts(self, gap: Gap) -> list[Attempt]:  # noqa: ARG002 (as above)
+    def attempts(self, gap: Gap) -> Observed:  # noqa: ARG002 (as above)
         """See Fence."""
-        if not self.observe_argv:
-            return []
-        lines = self._run(self.observe_argv).splitlines()
-        return sorted((_attempt(line) for line in lines if line), key=lambda attempt: attempt.at)
+        if not self.tells:
+            return Observed()
+        try:
+            found = [_attempt(line) for line in self._run(self.observe_argv).splitlines() if line]
+        except FarsideError as error:
+            return Observed(unseen=(error,))
+        return Observed(tuple(sorted(found, key=_when)))
+
+    @property
+    def tells(self) -> bool:
+        """See Fence."""
+        return bool(self.observe_argv)
+
+    @property
+    def shuts_names(self) -> bool:
+        """See Fence: whatever the site's own tool can."""
+        return True
 
     def _run(self, argv: list[str]) -> str:
         here = LocalHost(name="fence")
@@ -183,6 +223,8 @@ class NftablesFence(Fence):
     )
 
     _watchers: dict[str, "_Watcher"] = PrivateAttr(default_factory=dict)
+    _entered: set[str] = PrivateAttr(default_factory=set)
+    """Machines, by name, that could be entered before the source was lost."""
 
     def check(self, gap: Gap) -> None:
         """See Fence: nft itself checks the rules, and who it is asked by."""
@@ -191,6 +233,8 @@ class NftablesFence(Fence):
 
         def check(host: Host) -> None:
             self._nft(host, "--check", "--file", "-", said=rules)
+            self._entered.add(host.name)
+            self._alone(gap, host)
             said = host.run(["sh", "-c", 'echo "$SSH_CONNECTION"'], check=False).text.split()
             if said and any(ip_address(said[0]) in network for network in networks):
                 raise OrchestratorInside(
@@ -207,8 +251,10 @@ class NftablesFence(Fence):
         at, networks = datetime.now(UTC), _networks(gap)
 
         def raise_on(host: Host) -> None:
+            self._alone(gap, host)
             watcher = self._watchers.get(host.name) or _Watcher(host, gap.rehearsal_id or "")
             self._watchers[host.name] = watcher
+            self._entered.add(host.name)
             rules = nftables.ruleset(_table(gap), networks, watcher.port)
             self._nft(host, "--file", "-", said=rules)
 
@@ -216,66 +262,126 @@ class NftablesFence(Fence):
         return at
 
     def lift(self, gap: Gap) -> None:
-        """See Fence. Without a rehearsal, the tables of all of them are removed."""
+        """See Fence. Without a rehearsal, what those have raised that do not live.
+
+        Whose they are is known on the recovery hosts, where each leaves its claim: a machine
+        besides, a vault's, may have those of other plans.
+        """
+        if gap.rehearsal_id is not None:
+            ours = {_table(gap)}
+        else:
+            standing = self._everywhere(
+                gap, lambda host: set(self._tables(host)), gap.recovery.hosts
+            )
+            ours = set().union(*standing) - {nftables.table_of(id) for id in gap.living}
 
         def lift_on(host: Host) -> None:
-            try:
-                found = self._read(host, nftables.tables, *_LIST_TABLES)
-            except FilterMissing:
-                return  # what is not there has raised nothing
-            for table in found:
-                if gap.rehearsal_id is None or table == _table(gap):
-                    self._nft(host, "delete", "table", "inet", table)
+            for table in ours.intersection(self._tables(host)):
+                # Added first: another sweep may have been faster.
+                undo = f"add table inet {table}\ndelete table inet {table}\n"
+                self._nft(host, "--file", "-", said=undo)
             if watcher := self._watchers.get(host.name):
                 watcher.stop()
 
-        self._everywhere(gap, lift_on)
+        if ours:
+            self._everywhere(gap, lift_on)
         self._watchers.clear()
 
-    def attempts(self, gap: Gap) -> list[Attempt]:
-        """See Fence. A process is known of a TCP call; of others, the account."""
+    def attempts(self, gap: Gap) -> Observed:
+        """See Fence. A process is known of a TCP call; of others, the account at most."""
 
-        def noted(host: Host) -> Iterator[Attempt]:
-            if _table(gap) not in self._read(host, nftables.tables, *_LIST_TABLES):
-                raise FenceGone(
-                    "the packet filter has been removed",
-                    operation="fence",
-                    domain=host.domain,
-                    host=host.name,
-                    hint="find out who did it: from then on the source could be reached",
-                )
-            words = ("--json", "list", "table", "inet", _table(gap))
-            for call in self._read(host, lambda text: list(nftables.denied_calls(text)), *words):
-                yield Attempt(
-                    at=datetime.now(UTC) - timedelta(seconds=call.seconds_ago),
-                    host=host.name,
-                    address=call.address,
-                    port=call.port,
-                    process=f"a process of account {call.account} on {host.name}, over "
-                    f"{call.protocol}, {call.packets} times",
-                )
+        def seen(host: Host) -> Observed:
+            if host.name not in self._entered:
+                return Observed()
+            found, unseen = list[Attempt](), list[FarsideError]()
+            if watcher := self._watchers.get(host.name):
+                found += watcher.attempts()
+                unseen += watcher.problems()
+            try:
+                found += self._noted(gap, host)
+            except FarsideError as error:
+                unseen.append(error)
+            return Observed(tuple(found), tuple(unseen))
 
-        found = [item for watcher in self._watchers.values() for item in watcher.attempts()]
-        for items in self._everywhere(gap, lambda host: list(noted(host))):
-            found += items
-        return sorted(found, key=lambda attempt: attempt.at)
+        return _together(self._everywhere(gap, seen))
 
-    def _everywhere(self, gap: Gap, do: Callable[[Host], T]) -> list[T]:
-        """Do it on each host, side by side; raises the first error, at last.
+    @property
+    def tells(self) -> bool:
+        """See Fence."""
+        return True
 
-        A host that cannot be entered, and was not when the fence was raised, is of no use to
-        farside, nor to the source: preflight has said so.
+    @property
+    def shuts_names(self) -> bool:
+        """See Fence: a packet filter knows addresses."""
+        return False
+
+    def _noted(self, gap: Gap, host: Host) -> Iterator[Attempt]:
+        """What the filter on a host has noted. Raises FenceGone, and as `_read`."""
+        if _table(gap) not in self._tables(host):
+            raise FenceGone(
+                "the packet filter has been removed",
+                operation="fence",
+                domain=host.domain,
+                host=host.name,
+                hint="find out who did it: from then on the source could be reached",
+            )
+        self._alone(gap, host)
+        words = ("--json", "list", "table", "inet", _table(gap))
+        for call in self._read(host, lambda text: list(nftables.denied_calls(text)), *words):
+            by = (
+                f"a process of account {call.account}" if call.account else "the kernel, or a guest"
+            )
+            yield Attempt(
+                at=datetime.now(UTC) - timedelta(seconds=call.seconds_ago),
+                host=host.name,
+                address=call.address,
+                port=call.port,
+                process=f"{by} on {host.name}, over {call.protocol}, {call.packets} times",
+            )
+
+    def _alone(self, gap: Gap, host: Host) -> None:
+        """Raise FenceShared where another rehearsal's filter stands: one would hide the other."""
+        others = sorted({nftables.id_of(t) for t in self._tables(host) if t != _table(gap)})
+        if others:
+            raise FenceShared(
+                f"the fence of rehearsal {', '.join(others)} stands there",
+                operation="fence",
+                domain=host.domain,
+                host=host.name,
+                hint="wait for its end; if it is dead, `python -m flows.sweep` of its plan",
+            )
+
+    def _tables(self, host: Host) -> list[str]:
+        """The tables of rehearsals on a host; none where there is no nft to raise one."""
+        try:
+            return self._read(host, nftables.tables, *_LIST_TABLES)
+        except FilterMissing:
+            return []
+
+    def _everywhere(
+        self, gap: Gap, do: Callable[[Host], T], machines: Sequence[Host] | None = None
+    ) -> list[T]:
+        """Do it on each machine, side by side; raises the first error, at last.
+
+        One that could not be entered before the loss is of no use to farside, nor to the source:
+        preflight has said so.
         """
-        hosts = list({host.name: host for host in gap.recovery.machines()}.values())
+        machines = gap.recovery.machines() if machines is None else machines
         done = []
-        with ThreadPoolExecutor(max_workers=len(hosts), thread_name_prefix="fence") as pool:
-            futures = [pool.submit(do, host) for host in hosts]
-        for host, future in zip(hosts, futures, strict=True):
+        with ThreadPoolExecutor(max_workers=len(machines), thread_name_prefix="fence") as pool:
+            futures = [pool.submit(do, host) for host in machines]
+        failures = list[FarsideError]()
+        for host, future in zip(machines, futures, strict=True):
             try:
                 done.append(future.result())
-            except (HostUnreachable, HostKeyMismatch, AuthenticationRefused):
-                if host.name in self._watchers:
-                    raise
+            except (HostUnreachable, HostKeyMismatch, AuthenticationRefused) as error:
+                # A sweep has entered none before, and leaves nothing behind without a word.
+                if host.name in self._entered or gap.rehearsal_id is None:
+                    failures.append(error)
+            except FarsideError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
         return done
 
     def _nft(self, host: Host, *words: str, said: str = "") -> str:
@@ -336,10 +442,19 @@ class SeveralFences(Fence):
         if failure is not None:
             raise failure
 
-    def attempts(self, gap: Gap) -> list[Attempt]:
+    def attempts(self, gap: Gap) -> Observed:
         """See Fence."""
-        found = [attempt for fence in self.fences for attempt in fence.attempts(gap)]
-        return sorted(found, key=lambda attempt: attempt.at)
+        return _together([fence.attempts(gap) for fence in self.fences])
+
+    @property
+    def tells(self) -> bool:
+        """See Fence: each sees what the others may not."""
+        return any(fence.tells for fence in self.fences)
+
+    @property
+    def shuts_names(self) -> bool:
+        """See Fence."""
+        return any(fence.shuts_names for fence in self.fences)
 
 
 AnyFence = Annotated[CommandFence | NftablesFence | SeveralFences, Field(discriminator="kind")]
@@ -369,9 +484,15 @@ class _Watcher:
                 host=host.name,
             ) from None
 
+    def problems(self) -> Iterator[FarsideError]:
+        """What ended it, if it has ended: then there may have been more calls than it saw."""
+        try:
+            self._thread.check()
+        except FarsideError as error:
+            yield error
+
     def attempts(self) -> Iterator[Attempt]:
-        """The calls so far. Raises what ended it: then there may have been more."""
-        self._thread.check()
+        """The calls so far."""
         for at, call in self._caught:
             yield Attempt(
                 at=at,
@@ -393,6 +514,17 @@ class _Watcher:
         else:
             at = datetime.now(UTC) - timedelta(seconds=event.seconds_ago)
             self._caught.append((at, event))
+
+
+def _when(attempt: Attempt) -> datetime:
+    return attempt.at
+
+
+def _together(parts: Iterable[Observed]) -> Observed:
+    """What several have seen."""
+    parts = list(parts)
+    attempts = sorted((item for part in parts for item in part.attempts), key=_when)
+    return Observed(tuple(attempts), tuple(error for part in parts for error in part.unseen))
 
 
 def _table(gap: Gap) -> str:

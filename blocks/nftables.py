@@ -11,9 +11,9 @@ PREFIX = "farside_"
 #: How long a denied call is remembered: longer than any rehearsal takes.
 MEMORY_SECONDS = 7 * 24 * 3600
 
-# Calls over TCP go to the watcher, which sees whose they are. What is left is noted by account and
-# rejected: other protocols, and connections that are older than the fence. A kernel's own packet
-# has no account, which ends a rule: so the one that notes does not also deny.
+# Calls over TCP go to the watcher, which sees whose they are. What is left is noted and rejected:
+# by account, other protocols and connections that are older than the fence; without one, what the
+# kernel sends itself or passes on (for a container, say), and protocols that have no ports.
 _TABLE = """\
 add table inet {table}
 delete table inet {table}
@@ -46,29 +46,56 @@ _SET = """\
     flags dynamic,timeout
     timeout {memory}s
     counter
+  }}
+  set passed_{family} {{
+    typeof {family} daddr . meta l4proto . th dport
+    flags dynamic,timeout
+    timeout {memory}s
+    counter
+  }}
+  set portless_{family} {{
+    typeof {family} daddr . meta l4proto
+    flags dynamic,timeout
+    timeout {memory}s
+    counter
   }}"""
 # Only what opens a connection: a packet of an older one is nothing to a watcher.
 _CATCH = (
     "    {to} tcp flags & (fin | syn | rst | ack) == syn"
     " counter name redirected redirect to :{port}"
 )
+# A packet without an account ends the rule that asks for it, and meets the next one. Of TCP, that
+# is the end of an older connection, which nobody has any more: no call.
 _LEAVE = """\
     {to} meta l4proto {{ tcp, udp, sctp }} update @called_{family} \
-{{ {family} daddr . meta l4proto . th dport . meta skuid }}
+{{ {family} daddr . meta l4proto . th dport . meta skuid }} counter name denied reject
+    {to} meta l4proto {{ udp, sctp }} update @passed_{family} \
+{{ {family} daddr . meta l4proto . th dport }}
+    {to} meta l4proto != {{ tcp, udp, sctp }} update @portless_{family} \
+{{ {family} daddr . meta l4proto }}
     {to} counter name denied reject"""
 # What the watcher answers seems to come from the source, by the loopback interface.
 _ENTER = '    iifname != "lo" {off} counter name refused drop'
-_THROUGH = "    {to} counter name denied drop\n    {off} counter name refused drop"
+_THROUGH = """\
+    {to} meta l4proto {{ tcp, udp, sctp }} update @passed_{family} \
+{{ {family} daddr . meta l4proto . th dport }}
+    {to} meta l4proto != {{ tcp, udp, sctp }} update @portless_{family} \
+{{ {family} daddr . meta l4proto }}
+    {to} counter name denied drop
+    {off} counter name refused drop"""
 
 
 @dataclass(frozen=True, slots=True)
 class DeniedCall:
-    """A destination that was denied: by which protocol and account, how often, how long ago."""
+    """A destination that was denied: by which protocol and account, how often, how long ago.
+
+    A protocol without ports has port 0. No account: the kernel's own packet, or one passed on.
+    """
 
     address: str
     protocol: str
     port: int
-    account: str
+    account: str | None
     packets: int
     seconds_ago: float
 
@@ -111,6 +138,11 @@ def ruleset(table: str, networks: Collection[Network], port: int) -> str:
     )
 
 
+def id_of(table: str) -> str:
+    """The rehearsal whose table it is."""
+    return table.removeprefix(PREFIX).replace("_", "-")
+
+
 def tables(listing: str) -> list[str]:
     """The tables of rehearsals in what `nft -j list tables` prints. Raises ValueError, KeyError."""
     found = [item["table"] for item in json.loads(listing)["nftables"] if "table" in item]
@@ -126,12 +158,12 @@ def denied_calls(listing: str) -> Iterator[DeniedCall]:
     for item in json.loads(listing)["nftables"]:
         for element in item.get("set", {}).get("elem", []):
             value = element["elem"]
-            address, protocol, port, account = value["val"]["concat"]
+            address, protocol, *more = value["val"]["concat"]
             yield DeniedCall(
                 address=str(address),
                 protocol=str(protocol),
-                port=int(port),
-                account=str(account),
+                port=int(more[0]) if more else 0,
+                account=str(more[1]) if len(more) > 1 else None,
                 packets=int(value["counter"]["packets"]),
                 seconds_ago=float(MEMORY_SECONDS - value["expires"]),
             )

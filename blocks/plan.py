@@ -298,23 +298,19 @@ class Plan(StrictBlock):
         return Gap(self.source, self.recovery, tuple(endpoints), rehearsal_id)
 
     def topology_from(self, facts: Facts) -> Topology:
-        """What the source of these facts consisted of, and what of it goes where.
-
-        Raises PlanError where the mapping names a node that the source has not.
-        """
+        """What the source of these facts consisted of, and what of it goes where."""
         nodes = self.engine.predicted_nodes(self.recovery)
-        source, given = self.engine.source_nodes(facts), self.topology.mapping
+        source = self.engine.source_nodes(facts)
         if source is None:
             return Topology(nodes)
-        known = [node.name for node in source]
-        if strangers := [name for name in given if name not in known]:
-            raise PlanError(
-                f"topology.mapping: {', '.join(strangers)}: the source consisted of"
-                f" {', '.join(known)}",
-                domain=self.source.name,
-                hint="correct the mapping, or leave it out: then it is derived",
-            )
+        known = {node.name for node in source}
+        given = {name: host for name, host in self.topology.mapping.items() if name in known}
         return Topology(nodes, source=source, mapping=counterparts(source, nodes, given))
+
+    def strangers(self, topology: Topology) -> list[str]:
+        """Nodes that the plan maps, and of which the source did not consist: down, or misspelt."""
+        known = {node.name for node in topology.source or ()}
+        return [name for name in self.topology.mapping if name not in known]
 
     @property
     def digest(self) -> str:

@@ -1,5 +1,6 @@
 """Dependence: what was used of the source, by farside or by what it restored, becomes findings."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from blocks.artifact.job import FactsJob, FactsResult, Mention
@@ -114,11 +115,12 @@ def _of_use(rehearsal: Rehearsal, use: Use, stage: str, text: str) -> Finding:
     return finding(id, subject, f"{use.kind} {use.name}{detail}: {text}", stage)
 
 
-def calls_to_source(rehearsal: Rehearsal) -> list[Finding]:
-    """Who called the source after the declaration, as far as the fence can see."""
+def calls_to_source(rehearsal: Rehearsal) -> tuple[list[Finding], tuple[FarsideError, ...]]:
+    """Who called the source after the declaration; and why that could not be seen everywhere."""
     plan = rehearsal.plan
-    attempts = plan.fence.attempts(plan.gap(rehearsal.id))
-    return [item for attempt in attempts for item in _of_attempt(rehearsal, attempt)]
+    seen = plan.fence.attempts(plan.gap(rehearsal.id))
+    found = [item for attempt in seen.attempts for item in _of_attempt(rehearsal, attempt)]
+    return found, seen.unseen
 
 
 def _of_attempt(rehearsal: Rehearsal, attempt: Attempt) -> Iterator[Finding]:
@@ -134,13 +136,19 @@ def _of_attempt(rehearsal: Rehearsal, attempt: Attempt) -> Iterator[Finding]:
     text = f"{process} (pid {attempt.pid}) called it at {attempt.at:%H:%M:%S}, during {stage}"
     # What the search has named already is one cause with the call that it leads to.
     for known in rehearsal.findings.all():
-        if known.id in _NAMING and attempt.address in known.evidence:
+        if known.id in _NAMING and _names(known.evidence, attempt.address):
             yield finding(known.id, known.subject, text, known.stage)
             return
     vault = rehearsal.recovery.vault
     unlocking = stage == "key fetch" or (vault is not None and vault.runs_as(process))
     id = "key-chain-in-source" if unlocking else "source-used"
     yield finding(id, place, text, "verify")
+
+
+def _names(text: str, address: str) -> bool:
+    """Whether an address stands in a text as a whole: 10.0.0.1 is no part of 10.0.0.11."""
+    whole = rf"(?<![\w.:]){re.escape(address)}(?![\w]|\.\w)"
+    return re.search(whole, text) is not None
 
 
 def mentions(rehearsal: Rehearsal, host: Host, found: Iterable[Mention]) -> Iterator[Finding]:

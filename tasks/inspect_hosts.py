@@ -92,7 +92,7 @@ def _look(
     recovering = domain is plan.recovery
     target = needs.get(host.name) if recovering else None
     job = FactsJob(
-        directories=tuple(target.directories) if target else (),
+        directories=(*target.directories, host.work_dir) if target else (),
         ports=target.ports if target else (),
         tools=target.programs if target else (),
         work_dir=host.work_dir,
@@ -148,12 +148,13 @@ def _of_target(rehearsal: Rehearsal, seen: _Seen, needs: Requirements) -> Iterat
             yield finding("port-taken", place, f"it cannot be bound: {port.reason}", STAGE)
     for directory in seen.facts.directories:
         place = f"{where} {directory.path}"
-        if directory.exists and not directory.empty:
+        own = directory.path == seen.host.work_dir
+        if directory.exists and not directory.empty and not own:
             yield finding("target-occupied", place, "it is not empty", STAGE)
         elif not directory.writable:
             text = f"{seen.facts.user} may not write there"
             yield finding("target-occupied", place, text, STAGE)
-        need = needs.directories[directory.path]
+        need = needs.work_bytes if own else needs.directories[directory.path]
         if need > directory.free_bytes:
             text = f"{need:,} bytes needed, {directory.free_bytes:,} free"
             yield finding("disk-too-small", place, text, STAGE)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,7 +12,7 @@ from prefect.settings import get_current_settings
 from blocks.artifact.manifest import Manifest, ManifestForged, ManifestMalformed
 from blocks.engines.base import Facts, Requirements
 from blocks.errors import FarsideError
-from blocks.evidence.findings import Finding, finding
+from blocks.evidence.findings import Finding, Severity, finding
 from blocks.evidence.record import Topology
 from blocks.evidence.uses import ORCHESTRATOR, ledger
 from blocks.sets import SetReader, choose
@@ -59,6 +60,9 @@ def preflight(rehearsal: Rehearsal) -> Survey:
         with clock.step("keys and sets"):
             _inspect_sets(rehearsal, survey, seen)
         if known is not None:
+            if strangers := rehearsal.plan.strangers(known.topology):
+                text = "not among what the source consists of at this time"
+                seen.unseen.append(f"topology.mapping of {', '.join(strangers)}: {text}")
             with clock.step("versions"):
                 _compare(rehearsal, known, seen)
         seen.look(rehearsal, _control_plane, dependence.misplaced, dependence.shared_credentials)
@@ -73,8 +77,22 @@ def preflight(rehearsal: Rehearsal) -> Survey:
 
 
 def _fence(rehearsal: Rehearsal) -> Iterable[Finding]:
-    rehearsal.plan.fence.check(rehearsal.plan.gap(rehearsal.id))
-    return ()
+    """What the fence could not shut off. Raises as Fence.check."""
+    fence, gap = rehearsal.plan.fence, rehearsal.plan.gap(rehearsal.id)
+    fence.check(gap)
+    for name, port in gap.endpoints:
+        if not (fence.shuts_names or _is_address(name)):
+            text = "the fence shuts off addresses, and this is a name, which others may share"
+            remedy = "Add a fence of kind command for it in front of the other (kind: several)."
+            yield finding("fence-leaks", f"{name}:{port}", text, STAGE, remedy=remedy)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _survey(rehearsal: Rehearsal) -> Survey | FarsideError:
@@ -124,7 +142,7 @@ def _compare(rehearsal: Rehearsal, survey: Survey, seen: Inspection) -> None:
 
     def compared(_: Rehearsal) -> Iterator[Finding]:
         for item in plan.engine.compare(survey.facts, plan.recovery, plan.source.belongings):
-            if item.id == "engine-version":
+            if item.id == "engine-version" and item.severity is Severity.CRITICAL:
                 seen.blockers.append(item)
             yield item
 

@@ -190,6 +190,13 @@ def _not_verified(rehearsal: Rehearsal, course: Course) -> tuple[str, ...]:
         for s in rehearsal.clock.stages()
         if s.state is StageState.SKIPPED
     ]
+    if not plan.fence.tells:
+        missing.append("who calls the source once it is lost: the fence has no observe_argv")
+    beside = {host.name for host in plan.recovery.machines()} - {
+        h.name for h in plan.recovery.hosts
+    }
+    if beside:
+        missing.append(f"whether the source answers {', '.join(beside)}: only hosts are asked")
     if plan.heartbeat is None:
         missing.append("transactions lost: the plan has no heartbeat ledger")
     if plan.production is None:

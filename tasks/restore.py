@@ -42,8 +42,10 @@ def _on_node(do: Callable[[Node], None], node: Node) -> None:
 
 
 def _spread(do: Callable[[Node], None], nodes: Sequence[Node]) -> None:
-    """A Prefect task for each node, side by side."""
-    _on_node.map(unmapped(do), list(nodes)).result()
+    """A Prefect task for each node, side by side; all have ended before one's error is raised."""
+    futures = _on_node.map(unmapped(do), list(nodes))
+    futures.wait()
+    futures.result()
 
 
 @stage(STAGE, retries=1, limit=24 * 3600)

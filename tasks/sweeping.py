@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from blocks.domain import FailureDomain
 from blocks.errors import FarsideError
@@ -25,18 +25,18 @@ class Swept:
 def sweep_plan(plan: Plan, *, everything: bool) -> Swept:
     """Sweep both domains of a plan; `everything` takes living and kept rehearsals, too.
 
-    A fence that still stands is lifted first if no rehearsal lives: it would hide the source.
+    A fence that still stands is lifted first, unless it is of one that lives: it hides the source.
     """
     removed: list[str] = []
     remaining: list[str] = []
     found = {**_found(plan.recovery, remaining)}
     alive = {} if everything else {id: text for id, text in found.items() if _alive(plan, id)}
-    if not alive:
-        try:
-            plan.fence.lift(plan.gap())
-        except FarsideError as error:
-            remaining.append(f"the fence: {error}")
-    source = _found(plan.source, remaining)
+    try:
+        plan.fence.lift(replace(plan.gap(), living=frozenset(alive)))
+    except FarsideError as error:
+        remaining.append(f"the fence: {error}")
+    # While a rehearsal lives, the source may be lost: then it is swept another time.
+    source = _found(plan.source, [] if alive else remaining)
     dead = sorted(({*found, *source} | _in_stores(plan) | _in_server(plan)) - set(alive))
     for id in dead:
         removed += _clear(plan, id, remaining)

@@ -1,6 +1,6 @@
 """Teardown: remove all that the rehearsal made, and prove it. It always runs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -17,6 +17,7 @@ from tasks.source_listing import changed
 
 STAGE = "teardown"
 _RETRIES = 1
+_KNOCK = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2)"
 
 
 @stage(STAGE, retries=_RETRIES, limit=1800)
@@ -76,7 +77,20 @@ def _clear_recovery(rehearsal: Rehearsal, service: Service | None) -> list[Findi
         # A server that cannot be asked to stop is killed, or reported, by the sweep of its host.
         with suppress(FarsideError):
             plan.engine.destroy(service, plan.recovery)
-    return _clear_hosts(rehearsal, plan.recovery)
+    found = _clear_hosts(rehearsal, plan.recovery)
+    return [*found, *_still_answering(plan.recovery, service)] if service is not None else found
+
+
+def _still_answering(domain: FailureDomain, service: Service) -> Iterator[Finding]:
+    """Nodes of which something answers although nothing of them was found any more."""
+    hosts = {host.name: host for host in domain.hosts}
+    for node in service.nodes:
+        if host := hosts.get(node.host):
+            argv = [host.python, "-c", _KNOCK, node.address, str(node.port)]
+            with suppress(FarsideError):  # a host that is gone is the sweep's to tell
+                if host.run(argv, check=False, timeout=30).exit_code == 0:
+                    text = f"something still answers at {node.address}:{node.port}"
+                    yield left_over(f"{domain.name}/{host.name}", text)
 
 
 def _clear_hosts(rehearsal: Rehearsal, domain: FailureDomain) -> list[Finding]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from blocks.engines.base import Service, SqlQuestion, Ticks, checked
+from blocks.engines.base import Service, SqlQuestion, Ticks, checked, listed
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Check, CheckStatus
@@ -33,7 +33,7 @@ class Verification:
     ended_at: datetime
     """When the last check had been made."""
     usable: bool
-    """Whether none of them failed."""
+    """Whether none of them failed, and the service has answered at all."""
 
     @property
     def usable_at(self) -> datetime | None:
@@ -51,13 +51,16 @@ def verify(
         using = restoration(rehearsal, reader, opening, clock)
         with clock.step("recovery point"):
             checks, until, lost = _recovery_point(rehearsal, service)
+        checks += service.checks
         questions = [
             SqlQuestion(check.name, check.database, check.sql, check.expected)
             for check in plan.checks
         ]
         began = datetime.now(UTC)
+        serves = False
         for check in plan.engine.verify(service, using, questions):
             ended_at = datetime.now(UTC)
+            serves = serves or check.status is CheckStatus.PASSED
             clock.add_step(check.name, began, ended_at)
             began = ended_at
             checks.append(check)
@@ -78,7 +81,8 @@ def verify(
                 checks.append(Check("dependencies", CheckStatus.UNKNOWN, expected, text))
             rehearsal.findings.add(*named)
             rehearsal.findings.add(*uses_of_source(rehearsal))
-        usable = all(check.status is not CheckStatus.FAILED for check in checks)
+        # A service of which nothing could be asked is none, although nothing failed.
+        usable = serves and all(check.status is not CheckStatus.FAILED for check in checks)
         began = datetime.now(UTC)
         for check in plan.engine.survive(service, using):
             clock.add_step(check.name, began, datetime.now(UTC))
@@ -87,17 +91,23 @@ def verify(
             began = datetime.now(UTC)
         # Whoever takes over may call, too.
         with clock.step("calls to the source"):
-            try:
-                called = calls_to_source(rehearsal)
-            except FarsideError as error:
-                called = list(diagnose(error, STAGE, plan.source.name)) if error.finding else []
-                expected = "nobody calls the source"
-                text = f"could not run: {error.message}"
-                checks.append(Check("calls-to-source", CheckStatus.UNKNOWN, expected, text))
+            called, unseen = calls_to_source(rehearsal)
             rehearsal.findings.add(*called)
+            for problem in unseen:
+                if problem.finding:
+                    rehearsal.findings.add(*diagnose(problem, STAGE, plan.source.name))
+            if unseen:
+                expected = "nobody calls the source"
+                text = f"could not run: {listed([problem.message for problem in unseen])}"
+                checks.append(Check("calls-to-source", CheckStatus.UNKNOWN, expected, text))
         # A source that came back meanwhile may have been asked, or have taken what was written.
         with clock.step("fence"):
-            rehearsal.findings.add(*leaks(rehearsal, STAGE))
+            leaking, silent = leaks(rehearsal, STAGE)
+            rehearsal.findings.add(*leaking)
+            if silent:
+                expected = "nothing of the source answers any recovery host"
+                text = f"could not run: {', '.join(silent)} cannot be asked any more"
+                checks.append(Check("fence", CheckStatus.UNKNOWN, expected, text))
         return Verification(tuple(checks), until, lost, ended_at, usable)
 
 
@@ -112,7 +122,7 @@ def _recovery_point(
     except FarsideError as error:
         checks.append(Check("recovery-point", CheckStatus.UNKNOWN, None, None, error.message))
     if plan.heartbeat is None:
-        return checks, until, None
+        return checks, until and _aware(until), None
     heart = plan.heartbeat
     try:
         ticks = plan.engine.ticks(service, plan.recovery, heart.database, heart.table)
@@ -120,12 +130,17 @@ def _recovery_point(
     except (FarsideError, OSError, ValueError) as error:
         expected = "every acknowledged row up to the newest"
         checks.append(Check("heartbeat", CheckStatus.UNKNOWN, expected, None, str(error)))
-        return checks, until, None
+        return checks, until and _aware(until), None
     checks.append(heartbeat_check(ticks, acknowledged))
     newest = ticks.newest_id or 0
     lost = sum(1 for id in acknowledged if id > newest)
-    known = [moment for moment in (until, ticks.newest_at) if moment is not None]
+    known = [_aware(moment) for moment in (until, ticks.newest_at) if moment is not None]
     return checks, max(known, default=None), lost
+
+
+def _aware(moment: datetime) -> datetime:
+    """A time without a zone is UTC, as all of farside's are."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def read_ledger(heart: Heartbeat) -> dict[int, datetime]:

@@ -64,6 +64,8 @@ class Requirements:
     """Directory that must be empty or absent -> bytes that it will take."""
     ports: tuple[tuple[str, int], ...]
     """Addresses and ports that the restored service will listen on."""
+    work_bytes: int = 0
+    """What it will take, beside those, in the rehearsal's own directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +290,9 @@ def guarded(name: str, expected: str, run: Callable[[], Check]) -> Iterator[Chec
         yield run()
     except FarsideError as error:
         yield Check(name, CheckStatus.UNKNOWN, expected, f"could not run: {error.message}")
+    except Exception as error:  # a mistake in one check takes no other's answer away
+        text = f"could not run: {type(error).__name__}: {error}"
+        yield Check(name, CheckStatus.UNKNOWN, expected, text)
 
 
 def checked(

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,7 +10,14 @@ import pytest
 
 from blocks.domain import FailureDomain
 from blocks.errors import FarsideError
-from blocks.fences import CommandFence, FenceBroken, Gap, NftablesFence, SeveralFences
+from blocks.fences import (
+    CommandFence,
+    FenceBroken,
+    Gap,
+    NftablesFence,
+    Observed,
+    SeveralFences,
+)
 from blocks.hosts import LocalHost
 from blocks.processes import CommandFailed, CommandTimeout
 from blocks.stores import S3Store
@@ -54,7 +62,7 @@ def test_attempts_oldest_first(tmp_path: Path) -> None:
         | {"pid": 7, "process": "psql -h 10.1.0.5", "colour": "red"},
     ]
     text = "\n".join(json.dumps(line) for line in lines)
-    earlier, later = fence(tmp_path, observe_argv=["echo", text]).attempts(GAP)
+    earlier, later = fence(tmp_path, observe_argv=["echo", text]).attempts(GAP).attempts
     assert (earlier.port, earlier.pid, earlier.process) == (5432, 7, "psql -h 10.1.0.5")
     assert (later.port, later.pid, later.process) == (22, None, None)
     assert later.at == datetime(2026, 1, 2, 0, 0, 1, tzinfo=UTC)
@@ -64,12 +72,15 @@ def test_attempts_oldest_first(tmp_path: Path) -> None:
     "line", ["nonsense", "{}", '{"at": "2026-01-02T00:00:00", "host": "a", "address": "b"}']
 )
 def test_evidence_that_cannot_be_read_is_not_dropped(tmp_path: Path, line: str) -> None:
-    with pytest.raises(FenceBroken, match="observe_argv printed"):
-        fence(tmp_path, observe_argv=["echo", line]).attempts(GAP)
+    (problem,) = fence(tmp_path, observe_argv=["echo", line]).attempts(GAP).unseen
+    assert isinstance(problem, FenceBroken)
+    assert "observe_argv printed" in problem.message
 
 
 def test_a_fence_that_cannot_tell(tmp_path: Path) -> None:
-    assert fence(tmp_path).attempts(GAP) == []
+    blind = fence(tmp_path)
+    assert (blind.attempts(GAP), blind.tells) == (Observed(), False)
+    assert SeveralFences(fences=[blind, fence(tmp_path, observe_argv=["true"])]).tells
 
 
 def test_commands_that_fail(tmp_path: Path) -> None:
@@ -100,7 +111,19 @@ def test_several_see_what_each_sees(tmp_path: Path) -> None:
         for n in (2, 1)
     ]
     fences = [fence(tmp_path, observe_argv=["echo", line]) for line in lines]
-    assert [item.port for item in SeveralFences(fences=fences).attempts(GAP)] == [1, 2]
+    broken = fence(tmp_path, observe_argv=["false"])
+    seen = SeveralFences(fences=[broken, *fences]).attempts(GAP)
+    assert [item.port for item in seen.attempts] == [1, 2], "though one could not tell"
+    assert len(seen.unseen) == 1
+
+
+def test_commands_lift_nothing_under_a_rehearsal_that_lives(tmp_path: Path) -> None:
+    made = fence(tmp_path)
+    made.cut(GAP)
+    made.lift(replace(GAP, living=frozenset({"r20260101-000000-bbbbbb"})))
+    assert (tmp_path / "up").exists()
+    made.lift(GAP)
+    assert not (tmp_path / "up").exists()
 
 
 def test_no_nft_there_is_a_tool_that_is_missing() -> None:

@@ -16,6 +16,7 @@ from deployments import lab
 from deployments.lab import namespaces
 from deployments.lab.domains import Site
 from deployments.lab.places import Places, load_state
+from tests.blocks.engines.test_command import redis_plan
 from tests.flows.conftest import PATIENCE, Outcome, Running, World
 
 pytestmark = pytest.mark.usefixtures("can_have_namespaces")
@@ -126,9 +127,10 @@ def test_the_same_plan_in_both_labs(world: World, apart: World) -> None:
     assert all(there.rehearsal_id in item for items in new.values() for item in items)
 
 
-@pytest.mark.parametrize("plan", ["standbys", "galera"])
+@pytest.mark.parametrize("plan", ["standbys", "etcd", "galera", "redis"])
 def test_other_shapes_and_engines(apart: World, plan: str) -> None:
-    record = rehearsed(apart, plan)
+    known = plan != "redis"
+    record = rehearsed(apart, plan if known else str(redis_plan(apart.places, apart.folder)))
     assert record.verdict is Verdict.VERIFIED
     assert [item.id for item in record.findings if item.accepted is None] == []
     assert record.topology.as_predicted

@@ -12,7 +12,7 @@ from blocks.artifact.job import Mention
 from blocks.domain import FailureDomain
 from blocks.evidence.findings import Findings, Severity, finding
 from blocks.evidence.uses import new_ledger
-from blocks.fences import Attempt
+from blocks.fences import Attempt, Observed
 from blocks.hosts import SSHHost
 from blocks.stores import S3Store
 from tasks import dependence
@@ -103,19 +103,24 @@ def test_a_call_is_one_cause_with_what_names_its_address(rehearsal: Any, id: str
     attempts = [
         attempt("10.1.0.1", "postgres: shop"),
         attempt("10.1.0.2", "curl https://10.1.0.2"),
+        attempt("10.1.0.10", "its address begins as the one that is known does"),
         attempt("10.1.0.3", f"python3 /var/tmp/farside/{rehearsal.id}/helper-1.pyz probe"),
     ]
     rehearsal.plan = SimpleNamespace(
-        fence=SimpleNamespace(attempts=lambda gap: attempts if gap == rehearsal.id else []),
+        fence=SimpleNamespace(
+            attempts=lambda gap: Observed(tuple(attempts)) if gap == rehearsal.id else Observed()
+        ),
         gap=lambda id: id,
     )
-    known = finding(id, "shop: function f()", "line 1 names 10.1.0.1", "verify")
+    known = finding(id, "shop: function f()", "line 1 names 10.1.0.1:5432", "verify")
     rehearsal.findings.add(known)
     with rehearsal.clock.stage("key fetch"):
-        found = dependence.calls_to_source(rehearsal)
+        found, unseen = dependence.calls_to_source(rehearsal)
+    assert unseen == ()
     assert [(item.id, item.subject) for item in found] == [
         (id, "shop: function f()"),
         ("key-chain-in-source", "10.1.0.2:5432"),
+        ("key-chain-in-source", "10.1.0.10:5432"),
     ]
 
 

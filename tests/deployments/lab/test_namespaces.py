@@ -1,6 +1,7 @@
 """The lab whose hosts are network namespaces, and the fence of packet filters on them."""
 
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -8,25 +9,37 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from blocks.artifact.job import ProbeJob
-from blocks.errors import FarsideError, PermanentError
-from blocks.fences import Attempt, NftablesFence, SeveralFences
+from blocks.errors import PermanentError
+from blocks.fences import Attempt, Gap, NftablesFence, SeveralFences
 from blocks.helper import probe_from
 from blocks.hosts import Host
 from blocks.plan import Plan, load_plan
 from deployments import lab
 from deployments.lab import lifecycle, namespaces
-from deployments.lab.places import Places, load_state
+from deployments.lab.accounts import UNPRIVILEGED
+from deployments.lab.places import Places, load_state, save_state
 from tests.deployments.lab.conftest import CHECKOUT, LabUnderTest
 
 pytestmark = pytest.mark.usefixtures("can_have_namespaces")
 ID = "r20260101-000000-aaaaaa"
+T = TypeVar("T")
+PING = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
+    try:
+        raw.sendto(bytes([8, 0, 0xF7, 0xFF, 0, 0, 0, 0]), (sys.argv[1], 0))
+    except PermissionError:
+        pass  # that is what a packet filter that rejects looks like
+"""
 
 
 def said(*argv: str) -> str:
@@ -106,12 +119,19 @@ def knock(host: Host, address: str, port: int, kind: str = "tcp") -> None:
     host.run(["bash", "-c", script], check=False)
 
 
-def soon(ask: object) -> list[Attempt]:
+def caught_by(fence: NftablesFence, gap: Gap) -> tuple[Attempt, ...]:
+    """The calls; that all could be seen is shown by the way."""
+    seen = fence.attempts(gap)
+    assert seen.unseen == ()
+    return seen.attempts
+
+
+def soon(ask: Callable[[], Sequence[T]]) -> Sequence[T]:
     """What `ask` finds, once it finds something."""
     give_up = time.monotonic() + 10
-    while not (found := ask()) and time.monotonic() < give_up:  # type: ignore[operator]
+    while not (found := ask()) and time.monotonic() < give_up:
         time.sleep(0.1)
-    return list(found)
+    return found
 
 
 class TestHosts:
@@ -182,7 +202,7 @@ class TestFence:
             gap.endpoints
         )
         knock(db1, address, port)
-        caught = soon(lambda: [a for a in fence.attempts(gap) if "bash" in (a.process or "")])
+        caught = soon(lambda: [a for a in caught_by(fence, gap) if "bash" in (a.process or "")])
         assert {(a.host, a.address, a.port) for a in caught} == {("db1", address, port)}
         assert caught[0].pid is not None
         table = said(
@@ -206,7 +226,7 @@ class TestFence:
         gap, (address, _) = plan.gap(ID), endpoint(plan)
         fence.cut(gap)
         knock(db1, address, 53, kind="udp")
-        (attempt,) = fence.attempts(gap)
+        (attempt,) = caught_by(fence, gap)
         assert (attempt.host, attempt.address, attempt.port, attempt.pid) == (
             "db1",
             address,
@@ -214,6 +234,59 @@ class TestFence:
             None,
         )
         assert "account 65534 on db1, over udp, 1 times" in (attempt.process or "")
+
+    def test_what_has_no_port_or_no_account_is_noted_too(
+        self, plan: Plan, fence: NftablesFence
+    ) -> None:
+        """ICMP; and what a guest on the host sends, which the host only passes on."""
+        gap, (address, _) = plan.gap(ID), endpoint(plan)
+        fence.cut(gap)
+        enter = ("ip", "netns", "exec", self._namespace(plan))
+        said(*enter, sys.executable, "-c", PING, address)
+        guest = f"{self._namespace(plan)}-guest"
+        said("ip", "netns", "add", guest)
+        try:
+            link = f"link add up0 netns {guest} type veth peer name guest0 netns"
+            said("ip", *link.split(), self._namespace(plan))
+            for name, end, own in ((guest, "up0", "10.99.0.2"), (enter[-1], "guest0", "10.99.0.1")):
+                said("ip", "-netns", name, "address", "add", f"{own}/24", "dev", end)
+                said("ip", "-netns", name, "link", "set", end, "up")
+            said("ip", "-netns", guest, "route", "add", "default", "via", "10.99.0.1")
+            said(*enter, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+            call = f"import socket; s = socket.socket({{}}); s.connect(('{address}', {{}}))"
+            udp = call.format("type=socket.SOCK_DGRAM", 53) + "; s.send(b'x')"
+            tcp = call.format("", 443).replace("s.connect", "s.settimeout(0.5); s.connect_ex")
+            for script in (udp, tcp):
+                said("ip", "netns", "exec", guest, sys.executable, "-c", script)
+        finally:
+            said("ip", "netns", "delete", guest)
+        found = {(item.port, item.process) for item in caught_by(fence, gap)}
+        assert {(port, "of account" in str(process)) for port, process in found} == {
+            (0, False),
+            (53, False),
+            (443, False),
+        }
+        assert all(str(process).startswith("the kernel, or a guest on db1") for _, process in found)
+
+    def test_two_fences_at_once_would_hide_each_others_calls(
+        self, plan: Plan, fence: NftablesFence
+    ) -> None:
+        gap, other = plan.gap(ID), plan.gap("r20260101-000000-bbbbbb")
+        fence.cut(gap)
+        second = NftablesFence(nft_argv=fence.nft_argv)
+        for do in (second.check, second.cut):
+            with pytest.raises(PermanentError, match=f"fence of rehearsal {ID}") as caught:
+                do(other)
+            assert caught.value.finding == "target-occupied"
+        assert caught_by(fence, gap) == ()
+
+    def test_what_lives_is_not_lifted_by_a_sweep(self, plan: Plan, fence: NftablesFence) -> None:
+        fence.cut(plan.gap(ID))
+        another = NftablesFence(nft_argv=fence.nft_argv)
+        another.lift(replace(plan.gap(), living=frozenset({ID})))
+        assert "farside_" in self._filters(plan)
+        another.lift(plan.gap())
+        assert self._filters(plan) == ""
 
     def test_what_was_connected_before_is_cut_too(
         self, plan: Plan, fence: NftablesFence, db1: Host
@@ -226,7 +299,7 @@ class TestFence:
             fence.cut(gap)
             process.write(b"go\n")
             process.wait(20)
-        found = fence.attempts(gap)
+        found = caught_by(fence, gap)
         assert [(item.address, item.port, "tcp" in (item.process or "")) for item in found] == [
             (address, port, True)
         ]
@@ -234,12 +307,12 @@ class TestFence:
     def test_a_watcher_that_dies_is_no_silence(self, plan: Plan, fence: NftablesFence) -> None:
         gap = plan.gap(ID)
         fence.cut(gap)
-        assert fence.attempts(gap) == []
+        assert caught_by(fence, gap) == ()
         for pid in map(int, said("ip", "netns", "pids", self._namespace(plan)).split()):
             if Path(f"/proc/{pid}/cmdline").read_bytes().endswith(b"\0watch\0"):
                 os.kill(pid, signal.SIGKILL)
-        with pytest.raises(FarsideError, match="watch"):
-            soon(lambda: fence.attempts(gap))
+        (problem,) = soon(lambda: fence.attempts(gap).unseen)
+        assert "watch: the helper was killed" in str(problem)
 
     def test_nobody_comes_in_from_the_source(
         self, plan: Plan, fence: NftablesFence, db1: Host
@@ -324,6 +397,63 @@ def test_killed_while_it_comes_up_and_taken_down(open_directory: Path, step: str
     assert traces(prefix) == []
     assert not root.exists() or not list(root.iterdir())
     shutil.rmtree(root, ignore_errors=True)
+
+
+def test_nft_is_for_the_services_account_alone(under_test: LabUnderTest) -> None:
+    """It has the right to change packet filters in this machine's own network, too."""
+    nft = under_test.places.packet_filter("west")
+    group = pwd.getpwnam(UNPRIVILEGED).pw_gid
+    there = nft.stat()
+    assert (there.st_uid, there.st_gid, there.st_mode & 0o7777) == (0, group, 0o750)
+    assert os.getxattr(nft, "security.capability")
+    with pytest.raises(PermissionError):
+        subprocess.run([nft, "--version"], check=True, user=54321, group=54321, extra_groups=[])
+
+
+def test_where_capabilities_have_no_effect(tmp_path: Path) -> None:
+    root = tmp_path / "lab"
+    said("mount", "-t", "tmpfs", "-o", "nosuid", "farside-tests", str(tmp_path))
+    try:
+        with pytest.raises(PermanentError, match="nosuid") as caught:
+            lab.up(root, network="netns")
+        assert "--root /var/tmp/NAME" in caught.value.hint
+        assert not root.exists()
+    finally:
+        said("umount", str(tmp_path))
+
+
+def test_after_a_restart_the_prefix_is_another_labs(open_directory: Path) -> None:
+    root = open_directory / "restarted"
+    places = Places.at(root)
+    lab.up(root, scale=1, network="netns")
+    state = load_state(places)
+    assert state is not None
+    save_state(places, replace(state, boot="another"))
+    try:
+        for word in (["up"], ["lose", "east"], ["wan", "--cut"]):
+            said_so = LabUnderTest(places).command(*word, check=False)
+            assert "the machine was restarted" in said_so
+            assert "deployments.lab down" in said_so
+        there = traces(str(state.namespaces))
+        lab.down(root)
+        assert not root.exists()
+        assert traces(str(state.namespaces)) == there
+    finally:
+        namespaces.remove(str(state.namespaces))
+    assert traces(str(state.namespaces)) == []
+
+
+def test_files_of_namespaces_that_a_restart_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has the prefix since: nothing but files is left of them."""
+    prefix = "farside-999"
+    folder = Path("/etc/netns", f"{prefix}-east-db1")
+    folder.mkdir(parents=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(namespaces, "_listed", lambda: iter([f"{prefix}-east"]))
+        namespaces.forget(prefix)
+        assert folder.exists(), "another lab has it"
+    namespaces.forget(prefix)
+    assert not folder.exists()
 
 
 def test_only_root_may(monkeypatch: pytest.MonkeyPatch) -> None:
