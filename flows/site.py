@@ -1,12 +1,16 @@
 """From a plan's name to a plan that can be rehearsed; a lab plan brings its lab along."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from blocks.errors import PermanentError
+from blocks.errors import FarsideError, PermanentError
+from blocks.helper import sweep_host
+from blocks.hosts import Host
 from blocks.plan import Plan, PlanError, load_plan
 from deployments import lab
+from tasks.rehearsal import running_plan
 
 
 def is_lab(name: str) -> bool:
@@ -15,11 +19,14 @@ def is_lab(name: str) -> bool:
 
 
 @contextmanager
-def opened(name: str, *, scale: int | None = None, keep: bool = False) -> Iterator[Plan]:
+def opened(
+    name: str, *, scale: int | None = None, keep: bool = False, regardless: bool = False
+) -> Iterator[Plan]:
     """The plan called `name`: of the lab, in a file, or saved as a Prefect block.
 
     The lab is brought up where it is down, and then taken down again at the end, unless the
-    restored service in it is to be kept. Raises PlanError.
+    restored service in it is to be kept. `regardless` of a rehearsal that runs in it, or as
+    `check_free`. Raises PlanError.
     """
     if not is_lab(name):
         plan = load_plan(Path(name)) if is_path(name) else saved(name)
@@ -28,6 +35,8 @@ def opened(name: str, *, scale: int | None = None, keep: bool = False) -> Iterat
         finally:
             close(plan)
         return
+    if not regardless:
+        check_free()
     brought_up = lab.up(scale=scale, parts=lab.parts_of(name)).fresh
     try:
         plan = load_plan(lab.plan_path(None, name))
@@ -38,6 +47,49 @@ def opened(name: str, *, scale: int | None = None, keep: bool = False) -> Iterat
     finally:
         if brought_up and not keep:
             lab.down()
+
+
+def check_free() -> None:
+    """Raise PermanentError if a rehearsal that still runs has lost the lab's source.
+
+    To bring the lab up would revive it; to look at it would be a call to it, which that rehearsal
+    takes for one of what it restored.
+    """
+    if ids := running_without_source():
+        raise PermanentError(
+            f"rehearsal {', '.join(ids)} runs in the lab now, and has lost its source",
+            operation="lab up",
+            hint="wait for its end; what must be gone at once is removed by "
+            "`python -m flows.sweep --all`",
+        )
+
+
+def running_without_source() -> tuple[str, ...]:
+    """The rehearsals that run, if the lab's source is lost.
+
+    Each has its claim on every recovery host: one that does not answer is passed over.
+    """
+    if not lab.is_lost():
+        return ()
+    paths = (lab.plan_path(None, name) for name in lab.plans())
+    plans = [load_plan(path) for path in paths if path.exists()]
+    try:
+        hosts = {host.name: host for plan in plans for host in plan.recovery.hosts}
+        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="claims") as pool:
+            found = pool.map(_claims, hosts.values())
+            return tuple(sorted({id for ids in found for id in ids}))
+    finally:
+        for plan in plans:
+            close(plan)
+
+
+def _claims(host: Host) -> set[str]:
+    """Rehearsals that have something on a host, and still run."""
+    try:
+        there = {left.rehearsal_id for left in sweep_host(host, None, remove=False).found}
+        return {id for id in there if running_plan(host, id) is not None}
+    except FarsideError:
+        return set()
 
 
 def saved(name: str) -> Plan:

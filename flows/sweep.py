@@ -11,7 +11,7 @@ from pydantic import Field
 from blocks.errors import FarsideError
 from deployments import lab
 from flows.server import end_orphaned_servers
-from flows.site import is_lab, opened
+from flows.site import is_lab, opened, running_without_source
 from tasks.sweeping import Swept, sweep_plan
 
 
@@ -51,9 +51,12 @@ def command(
 
 
 def _swept(plan: str, everything: bool) -> Swept:
-    if is_lab(plan) and not lab.plan_path(None, plan).exists():
-        return Swept((), (), ())  # a lab that is down holds nothing
-    with opened(plan) as site:
+    if is_lab(plan):
+        if not lab.plan_path(None, plan).exists():
+            return Swept((), (), ())  # a lab that is down holds nothing
+        if not everything and (alive := running_without_source()):
+            return Swept((), alive, ())  # until its end, to look at the source is to call it
+    with opened(plan, regardless=True) as site:
         return sweep_plan(site, everything=everything)
 
 

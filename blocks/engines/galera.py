@@ -32,7 +32,13 @@ from blocks.engines.base import (
 )
 from blocks.engines.my import checks, comparing, search, survey
 from blocks.engines.my.client import Mariadb, identifier, option
-from blocks.engines.my.clusters import Application, SourceCluster, SourceNode, TargetCluster
+from blocks.engines.my.clusters import (
+    Application,
+    SourceCluster,
+    SourceNode,
+    TargetCluster,
+    address_and_port,
+)
 from blocks.engines.my.nodes import BACKUP, NodeUnderRestore, kill
 from blocks.engines.my.runbook import commands
 from blocks.errors import PermanentError, TransientError
@@ -245,10 +251,9 @@ class Galera(Engine):
         hosts |= {node.endpoint: node.host for node in self.target.nodes}
         found = []
         for place in control.status()["wsrep_incoming_addresses"].split(","):
-            address, _, port = place.rpartition(":")
-            number = int(port) if port.isdecimal() else 0
-            host = hosts.get(place) or hosts.get(address, place)
-            found.append(Node(host, "node", address, number))
+            address, port = address_and_port(place)
+            host = hosts.get(place) or hosts.get(address or "", place)
+            found.append(Node(host, "node", address or "", port or 0))
         return tuple(sorted(found, key=lambda node: node.host))
 
     # -- verification -------------------------------------------------------------------------

@@ -56,6 +56,10 @@ LOG_INTERVAL_SECONDS = 1.0
 """How often the unfinished log segment is sealed: the data at risk while the link is idle."""
 SETTLE_SECONDS = 10.0
 """An unfinished segment that nothing of arrived for so long has been sealed as it is."""
+RESTART_SECONDS = 600.0
+"""Time limit for a server to stop or to start, once it has served."""
+END_SECONDS = 120.0
+"""Time limit for a server to stop as in a crash."""
 _POSITION = (
     "SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
     " ELSE pg_current_wal_lsn() END)::text"
@@ -472,6 +476,7 @@ class Postgres(Engine):
         libraries = _libraries(control.host, self.target, facts)
         role = Replica.role_of(service.rehearsal_id) if self.target.standbys else ""
         plan: list[tuple[str, str, Callable[[], Check]]] = [
+            *self._serving(service, using.recovery),
             ("login", "the application logs in", lambda: checks.login(application, app.database)),
             ("roles", "all roles", lambda: checks.roles(control, facts)),
             ("schema-digest", "the manifest's", lambda: checks.schema(control, facts)),
@@ -525,10 +530,20 @@ class Postgres(Engine):
             ),
             ("btree-indexes", "agree with tables", lambda: checks.btrees(control, facts)),
         ]
-        yield from service.checks
         for name, expected, run in plan:
             yield from guarded(name, expected, run)
         yield from self._all_pages(service, using)
+
+    def _serving(
+        self, service: Service, recovery: FailureDomain
+    ) -> Iterator[tuple[str, str, Callable[[], Check]]]:
+        """That every server is still there: of a dead one, all else merely cannot be asked."""
+        for place in self.target.places:
+            role = "primary" if place is self.target else "standby"
+            server = self._control(service, recovery, place)
+            run = partial(replication.serving, server, role)
+            item: tuple[str, str, Callable[[], Check]] = "serving", f"a {role}", run
+            yield item if place is self.target else _named(place, *item)
 
     def _application(self, recovery: FailureDomain, place: Place) -> Psql:
         """A restored server, as the application reaches it."""
@@ -582,12 +597,11 @@ class Postgres(Engine):
                 hint="the findings say what keeps each of them from it",
             )
         standby = self._control(service, using.recovery, place)
-        promote = [f"{place.bin_dir}/pg_ctl", "-D", place.data_dir, "-w", "-s", "promote"]
         return replication.failover(
             primary,
             standby,
             lambda: _end(primary.host, self.target),
-            lambda: standby.host.run(promote, timeout=CATCH_UP_SECONDS),
+            lambda: _pg_ctl(standby.host, place, "promote", CATCH_UP_SECONDS),
             service.rehearsal_id,
         )
 
@@ -665,15 +679,18 @@ class Postgres(Engine):
                 expected,
                 "could not run: the cluster has no data checksums (pg_checksums --enable)",
             )
-        bin_dir, data = place.bin_dir, place.data_dir
         control = self._control(service, using.recovery, place)
         host = control.host
-        host.run([f"{bin_dir}/pg_ctl", "-D", data, "-m", "fast", "-w", "-s", "stop"], timeout=600)
-        done = host.run(
-            [f"{bin_dir}/pg_checksums", "--check", "-D", data], check=False, timeout=START_SECONDS
-        )
         log = f"{using.work(host)}/postgres.log"
-        host.run([f"{bin_dir}/pg_ctl", "-D", data, "-w", "-s", "-l", log, "start"], timeout=600)
+        _pg_ctl(host, place, "stop", RESTART_SECONDS, "-m", "fast")
+        try:
+            done = host.run(
+                [f"{place.bin_dir}/pg_checksums", "--check", "-D", place.data_dir],
+                check=False,
+                timeout=START_SECONDS,
+            )
+        finally:
+            _pg_ctl(host, place, "start", RESTART_SECONDS, "-l", log)
         control.value("postgres", "SELECT 1")
         blocks = re.search(r"Blocks scanned:\s+(\d+)", done.text)
         bad = re.search(r"Bad checksums:\s+(\d+)", done.text)
@@ -692,7 +709,7 @@ class Postgres(Engine):
         return datetime.fromisoformat(rows[0]["at"]) if rows[0]["at"] else None
 
     def ticks(self, service: Service, recovery: FailureDomain, database: str, table: str) -> Ticks:
-        """See Engine."""
+        """See Engine. A time without a zone is UTC."""
         control = self._control(service, recovery)
         name = ".".join(identifier(part) for part in table.split("."))
         row = control.rows(
@@ -704,6 +721,8 @@ class Postgres(Engine):
             timeout=600,
         )[0]
         at = datetime.fromisoformat(row["at"]) if row["at"] else None
+        if at is not None and at.tzinfo is None:
+            at = at.replace(tzinfo=UTC)
         return Ticks(row["n"], row["newest"], at, row["missing"])
 
     def destroy(self, service: Service, recovery: FailureDomain) -> None:  # noqa: ARG002 (the plan has its places)
@@ -740,10 +759,17 @@ def _libraries(host: Host, place: Place, facts: Facts) -> list[str]:
     return [name for name in wanted if name not in lacking]
 
 
+def _pg_ctl(
+    host: Host, place: Place, action: str, seconds: float, *options: str, check: bool = True
+) -> None:
+    """Have pg_ctl do something, and wait for it: by itself it gives up after a minute."""
+    argv = [f"{place.bin_dir}/pg_ctl", "-D", place.data_dir, "-w", "-s", *options]
+    host.run([*argv, "-t", f"{seconds:.0f}", action], check=check, timeout=seconds)
+
+
 def _end(host: Host, place: Place) -> None:
     """Stop a server as a crash would."""
-    argv = [f"{place.bin_dir}/pg_ctl", "-D", place.data_dir, "-m", "immediate", "-w", "-s", "stop"]
-    host.run(argv, check=False, timeout=120)
+    _pg_ctl(host, place, "stop", END_SECONDS, "-m", "immediate", check=False)
 
 
 def _spaces_dir(place: Place) -> str:

@@ -98,6 +98,19 @@ def is_up(root: Path | str | None = None) -> bool:
     return lifecycle.status(Places.at(root)).up
 
 
+def is_lost(root: Path | str | None = None) -> bool:
+    """True if the lab's source is lost: its fence is raised. Looks at files alone.
+
+    Raises PermanentError if the root is somebody else's.
+    """
+    from deployments.lab import fence
+    from deployments.lab.places import Places, check_owner
+
+    places = Places.at(root)
+    check_owner(places)
+    return fence.is_raised(places)
+
+
 def plans() -> list[str]:
     """The names of the lab's plans."""
     from deployments.lab import catalogue

@@ -136,11 +136,15 @@ def wan(
 
 @app.command()
 def tripped(context: typer.Context) -> None:
-    """Print who has called a lost domain, a JSON object on each line."""
+    """Print who has called a lost domain, a JSON object on each line.
+
+    The exit code is 1 if calls are not seen (any more).
+    """
     from deployments.lab import fence
 
     for line in fence.attempts(context.obj):
         typer.echo(line)
+    fence.check_watching(context.obj)
 
 
 def main() -> None:

@@ -70,7 +70,7 @@ def _build(places: Places, state: State, account: Account, say: Say) -> State:
         runtime.install_tools(places, WEST.name, account, runtime.HOST_PACKAGES)
         runtime.install_postgres(places, WEST.name, account)
         if state.namespaces:
-            runtime.install_packet_filter(places, WEST.name)
+            runtime.install_packet_filter(places, WEST.name, account)
         for site in state.sites:
             runtime.install_etcd(places, site.name, account)
         say("starting SSH servers and object stores")

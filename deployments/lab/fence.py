@@ -51,12 +51,13 @@ def lift(places: Places, sites: tuple[Site, Site]) -> None:
     """Stop listening, mend the line, make the tree readable. East stays dead until `up`."""
     site = sites[0]
     processes.kill_domain(places, places.fence)
-    for path in (_configuration(places), _ready(places)):
-        path.unlink(missing_ok=True)
     if site.namespaces:
         namespaces.join(sites)
     if places.tree(site.name).exists():
         places.tree(site.name).chmod(_READABLE)
+    # The configuration last: as long as it is there, the fence is raised, and is lifted again.
+    for path in (_ready(places), _configuration(places)):
+        path.unlink(missing_ok=True)
 
 
 def attempts(places: Places) -> Iterator[str]:
@@ -67,6 +68,22 @@ def attempts(places: Places) -> Iterator[str]:
         return
     # A line without its end is still being written.
     yield from (line.rstrip("\n") for line in lines if line.endswith("\n"))
+
+
+def check_watching(places: Places) -> None:
+    """Raise PermanentError if calls to east are not seen: it is not lost, or nobody listens."""
+    if not is_raised(places):
+        raise PermanentError(
+            "east is not lost: nobody watches who calls there",
+            operation="lab tripped",
+            hint="`python -m deployments.lab lose east` first",
+        )
+    if processes.running(places, NAME) is None:
+        raise PermanentError(
+            "the tripwires have died: what called east since was not seen",
+            operation="lab tripped",
+            hint=f"read {_service(places).log}; `lose east` starts them again",
+        )
 
 
 def _document(places: Places, site: Site) -> dict[str, object]:

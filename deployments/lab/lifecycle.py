@@ -69,8 +69,10 @@ def up(
     Raises PermanentError with what is wrong and what to do.
     """
     # Loaded where it is needed: `lose` must be quick.
-    from deployments.lab import building, rendering
+    from deployments.lab import building, rendering, runtime
 
+    if network == "netns":
+        runtime.check_packet_filter(places)
     account = service_account()
     _make_root(places, account)
     with locked(places):
@@ -93,6 +95,7 @@ def up(
                 hint="`python -m deployments.lab down` first",
             )
         else:
+            _check_network(state)
             if fence.is_raised(places):
                 say("giving east its addresses back")
                 fence.lift(places, state.sites)
@@ -168,6 +171,7 @@ def lift(places: Places) -> None:
     with locked(places):
         state = load_state(places)
         if state is not None and fence.is_raised(places):
+            _check_network(state)
             fence.lift(places, state.sites)
 
 
@@ -175,7 +179,18 @@ def _built(places: Places) -> State:
     state = load_state(places)
     if state is None or not state.built:
         raise no_lab(places)
+    _check_network(state)
     return state
+
+
+def _check_network(state: State) -> None:
+    """Raise PermanentError if the lab's namespaces are gone, or another lab's by now."""
+    if state.namespaces_gone:
+        raise PermanentError(
+            "the machine was restarted since the lab was made: its network is gone",
+            operation="lab",
+            hint="`python -m deployments.lab down`, then `up`",
+        )
 
 
 def _make_root(places: Places, account: Account) -> None:
@@ -210,16 +225,20 @@ def _kill_all(places: Places) -> None:
 def _clear(places: Places) -> None:
     """Kill what runs and remove what the lab made; the lock stays."""
     _kill_all(places)
-    known = places.state.exists()
-    state = load_state(places)
+    state = None
+    with suppress(PermanentError):  # one that cannot be read: stamps tell what is the lab's
+        state = load_state(places)
     if state is not None and state.namespaces:
-        namespaces.remove(state.namespaces)
+        (namespaces.forget if state.namespaces_gone else namespaces.remove)(state.namespaces)
+    known = state is not None
     for top in places.tops:
         if not top.is_symlink() and top.is_dir():
             top.chmod(0o700)
-            if known or (top / STAMP).exists():
+            if state is not None or (top / STAMP).exists():
                 shutil.rmtree(top, onerror=_open_and_retry)
-    places.state.unlink(missing_ok=True)
+                known = True
+    if known:
+        places.state.unlink(missing_ok=True)
 
 
 def _open_and_retry(function: Callable[[str], object], path: str, _: object) -> None:

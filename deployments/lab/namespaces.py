@@ -135,6 +135,16 @@ def remove(prefix: str) -> None:
             _ip("link", "delete", link["ifname"])
     for name in names:
         _ip("netns", "delete", name)
+    _remove_files(prefix)
+
+
+def forget(prefix: str) -> None:
+    """Remove the files of namespaces that a restart ended, unless another lab has the prefix."""
+    if not any(name.startswith(f"{prefix}-") for name in _listed()):
+        _remove_files(prefix)
+
+
+def _remove_files(prefix: str) -> None:
     for folder in _CONFIGURATIONS.glob(f"{prefix}-*"):
         shutil.rmtree(folder)
     with suppress(OSError):  # others have theirs there, or nobody ever had one

@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Literal
@@ -14,12 +14,13 @@ from typing import Literal
 from blocks.errors import PermanentError
 from deployments.lab.domains import EAST, WEST, Site
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 Network = Literal["loopback", "netns"]
 """What hosts are: addresses of 127.0.0.0/8, or network namespaces."""
 DEFAULT_NETWORK: Network = "loopback"
 #: In each directory that the lab made in its root; nothing without it is ever removed.
 STAMP = ".farside-lab"
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def default_root() -> Path:
@@ -122,11 +123,17 @@ class Places:
         )
 
 
+def boot_id() -> str:
+    """What tells this start of the machine from every other."""
+    return _BOOT.read_text().strip()
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """What a lab remembers: its networks, the size of its database, what else is there.
 
-    `namespaces` is the prefix of its network namespaces; None for a lab on loopback.
+    `namespaces` is the prefix of its network namespaces; None for a lab on loopback. `boot` is the
+    start of the machine in which it was made.
     """
 
     east: IPv4Network
@@ -135,6 +142,12 @@ class State:
     built: bool
     parts: frozenset[str] = frozenset()
     namespaces: str | None = None
+    boot: str = field(default_factory=boot_id)
+
+    @property
+    def namespaces_gone(self) -> bool:
+        """True if its namespaces ended with the machine: who has its prefix now is another lab."""
+        return self.namespaces is not None and self.boot != boot_id()
 
     @property
     def network(self) -> Network:
@@ -165,6 +178,7 @@ def load_state(places: Places) -> State | None:
             built=bool(document["built"]),
             parts=frozenset(document["parts"]),
             namespaces=document["namespaces"],
+            boot=str(document["boot"]),
         )
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -186,6 +200,7 @@ def save_state(places: Places, state: State) -> None:
         "built": state.built,
         "parts": sorted(state.parts),
         "namespaces": state.namespaces,
+        "boot": state.boot,
     }
     write(places.state, json.dumps(document, indent=2) + "\n")
 

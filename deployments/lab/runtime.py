@@ -59,11 +59,27 @@ def install_etcd(places: Places, domain: str, account: Account) -> None:
             _link(Path(str(file.locate())), target / file.name, account)
 
 
-def install_packet_filter(places: Places, domain: str) -> None:
-    """A copy of nft that may change packet filters whoever runs it, as sudo grants it elsewhere."""
+def install_packet_filter(places: Places, domain: str, account: Account) -> None:
+    """A copy of nft with which the services' account may change packet filters, as sudo grants it.
+
+    For nobody else: it has this right in the machine's own network as well.
+    """
     target = places.packet_filter(domain)
     shutil.copy2(namespaces.tool("nft"), target)
-    os.setxattr(target, "security.capability", _NET_ADMIN)
+    os.chown(target, 0, account.gid)
+    target.chmod(0o750)
+    os.setxattr(target, "security.capability", _NET_ADMIN)  # last: a new owner would end it
+
+
+def check_packet_filter(places: Places) -> None:
+    """Raise PermanentError where a copy of nft would have no right to anything; makes nothing."""
+    there = next(path for path in (places.root, *places.root.parents) if path.exists())
+    if os.statvfs(there).f_flag & os.ST_NOSUID:
+        raise PermanentError(
+            f"{there} is on a file system that is mounted nosuid: nft would have no rights there",
+            operation="lab up",
+            hint="put the lab elsewhere: --root /var/tmp/NAME, or FARSIDE_LAB",
+        )
 
 
 def install_tools(places: Places, domain: str, account: Account, packages: Collection[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from blocks.engines.base import checked
 from blocks.engines.my import survey
 from blocks.engines.my.client import LoginRefused, Mariadb, NotAllowed, identifier
-from blocks.engines.my.clusters import TargetCluster
+from blocks.engines.my.clusters import TargetCluster, address_and_port
 from blocks.engines.my.survey import OUTBOUND
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.record import Check, CheckStatus
@@ -56,7 +56,7 @@ def membership(nodes: Nodes, target: TargetCluster) -> Check:
 
     def of_node(node: Mariadb) -> Iterator[str]:
         for place in node.status().get("wsrep_incoming_addresses", "").split(","):
-            if place and place.rpartition(":")[0] not in ours:
+            if place and address_and_port(place)[0] not in ours:
                 yield f"knows {place}"
         named = node.value("", "SELECT @@wsrep_cluster_address")
         if named != f"gcomm://{target.peers}":

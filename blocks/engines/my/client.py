@@ -106,19 +106,19 @@ class Mariadb:
 
     def rows(self, sql: str, *, timeout: float | None = None) -> list[list[str]]:
         """The rows of a query, each a list of texts; NULL is the text NULL. Raises as `script`."""
-        lines = self.script("", f"{sql.strip().rstrip(';')};", timeout=timeout).splitlines()
+        lines = _lines(self.script("", f"{sql.strip().rstrip(';')};", timeout=timeout))
         return [[_plain(cell) for cell in line.split("\t")] for line in lines]
 
     def objects(self, sql: str, *, timeout: float | None = None) -> list[Any]:
         """The rows of a query whose only column is JSON. Raises as `script`."""
         # What mariadb escapes for its own sake is unescaped first.
-        lines = self.script("", f"{sql.strip().rstrip(';')};", timeout=timeout).splitlines()
+        lines = _lines(self.script("", f"{sql.strip().rstrip(';')};", timeout=timeout))
         return [json.loads(_plain(line)) for line in lines]
 
     def value(self, database: str, sql: str, *, timeout: float | None = None) -> str:
         """The only value of a query, NULL as the text NULL. Raises as `script`."""
         query = f"{sql.strip().rstrip(';')};"
-        lines = self.script(database, query, timeout=timeout).splitlines()
+        lines = _lines(self.script(database, query, timeout=timeout))
         if len(lines) != 1 or "\t" in lines[0]:
             raise PermanentError(
                 f"the query yields {len(lines)} rows; a check needs exactly one value",
@@ -144,6 +144,11 @@ class Mariadb:
             if pattern.search(text):
                 return kind(f"{where}: {text}", operation="mariadb", host=self.host.name, hint=hint)
         return PermanentError(f"{where}: {text}", operation="mariadb", host=self.host.name)
+
+
+def _lines(text: str) -> list[str]:
+    """The rows of a batch: a value may hold whatever else Python takes for the end of a line."""
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _plain(text: str) -> str:

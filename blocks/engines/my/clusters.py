@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from blocks.base import Address, url_host
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -11,7 +13,7 @@ class SourceNode(_Part):
     """A node of the cluster that is backed up; the backup runs on its host."""
 
     host: str
-    address: str
+    address: Address
     port: int = 3306
 
 
@@ -33,7 +35,7 @@ class TargetNode(_Part):
     """One node of the restored cluster: its host, address, ports, directory and certificate."""
 
     host: str
-    address: str
+    address: Address
     port: int = 3306
     group_port: int = 4567
     ist_port: int = 4568
@@ -45,7 +47,11 @@ class TargetNode(_Part):
     @property
     def endpoint(self) -> str:
         """Where clients reach it, as the cluster itself writes it."""
-        return f"{self.address}:{self.port}"
+        return self.at(self.port)
+
+    def at(self, port: int) -> str:
+        """Its address with one of its ports."""
+        return f"{url_host(self.address)}:{port}"
 
     @property
     def ports(self) -> tuple[tuple[str, int], ...]:
@@ -75,7 +81,7 @@ class TargetCluster(_Part):
     @property
     def peers(self) -> str:
         """Where the nodes find each other."""
-        return ",".join(f"{node.address}:{node.group_port}" for node in self.nodes)
+        return ",".join(node.at(node.group_port) for node in self.nodes)
 
 
 class Application(_Part):
@@ -85,3 +91,12 @@ class Application(_Part):
     password: str
     database: str
     write: str | None = Field(default=None, description="A statement that changes at least a row")
+
+
+def address_and_port(place: str) -> tuple[str | None, int | None]:
+    """Where a node is reached, as its cluster writes it; None is what the cluster does not know."""
+    address, _, port = place.rpartition(":")
+    if not port.isdecimal() or url_host(place) != place:  # an address without a port
+        address, port = place, "0"
+    address = address.strip("[]")
+    return None if address in ("", "AUTO") else address, int(port) or None

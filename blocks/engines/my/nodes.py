@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from blocks.artifact.job import MadePath, MadePidfile, OpenItem, ProgramTarget
+from blocks.base import url_host
 from blocks.engines.base import Restoration
 from blocks.engines.my.client import Mariadb, literal
 from blocks.engines.my.clusters import TargetCluster, TargetNode
@@ -66,8 +67,11 @@ class NodeUnderRestore:
         return self._using.reader.open(self.host, [item], self._using.identity)
 
     def prepare(self) -> None:
-        """Make the backup consistent: replay the log that was written while it was taken."""
-        argv = [f"{self._target.bin_dir}/mariadb-backup", "--no-defaults", "--prepare"]
+        """Make the backup consistent: replay the log that was written while it was taken.
+
+        What its files look like is in its own backup-my.cnf: no other option file is read.
+        """
+        argv = [f"{self._target.bin_dir}/mariadb-backup", "--prepare"]
         argv += [f"--use-memory={self._pool()}", f"--target-dir={self.node.data_dir}"]
         self.host.run(argv, timeout=_HOURS)
         self.host.run(["sh", "-c", FORGET, "sh", self.node.data_dir])
@@ -174,9 +178,9 @@ def configuration(
 ) -> str:
     """A node's whole configuration, written new: of the source's only what the data needs."""
     provider = {
-        "gmcast.listen_addr": f"ssl://{node.address}:{node.group_port}",
-        "ist.recv_addr": f"{node.address}:{node.ist_port}",
-        "ist.recv_bind": f"{node.address}:{node.ist_port}",
+        "gmcast.listen_addr": f"ssl://{node.at(node.group_port)}",
+        "ist.recv_addr": node.at(node.ist_port),
+        "ist.recv_bind": node.at(node.ist_port),
         # Nodes know each other by certificate: nobody joins without one of this domain.
         "socket.ssl_ca": target.ca_file,
         "socket.ssl_cert": node.cert_file,
@@ -204,12 +208,12 @@ def configuration(
         "wsrep-cluster-name": cluster,
         "wsrep-cluster-address": f"gcomm://{target.peers}",
         "wsrep-node-name": node.host,
-        "wsrep-node-address": f"{node.address}:{node.group_port}",
+        "wsrep-node-address": node.at(node.group_port),
         "wsrep-node-incoming-address": node.endpoint,
         # Nobody needs it to join: it is for a node that loses its data later.
         "wsrep-sst-method": "mariabackup",
         "wsrep-sst-auth": f"{account}:",
-        "wsrep-sst-receive-address": f"{node.address}:{node.sst_port}",
+        "wsrep-sst-receive-address": node.at(node.sst_port),
     }
     lines = [f"{name} = {_quoted(str(value))}" for name, value in settings.items()]
     for name in CARRIED:
@@ -220,7 +224,7 @@ def configuration(
     for item in facts["plugins"]:
         if item["type"] in NEEDED and not item["installed"]:
             lines.append(f"plugin-load-add = {_quoted(item['library'])}")
-    transfer = ["ssl-mode = VERIFY_CA", f"sockopt = ,bind={node.address}"]
+    transfer = ["ssl-mode = VERIFY_CA", f"sockopt = ,bind={url_host(node.address)}"]
     return "\n".join(["[sst]", *transfer, "", "[mariadbd]", *lines, ""])
 
 

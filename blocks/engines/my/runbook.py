@@ -24,7 +24,7 @@ def commands(
     where = f"{recovery.name}/{first.host}, as the user who will own the database"
     (backup,) = manifest.objects
     keys = " ".join(quote(volume.key) for volume in backup.volumes)
-    node = first.model_copy(update={"data_dir": "$DATA", "address": "$ADDRESS", "port": "$PORT"})
+    node = first.model_copy(update={"data_dir": "$DATA", "address": "$AT", "port": "$PORT"})
     text = configuration(
         manifest.engine_facts,
         target.model_copy(update={"nodes": (node,)}),
@@ -35,6 +35,8 @@ def commands(
         account="$ACCOUNT",
         pool=2**28,
     )
+    # Brackets belong to a port behind them: here is none.
+    text = text.replace('bind-address = "$AT"', 'bind-address = "$ADDRESS"')
     return (
         RunbookStep(
             f"Prepare: MariaDB {manifest.engine_facts['version']}, set {manifest.set_id}",
@@ -43,6 +45,7 @@ def commands(
                 f"BIN=${{BIN:-{quote(target.bin_dir)}}}; DATA=${{DATA:-{quote(first.data_dir)}}}",
                 f"SERVER=${{SERVER:-{quote(target.server)}}}",
                 f"ADDRESS=${{ADDRESS:-{first.address}}}; PORT=${{PORT:-{first.port}}}",
+                'case $ADDRESS in *:*) AT="[$ADDRESS]";; *) AT=$ADDRESS;; esac',
                 'test ! -e "$DATA" || { echo "$DATA exists: choose another DATA" >&2; exit 1; }',
                 *fetch_commands(recovery.store, manifest.plan, manifest.set_id),
             ),
@@ -53,7 +56,7 @@ def commands(
             (
                 'mkdir -p "$DATA"',
                 f'fetch {keys} | unseal | "$BIN/mbstream" -x -C "$DATA"',
-                '"$BIN/mariadb-backup" --no-defaults --prepare --target-dir="$DATA"',
+                '"$BIN/mariadb-backup" --prepare --target-dir="$DATA"',
                 f'sh -c {quote(FORGET)} sh "$DATA"',
             ),
             where,

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from blocks.engines.my.client import Mariadb
+from blocks.engines.my.clusters import address_and_port
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.record import SourceNode
 
@@ -156,8 +157,7 @@ def _nodes(node: Mariadb) -> list[dict[str, Any]]:
     found = []
     query = "SELECT node_name, node_incoming_address FROM mysql.wsrep_cluster_members ORDER BY 1"
     for name, place in node.rows(query):
-        address, _, port = place.rpartition(":")
-        found.append(asdict(SourceNode(name, "node", address, int(port) if port else None)))
+        found.append(asdict(SourceNode(name, "node", *address_and_port(place))))
     return found
 
 

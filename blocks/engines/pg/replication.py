@@ -13,7 +13,7 @@ from blocks.engines.pg.psql import Psql, identifier, literal, quote_conninfo
 from blocks.engines.pg.servers import Place
 from blocks.engines.pg.survey import write_probe
 from blocks.errors import PermanentError, TransientError
-from blocks.evidence.record import Check, Node
+from blocks.evidence.record import Check, CheckStatus, Node
 
 CATCH_UP_SECONDS = 3600.0
 """Time limit for a standby that is promoted to replay what it has."""
@@ -191,6 +191,18 @@ def waits_for(primary: Psql, standbys: Sequence[Place], synchronous: bool) -> Ch
     )
 
 
+def serving(server: Psql, role: str) -> Check:
+    """A server answers, and is what the plan has in its place: a primary, or a standby."""
+    name, node = server.host.name, observed(server)
+    broken, wrong = "node-count-differs", list[str]()
+    if node is None:
+        wrong.append(f"{name} does not answer")
+    elif node.role != role:
+        broken, wrong = "placement-dropped", [f"{name} is a {node.role}"]
+    expected, right = f"it answers, and is a {role}", f"it is a {role}"
+    return checked("serving", expected, wrong, right, finding=broken, subjects=(name,))
+
+
 def check(primary: Psql, standby: Psql, upstream: str, id: str, synchronous: bool) -> Check:
     """A row committed on the primary is read on the standby, which streams and takes no write.
 
@@ -198,11 +210,9 @@ def check(primary: Psql, standby: Psql, upstream: str, id: str, synchronous: boo
     """
     name, want = standby.host.name, "synchronously" if synchronous else "asynchronously"
     broken, wrong = "node-count-differs", list[str]()
-    node, row = observed(standby), following(primary).get(name)
-    if node is None:
-        wrong.append(f"{name} does not answer")
-    elif node.role != "standby":
-        broken, wrong = "placement-dropped", [f"{name} is a {node.role}"]
+    serves, row = serving(standby, "standby"), following(primary).get(name)
+    if serves.status is CheckStatus.FAILED:
+        broken, wrong = serves.finding, [str(serves.actual)]
     elif others := [f"{what} {where}" for what, where in upstreams(standby) if where != upstream]:
         broken, wrong = "peer-list-stale", others
     elif row is None or row["state"] != "streaming":

@@ -7,11 +7,13 @@ The server is made on a host of the lab's west with the configuration of a resto
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from blocks.artifact.mentions import Belongings
+from blocks.engines import postgres
 from blocks.engines.base import Restoration, Service
 from blocks.engines.pg import checks, config, replication, search, survey
 from blocks.engines.pg.psql import UNHURRIED, Psql
@@ -148,20 +150,26 @@ def patient(made: Patient) -> Iterator[Patient]:
     made.kill()
 
 
-def verified(patient: Patient) -> dict[str, Check]:
-    """All that the engine's `verify` asks."""
-    target = patient.engine.target.model_copy(update={"data_dir": patient.data})
-    engine, facts = patient.engine.model_copy(update={"target": target}), patient.facts
-    service = Service(
+def served(patient: Patient) -> Service:
+    """It, as what a restore has made."""
+    target = patient.engine.target
+    return Service(
         rehearsal_id="r20260101-000000-abcdef",
         host="db1",
-        address=engine.target.address,
-        port=engine.target.port,
-        controls={engine.target.host: patient.control.server},
+        address=target.address,
+        port=target.port,
+        controls={target.host: patient.control.server},
         administrator="postgres",
         reach="",
         nodes=(),
     )
+
+
+def verified(patient: Patient) -> dict[str, Check]:
+    """All that the engine's `verify` asks."""
+    target = patient.engine.target.model_copy(update={"data_dir": patient.data})
+    engine, facts = patient.engine.model_copy(update={"target": target}), patient.facts
+    service = served(patient)
     using: Any = _Using(patient.plan.recovery, _Facts(facts), patient.folder)
     return {check.name: check for check in engine.verify(service, using, [])}
 
@@ -201,10 +209,51 @@ def test_a_whole_server_passes_everything(patient: Patient) -> None:
     before = survey.survey(patient.control)["databases"]
     found = verified(patient)
     assert {name: c for name, c in found.items() if c.status is not CheckStatus.PASSED} == {}
+    assert next(iter(found)) == "serving"
     assert {"archiving", "isolation"} <= set(found)
     assert "application-write" in found
     after = survey.survey(patient.control)["databases"]
     assert [d["schema_digest"] for d in after] == [d["schema_digest"] for d in before]
+
+
+def test_a_server_that_dies_after_the_restore(patient: Patient) -> None:
+    """Nothing can be asked of it any more, which is not merely unknown."""
+    patient.kill()
+    found = verified(patient)
+    failed(found["serving"], "db1 does not answer")
+    assert (found["serving"].finding, found["serving"].subjects) == ("node-count-differs", ("db1",))
+    others = {check.status for name, check in found.items() if name != "serving"}
+    assert others == {CheckStatus.UNKNOWN}
+
+
+def test_a_server_serves_again_after_a_page_check_that_broke_off(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "START_SECONDS", 0.0)
+    check = verified(patient)["page-checksums"]
+    assert check.status is CheckStatus.UNKNOWN, check
+    assert replication.serving(patient.control, "primary").status is CheckStatus.PASSED
+
+
+def test_a_server_that_is_slow_to_stop_and_start(patient: Patient) -> None:
+    """What pg_ctl would wait for by itself does not count."""
+    slow, target = f"{patient.folder}/slow", patient.engine.target
+    patient.host.run(["mkdir", slow])
+    for name in ("pg_ctl", "pg_checksums", "psql"):
+        script = f'#!/bin/sh\nPGCTLTIMEOUT=0 exec {target.bin_dir}/{name} "$@"\n'
+        patient.host.put(script.encode(), f"{slow}/{name}")
+        patient.host.run(["chmod", "0755", f"{slow}/{name}"])
+    target = target.model_copy(update={"bin_dir": slow})
+    engine = patient.engine.model_copy(update={"target": target})
+    check = verified(replace(patient, engine=engine))["page-checksums"]
+    assert check.status is CheckStatus.PASSED, check
+
+
+def test_a_heartbeat_without_a_time_zone_is_utc(patient: Patient) -> None:
+    patient.run("SET timezone = 'Asia/Tokyo'; CREATE TABLE beats (id bigint, at timestamp);")
+    patient.run("INSERT INTO beats VALUES (1, '2026-01-02 03:04:05')")
+    ticks = patient.engine.ticks(served(patient), patient.plan.recovery, "shop", "beats")
+    assert ticks.newest_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 INDEXES = ("item_pkey", "item_lower", "item_descending", "item_partial", "item_again")
@@ -403,6 +452,8 @@ def test_a_standby_follows_alone_and_takes_over(patient: Patient, standby: Patie
     assert replication.observed(standby.control) == Node(
         "db1", "standby", standby.engine.target.address, standby.control.port
     )
+    assert replication.serving(patient.control, "primary").status is CheckStatus.PASSED
+    assert replication.serving(standby.control, "standby").status is CheckStatus.PASSED
     assert taken_over(patient, standby).status is CheckStatus.PASSED
 
 
@@ -425,9 +476,9 @@ def test_a_standby_that_does_not_follow(
 def test_a_standby_in_another_role(patient: Patient, standby: Patient) -> None:
     standby.ctl("promote")
     replication.await_following(patient.control, {"db1": standby.control})
-    check = follows(patient, standby)
-    failed(check, "db1 is a primary")
-    assert (check.finding, check.subjects) == ("placement-dropped", ("db1",))
+    for check in (follows(patient, standby), replication.serving(standby.control, "standby")):
+        failed(check, "db1 is a primary")
+        assert (check.finding, check.subjects) == ("placement-dropped", ("db1",))
 
 
 def test_a_primary_that_waits_for_a_standby_of_the_source(patient: Patient) -> None:

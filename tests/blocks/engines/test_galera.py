@@ -4,18 +4,20 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 import yaml
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from blocks.artifact.mentions import Belongings
 from blocks.engines.base import Service
 from blocks.engines.galera import Galera
-from blocks.engines.my import checks, comparing, search
+from blocks.engines.my import checks, comparing, search, survey
 from blocks.engines.my.client import LoginRefused, Mariadb, Untrusted, literal
-from blocks.engines.my.nodes import configuration
+from blocks.engines.my.clusters import SourceNode, TargetNode, address_and_port
+from blocks.engines.my.nodes import NodeUnderRestore, configuration
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.record import Check, CheckStatus, Record, Topology
 from blocks.plan import Plan, load_plan
@@ -244,6 +246,118 @@ def test_passwords_of_any_letters(plan: Plan, living: dict[str, Mariadb]) -> Non
         assert odd.value("", "SELECT 'a\tb\\nc'") == "a\tb\nc"
     finally:
         living["ga1"].script("", "DROP USER odd@'%';")
+
+
+def test_a_row_ends_where_its_line_ends(living: dict[str, Mariadb]) -> None:
+    """Not at whatever else Python takes for the end of a line."""
+    value = "a\rb\x85c\u2028d\x0ce\r"
+    first, shown = living["ga1"], f"SELECT {literal(value)}"
+    assert first.value("", shown) == value
+    assert first.rows(f"{shown} UNION ALL SELECT ''") == [[value], [""]]
+    assert first.objects(f"SELECT JSON_ARRAY({literal(value)})") == [[value]]
+    assert first.rows("SELECT 1 FROM DUAL WHERE FALSE") == []
+
+
+def test_a_backup_of_unusual_files_is_made_consistent(
+    plan: Plan, living: dict[str, Mariadb]
+) -> None:
+    """What its files look like is not in any option that we give."""
+    host, target = living["ga1"].host, engine_of(plan).target
+    folder = host.run(["mktemp", "-d"]).text
+    try:
+        host.run(["sh", "-c", UNUSUAL, "sh", folder], timeout=120)
+        # Whatever the account's own file says.
+        host.put(b"[mysqld]\ninnodb_page_size = 4k\nno_such = 1\n", f"{folder}/.my.cnf")
+        using: Any = SimpleNamespace(
+            host=lambda _: host,
+            work=lambda _: folder,
+            manifest=SimpleNamespace(engine_facts={"bytes": 1}),
+        )
+        node = target.nodes[0].model_copy(update={"data_dir": f"{folder}/backup"})
+        tools = f"{folder}/bin"
+        NodeUnderRestore(using, target.model_copy(update={"bin_dir": tools}), node).prepare()
+    finally:
+        host.run(["rm", "-rf", folder])
+
+
+UNUSUAL = """\
+set -eu
+cd "$1"
+export HOME="$1" TMPDIR="$1"
+set -- --innodb-page-size=8k '--innodb-data-file-path=ibdata1:12M;ibdata2:8M:autoextend'
+mariadb-install-db --no-defaults --datadir="$HOME/data" --auth-root-socket-user="$(id -un)" \
+  --auth-root-authentication-method=socket --skip-test-db "$@" >install.log 2>&1
+/usr/sbin/mariadbd --no-defaults --datadir="$HOME/data" --socket="$HOME/s" --skip-networking \
+  --pid-file="$HOME/pid" "$@" >server.log 2>&1 &
+trap 'kill -9 $!' EXIT
+until mariadb-admin --no-defaults --socket="$HOME/s" --user=root --silent ping 2>/dev/null; do
+  kill -0 $!; sleep 0.1
+done
+mariadb-backup --no-defaults --backup --socket="$HOME/s" --user="$(id -un)" \
+  --datadir="$HOME/data" --target-dir="$HOME/backup" 2>backup.log
+mkdir bin
+printf '#!/bin/sh\nHOME=%s exec mariadb-backup "$@"\n' "$HOME" >bin/mariadb-backup
+chmod 0755 bin/mariadb-backup
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "address", "port"),
+    [
+        ("10.1.2.3:3306", "10.1.2.3", 3306),
+        ("db.example:3307", "db.example", 3307),
+        ("[fd00::2]:3306", "fd00::2", 3306),
+        ("[fd00::2]", "fd00::2", None),
+        ("fd00::3306", "fd00::3306", None),
+        ("10.1.2.3", "10.1.2.3", None),
+        ("10.1.2.3:0", "10.1.2.3", None),
+        ("AUTO", None, None),
+        ("", None, None),
+    ],
+)
+def test_where_a_node_says_that_it_is(place: str, address: str | None, port: int | None) -> None:
+    assert address_and_port(place) == (address, port)
+    node: Any = SimpleNamespace(rows=lambda _: [["n1", place]])
+    assert survey._nodes(node) == [{"name": "n1", "role": "node", "address": address, "port": port}]
+
+
+def test_brackets_are_around_an_address_with_a_port(plan: Plan) -> None:
+    target = engine_of(plan).target
+    first, second, *_ = target.nodes
+    nodes = (first.model_copy(update={"address": "fd00::2"}), second)
+    text = configuration(
+        {"settings": {}, "plugins": []},
+        target.model_copy(update={"nodes": nodes}),
+        nodes[0],
+        cluster="c",
+        socket="/s",
+        work="/w",
+        account="a",
+        pool=1,
+    )
+    assert 'bind-address = "fd00::2"' in text
+    assert f'"gcomm://[fd00::2]:{first.group_port},{second.address}:{second.group_port}"' in text
+    assert text.count("[fd00::2]") == 8
+    assert text.count("fd00::2") == 9
+
+
+@pytest.mark.parametrize("address", ["10.1.2.3", "fd00::2", "db-1.example.", "localhost", "a_b.c"])
+def test_an_address_stands_alone(address: str) -> None:
+    assert SourceNode(host="n", address=address).address == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("", "[fd00::2]", "db:3306", "10.1.2.3:3306", "10.1.2", "10.1.2.300", "a b", "a/b"),
+        *("db.example\n", "-db", "db..example", "tcp://db"),
+    ],
+)
+def test_an_address_with_more_is_refused(address: str) -> None:
+    with pytest.raises(ValidationError, match="no IP address and no DNS name"):
+        SourceNode(host="n", address=address)
+    with pytest.raises(ValidationError, match="no IP address and no DNS name"):
+        TargetNode(host="n", address=address, data_dir="/d", cert_file="/c", key_file="/k")
 
 
 def test_a_gap_in_the_heartbeat_shows(

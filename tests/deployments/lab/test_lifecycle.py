@@ -13,8 +13,9 @@ import pytest
 
 from blocks.errors import PermanentError
 from deployments import lab
-from deployments.lab.places import Places
-from tests.deployments.lab.conftest import LabUnderTest, living
+from deployments.lab import fence
+from deployments.lab.places import STAMP, Places, load_state
+from tests.deployments.lab.conftest import CHECKOUT, LabUnderTest, living
 
 KNOCK = """
 import socket, sys
@@ -116,6 +117,46 @@ def test_east_comes_back(running: LabUnderTest) -> None:
     assert ids == list(range(1, len(ids) + 1))
 
 
+def test_a_tripwire_that_has_died_is_no_silence(running: LabUnderTest) -> None:
+    assert not lab.is_lost(running.root)
+    assert "east is not lost" in running.command("tripped", check=False)
+    running.command("lose", "east")
+    assert lab.is_lost(running.root)
+    engine = running.plan["engine"]["source"]
+    calling = socket.create_connection((engine["address"], engine["port"]), timeout=5)
+    with calling, pytest.raises(ConnectionResetError):
+        calling.recv(1)
+    assert len(running.attempts()) == 1
+    os.kill(running.pid("fence-tripwires"), signal.SIGKILL)
+    said = running.command("tripped", check=False)
+    assert f'"pid": {os.getpid()}' in said, "what was caught until then is told all the same"
+    assert "the tripwires have died" in said
+    argv = [sys.executable, "-m", "deployments.lab", "--root", str(running.root), "tripped"]
+    assert subprocess.run(argv, cwd=CHECKOUT, capture_output=True, check=False).returncode == 1
+    running.command("lose", "east")
+    assert len(running.attempts()) == 1
+
+
+def test_killed_while_east_comes_back(
+    running: LabUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tree is not readable yet: the next `up` must see that."""
+    running.command("lose", "east")
+    state = load_state(running.places)
+    assert state is not None
+
+    def killed(_path: Path, _mode: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "chmod", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fence.lift(running.places, state.sites)
+    running.up()
+    assert lab.is_up(running.root)
+    assert running.places.tree("east").stat().st_mode & 0o777 == 0o755
+
+
 def test_another_scale_is_refused(running: LabUnderTest) -> None:
     with pytest.raises(PermanentError, match="scale 1, not 2"):
         lab.up(running.root, scale=2)
@@ -142,6 +183,22 @@ def test_down_leaves_nothing(running: LabUnderTest, open_directory: Path) -> Non
     assert lab.is_up(running.root)
 
 
+@pytest.mark.parametrize("text", ["{", '{"version": 3}'])
+def test_down_without_a_state_that_can_be_read(open_directory: Path, text: str) -> None:
+    """Cut off, or of an older version."""
+    places = Places.at(open_directory / "older")
+    (places.tree("west") / "hosts").mkdir(parents=True)
+    for top in (places.tree("west"), places.fence):
+        top.mkdir(exist_ok=True)
+        (top / STAMP).touch()
+    places.state.write_text(text)
+    with pytest.raises(PermanentError, match=r"not the state of a lab.*") as caught:
+        lab.up(places.root)
+    assert "`python -m deployments.lab down`" in caught.value.hint
+    lab.down(places.root)
+    assert not places.root.exists()
+
+
 def test_what_is_not_the_labs_is_left_alone(open_directory: Path) -> None:
     other = open_directory / "other"
     (other / "east").mkdir(parents=True)
@@ -150,6 +207,9 @@ def test_what_is_not_the_labs_is_left_alone(open_directory: Path) -> None:
         lab.up(other)
     lab.down(other)
     assert (other / "east" / "letter").read_text() == "mine"
+    (other / "lab.json").write_text("mine")
+    lab.down(other)
+    assert (other / "lab.json").read_text() == "mine"
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root's services are somebody else's")
