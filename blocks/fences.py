@@ -180,11 +180,17 @@ class CommandFence(Fence):
         """See Fence."""
         if not self.tells:
             return Observed()
+        found, unseen = list[Attempt](), list[FarsideError]()
         try:
-            found = [_attempt(line) for line in self._run(self.observe_argv).splitlines() if line]
+            done = self._here().run(self.observe_argv, timeout=self.timeout_seconds, check=False)
+            found += [_attempt(line) for line in done.text.splitlines() if line]
+            if done.exit_code != 0:
+                said = done.stderr.decode(errors="replace").strip()[-500:]
+                text = f"{self.observe_argv[0]} ended with exit code {done.exit_code}: {said}"
+                unseen.append(FenceBroken(text, operation="fence"))
         except FarsideError as error:
-            return Observed(unseen=(error,))
-        return Observed(tuple(sorted(found, key=_when)))
+            unseen.append(error)
+        return Observed(tuple(sorted(found, key=_when)), tuple(unseen))
 
     @property
     def tells(self) -> bool:
@@ -196,10 +202,13 @@ class CommandFence(Fence):
         """See Fence: whatever the site's own tool can."""
         return True
 
-    def _run(self, argv: list[str]) -> str:
+    def _run(self, argv: list[str]) -> None:
+        self._here().run(argv, timeout=self.timeout_seconds)
+
+    def _here(self) -> LocalHost:
         here = LocalHost(name="fence")
         here.join(ORCHESTRATOR)
-        return here.run(argv, timeout=self.timeout_seconds).text
+        return here
 
 
 class NftablesFence(Fence):

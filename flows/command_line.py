@@ -22,7 +22,7 @@ from blocks.sets import retained
 from deployments import lab
 from flows.rehearse import Watcher, rehearse, watching
 from flows.server import temporary_server
-from flows.site import close, is_lab, is_path, opened, saved
+from flows.site import check_free, close, is_lab, is_path, opened, saved
 from tasks.progress import Progress
 from tasks.report import summary
 
@@ -126,6 +126,7 @@ def command(
             watcher.listener = progress
             with temporary_server(progress.note):
                 if is_lab(plan):
+                    check_free()
                     brought_up = lab.up(scale=scale, on_step=progress.note).fresh
             if not is_lab(plan) and not is_path(plan):
                 saved(plan)  # raises PlanError: within the flow it would be a failed run

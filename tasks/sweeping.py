@@ -1,6 +1,6 @@
 """Sweep: find what dead rehearsals left, from any process, and remove it."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -35,11 +35,13 @@ def sweep_plan(plan: Plan, *, everything: bool) -> Swept:
         plan.fence.lift(replace(plan.gap(), living=frozenset(alive)))
     except FarsideError as error:
         remaining.append(f"the fence: {error}")
-    # While a rehearsal lives, the source may be lost: then it is swept another time.
-    source = _found(plan.source, [] if alive else remaining)
-    dead = sorted(({*found, *source} | _in_stores(plan) | _in_server(plan)) - set(alive))
-    for id in dead:
-        removed += _clear(plan, id, remaining)
+    # While a rehearsal lives its source may be lost, and to look there would be a call to it.
+    domains = (plan.recovery,) if alive else (plan.recovery, plan.source)
+    left = {*found, *_in_stores(plan, domains)}
+    if not alive:
+        left |= {*_found(plan.source, remaining), *_in_server(plan)}
+    for id in sorted(left - set(alive)):
+        removed += _clear(plan, domains, id, remaining)
     return Swept(tuple(removed), tuple(sorted(alive)), tuple(dict.fromkeys(remaining)))
 
 
@@ -63,9 +65,9 @@ def _alive(plan: Plan, id: str) -> bool:
     return False
 
 
-def _in_stores(plan: Plan) -> set[str]:
+def _in_stores(plan: Plan, domains: Iterable[FailureDomain]) -> set[str]:
     ids: set[str] = set()
-    for domain in (plan.source, plan.recovery):
+    for domain in domains:
         with suppress(FarsideError):
             ids |= set(unfinished(domain.store, plan.name))
     return ids
@@ -77,9 +79,11 @@ def _in_server(plan: Plan) -> set[str]:
     return set()
 
 
-def _clear(plan: Plan, id: str, remaining: list[str]) -> Iterable[str]:
+def _clear(
+    plan: Plan, domains: Collection[FailureDomain], id: str, remaining: list[str]
+) -> Iterable[str]:
     removed: list[str] = []
-    for domain in (plan.recovery, plan.source):
+    for domain in domains:
         for host in domain.hosts:
             removed += _clear_host(domain, host, id, remaining)
         try:
@@ -88,6 +92,8 @@ def _clear(plan: Plan, id: str, remaining: list[str]) -> Iterable[str]:
             remaining.append(f"{domain.name} store: {error.message}")
         else:
             removed += [f"{domain.name} store: {len(keys)} objects of {id}"] if keys else []
+    if plan.source not in domains:
+        return removed
     try:
         removed += [f"{plan.source.name}: {what}" for what in plan.engine.withdraw(plan.source, id)]
     except FarsideError as error:

@@ -111,10 +111,12 @@ def test_several_see_what_each_sees(tmp_path: Path) -> None:
         for n in (2, 1)
     ]
     fences = [fence(tmp_path, observe_argv=["echo", line]) for line in lines]
-    broken = fence(tmp_path, observe_argv=["false"])
+    late = json.dumps({"at": "2026-01-02T00:00:03Z", "host": "a", "address": "b", "port": 3})
+    broken = fence(tmp_path, observe_argv=["sh", "-c", f"echo '{late}'; echo it died >&2; exit 1"])
     seen = SeveralFences(fences=[broken, *fences]).attempts(GAP)
-    assert [item.port for item in seen.attempts] == [1, 2], "though one could not tell"
-    assert len(seen.unseen) == 1
+    assert [item.port for item in seen.attempts] == [1, 2, 3], "though one could not tell all"
+    (problem,) = seen.unseen
+    assert "it died" in problem.message
 
 
 def test_commands_lift_nothing_under_a_rehearsal_that_lives(tmp_path: Path) -> None:

@@ -435,7 +435,8 @@ def test_the_old_cluster_comes_back(ground: Ground) -> None:
         members = {f"{address}:{port}" for (address, port), _ in ground.east.etcd.values()}
         assert members < {item.subject for item in leaking}
         assert (record.verdict, exit_code(record)) == (Verdict.FAILED, 1)
-        assert {check.status for check in record.checks} == {CheckStatus.PASSED}
+        unsure = {check.name for check in record.checks if check.status is not CheckStatus.PASSED}
+        assert unsure == {"calls-to-source"}, "who called is not known once the fence is lifted"
         old, new = living(plan), restored(plan)
         for mine, other, domain in ((old, new, plan.source), (new, old, plan.recovery)):
             answer, elsewhere = (client.json("member", "list") for client in (mine, other))
