@@ -19,7 +19,7 @@ _NUMBER = re.compile(r"[\d.]+", re.ASCII)
 
 def bare_address(text: str) -> str:
     """An IP address or a DNS name, and nothing around it. Raises ValueError."""
-    if not _is_ip(text) and (_NUMBER.fullmatch(text) or not _NAME.fullmatch(text)):
+    if not is_ip(text) and (_NUMBER.fullmatch(text) or not _NAME.fullmatch(text)):
         raise ValueError(
             f"{text!r} is no IP address and no DNS name; write it without brackets, port and path"
         )
@@ -32,7 +32,7 @@ Address = Annotated[str, AfterValidator(bare_address)]
 
 def url_host(address: str) -> str:
     """An address as it stands before a colon and a port: of IPv6, in brackets."""
-    return f"[{address}]" if ":" in address and _is_ip(address) else address
+    return f"[{address}]" if ":" in address and is_ip(address) else address
 
 
 class StrictBlock(Block):
@@ -78,7 +78,7 @@ class DomainPart(StrictBlock, ABC):
 
     def note_address(self, host: str, port: int) -> None:
         """Tell the ledger that a connection is made there; a name, with what it leads to."""
-        if _is_ip(host):
+        if is_ip(host):
             self.note("address", f"{host}:{port}")
             return
         if host not in self._resolved:
@@ -92,7 +92,8 @@ class DomainPart(StrictBlock, ABC):
             self.note("address", f"{address}:{port}")
 
 
-def _is_ip(text: str) -> bool:
+def is_ip(text: str) -> bool:
+    """Whether a text is an IP address, of either version."""
     try:
         ip_address(text)
     except ValueError:

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from prefect.settings import get_current_settings
 
 from blocks.artifact.manifest import Manifest, ManifestForged, ManifestMalformed
+from blocks.base import is_ip
 from blocks.engines.base import Facts, Requirements
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, Severity, finding
@@ -81,18 +81,10 @@ def _fence(rehearsal: Rehearsal) -> Iterable[Finding]:
     fence, gap = rehearsal.plan.fence, rehearsal.plan.gap(rehearsal.id)
     fence.check(gap)
     for name, port in gap.endpoints:
-        if not (fence.shuts_names or _is_address(name)):
+        if not (fence.shuts_names or is_ip(name)):
             text = "the fence shuts off addresses, and this is a name, which others may share"
             remedy = "Add a fence of kind command for it in front of the other (kind: several)."
             yield finding("fence-leaks", f"{name}:{port}", text, STAGE, remedy=remedy)
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _survey(rehearsal: Rehearsal) -> Survey | FarsideError:

@@ -13,7 +13,7 @@ import pytest
 from blocks import nftables
 from blocks.evidence.record import CheckStatus, Record, Verdict
 from deployments import lab
-from deployments.lab import namespaces
+from deployments.lab import namespaces, processes
 from deployments.lab.domains import Site
 from deployments.lab.places import Places, load_state
 from tests.blocks.engines.test_command import redis_plan
@@ -135,6 +135,22 @@ def test_other_shapes_and_engines(apart: World, plan: str) -> None:
     assert [item.id for item in record.findings if item.accepted is None] == []
     assert record.topology.as_predicted
     assert record.topology.source is not None
+    assert apart.left() == []
+
+
+@pytest.mark.parametrize(
+    ("plan", "dead"), [("etcd", "east-etcd-kv1"), ("galera", "east-galera-ga1")]
+)
+def test_a_source_node_that_is_dead_before_the_snapshot(apart: World, plan: str, dead: str) -> None:
+    """The first that is asked: another one is backed up, and all of it comes back."""
+    lab.up(apart.places.root, parts=lab.parts_of(plan))
+    processes.kill_service(apart.places, dead)
+    # By its file: by its name, the lab would be mended first.
+    record = rehearsed(apart, str(lab.plan_path(apart.places.root, plan)))
+    assert record.verdict is Verdict.VERIFIED
+    assert record.topology.as_predicted
+    assert len(record.topology.observed or ()) == 3
+    lab.up(apart.places.root)
     assert apart.left() == []
 
 
