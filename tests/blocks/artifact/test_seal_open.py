@@ -398,7 +398,6 @@ def test_tar_dies_with_its_helper(near: Any, keys: Any, noise: Path, tmp_path: P
 # --- memory --------------------------------------------------------------------------------------
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("filler", ["/dev/urandom", "/dev/zero"])
 def test_memory_is_the_same_at_any_size(near: Any, keys: Any, tmp_path: Path, filler: str) -> None:
     peaks: dict[str, list[int]] = {"seal": [], "open": []}
