@@ -14,6 +14,7 @@ from typing import Protocol
 
 from prefect.exceptions import CancelledRun
 
+from blocks.errors import PermanentError
 from blocks.evidence.record import STAGES, Stage, StageState, Step
 from blocks.evidence.uses import ledger
 
@@ -97,7 +98,12 @@ class StageInProgress:
 
     @contextmanager
     def step(self, name: str) -> Iterator[StepInProgress]:
-        """Time what runs inside as a step, also if it fails."""
+        """Time what runs inside as a step, also if it fails.
+
+        Raises PermanentError once the attempt has ended: a thread that outlives it, because it was
+        interrupted, makes nothing more that teardown would miss.
+        """
+        self._clock._check_runs(self)
         self._clock.listener.step_started(self.name, name)
         step = StepInProgress(name)
         started_at, started = datetime.now(UTC), time.monotonic()
@@ -216,6 +222,12 @@ class StageClock:
             run.ended_at, run.ended = datetime.now(UTC), time.monotonic()
             stage = self._stage(name)
         self.listener.stage_ended(stage)
+
+    def _check_runs(self, stage: StageInProgress) -> None:
+        with self._lock:
+            run = self._runs[stage.name]
+            if run.attempt != stage.attempt or run.state is not None:
+                raise PermanentError(f"attempt {stage.attempt} has ended", operation=stage.name)
 
     def _add(self, stage: StageInProgress, step: Step) -> None:
         with self._lock:

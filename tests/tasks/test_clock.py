@@ -172,3 +172,15 @@ def test_a_stage_that_still_runs_has_no_end_and_uses_are_booked_on_it() -> None:
         running = only(clock, "key fetch")
         assert (running.state, running.ended_at, running.seconds) == ("cancelled", None, None)
     assert [use.stage for use in book.uses()] == ["key fetch"]
+
+
+def test_a_thread_that_outlives_its_stage_begins_no_step() -> None:
+    """Teardown would miss what it makes."""
+    clock = StageClock()
+    with pytest.raises(KeyboardInterrupt), clock.stage("restore") as stage:
+        raise KeyboardInterrupt
+    with pytest.raises(PermanentError, match="attempt 1 has ended"), stage.step("start"):
+        pass
+    with clock.stage("restore") as second, second.step("start"):
+        pass
+    assert [step.name for step in clock.stages()[5].steps] == ["start"]
