@@ -58,6 +58,12 @@ def read_identities(text: str) -> list[X25519PrivateKey]:
     return found
 
 
+def without_comments(text: str) -> str:
+    """An identity file without its empty lines and # comments, which age-keygen writes."""
+    lines = (line.strip() for line in text.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("#"))
+
+
 def _raw(text: str, prefix: str, cased: Callable[[str], bool], what: str) -> bytes:
     text = text.strip()
     try:

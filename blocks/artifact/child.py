@@ -11,6 +11,7 @@ from typing import IO
 
 from blocks.artifact import marks
 from blocks.artifact.failure import JobFailed, no_space, of_os_error, speaks_of_full_disk
+from blocks.artifact.redaction import redacted, without
 
 _TAIL = 4096
 _PR_SET_PDEATHSIG = 1
@@ -106,9 +107,9 @@ class Child:
         )
 
     def last_words(self) -> str:
-        """The end of what it wrote to standard error, without its secret."""
-        text = bytes(self._tail).decode("utf-8", "replace").strip()
-        return text.replace(self._secret, "***") if self._secret else text
+        """The end of what it wrote to standard error, without secrets."""
+        said = without(bytes(self._tail), self._secret or "", _TAIL)
+        return redacted(said.decode("utf-8", "replace").strip())
 
     def _tell(self, secret: str) -> None:
         try:

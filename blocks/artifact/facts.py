@@ -1,37 +1,69 @@
 """The job `facts`: what the host is and has. Standard library only; changes nothing."""
 
+import contextlib
 import glob
+import hashlib
+import importlib
 import importlib.metadata
 import os
 import platform
 import pwd
+import re
 import shutil
 import socket
+import stat
 import subprocess
+import sys
+import tempfile
+import threading
 import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
+from typing import Literal
 
-from blocks.artifact import sweep
+from blocks.artifact import origins, sweep
 from blocks.artifact.channel import Channel
 from blocks.artifact.job import (
+    BEAT_SECONDS,
+    Alive,
     DirectoryFacts,
     FactsJob,
     FactsResult,
     Mention,
     NameFacts,
+    OriginFacts,
     PortFacts,
     ToolFacts,
 )
+from blocks.artifact.mentions import Belongings, hosts_in
 
 _MODULES = ("cryptography", "zstandard")
 _PATIENCE = 10.0
+_RESOLVING = 8.0
+"""How long all names together may take; those without an answer by then lead nowhere."""
+NAMES = 300
+"""How many names are resolved at once."""
 _SEARCHED = 2**20
+_MENTIONS = 1000
 _VERSION_IS_A_COMMAND = frozenset({"etcdctl", "etcdutl"})
+_TELL_VERSION = _VERSION_IS_A_COMMAND | {
+    *("age", "bash", "cp", "curl", "etcd", "galera_recovery", "garbd", "initdb", "mariadb"),
+    *("mariadb-backup", "mariadb-dump", "mariadbd", "mariadb-install-db", "mbstream", "mysql"),
+    *("mysqld", "mysqldump", "nft", "openssl", "pg_amcheck", "pg_basebackup", "pg_checksums"),
+    *("pg_controldata", "pg_ctl", "pg_dump", "pg_dumpall", "pg_receivewal", "pg_restore"),
+    *("pg_verifybackup", "pg_waldump", "postgres", "psql", "python3", "redis-cli"),
+    *("redis-server", "setsid", "socat", "ss", "tar", "zstd"),
+}
+"""Programs that do nothing else when they are asked for their version. A site's own may: a restore
+script that ignores its arguments would restore again. Of those the digest is told."""
 
 
-def run(job: FactsJob, _channel: Channel) -> FactsResult:
+def run(job: FactsJob, channel: Channel) -> FactsResult:
     """Never raises for what is missing: that is what it is asked about."""
-    mentions, unread = _searched(job)
+    found = _searched(job, channel)
+    names = dict.fromkeys(job.names, "") | found.used
     return FactsResult(
         python=platform.python_version(),
         modules={name: _module(name) for name in _MODULES},
@@ -45,16 +77,80 @@ def run(job: FactsJob, _channel: Channel) -> FactsResult:
         ports=tuple(_port(address, port) for address, port in job.ports),
         tools=tuple(_tool(name) for name in job.tools),
         leftovers=sweep.leftovers(Path(job.work_dir)) if job.work_dir else (),
-        names=tuple(_resolved(name) for name in job.names),
-        mentions=mentions,
-        unread=unread,
+        names=resolved(dict(islice(names.items(), NAMES))),
+        more_names=max(0, len(names) - NAMES),
+        mentions=tuple(sorted(found.mentions, key=lambda item: (item.path, item.line))),
+        unread=tuple(found.unread),
+        cut=tuple(found.cut),
+        more_mentions=found.more,
+        origins=tuple(_origins(job)) if job.origins else (),
     )
 
 
+def _origins(job: FactsJob) -> Iterator[OriginFacts]:
+    """What in use leads to another domain: each path once, by the first that needs it."""
+    seen: set[str] = set()
+
+    def leading(kind: Literal["storage", "tool"], of: str, path: str) -> Iterator[OriginFacts]:
+        if path not in seen and (found := origins.origin(path, job.foreign)):
+            seen.add(path)
+            yield OriginFacts(kind=kind, of=of, path=path, origin=found)
+
+    for path in dict.fromkeys((*job.directories, *_own_directories())):
+        yield from leading("storage", path, path)
+        for inner, found in origins.below(path, job.foreign) if path in job.directories else ():
+            yield OriginFacts(kind="storage", of=path, path=inner, origin=found)
+    for path in _own_programs():
+        yield from leading("tool", "Python", path)
+    for folder in os.environ.get("PATH", "").split(":"):
+        yield from leading("tool", "PATH", folder)
+    homes: set[str] = set()
+    for name in job.tools:
+        program = shutil.which(name)
+        if program is None:
+            continue
+        # The program itself is known as a tool of its own: this is what it needs beside.
+        seen.update((program, os.path.realpath(program)))
+        for path in origins.loaded(program)[0]:
+            yield from leading("tool", name, path)
+        for line, found in job.foreign.lines(origins.script_text(program)):
+            yield OriginFacts(
+                kind="tool", of=name, path=program, origin=f"its line {line} names {found}"
+            )
+        home = origins.installation(program)
+        if home and home not in homes:
+            homes.add(home)
+            programs = (program, os.path.realpath(program))
+            for path, found in origins.below(home, job.foreign):
+                if path not in seen and path not in programs and not _is_tool(path, job):
+                    seen.add(path)
+                    yield OriginFacts(kind="tool", of=name, path=path, origin=found)
+
+
+def _is_tool(path: str, job: FactsJob) -> bool:
+    """Whether a path is one of the tools asked for, each of which is told of by itself."""
+    return path in job.tools or any(shutil.which(name) == path for name in job.tools)
+
+
+def _own_directories() -> tuple[str, ...]:
+    """Where the account's own files are."""
+    return (os.path.expanduser("~"), tempfile.gettempdir())  # noqa: PTH111 (a text)
+
+
+def _own_programs() -> tuple[str, ...]:
+    """What this very process runs with: interpreter, modules, libraries."""
+    modules = [getattr(module, "__file__", None) for module in sys.modules.values()]
+    mapped = [line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()]
+    found = (sys.executable, sys.prefix, sys.base_prefix, *sys.path, *modules, *mapped)
+    return tuple(dict.fromkeys(item for item in found if item and item.startswith("/")))
+
+
 def _module(name: str) -> str | None:
+    """Its version; None where it cannot be imported, whatever its package says."""
     try:
+        importlib.import_module(name)
         return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
+    except Exception:
         return None
 
 
@@ -77,6 +173,7 @@ def _directory(path: Path) -> DirectoryFacts:
         empty=not exists or _is_empty(path),
         writable=os.access(nearest, os.W_OK | os.X_OK),
         free_bytes=disk.f_bavail * disk.f_frsize,
+        device=nearest.stat().st_dev,
     )
 
 
@@ -108,8 +205,9 @@ def _tool(name: str) -> ToolFacts:
     return ToolFacts(
         name=name,
         path=path,
-        version=_version(path),
+        version=_version(path) if Path(path).name in _TELL_VERSION else _digest(path),
         real=" on ".join(filter(None, (real, _server(real)))),
+        lacking=origins.loaded(path)[1],
         package=_package(real) or (_package(path) if real != path else ""),
     )
 
@@ -136,30 +234,116 @@ def _package(path: str) -> str:
     return ""
 
 
-def _resolved(name: str) -> NameFacts:
-    try:
-        found = {str(info[4][0]) for info in socket.getaddrinfo(name, None)}
-    except OSError:
-        found = set()
-    return NameFacts(name=name, addresses=tuple(sorted(found)))
+def resolved(names: Mapping[str, str]) -> tuple[NameFacts, ...]:
+    """What names lead to, all at once: a resolver that is silent costs its time limit once.
+
+    Each with where it is used.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+
+    def ask(name: str) -> None:
+        with contextlib.suppress(OSError, UnicodeError):
+            infos = socket.getaddrinfo(name, None)
+            found[name] = tuple(sorted({str(info[4][0]) for info in infos}))
+
+    asking = [threading.Thread(target=ask, args=(name,), daemon=True) for name in names]
+    give_up = time.monotonic() + _RESOLVING
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join(max(0.0, give_up - time.monotonic()))
+    return tuple(
+        NameFacts(name=name, addresses=found.get(name, ()), where=where)
+        for name, where in names.items()
+    )
 
 
-def _searched(job: FactsJob) -> tuple[tuple[Mention, ...], tuple[str, ...]]:
-    mentions, unread = [], []
+@dataclass(slots=True)
+class _Found:
+    """The first mentions and how many more there are, files that were not read, or not to their
+    end, and hosts that files use, with the place.
+    """
+
+    mentions: list[Mention] = field(default_factory=list)
+    more: int = 0
+    unread: list[str] = field(default_factory=list)
+    cut: list[str] = field(default_factory=list)
+    used: dict[str, str] = field(default_factory=dict)
+
+
+def _searched(job: FactsJob, channel: Channel) -> _Found:
+    """All files of a job.
+
+    A tree of any size streams by, and a file that was read is a sign of life: a mount that hangs
+    gives none.
+    """
+    seen, told = _Found(), time.monotonic()
+    if job.files:
+        for name, value in os.environ.items():
+            if name.startswith("SSH_") or name in ("PATH", "PWD", "OLDPWD", "HOME"):
+                continue  # who asks, and what is looked at as a directory
+            named = job.foreign.lines(value)
+            seen.mentions += [Mention(path=f"${name}", line=1, text=text) for _, text in named]
+            if name.lower().endswith("_proxy"):
+                seen.used |= dict.fromkeys(hosts_in(value), f"${name}")
     for pattern in job.files:
-        places = glob.glob(os.path.expanduser(pattern), recursive=True, include_hidden=True)  # noqa: PTH111, PTH207 (a text)
-        for path in sorted(places):
+        places = glob.iglob(os.path.expanduser(pattern), recursive=True, include_hidden=True)  # noqa: PTH111, PTH207 (a text)
+        for path in places:
+            if time.monotonic() - told > BEAT_SECONDS:
+                channel.tell(Alive())
+                told = time.monotonic()
+            # A pattern that ends in ** stands for its own directory, too, were there none.
+            if path.endswith("/"):
+                continue
             try:
+                # What is no file (a pipe, say) might never end, or never begin.
+                if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 (a text)
+                    continue
                 with open(path, "rb") as file:  # noqa: PTH123 (a text)
                     text = file.read(_SEARCHED).decode("utf-8", "replace")
-            except IsADirectoryError:
-                continue
+                    if file.read(1):
+                        seen.cut.append(path)
             except OSError:
-                unread.append(path)
+                seen.unread.append(path)
                 continue
-            for line, found in job.foreign.lines(text):
-                mentions.append(Mention(path=path, line=line, text=found))
-    return tuple(mentions), tuple(unread)
+            if path.endswith("authorized_keys"):
+                text = _options(text)
+            named = job.foreign.lines(text)
+            if job.origins and (target := origins.origin(path, job.foreign)):
+                named = chain(named, [(0, target)])
+            for line, found in named:
+                if len(seen.mentions) < _MENTIONS:
+                    seen.mentions.append(Mention(path=path, line=line, text=found))
+                else:
+                    seen.more += 1
+            if job.origins:
+                seen.used |= _hosts_used(path, text, job.foreign)
+    return seen
+
+
+def _digest(path: str) -> str | None:
+    """The digest of a program's file, in place of a version; None where it cannot be read."""
+    try:
+        with Path(path).open("rb") as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    except OSError:
+        return None
+
+
+def _hosts_used(path: str, text: str, foreign: Belongings) -> dict[str, str]:
+    """Hosts that a file uses, by names that say nothing of whose they are."""
+    lines = (line.partition("#")[0] for line in text.splitlines())
+    return {
+        name: f"{path}:{number}"
+        for number, line in enumerate(lines, 1)
+        for name in hosts_in(line)
+        if not foreign.owns_name(name)
+    }
+
+
+def _options(text: str) -> str:
+    """Authorised keys without the keys and their comments, which name whoever made them."""
+    return "\n".join(re.split(r"(?:^|\s)(?:ssh-|ecdsa-|sk-)", line)[0] for line in text.split("\n"))
 
 
 def _version(path: str) -> str | None:

@@ -10,14 +10,13 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from blocks.artifact import child, marks, scratch
+from blocks.artifact import ending, marks
 from blocks.artifact.channel import Channel
-from blocks.artifact.failure import to_event
-from blocks.artifact.job import BEAT_SECONDS, Alive, Done, Failed, Job, Result, from_line
+from blocks.artifact.failure import JobFailed
+from blocks.artifact.job import BEAT_SECONDS, Alive, Done, Job, Result, from_line
 
-_CONVERSING = ("seal", "wal", "copy", "open", "watch")
+_CONVERSING = ("seal", "wal", "copy", "open", "watch", "etcd_keys")
 _LONG = (*_CONVERSING, "sweep")
-_MODULES = {"mark": "marks"}  # the others are called as their job is
 
 
 def main() -> int:
@@ -34,31 +33,26 @@ def main() -> int:
         _note_self(job)
         result = _run(job, channel)
     except BaseException as error:
-        child.kill_all()
-        scratch.remove_all()
-        _tell(channel, to_event(error))
-        _end(1)
-    _tell(channel, Done(result=result, peak_rss=_peak_rss()))
-    _end(0)
+        ending.fail(channel, error)
+        raise  # it has ended
+    ending.finish(channel, Done(result=result, peak_rss=_peak_rss()))
     return 0
 
 
 def _run(job: Job, channel: Channel) -> Result:
     """Imports only what the job needs: half of the jobs do without `cryptography`."""
-    module = importlib.import_module(f"blocks.artifact.{_MODULES.get(job.job, job.job)}")
+    module = importlib.import_module(f"blocks.artifact.{job.job}")
     result: Result = module.run(job, channel)
     return result
 
 
 def _watch(channel: Channel) -> None:
     def lost() -> None:
-        child.kill_all()
-        scratch.remove_all()
-        _tell(channel, Failed(kind="permanent", code="aborted", message="the input ended"))
-        _end(1)
+        ending.fail(channel, JobFailed("aborted", "the input ended"))
 
     def told(_number: int, _frame: FrameType | None) -> None:
-        lost()
+        if not ending.is_acting():
+            lost()
 
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, told)
@@ -76,17 +70,6 @@ def _note_self(job: Job) -> None:
     marker = getattr(job, "marker", None)
     if marker is not None and (entry := marks.process(os.getpid())):
         marks.note(Path(marker), [entry])
-
-
-def _tell(channel: Channel, event: Done | Failed) -> None:
-    with contextlib.suppress(OSError):  # nobody reads any more: the exit code has to do
-        channel.tell(event)
-
-
-def _end(code: int) -> None:
-    """At once: a thread that waits for a store must not hold the process."""
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def _peak_rss() -> int:

@@ -19,27 +19,32 @@ __all__ = [
     "Alive",
     "Answer",
     "Caught",
+    "ClaimJob",
+    "ClaimResult",
     "Code",
     "CopyJob",
     "CopyResult",
     "DirectoryFacts",
     "Done",
+    "EtcdKeysJob",
+    "EtcdKeysResult",
     "Event",
     "FactsJob",
     "FactsResult",
     "Failed",
     "FileTarget",
     "GetLease",
+    "GuardJob",
+    "GuardResult",
     "Job",
     "Landed",
     "Leftover",
     "Listening",
     "Made",
     "MadePath",
-    "MadePidfile",
+    "MadePort",
     "MadeProcess",
-    "MarkJob",
-    "MarkResult",
+    "MadeStamp",
     "Ok",
     "OpenItem",
     "OpenJob",
@@ -47,6 +52,7 @@ __all__ = [
     "Part",
     "PartLanded",
     "PortFacts",
+    "Prepare",
     "ProbeJob",
     "ProbeResult",
     "Probed",
@@ -54,6 +60,7 @@ __all__ = [
     "Progress",
     "PutLease",
     "PutObjectLease",
+    "Released",
     "Result",
     "SealJob",
     "SealResult",
@@ -92,6 +99,7 @@ Code = Literal[
     "tool-missing",  # a program or Python module is not on the host
     "child-failed",  # a program ended with an error; its last words are in the message
     "network",  # the store could not be reached, or kept failing
+    "untrusted",  # another account could have written farside's directory, or what is in it
     "aborted",  # standard input ended: the orchestrator is gone or gave up
     "internal",  # a bug, or a request that cannot be
 ]
@@ -114,7 +122,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TarTarget:
-    """Extract a tar into `directory`, which is made if it is missing."""
+    """Extract a tar into `directory`, which is made if it is missing.
+
+    It may hold directories and plain files below that; anything else is refused (`untar`).
+    """
 
     kind: Literal["tar"] = "tar"
     directory: str
@@ -160,18 +171,35 @@ class Landed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MadePath:
-    """Marks a file or directory that a rehearsal made: absolute."""
+    """Marks a directory (absolute) that a rehearsal takes, by its stamp: see `stamp.bears`.
+
+    `device` and `inode` follow in a second entry, once it is there; `found` is one that was there
+    before, and empty, and `mode` the permissions that it had.
+    """
 
     kind: Literal["path"] = "path"
     path: str
+    device: int | None = None
+    inode: int | None = None
+    found: bool = False
+    mode: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MadePidfile:
-    """Marks a file whose first line is a process id, such as postmaster.pid."""
+class MadeStamp:
+    """The rehearsal's token: in what it makes, and in the environment of what it starts."""
 
-    kind: Literal["pidfile"] = "pidfile"
-    pidfile: str
+    kind: Literal["stamp"] = "stamp"
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadePort:
+    """Marks a port that a rehearsal listens at, or is going to."""
+
+    kind: Literal["port"] = "port"
+    address: str
+    port: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +211,7 @@ class MadeProcess:
     start: int
 
 
-Made = MadePath | MadePidfile | MadeProcess
+Made = MadePath | MadeStamp | MadePort | MadeProcess
 
 # --- jobs ----------------------------------------------------------------------------------------
 
@@ -214,12 +242,18 @@ class WalJob:
 
     A segment that grew is stored every `interval_seconds` as `wal/SEG.partial-NNNNNN.zst.age`,
     counting from `first_partial`; a complete one as `wal/SEG.zst.age`, and then deleted from
-    `directory`. Ends when told `Stop`.
+    `directory`. Ends when told `Stop`. With `release_argv`, which gives back what the server keeps
+    for `argv` (a replication slot), it asks for that first: `Prepare`. However it then ends, `argv`
+    is ended first, and `release_argv` is run until it succeeds; then `Released` is said. The job
+    fails once files in `directory` take more than `spool_bytes`, and once the lease in `marker` has
+    run out.
     """
 
     job: Literal["wal"] = "wal"
     argv: tuple[str, ...]
     directory: str
+    release_argv: tuple[str, ...] = ()
+    spool_bytes: int | None = None
     recipients: tuple[str, ...]
     interval_seconds: float
     secret: str | None = field(default=None, repr=False)
@@ -250,7 +284,7 @@ class CopyJob:
 class OpenJob:
     """Fetch, verify, decrypt and unpack sealed objects, in order. Result: OpenResult.
 
-    `made` is noted in the directory `marker` before anything is made, as MarkJob does.
+    What it starts is noted in the directory `marker`.
     """
 
     job: Literal["open"] = "open"
@@ -259,7 +293,6 @@ class OpenJob:
     parallel: int = 4
     ca_pem: str | None = field(default=None, repr=False)
     marker: str | None = None
-    made: tuple[Made, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,7 +301,8 @@ class FactsJob:
 
     `tools` are names (looked up in PATH) or absolute paths. `ports` are tried by binding. `names`
     are resolved as programs there do. `files` (patterns; ~ is the account's home) are searched for
-    what belongs to `foreign`; where they mention it is told, nothing else of them.
+    what belongs to `foreign`; where they mention it is told, nothing else of them. With `origins`,
+    so is all that directories and tools lead to, and what the account itself runs with.
     """
 
     job: Literal["facts"] = "facts"
@@ -279,35 +313,72 @@ class FactsJob:
     names: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     foreign: Belongings = field(default_factory=Belongings)
+    origins: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EtcdKeysJob:
+    """Read a whole key space on its host. Result: EtcdKeysResult.
+
+    `snapshot` is the file of one; without it, `argv` (etcdctl and its options) asks a cluster for
+    its keys at revision `at` (0: now), and reads `secret` as the first line of its input.
+    """
+
+    job: Literal["etcd_keys"] = "etcd_keys"
+    snapshot: str | None = None
+    argv: tuple[str, ...] = ()
+    at: int = 0
+    secret: str | None = field(default=None, repr=False)
+    foreign: Belongings = field(default_factory=Belongings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeJob:
-    """Try to connect to each endpoint, all at once. Result: ProbeResult."""
+    """Try to connect to each endpoint and to read each URL, all at once. Result: ProbeResult.
+
+    What accepts and is silent for `patience` seconds is open; with 0, whatever accepts is.
+    """
 
     job: Literal["probe"] = "probe"
     endpoints: tuple[tuple[str, int], ...]
     timeout: float = 2.0
+    patience: float = 5.0
+    urls: tuple[str, ...] = field(default=(), repr=False)
+    ca_pem: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MarkJob:
-    """Note, durably, what a rehearsal is about to make, for the sweep. Result: MarkResult."""
+class ClaimJob:
+    """Take directories and ports for a rehearsal: all, or nothing is changed. Result: ClaimResult.
 
-    job: Literal["mark"] = "mark"
+    A directory is made, or found empty; a port is one that can be bound and that no other
+    rehearsal has claimed. Both are marked, durably, for the sweep.
+    """
+
+    job: Literal["claim"] = "claim"
     work_dir: str
     rehearsal_id: str
-    made: tuple[Made, ...]
+    token: str
+    directories: tuple[str, ...]
+    ports: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepJob:
-    """Find, or remove, what one rehearsal or all left in `work_dir`. Result: SweepResult."""
+    """Find, or remove, what one rehearsal or all left in `work_dir`. Result: SweepResult.
+
+    `own_only` removes nothing outside the rehearsal's own directory there; `keep_marker` leaves
+    that directory and its lease, for a rehearsal that goes on. `processes_only` ends what runs, and
+    removes nothing.
+    """
 
     job: Literal["sweep"] = "sweep"
     work_dir: str
     rehearsal_id: str | None = None
     remove: bool = False
+    own_only: bool = False
+    keep_marker: bool = False
+    processes_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,7 +391,34 @@ class WatchJob:
     job: Literal["watch"] = "watch"
 
 
-Job = SealJob | WalJob | CopyJob | OpenJob | FactsJob | ProbeJob | MarkJob | SweepJob | WatchJob
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardJob:
+    """Leave a process that lifts a packet filter if its rehearsal dies. Result: GuardResult.
+
+    `table` is lifted by `nft_argv`, once the lease has run out and nothing that the rehearsal
+    started on this host runs any more.
+    """
+
+    job: Literal["guard"] = "guard"
+    work_dir: str
+    rehearsal_id: str
+    nft_argv: tuple[str, ...]
+    table: str
+
+
+Job = (
+    SealJob
+    | WalJob
+    | CopyJob
+    | OpenJob
+    | FactsJob
+    | EtcdKeysJob
+    | ProbeJob
+    | ClaimJob
+    | SweepJob
+    | WatchJob
+    | GuardJob
+)
 
 # --- results -------------------------------------------------------------------------------------
 
@@ -362,13 +460,14 @@ class OpenResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectoryFacts:
-    """`free_bytes` and `writable` are those of the nearest parent that exists."""
+    """`free_bytes`, `writable` and `device` are those of the nearest parent that exists."""
 
     path: str
     exists: bool
     empty: bool
     writable: bool
     free_bytes: int
+    device: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -394,14 +493,33 @@ class ToolFacts:
     version: str | None
     real: str = ""
     package: str = ""
+    lacking: tuple[str, ...] = ()
+    """Libraries that it needs and that are not there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NameFacts:
-    """What a name leads to on the host; no address where it leads nowhere."""
+    """What a name leads to on the host; no address where it leads nowhere.
+
+    `where` is the file and line that uses it, for a name that was found there.
+    """
 
     name: str
     addresses: tuple[str, ...]
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OriginFacts:
+    """Something in use there that comes from another domain.
+
+    `of` is what needs it (a directory, a tool, `Python`), `path` what leads away, `origin` whereto.
+    """
+
+    kind: Literal["storage", "tool"]
+    of: str
+    path: str
+    origin: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -415,11 +533,22 @@ class Mention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leftover:
-    """What one rehearsal left: paths that exist, processes that live (`pid: command`)."""
+    """What one rehearsal left: paths that exist, processes that live (`pid: command`).
+
+    `left_alone` is what its marker names and what does not bear its stamp, with the reason. `plan`
+    and `state` are what its lease says; `kept` that of a service that `--keep` left running;
+    `fences` the marks of the commands with which it has cut its source off.
+    """
 
     rehearsal_id: str
     paths: tuple[str, ...]
     processes: tuple[str, ...]
+    left_alone: tuple[str, ...] = ()
+    plan: str = ""
+    state: Literal["alive", "dead", "unknown"] = "unknown"
+    kept: bool = False
+    owner: str = ""
+    fences: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -440,34 +569,74 @@ class FactsResult:
     tools: tuple[ToolFacts, ...]
     leftovers: tuple[Leftover, ...]
     names: tuple[NameFacts, ...] = ()
+    more_names: int = 0
+    """How many names there are besides those that were resolved."""
     mentions: tuple[Mention, ...] = ()
     unread: tuple[str, ...] = ()
     """Files that were to be searched and could not be read."""
+    cut: tuple[str, ...] = ()
+    """Files of which only the beginning was searched."""
+    more_mentions: int = 0
+    """How many mentions there are besides those that are told."""
+    origins: tuple[OriginFacts, ...] = ()
+    """What of `foreign` is in use."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EtcdKeysResult:
+    """What a key space holds: `keys` of them, as of `revision` (a snapshot's own, else 0).
+
+    `digest` is the SHA-256 of all that etcd keeps of each key, in order; `lasting` that of those
+    alone which no lease ends. Of the mentions of `foreign` (the key as `path`) there are so many
+    `more` addresses and paths. `hosts` are names, none plainly `foreign`, with the first key that
+    uses each; `more_hosts` says whether there are others.
+    """
+
+    job: Literal["etcd_keys"] = "etcd_keys"
+    revision: int
+    keys: int
+    digest: str
+    lasting: str
+    mentions: tuple[Mention, ...] = ()
+    more: dict[str, int] = field(default_factory=dict)
+    hosts: dict[str, str] = field(default_factory=dict)
+    more_hosts: bool = False
+
+
+ProbeStatus = Literal["open", "reset", "refused", "timeout", "unreachable", "unknown"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probed:
-    """What a connection attempt met; `reset` was accepted and hung up on without a word."""
+    """What a connection attempt met; `reset` was accepted and hung up on without a word.
+
+    Of a name, `addresses` are those that it leads to, all of which were tried.
+    """
 
     address: str
     port: int
-    status: Literal["open", "reset", "refused", "timeout", "unreachable"]
+    status: ProbeStatus
+    addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeResult:
-    """One entry for each endpoint, in order."""
+    """One entry for each endpoint and for each URL, in order.
+
+    A URL that can be read is `open`; one that its server denies is `refused`.
+    """
 
     job: Literal["probe"] = "probe"
     endpoints: tuple[Probed, ...]
+    urls: tuple[ProbeStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MarkResult:
-    """How many entries were added."""
+class ClaimResult:
+    """Why nothing was claimed; empty if all was."""
 
-    job: Literal["mark"] = "mark"
-    added: int
+    job: Literal["claim"] = "claim"
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -487,16 +656,26 @@ class WatchResult:
     caught: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardResult:
+    """The process that keeps watch."""
+
+    job: Literal["guard"] = "guard"
+    pid: int
+
+
 Result = (
     SealResult
     | WalResult
     | CopyResult
     | OpenResult
     | FactsResult
+    | EtcdKeysResult
     | ProbeResult
-    | MarkResult
+    | ClaimResult
     | SweepResult
     | WatchResult
+    | GuardResult
 )
 
 # --- events: what the helper says ----------------------------------------------------------------
@@ -564,6 +743,16 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Prepare:
+    """Make now, in the server, what `release_argv` of a WalJob gives back. Answer: Ok, once made.
+
+    It is asked when the release is certain, whatever happens from then on.
+    """
+
+    event: Literal["prepare"] = "prepare"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PartLanded:
     """A copied part is in the target's store; keep it, for a copy that resumes."""
 
@@ -611,6 +800,13 @@ class Listening:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """The server keeps nothing for a WalJob any more."""
+
+    event: Literal["released"] = "released"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Caught:
     """A call to `address` and `port`, by a process of the host where it can be seen whose.
 
@@ -652,11 +848,13 @@ Event = (
     | GetLease
     | VolumeSealed
     | Stored
+    | Prepare
     | PartLanded
     | Alive
     | Progress
     | StepTaken
     | Listening
+    | Released
     | Caught
     | Done
     | Failed

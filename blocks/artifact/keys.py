@@ -3,12 +3,21 @@
 Each private line belongs into a vault and nowhere else; the public lines belong into the plan.
 """
 
+import argparse
+
 from blocks.artifact.age_keys import generate_identity, recipient_of
 from blocks.artifact.manifest import generate_signing_key, public_key_of
 
 
 def main() -> None:
-    """Print an age identity with its recipient, and a signing key with its public key."""
+    """Print an age identity with its recipient, and a signing key with its public key.
+
+    Only when called without a word: whoever asks for help wants no private key on the terminal.
+    """
+    argparse.ArgumentParser(
+        prog="python -m blocks.artifact.keys",
+        description="Make the keys that a plan needs and print them once, the private ones too.",
+    ).parse_args()
     identity, signing_key = generate_identity(), generate_signing_key()
     print("# private: into the vault of the domain that it is for")
     print(identity)

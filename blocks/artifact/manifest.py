@@ -6,6 +6,8 @@ A signed document is an envelope, JSON with the base64 of the document's canonic
 
 import base64
 import binascii
+import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -33,9 +35,12 @@ __all__ = [
     "ManifestMalformed",
     "Part",
     "SealedObject",
+    "SetHeader",
     "SignatureRefused",
     "Volume",
+    "digest_of",
     "generate_signing_key",
+    "header_of",
     "key_id",
     "parse_public_key",
     "public_key_of",
@@ -47,6 +52,7 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+_KEY_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
 
 
 class ManifestForged(PermanentError):
@@ -85,6 +91,25 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetHeader:
+    """What a list of sets shows of one: its manifest without objects and facts, which are long.
+
+    `sealed_bytes` is what is stored of its objects, `manifest_bytes` the size of its manifest.
+    """
+
+    document: Literal["header"] = "header"
+    schema_version: int = SCHEMA_VERSION
+    set_id: str
+    plan: str
+    engine: str
+    source: str
+    taken_at: datetime
+    recipients: tuple[str, ...]
+    sealed_bytes: int
+    manifest_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogIndex:
     """The log (WAL, binlog) stored for a set so far; a higher `sequence` replaces a lower one."""
 
@@ -103,7 +128,29 @@ class _Envelope:
     key_id: str
 
 
-def sign(document: Manifest | LogIndex, private_key: str) -> bytes:
+Document = Manifest | LogIndex | SetHeader
+
+
+def header_of(manifest: Manifest, manifest_bytes: int) -> SetHeader:
+    """The header of a set whose signed manifest takes so many bytes."""
+    return SetHeader(
+        set_id=manifest.set_id,
+        plan=manifest.plan,
+        engine=manifest.engine,
+        source=manifest.source,
+        taken_at=manifest.taken_at,
+        recipients=manifest.recipients,
+        sealed_bytes=sum(item.sealed_bytes for item in manifest.objects),
+        manifest_bytes=manifest_bytes,
+    )
+
+
+def digest_of(document: Document) -> str:
+    """SHA-256 of a document, as it is signed."""
+    return hashlib.sha256(wire.dumps(document).encode()).hexdigest()
+
+
+def sign(document: Document, private_key: str) -> bytes:
     """The signed envelope, as stored. Raises KeyMalformed."""
     payload = wire.dumps(document).encode()
     envelope = _Envelope(
@@ -119,25 +166,26 @@ def signer_of(envelope: bytes) -> str:
     return _open(envelope).key_id
 
 
-def verify(envelope: bytes, public_key: str) -> Manifest | LogIndex:
-    """The document inside, if `public_key` signed it.
+def verify(envelope: bytes, *public_keys: str) -> Document:
+    """The document inside, if one of `public_keys` signed it.
 
     Raises ManifestForged, ManifestMalformed, KeyMalformed.
     """
     outer = _open(envelope)
+    pinned = [key_id(key) for key in public_keys]
+    known = [key for key, id in zip(public_keys, pinned, strict=True) if id == outer.key_id]
     try:
         payload = base64.b64decode(outer.payload, validate=True)
         signature = base64.b64decode(outer.signature, validate=True)
     except (binascii.Error, ValueError):
         raise ManifestMalformed("the envelope's payload or signature is not base64") from None
     try:
-        verify_bytes(payload, signature, public_key)
+        verify_bytes(payload, signature, (known or public_keys)[0])
     except SignatureRefused:
-        pinned = key_id(public_key)
         raise ManifestForged(
-            f"changed after key {pinned} signed it"
-            if outer.key_id == pinned
-            else f"signed by key {outer.key_id}; the plan pins {pinned}",
+            f"changed after key {outer.key_id} signed it"
+            if known
+            else f"signed by key {outer.key_id}; the plan pins {', '.join(pinned)}",
             operation="verify manifest",
             hint="do not restore this set; choose another, and find out who wrote to the store",
         ) from None
@@ -146,16 +194,19 @@ def verify(envelope: bytes, public_key: str) -> Manifest | LogIndex:
 
 def _open(envelope: bytes) -> _Envelope:
     try:
-        return wire.loads(_Envelope, envelope)
+        outer = wire.loads(_Envelope, envelope)
+        if not _KEY_ID.fullmatch(outer.key_id):
+            raise wire.WireError("its key_id is not 16 hexadecimal digits")
     except PermanentError as error:
         raise ManifestMalformed(
             f"not a signed document: {error.message}",
             operation="verify manifest",
             hint="the object may be cut off: compare its size in both stores",
         ) from None
+    return outer
 
 
-def _document(payload: bytes) -> Manifest | LogIndex:
+def _document(payload: bytes) -> Document:
     try:
         raw = wire.loads(dict[str, Any], payload)
         version = raw.get("schema_version")
@@ -164,6 +215,11 @@ def _document(payload: bytes) -> Manifest | LogIndex:
                 f"schema version {version}; this farside reads up to {SCHEMA_VERSION}",
                 hint="install the farside that wrote it, or a newer one",
             )
-        return wire.decode(Manifest | LogIndex, raw)  # type: ignore[no-any-return]
+        document: Document = wire.decode(Document, raw)
     except wire.WireError as error:
         raise ManifestMalformed(f"the signed document is not ours: {error.message}") from None
+    if not isinstance(document, SetHeader):
+        for item in document.objects:
+            if wrong := item.mistake():
+                raise ManifestMalformed(f"object {item.name[:100]!r}: {wrong}")
+    return document

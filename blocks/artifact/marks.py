@@ -5,33 +5,39 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from blocks.artifact import wire
-from blocks.artifact.channel import Channel
-from blocks.artifact.job import Made, MadeProcess, MarkJob, MarkResult
+from blocks.artifact.job import Made, MadeProcess
 
 FILE = "made.jsonl"
-
-
-def run(job: MarkJob, _channel: Channel) -> MarkResult:
-    """The job `mark`. The marker directory is made if it is missing. Raises OSError."""
-    directory = Path(job.work_dir) / job.rehearsal_id
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    note(directory, job.made)
-    return MarkResult(added=len(job.made))
 
 
 def note(directory: Path, made: Iterable[Made]) -> None:
     """Add entries, on disk when it returns. Raises OSError."""
     lines = "".join(wire.dumps(entry) + "\n" for entry in made).encode()
-    file = os.open(directory / FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    file = os.open(directory / FILE, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        os.write(file, lines)  # one write: lines of two processes do not mix
+        size = os.fstat(file).st_size
+        if size and os.pread(file, 1, size - 1) != b"\n":
+            lines = b"\n" + lines  # after what a full disk or a crash cut off
+        # One write: lines of two processes do not mix.
+        if os.write(file, lines) != len(lines):
+            raise OSError(28, "a note could not be written whole", str(directory / FILE))
         os.fsync(file)
     finally:
         os.close(file)
+    _sync(directory)
+
+
+def _sync(directory: Path) -> None:
+    """The name of a new file is in its directory: it must outlive a loss of power, too."""
+    opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def read(directory: Path) -> list[Made]:
-    """The entries; a last line that a crash cut off is left out. Raises OSError."""
+    """The entries; a line that a crash cut off is left out. Raises OSError."""
     found: list[Made] = []
     for line in (directory / FILE).read_bytes().splitlines():
         try:

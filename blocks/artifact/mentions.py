@@ -6,12 +6,54 @@ Standard library only: hosts search their own files with it, so that no file has
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
 
-_IPV4 = r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\.?\w)"
-_IPV6 = r"(?<![\w:])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])"
-_NAME = r"(?<![\w.-])[A-Za-z0-9_](?:[\w-]*\.)+[A-Za-z][\w-]*"
-_PLACES = re.compile(f"{_IPV4}|{_IPV6}|{_NAME}")
+# Letters are ASCII's: other scripts put no space around an address. No version of five numbers is
+# one, nor is that of a library's file; one that a letter follows may be in a binary format.
+_IPV4 = re.compile(
+    r"(?<![A-Za-z0-9])(?<!\d\.)\d{1,3}(?:\.\d{1,3}){3}(?!\.?\d|\.[A-Za-z_])", re.ASCII
+)
+_IPV6 = re.compile(
+    r"(?<![A-Za-z0-9])(?<![0-9A-Fa-f:]:)[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,8}"
+    r"(?:(?<=::)|(?<!:))(?![A-Za-z0-9]|:[0-9A-Fa-f]|\.\d)",
+    re.ASCII,
+)
+_NAME = re.compile(
+    r"(?<![\w-])(?<![\w-]\.)[A-Za-z0-9_][\w-]*(?:\.[\w-]+)*\.[A-Za-z][\w-]*", re.ASCII
+)
+# What characters other than those of names are written as: in JSON, in E'' and bytea, in URLs.
+_ESCAPE = re.compile(
+    r"""\\(?:u(?P<unicode>[0-9A-Fa-f]{4})|x(?P<hex>[0-9A-Fa-f]{2})|(?P<octal>[0-3][0-7]{2})
+          |(?P<letter>[bfnrt"'/\\]))
+      | (?P<bytes>%[CDEFcdef][0-9A-Fa-f](?:%[89ABab][0-9A-Fa-f])+)
+      | %(?P<byte>0[009ADad]|[2-7][0-9A-Fa-f])""",
+    re.VERBOSE,
+)
+_LETTERS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_DEEPEST = 5
+"""How many times over what is found may have been escaped: JSON in JSON, in a row, in a dump."""
+_NAT64 = ip_network("64:ff9b::/96")
+# Where a text says that something is a host, whatever it is called: in a URL, a connection string,
+# an option, a remote path, or beside a port.
+_HOSTS = re.compile(
+    r"""://(?:[^\s/@'"]*@)?(?P<url>[A-Za-z0-9_][\w.-]*(?:(?::\d+)?,[A-Za-z0-9_][\w.-]*)*)
+      | \b(?:host|hostaddr|hostname|server|servers|dbserver|nodename|proxy|peer|pool|nameserver|kdc
+           |admin_server|mirror|endpoint|origin|data\s?source|addr|address)
+        ["']?\s*(?:=>?|:|\s)\s*[\\"'\[]*(?P<option>[A-Za-z0-9_][\w.-]*(?:,[A-Za-z0-9_][\w.-]*)*)
+      | (?<![\w.-])[\w.-]+@(?P<remote>[A-Za-z0-9_][\w.-]*)(?=[:\s'"/,;)]|$)
+      | (?<![\w.:/-])(?P<port>[A-Za-z][\w.-]*):(?:\d{2,5}(?![\w.:])|/(?!/))""",
+    re.ASCII | re.IGNORECASE | re.VERBOSE,
+)
+_WORDS = frozenset(
+    {"and", "as", "by", "false", "from", "in", "is", "not", "null", "of", "on", "or"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,38 +68,138 @@ class Belongings:
     def owns_address(self, address: str) -> bool:
         """Whether an IP address is one of the domain's."""
         try:
-            ip = ip_address(address)
+            ip = ip_address(canonical(address))
         except ValueError:
             return False
-        return address in self.places or any(ip in ip_network(text) for text in self.networks)
+        own = {canonical(place) for place in self.places}
+        return str(ip) in own or any(ip in _network(text) for text in self.networks)
 
     def owns_name(self, name: str) -> bool:
         """Whether a DNS name, or an IP address given as one, is one of the domain's."""
-        wanted = _bare(name)
-        suffixes = [_bare(suffix) for suffix in self.suffixes]
+        wanted = canonical(name)
+        suffixes = [canonical(suffix) for suffix in self.suffixes]
         return (
-            wanted in {_bare(place) for place in self.places}
+            wanted in {canonical(place) for place in self.places}
             or any(wanted == suffix or wanted.endswith(f".{suffix}") for suffix in suffixes)
             or self.owns_address(name)
         )
 
     def paths_in(self, text: str) -> list[str]:
         """Those of the domain's directories that `text` names, or has a file of."""
-        return [
-            own for own in self.paths if re.search(rf"(?<![\w.-]){re.escape(own)}(?![\w.-])", text)
-        ]
+        readings = _readings(text)
+        return [own for own in self.paths if any(map(_path(own).search, readings))]
 
     def places_in(self, text: str) -> list[str]:
         """The domain's addresses and names that `text` holds; none twice."""
-        found = (match[0] for match in _PLACES.finditer(text))
-        return list(dict.fromkeys(place for place in found if self.owns_name(place)))
+        found = dict[str, None]()
+        for reading in _readings(text):
+            for pattern, where in ((_IPV4, reading), (_IPV6, reading), (_NAME, _bare(reading))):
+                found |= dict.fromkeys(match[0] for match in pattern.finditer(where))
+        return [place for place in found if self.owns_name(place)]
+
+    def hosts_of(self, text: str) -> list[str]:
+        """The domain's hosts that `text` uses as such, names without a dot among them."""
+        return [name for name in hosts_in(text) if self.owns_name(name)]
 
     def lines(self, text: str) -> Iterator[tuple[int, str]]:
         """Number (from 1) of each line that mentions the domain, and what it mentions."""
         for number, line in enumerate(text.splitlines(), 1):
-            for mention in (*self.places_in(line), *self.paths_in(line)):
+            found = (*self.places_in(line), *self.hosts_of(line), *self.paths_in(line))
+            for mention in dict.fromkeys(found):
                 yield number, mention
 
+    def likely(self) -> str:
+        """A regular expression, Python's and PostgreSQL's: whatever mentions the domain matches it.
 
-def _bare(name: str) -> str:
-    return name.strip().strip(".").lower()
+        Without regard to case. What it matches need not mention the domain.
+        """
+        parts = [*map(_start_of, self.networks), *map(_words, self.suffixes)]
+        parts += [_start_of(place) if _is_ip(place) else _words(place) for place in self.places]
+        parts += map(_words, self.paths)
+        return "|".join(dict.fromkeys(parts)) or "a^"
+
+
+def _readings(text: str) -> list[str]:
+    """A text as it is, and as it reads without its escapes, again and again."""
+    readings = [text]
+    while len(readings) <= _DEEPEST and (text := _ESCAPE.sub(_meant, text)) != readings[-1]:
+        readings.append(text)
+    return readings
+
+
+def _meant(escape: re.Match[str]) -> str:
+    """The character that is written as an escape; no tool does so with those that names have."""
+    if escape["bytes"]:
+        return bytes.fromhex(escape["bytes"].replace("%", "")).decode(errors="replace")
+    if letter := escape["letter"]:
+        return _LETTERS.get(letter, letter)
+    code = escape["unicode"] or escape["hex"] or escape["byte"]
+    meant = chr(int(code, 16) if code else int(escape["octal"], 8))
+    return escape[0] if re.fullmatch(r"[A-Za-z0-9._-]", meant) else meant
+
+
+def _bare(text: str) -> str:
+    """A text whose escapes are no part of a name: `\\ndb1` is none."""
+    return _ESCAPE.sub(" ", text)
+
+
+def _path(own: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w.-]){re.escape(own)}(?![\w.-])", re.ASCII)
+
+
+def _words(text: str) -> str:
+    """What a text that holds another matches, however the characters between words are written."""
+    return ".{1,40}".join(map(re.escape, re.findall(r"[\w.-]+", canonical(text), re.ASCII)))
+
+
+def _start_of(network: str) -> str:
+    """What a text that names an address of a network matches."""
+    own = _network(canonical(network))
+    octets = own.network_address.packed
+    if own.version == 4:
+        fixed = [rf"{octet}\." for octet in octets[: own.prefixlen // 8]]
+        start = "".join(fixed[:3]) or r"[0-9]\."
+        return f"{start}|ffff[:%\\\\]|ff9b[:%\\\\]"
+    first = f"{octets[0] * 256 + octets[1]:x}" if own.prefixlen >= 16 else "[0-9a-f]"
+    return rf"{first}[:%\\]" if first != "0" else r"[:%\\]"
+
+
+def _is_ip(place: str) -> bool:
+    try:
+        ip_address(canonical(place))
+    except ValueError:
+        return False
+    return True
+
+
+def canonical(place: str) -> str:
+    """An address or a DNS name by one spelling: IPv4 inside IPv6 is IPv4; no brackets, no zone."""
+    text = place.strip().strip("[]").rstrip(".").lower()
+    try:
+        ip = ip_address(text.partition("%")[0])
+    except ValueError:
+        return text
+    if isinstance(ip, IPv6Address):
+        if ip.ipv4_mapped is not None:
+            return str(ip.ipv4_mapped)
+        if ip in _NAT64:
+            return str(IPv4Address(int(ip) & 0xFFFFFFFF))
+    return str(ip)
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    """A network; one of IPv4 inside IPv6 is one of IPv4, as its addresses are."""
+    network = ip_network(text)
+    if network.version == 6 and network.prefixlen >= 96:
+        inside = canonical(str(network.network_address))
+        if ":" not in inside:
+            return ip_network(f"{inside}/{network.prefixlen - 96}")
+    return network
+
+
+def hosts_in(text: str) -> list[str]:
+    """Names, and numbers taken for names, that a text uses as hosts; none twice."""
+    found = (match for reading in _readings(text) for match in _HOSTS.finditer(_bare(reading)))
+    lists = (match[match.lastgroup or 0].split(",") for match in found)
+    names = (item.partition(":")[0].rstrip(".") for items in lists for item in items)
+    return list(dict.fromkeys(name for name in names if name.lower() not in _WORDS))

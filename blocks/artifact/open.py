@@ -15,7 +15,7 @@ from typing import IO, Protocol, cast
 import zstandard
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from blocks.artifact import age, marks
+from blocks.artifact import age
 from blocks.artifact.channel import Channel
 from blocks.artifact.child import Child
 from blocks.artifact.download import Fetcher, Place, places
@@ -24,25 +24,27 @@ from blocks.artifact.job import FileTarget, OpenItem, OpenJob, OpenResult, Targe
 from blocks.artifact.meter import Meter
 from blocks.artifact.objects import SealedObject
 from blocks.artifact.scratch import temporary
+from blocks.artifact.untar import CheckedTar
 from blocks.artifact.web import Web
 
 _WRITE = 256 * 1024
 # 512-byte blocks that tar moves at once: with its default, 20, it takes half as long again.
 _TAR_BLOCKS = _WRITE // 512
+_TAR = ("tar", "-x", "--no-same-owner", "--no-same-permissions", "-b", str(_TAR_BLOCKS), "-f", "-")
 _AHEAD = 4  # pieces that are decrypted and not yet decompressed
 _MODE = 0o600
 _FULL = 64 * 1024
+_WINDOW = 8 * 2**20
+"""What a zstd stream may make a decompressor keep; farside's own levels take less."""
 
 
 class _Sink(Protocol):
-    def write(self, data: bytes, /) -> int: ...
+    def write(self, data: bytes | memoryview, /) -> int: ...
 
 
 def run(job: OpenJob, channel: Channel) -> OpenResult:
     """Raises JobFailed, AgeMalformed, AgeNoIdentity, AgeKeyMalformed."""
     identity = age.parse_identity(job.identity)
-    if job.marker is not None and job.made:
-        marks.note(Path(job.marker), job.made)
     wanted = [place for item in job.items for place in places(item.object)]
     largest = max((place.part.bytes for place in wanted), default=1)
     fetcher = Fetcher(channel, Web(job.ca_pem), job.parallel, largest)
@@ -76,20 +78,18 @@ def _open_item(
     meter: Meter,
     marker: str | None,
 ) -> None:
-    with _target(item.target, marker) as sink:
-        counter = _Counter(sink, item.object.name, meter)
-        decompressor = zstandard.ZstdDecompressor().stream_writer(
+    with _target(item.target, item.object.name, marker) as sink:
+        counter = _Counter(sink, item.object, meter)
+        decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_writer(
             cast(IO[bytes], counter), write_size=_WRITE, closefd=False
         )
         for plain in _ahead(_decrypted(item.object, parts, identities, meter)):
-            decompressor.write(plain)
+            try:
+                decompressor.write(plain)
+            except zstandard.ZstdError as error:
+                raise JobFailed("object-corrupt", f"{item.object.name}: {error}") from None
         if counter.total != item.object.raw_bytes:
-            raise JobFailed(
-                "object-corrupt",
-                f"{item.object.name}: {counter.total} bytes came out, "
-                f"{item.object.raw_bytes} went in",
-                hint="the manifest and the object do not belong together",
-            )
+            raise _of_another_size(item.object, f"{counter.total}")
 
 
 def _decrypted(
@@ -130,34 +130,45 @@ def _ahead(pieces: Iterator[memoryview]) -> Iterator[memoryview]:
 
 
 class _Counter:
-    """Passes on what is decompressed, and counts it."""
+    """Passes on what is decompressed, no more than was sealed, and counts it."""
 
-    def __init__(self, sink: _Sink, name: str, meter: Meter) -> None:
+    def __init__(self, sink: _Sink, object: SealedObject, meter: Meter) -> None:
         self._sink = sink
-        self._name = name
+        self._object = object
         self._meter = meter
         self.total = 0
 
     def write(self, data: bytes) -> int:
-        self._sink.write(data)
         self.total += len(data)
-        self._meter.add(self._name, raw=len(data))
+        if self.total > self._object.raw_bytes:
+            raise _of_another_size(self._object, f"more than {self._object.raw_bytes}")
+        self._sink.write(data)
+        self._meter.add(self._object.name, raw=len(data))
         return len(data)
 
 
+def _of_another_size(object: SealedObject, came: str) -> JobFailed:
+    return JobFailed(
+        "object-corrupt",
+        f"{object.name}: {came} bytes came out, {object.raw_bytes} went in",
+        hint="the manifest and the object do not belong together",
+    )
+
+
 @contextmanager
-def _target(target: Target, marker: str | None) -> Iterator[_Sink]:
+def _target(target: Target, name: str, marker: str | None) -> Iterator[_Sink]:
     if isinstance(target, FileTarget):
         with _file(Path(target.path)) as sink:
             yield sink
-        return
-    argv: tuple[str, ...]
-    if isinstance(target, TarTarget):
-        argv = ("tar", "-x", "-b", str(_TAR_BLOCKS), "-f", "-", "-C", target.directory)
+    elif isinstance(target, TarTarget):
+        argv = (*_TAR, "-C", target.directory)
+        with _program(argv, Path(target.directory), marker) as sink:
+            checked = CheckedTar(sink.write, name)
+            yield checked
+            checked.finish()
     else:
-        argv = target.argv
-    with _program(argv, Path(target.directory), marker) as sink:
-        yield sink
+        with _program(target.argv, Path(target.directory), marker) as sink:
+            yield sink
 
 
 class _Descriptor:
@@ -166,7 +177,7 @@ class _Descriptor:
     def __init__(self, file: int) -> None:
         self._file = file
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(self._file, rest) :]

@@ -1,47 +1,65 @@
-"""The job `sweep`: what rehearsals left on a host, by their markers. Standard library only."""
+"""The job `sweep`: what rehearsals left on a host, by their markers. Standard library only.
+
+Nothing is removed, and no process signalled, for its path or number: it must bear the stamp.
+"""
 
 import os
 import shutil
 import signal
 import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from blocks.artifact import marks
+from blocks.artifact import lease, marks, stamp, trust
 from blocks.artifact.channel import Channel
 from blocks.artifact.job import (
     Leftover,
     MadePath,
-    MadePidfile,
     MadeProcess,
+    MadeStamp,
     SweepJob,
     SweepResult,
 )
+from blocks.artifact.redaction import command_of
 
 _PATIENCE = 5.0
 _POLL = 0.05
 
 
 def run(job: SweepJob, _channel: Channel) -> SweepResult:
-    """Removes only what a marker names; what could not be removed is in `remaining`."""
+    """Ends and removes only what a marker names; what is still there is in `remaining`."""
     work_dir = Path(job.work_dir)
-    found = leftovers(work_dir, job.rehearsal_id)
-    if job.remove:
-        for leftover in found:
-            _remove(work_dir / leftover.rehearsal_id)
-    return SweepResult(found=found, remaining=leftovers(work_dir, job.rehearsal_id))
+    found = leftovers(work_dir, job.rehearsal_id, own_only=job.own_only)
+    for leftover in found:
+        if job.remove or job.processes_only:
+            _end(work_dir / leftover.rehearsal_id, job)
+        if job.remove:
+            _remove(work_dir / leftover.rehearsal_id, job)
+    remaining = leftovers(work_dir, job.rehearsal_id, own_only=job.own_only)
+    return SweepResult(found=found, remaining=remaining)
 
 
-def leftovers(work_dir: Path, rehearsal_id: str | None = None) -> tuple[Leftover, ...]:
-    """What is there of one rehearsal, or of all; the marker directory itself counts."""
+def leftovers(
+    work_dir: Path, rehearsal_id: str | None = None, *, own_only: bool = False
+) -> tuple[Leftover, ...]:
+    """What is there of one rehearsal, or of all; the marker directory itself counts.
+
+    Raises trust.Untrusted where another account may have put the markers there.
+    """
+    if not os.path.lexists(work_dir):
+        return ()
+    trust.check(work_dir)
     if rehearsal_id is not None:
         directories = [work_dir / rehearsal_id]
     else:
-        directories = sorted(work_dir.iterdir()) if work_dir.is_dir() else []
-    return tuple(
-        _leftover(directory) for directory in directories if (directory / marks.FILE).is_file()
-    )
+        directories = sorted(work_dir.iterdir())
+    marked = [path for path in directories if os.path.lexists(path / marks.FILE)]
+    for directory in marked:
+        trust.check(directory / marks.FILE)
+        trust.check(directory)
+    return tuple(_leftover(directory, own_only=own_only) for directory in marked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,31 +69,58 @@ class _Running:
     polite: signal.Signals
 
 
-def _leftover(directory: Path) -> Leftover:
-    paths, running = _inventory(directory)
+@dataclass(frozen=True, slots=True)
+class _Inventory:
+    """What a rehearsal made and is still there, and what it named that is not its own (now)."""
+
+    paths: tuple[MadePath, ...]
+    running: tuple[_Running, ...]
+    left_alone: tuple[str, ...]
+
+
+def _leftover(directory: Path, *, own_only: bool) -> Leftover:
+    there = _inventory(directory, own_only=own_only)
+    told, state = lease.read(directory)
     return Leftover(
         rehearsal_id=directory.name,
-        paths=tuple(str(path) for path in paths if os.path.lexists(path)),
-        processes=tuple(f"{process.pid}: {_command(process.pid)}" for process in running),
+        paths=(*(made.path for made in there.paths), str(directory)),
+        processes=tuple(f"{process.pid}: {_command(process.pid)}" for process in there.running),
+        left_alone=there.left_alone,
+        plan=told.plan if told else "",
+        state=state,
+        kept=told is not None and told.kept,
+        owner=told.owner if told else "",
+        fences=told.fences if told else (),
     )
 
 
-def _inventory(directory: Path) -> tuple[list[Path], list[_Running]]:
-    """The paths noted, the marker directory last, and the noted processes that still run."""
-    paths = [directory]
-    processes: list[tuple[int, int | None, signal.Signals]] = []
-    for made in marks.read(directory):
-        match made:
-            case MadePath(path=path):
-                if _removable(Path(path), directory):
-                    paths.insert(0, Path(path))
-            case MadePidfile(pidfile=pidfile):
-                if pid := _pid_in(Path(pidfile)):
-                    # To a PostgreSQL postmaster: end at once, and take all children along.
-                    processes.append((pid, None, signal.SIGQUIT))
-            case MadeProcess(pid=pid, start=start):
-                processes.append((pid, start, signal.SIGTERM))
-    return list(dict.fromkeys(paths)), _still_running(processes, paths)
+def _inventory(directory: Path, *, own_only: bool) -> _Inventory:
+    entries = marks.read(directory)
+    stamps = {stamp.text(directory.name, e.token) for e in entries if isinstance(e, MadeStamp)}
+    running = {process.pid: process for process in _stamped(stamps)}
+    # An entry with an inode is written after the one without: the last one of a path counts.
+    named = {entry.path: entry for entry in entries if isinstance(entry, MadePath)}
+    for entry in entries:
+        if isinstance(entry, MadeProcess) and marks.start_of(entry.pid) == entry.start:
+            running.setdefault(entry.pid, _Running(entry.pid, entry.start, signal.SIGTERM))
+    running.pop(os.getpid(), None)
+    ours: list[MadePath] = []
+    left_alone: list[str] = []
+    for made in named.values():
+        if not os.path.lexists(made.path):
+            continue
+        if own_only and directory not in Path(made.path).parents:
+            left_alone.append(f"{made.path}: not in farside's own directory")
+        elif not any(stamp.bears(made, mark) for mark in stamps):
+            left_alone.append(f"{made.path}: it does not bear the stamp of {directory.name}")
+        elif not _removable(Path(made.path), directory):
+            left_alone.append(f"{made.path}: not a path that a rehearsal makes")
+        elif users := _users(Path(made.path), running):
+            who = ", ".join(f"{pid} ({_command(pid)})" for pid in users)[:300]
+            left_alone.append(f"{made.path}: in use by what the rehearsal did not start: {who}")
+        else:
+            ours.append(made)
+    return _Inventory(tuple(ours), tuple(running.values()), tuple(left_alone))
 
 
 def _removable(path: Path, marker: Path) -> bool:
@@ -84,57 +129,95 @@ def _removable(path: Path, marker: Path) -> bool:
     return plain and path not in marker.parents
 
 
-def _still_running(
-    processes: list[tuple[int, int | None, signal.Signals]], paths: list[Path]
-) -> list[_Running]:
-    found: dict[int, _Running] = {}
-    for pid, noted, polite in processes:
-        start = marks.start_of(pid)
-        if start is None or noted not in (None, start) or pid == os.getpid():
-            continue
-        if _refers_to(pid, paths):
-            found[pid] = _Running(pid, start, polite)
-    return list(found.values())
+def _processes() -> Iterator[int]:
+    return (int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdecimal())
 
 
-def _pid_in(pidfile: Path) -> int | None:
-    try:
-        first = pidfile.read_text("utf-8", "replace").partition("\n")[0].strip()
-    except OSError:
-        return None
-    return int(first) if first.isdecimal() and int(first) > 1 else None
+def _stamped(stamps: set[str]) -> Iterator[_Running]:
+    """Processes that were started with one of the stamps in their environment."""
+    wanted = {f"{stamp.VARIABLE}={text}".encode() for text in stamps}
+    for pid in _processes() if wanted else ():
+        with suppress(OSError):
+            start = marks.start_of(pid)
+            words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            if start is not None and not wanted.isdisjoint(words):
+                # To a PostgreSQL postmaster: end at once, and take all children along.
+                yield _Running(pid, start, signal.SIGQUIT)
 
 
-def _refers_to(pid: int, paths: list[Path]) -> bool:
-    """Whether it works in one of the paths, or names one: a number alone proves nothing."""
-    words = _words(pid)
+def _users(path: Path, ours: dict[int, _Running]) -> list[int]:
+    """Processes that work in a directory, or write there, and are neither ours nor of ours."""
+    found = []
+    for pid in _processes():
+        if pid != os.getpid() and _works_in(pid, path) and not _descends(pid, ours):
+            found.append(pid)
+    return found
+
+
+def _works_in(pid: int, path: Path) -> bool:
+    places = []
     with suppress(OSError):
-        words.append(os.readlink(f"/proc/{pid}/cwd"))  # noqa: PTH115
-    return any(word == str(path) or f"{path}/" in f"{word}/" for word in words for path in paths)
+        places.append(os.readlink(f"/proc/{pid}/cwd"))  # noqa: PTH115 (a deleted one, too)
+        for opened in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                if opened.lstat().st_mode & 0o200:  # open for writing
+                    places.append(os.readlink(opened))  # noqa: PTH115
+    return any(f"{path}/" in f"{place}/" for place in places)
 
 
-def _words(pid: int) -> list[str]:
-    try:
-        line = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return []
-    return [word.decode("utf-8", "replace") for word in line.split(b"\0") if word]
+def _descends(pid: int, ours: dict[int, _Running]) -> bool:
+    while pid > 1:
+        if pid in ours:
+            return True
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_bytes()
+        except OSError:
+            return True  # it has ended
+        pid = int(stat[stat.rindex(b")") + 2 :].split()[1])
+    return False
 
 
 def _command(pid: int) -> str:
-    return " ".join(_words(pid))[:200]
+    try:
+        return command_of(pid)[:200]
+    except OSError:
+        return ""
 
 
-def _remove(directory: Path) -> None:
-    paths, running = _inventory(directory)
+def _end(directory: Path, job: SweepJob) -> None:
+    running = _inventory(directory, own_only=job.own_only).running
     for process in running:
         _signal(process, process.polite)
-    _await_end(running)
+    _await(lambda: _ended(running))
     for process in running:
         _signal(process, signal.SIGKILL)
-    _await_end(running)
-    for path in paths:
-        _delete(path)
+    _await(lambda: _ended(running))
+
+
+def _remove(directory: Path, job: SweepJob) -> None:
+    # The children of what was ended take a moment to notice.
+    before = _inventory(directory, own_only=job.own_only)
+    if before.left_alone:
+        _await(lambda: not _inventory(directory, own_only=job.own_only).left_alone)
+        before = _inventory(directory, own_only=job.own_only)
+    for made in before.paths:
+        stamp.remove(made)
+    _clear_marker(directory, keep=(lease.FILE, marks.FILE) if job.keep_marker else ())
+
+
+def _clear_marker(directory: Path, keep: tuple[str, ...]) -> None:
+    """The rehearsal's own directory; with something to keep, its marks begin anew."""
+    if not keep:
+        shutil.rmtree(directory, ignore_errors=True)
+        return
+    for entry in directory.iterdir():
+        if entry.name in keep:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+    (directory / marks.FILE).write_bytes(b"")
 
 
 def _signal(process: _Running, number: signal.Signals) -> None:
@@ -146,17 +229,11 @@ def _signal(process: _Running, number: signal.Signals) -> None:
             os.killpg(process.pid, number)
 
 
-def _await_end(running: list[_Running]) -> None:
+def _ended(running: tuple[_Running, ...]) -> bool:
+    return all(marks.start_of(process.pid) != process.start for process in running)
+
+
+def _await(done: Callable[[], bool]) -> None:
     deadline = time.monotonic() + _PATIENCE
-    while time.monotonic() < deadline:
-        if all(marks.start_of(process.pid) != process.start for process in running):
-            return
+    while time.monotonic() < deadline and not done():
         time.sleep(_POLL)
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            path.unlink()

@@ -1,19 +1,22 @@
 """The job `wal`: run a program that receives the log into a directory, and store what it writes."""
 
 import hashlib
+import os
 import re
+import subprocess
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import zstandard
 
-from blocks.artifact import age
+from blocks.artifact import age, ending, lease
 from blocks.artifact.channel import Channel
 from blocks.artifact.child import Child
 from blocks.artifact.failure import JobFailed
-from blocks.artifact.job import PutObjectLease, Stored, Url, WalJob, WalResult
+from blocks.artifact.job import Prepare, PutObjectLease, Released, Stored, Url, WalJob, WalResult
 from blocks.artifact.meter import Meter
 from blocks.artifact.objects import VOLUME_PARTS, Part, SealedObject, Volume
 from blocks.artifact.stream import LEVEL, READ, SealedStream
@@ -22,6 +25,11 @@ from blocks.artifact.web import Web
 
 _SCAN = 0.1
 _GOODBYE = 10.0
+_LOOK = 0.3
+_RELEASE = 600.0
+_UNCERTAIN = 15.0
+_ATTEMPT = 20.0
+_AGAIN = 0.5
 _MAGIC_BYTES = 2
 _SMALL = 32 * 2**20  # raw bytes of a file that may be sealed in memory
 _COMPLETE = re.compile(r"[0-9A-F]{24}|[0-9A-F]{8}\.history")
@@ -32,23 +40,81 @@ def run(job: WalJob, channel: Channel) -> WalResult:
     """Until told to stop. Raises JobFailed."""
     with ExitStack() as stack:
         meter = stack.enter_context(Meter(channel))
-        Path(job.directory).mkdir(parents=True, exist_ok=True, mode=0o700)
+        directory = Path(job.directory)
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         archive = _Archive(job, channel, meter)
+        if job.release_argv:
+            prepared = threading.Event()
+            ending.before_end(lambda: _release(job, channel, prepared))
+            channel.confirm(Prepare())
+            prepared.set()
         child = Child(job.argv, secret=job.secret, marker=job.marker)
         stack.callback(child.kill)
+        stopping = threading.Event()
+        stack.callback(stopping.set)
+        guard = threading.Thread(target=_guard, args=(job, channel, child, stopping), daemon=True)
+        guard.start()
         next_partial = time.monotonic() + job.interval_seconds
         while not channel.stop.wait(_SCAN):
-            if child.ended():
-                child.wait()
-                raise JobFailed("child-failed", f"{child.name} ended: {child.last_words()}")
             archive.store_complete()
             if time.monotonic() >= next_partial:
                 archive.store_partial()
                 next_partial = time.monotonic() + job.interval_seconds
+        stopping.set()
+        guard.join()
         child.interrupt(_GOODBYE)
+        ending.do_last_acts()
         archive.store_complete()
         archive.store_partial()
     return WalResult(stored=archive.stored, next_partial=archive.next_partial)
+
+
+def _guard(job: WalJob, channel: Channel, child: Child, stopping: threading.Event) -> None:
+    """End the job as soon as it must not go on, also while it waits for a store."""
+    marker = Path(job.marker) if job.marker else None
+    while not (stopping.wait(_LOOK) or channel.stop.is_set()):
+        if child.ended():
+            words = child.last_words()
+            ending.fail(channel, JobFailed("child-failed", f"{child.name} ended: {words}"))
+        if job.spool_bytes is not None and (held := _held(job.directory)) > job.spool_bytes:
+            text = f"{held:,} bytes of log wait in {job.directory}, {job.spool_bytes:,} are allowed"
+            hint = "is the source's store slow? or raise backup.spool of the plan"
+            ending.fail(channel, JobFailed("no-space", text, hint=hint))
+        if marker is not None and lease.state(marker) == "dead":
+            ending.fail(channel, JobFailed("aborted", "the rehearsal's lease has run out"))
+
+
+def _held(directory: str) -> int:
+    held = 0
+    for entry in os.scandir(directory):
+        with suppress(FileNotFoundError):
+            held += entry.stat().st_size
+    return held
+
+
+def _release(job: WalJob, channel: Channel, prepared: threading.Event) -> None:
+    """Run `release_argv`, again if it fails: the server may take a moment to see the end of a
+    receiver, and may be out of reach for longer. Where it was just being prepared there may be
+    nothing to release.
+    """
+    give_up = time.monotonic() + (_RELEASE if prepared.is_set() else _UNCERTAIN)
+    secret = f"{job.secret}\n".encode() if job.secret is not None else b""
+    while time.monotonic() < give_up:
+        with suppress(OSError, subprocess.TimeoutExpired):
+            done = subprocess.run(
+                job.release_argv,
+                input=secret,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=_ATTEMPT,
+                check=False,
+                start_new_session=True,
+            )
+            if done.returncode == 0:
+                with suppress(OSError):  # nobody may read any more
+                    channel.tell(Released())
+                return
+        time.sleep(_AGAIN)
 
 
 class _Archive:

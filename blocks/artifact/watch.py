@@ -15,6 +15,7 @@ from pathlib import Path
 
 from blocks.artifact.channel import Channel
 from blocks.artifact.job import Caught, Listening, WatchJob, WatchResult
+from blocks.artifact.redaction import command_of
 
 _POLL_SECONDS = 0.2
 _BACKLOG = 128
@@ -159,9 +160,7 @@ def _command(pid: int | None) -> str | None:
     if pid is None:
         return None
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        # One that ends at this moment has no words any more: it cannot be told who it was.
+        return command_of(pid)[:_PROCESS_LENGTH] or None
     except OSError:
         return None
-    # One that ends at this moment has no words any more: it cannot be told who it was.
-    line = " ".join(word.decode("utf-8", "replace") for word in words if word)
-    return line[:_PROCESS_LENGTH] or None

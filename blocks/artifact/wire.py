@@ -10,13 +10,16 @@ import functools
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
 from blocks.errors import PermanentError
 
 T = TypeVar("T")
+
+_DEEPEST = 100
 
 
 class WireError(PermanentError):
@@ -32,11 +35,39 @@ def dumps(value: Any) -> str:
 
 def loads(kind: type[T], text: str | bytes) -> T:
     """The value of type `kind` that `text` holds. Raises WireError."""
+    return cast(T, decode(kind, parsed(text)))
+
+
+def parsed(text: str | bytes) -> Any:
+    """What JSON of any origin says. Raises WireError, also where no other use could bear its depth.
+
+    Whatever is done with it later goes deeper than reading it.
+    """
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise WireError(f"not JSON: {error}") from None
-    return cast(T, decode(kind, document))
+    level, depth = [document], 0
+    while level := [inner for item in level for inner in _inner(item)]:
+        depth += 1
+        if depth > _DEEPEST:
+            raise WireError(f"not JSON that is used here: more than {_DEEPEST} levels deep")
+    return document
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Raise WireError for a document that does not have the shape with which it is read inside."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise WireError(f"{what}: {type(error).__name__}: {error}") from None
+
+
+def _inner(item: Any) -> Iterable[Any]:
+    if isinstance(item, dict):
+        return item.values()
+    return item if isinstance(item, list) else ()
 
 
 def encode(value: Any) -> Any:
@@ -85,7 +116,10 @@ def decode(kind: Any, data: Any, place: str = "") -> Any:
 
 def _decode_plain(kind: type, data: Any, place: str) -> Any:
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
-        return float(data)
+        try:
+            return float(data)
+        except OverflowError:
+            raise WireError(f"{_at(place)}: no number is as large") from None
     if type(data) is not kind:
         raise WireError(f"{_at(place)}: {kind.__name__} was expected, not {type(data).__name__}")
     return data
@@ -170,11 +204,11 @@ def _encode_time(value: datetime) -> str:
 def _decode_time(data: Any, place: str) -> datetime:
     try:
         value = datetime.fromisoformat(data)
-    except (TypeError, ValueError):
+        if value.tzinfo is None:
+            raise WireError(f"{_at(place)}: a time without a time zone")
+        return value.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
         raise WireError(f"{_at(place)}: an ISO 8601 time was expected") from None
-    if value.tzinfo is None:
-        raise WireError(f"{_at(place)}: a time without a time zone")
-    return value.astimezone(UTC)
 
 
 def _at(place: str) -> str:

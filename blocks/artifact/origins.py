@@ -1,0 +1,260 @@
+"""Where what a path names truly is: every link and mount on the way, and what a program loads.
+
+Standard library only: hosts and the orchestrator ask it of themselves.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from blocks.artifact.mentions import Belongings
+from blocks.artifact.redaction import command_of, redacted
+
+_LINKS = 40
+_ENTRIES = 20_000
+_PATIENCE = 10.0
+_LISTED = re.compile(r"(?:^|=>)\s*(/\S+) \(0x", re.MULTILINE)
+_LACKING = re.compile(
+    r"(?:loading shared librar(?:y|ies):? )([^:\s]+)|(\S+) => not found", re.IGNORECASE
+)
+_PATH = re.compile(r"(?<![\w.$}/-])/[\w.@+-]+(?:/[\w.@+-]+)+")
+_TOO_WIDE = ("/", "/usr", "/usr/local", "/opt")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A line of /proc/self/mountinfo."""
+
+    device: str
+    root: str
+    at: str
+    kind: str
+    source: str
+    options: str
+
+
+def trail(path: str) -> tuple[str, ...]:
+    """What a path leads through: each link's target, its real place, and what that is mounted from.
+
+    Texts in which a domain can be looked for, the path itself first.
+    """
+    real = os.path.realpath(path)
+    places = [path, *_links(path), real]
+    places += [text for place in (path, real) for text in _mounted(place)]
+    return tuple(dict.fromkeys(places))
+
+
+def origin(path: str, foreign: Belongings) -> str:
+    """What of `foreign` a path leads to, as `PATH is SOURCE`; empty for nothing of it."""
+    for text in trail(path):
+        if found := [*foreign.paths_in(text), *foreign.places_in(text), *foreign.hosts_of(text)]:
+            return f"{path} is {text}" if text != path else f"it lies in {found[0]}"
+    return ""
+
+
+def below(directory: str, foreign: Belongings) -> Iterator[tuple[str, str]]:
+    """Links and mounts in a directory tree that lead to `foreign`: each, and where it leads."""
+    seen = 0
+    for folder, directories, files in os.walk(directory):
+        for name in (*directories, *files):
+            path = f"{folder}/{name}"
+            seen += 1
+            if seen > _ENTRIES:
+                return
+            if os.path.islink(path) and (found := origin(path, foreign)):  # noqa: PTH114 (a text)
+                yield path, found
+    for mount in mounts():
+        if mount.at.startswith(directory.rstrip("/") + "/") and (
+            found := origin(mount.at, foreign)
+        ):
+            yield mount.at, found
+
+
+def installation(program: str) -> str:
+    """The directory that a program is installed in with what belongs to it; empty if that is /usr.
+
+    /opt/pg/bin/psql is part of /opt/pg, where its libraries and extensions are.
+    """
+    folder = Path(program).parent
+    home = folder.parent
+    return str(home) if folder.name in ("bin", "sbin") and str(home) not in _TOO_WIDE else ""
+
+
+def loaded(program: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Paths of what a program needs to run, and names of libraries that are not there.
+
+    Of a script: its interpreters, what these load, and the paths in its text. Nothing is run but
+    the dynamic loader, which lists and starts nothing.
+    """
+    paths: list[str] = []
+    lacking: list[str] = []
+    waiting = [program]
+    while waiting and len(paths) < 500:
+        path = waiting.pop()
+        if path in paths:
+            continue
+        paths.append(path)
+        head = _head(path)
+        if head.startswith(b"#!"):
+            words = head[2:].splitlines()[0].decode("utf-8", "replace").split()
+            waiting += [tool for word in words if (tool := shutil.which(word))]
+            if path == program:
+                text = head.decode("utf-8", "replace")
+                paths += [name for name in _PATH.findall(text) if os.path.exists(name)]  # noqa: PTH110
+        elif head.startswith(b"\x7fELF"):
+            found, missed = _libraries(path)
+            paths += [item for item in found if item not in paths]
+            lacking += missed
+    return tuple(dict.fromkeys(paths[1:])), tuple(dict.fromkeys(lacking))
+
+
+def script_text(program: str) -> str:
+    """The text of a script; empty for another program."""
+    head = _head(program)
+    return head.decode("utf-8", "replace") if head.startswith(b"#!") else ""
+
+
+def _head(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 (a text)
+            return file.read(2**18)
+    except OSError:
+        return b""
+
+
+@cache
+def _libraries(path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    loader = _loader(path)
+    if not loader:
+        return (), ()
+    try:
+        done = subprocess.run(
+            [loader, "--list", path],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PATIENCE,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return (loader,), ()
+    text = (done.stdout + done.stderr).decode("utf-8", "replace")
+    lacking = (a or b for a, b in _LACKING.findall(text))
+    return (loader, *_LISTED.findall(text)), tuple(lacking)
+
+
+def _loader(path: str) -> str:
+    """The program header INTERP of an ELF file; empty for one that is linked statically."""
+    head = _head(path)
+    wide, order = head[4:5] == b"\x02", "little" if head[5:6] == b"\x01" else "big"
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(head[at : at + size], order)  # type: ignore[arg-type]
+
+    start, size, count = (
+        (number(32, 8), number(54, 2), number(56, 2))
+        if wide
+        else (number(28, 4), number(42, 2), number(44, 2))
+    )
+    for header in range(start, start + size * count, size or 1):
+        if number(header, 4) == 3:
+            at, length = (
+                (number(header + 8, 8), number(header + 32, 8))
+                if wide
+                else (number(header + 4, 4), number(header + 16, 4))
+            )
+            return head[at : at + length].rstrip(b"\0").decode("utf-8", "replace")
+    return ""
+
+
+def _links(path: str) -> list[str]:
+    """The targets of all symbolic links on the way to a path."""
+    found: list[str] = []
+    left = [part for part in path.split("/") if part]
+    at = "" if path.startswith("/") else os.getcwd()  # noqa: PTH109 (a text)
+    while left and len(found) < _LINKS:
+        part = left.pop(0)
+        at = os.path.normpath(f"{at}/{part}")
+        try:
+            target = os.readlink(at)  # noqa: PTH115 (a text)
+        except OSError:
+            continue
+        whole = os.path.normpath(os.path.join(os.path.dirname(at), target))  # noqa: PTH118, PTH120
+        found.append(whole)
+        left = [*(item for item in whole.split("/") if item), *left]
+        at = ""
+    return found
+
+
+def mounts() -> tuple[Mount, ...]:
+    """What is mounted here, in the order of mounting."""
+    found = []
+    try:
+        lines = Path("/proc/self/mountinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return ()
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        fields, (kind, source, *options) = before.split(), after.split()
+        root, at = (_unescaped(text) for text in fields[3:5])
+        found.append(
+            Mount(fields[2], root, at, kind, _unescaped(source), _unescaped(" ".join(options)))
+        )
+    return tuple(found)
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\(\d{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+def _mount_of(path: str) -> Mount | None:
+    best: Mount | None = None
+    for mount in mounts():
+        inside = path == mount.at or path.startswith(mount.at.rstrip("/") + "/")
+        if inside and (best is None or len(mount.at) >= len(best.at)):
+            best = mount
+    return best
+
+
+def _mounted(path: str) -> Iterator[str]:
+    """What a path is mounted from: server and export, device, image, or the directory bound."""
+    mount = _mount_of(path)
+    if mount is None or (mount.at == "/" and not mount.kind.startswith("nfs")):
+        return
+    yield redacted(f"{mount.source} ({mount.kind} {mount.options})")
+    inner = os.path.normpath(f"{mount.root}/{path[len(mount.at.rstrip('/')) :]}")
+    for other in mounts():
+        if other is mount or other.device != mount.device or other.at == mount.at:
+            continue
+        if inner == other.root or inner.startswith(other.root.rstrip("/") + "/"):
+            yield os.path.normpath(f"{other.at}/{inner[len(other.root.rstrip('/')) :]}")
+    if not mount.kind.startswith(("nfs", "cifs", "fuse", "overlay", "tmpfs")):
+        yield from _devices(mount.device)
+
+
+def _devices(number: str) -> Iterator[str]:
+    """How a block device is reached: its names, and those of what is below it."""
+    waiting, seen = [Path("/sys/dev/block") / number], set[str]()
+    while waiting:
+        place = Path(os.path.realpath(waiting.pop()))
+        if place.name in seen:
+            continue
+        seen.add(place.name)
+        for name in ("loop/backing_file", "dm/name", "pid"):
+            try:
+                said = (place / name).read_text("utf-8", "replace").strip()
+                if name == "pid":  # of the client of a network block device
+                    said = command_of(int(said))
+                yield said
+            except (OSError, ValueError):
+                continue
+        for link in Path("/dev/disk/by-path").glob("*"):
+            if os.path.realpath(link).rpartition("/")[2] == place.name:
+                yield link.name
+        waiting += place.glob("slaves/*")
+        if (place / "partition").exists():
+            waiting.append(place.parent)
