@@ -9,7 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from typing import Any, ClassVar, Protocol
@@ -66,6 +66,16 @@ class Requirements:
     """Addresses and ports that the restored service will listen on."""
     work_bytes: int = 0
     """What it will take, beside those, in the rehearsal's own directory."""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """Directory -> the plan's field that puts it elsewhere, where it is not plain from its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What runs on a host, a phrase each: servers of the source, and those that do not say."""
+
+    of_source: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +99,12 @@ class Restoration:
     identity: SecretStr
     steps: Steps
     spread: Spread
+    last_look: Any = None
+    """What `Engine.last_look` saw; None where the source was not asked just before its loss."""
+    search_rows: float = 0.0
+    """Seconds in which the rows of tables are searched for the source; none are with 0."""
+    unseen: list[str] = field(default_factory=list)
+    """What of the restored service could not be searched, for the record."""
 
     def host(self, name: str) -> Host:
         """A recovery host that Requirements named."""
@@ -96,7 +112,7 @@ class Restoration:
 
     def work(self, host: Host) -> str:
         """Directory of this rehearsal on a recovery host; it exists, mode 0700."""
-        return f"{host.work_dir}/{self.rehearsal_id}"
+        return f"{host.work_root}/{self.rehearsal_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +156,7 @@ class Engine(StrictBlock, ABC):
         """Each part of the plan that names a host of the source, and the name."""
 
     def check_hosts(self, source: FailureDomain, recovery: FailureDomain) -> None:
-        """The plan names only hosts of its domains, and no node in the source's networks.
-
-        Raises ValueError.
-        """
+        """The plan names only hosts of its domains. Raises ValueError."""
         nodes = self.predicted_nodes(recovery)
         for domain, part, name in (
             *((source, part, name) for part, name in self.source_hosts()),
@@ -153,11 +166,6 @@ class Engine(StrictBlock, ABC):
             if name not in known:
                 raise ValueError(
                     f"engine.{part}: {name!r} is not a host of {domain.name} ({', '.join(known)})"
-                )
-        for node in nodes:
-            if source.owns_address(node.address):
-                raise ValueError(
-                    f"engine.target: {node.address} lies in the source domain's networks"
                 )
 
     @abstractmethod
@@ -171,6 +179,13 @@ class Engine(StrictBlock, ABC):
     @abstractmethod
     def survey(self, source: FailureDomain) -> Facts:
         """What the live source is. Reads only. Raises PermanentError, TransientError."""
+
+    def check_facts(self, facts: Facts) -> None:
+        """Raise PermanentError unless the facts of a manifest have the form that a restore needs.
+
+        They are the source's word: nothing is made of them, no path, no command and no line of a
+        configuration, before they are checked.
+        """
 
     def source_nodes(self, facts: Facts) -> tuple[SourceNode, ...] | None:
         """What the source consisted of, each part by a name of its own; None if facts do not say.
@@ -198,11 +213,37 @@ class Engine(StrictBlock, ABC):
         What needs no host comes first: one that does not answer hides only the rest.
         """
 
+    def running(
+        self,
+        facts: Facts,  # noqa: ARG002 (an engine may know no server again)
+        host: Host,  # noqa: ARG002
+    ) -> Running:
+        """Which servers of the source itself run on a recovery host. Reads only.
+
+        What a rehearsal has restored there is none of them. Raises as `Host.run`.
+        """
+        return Running()
+
+    def dangers(
+        self,
+        facts: Facts,  # noqa: ARG002 (an engine may know of none)
+        source: FailureDomain,  # noqa: ARG002
+    ) -> Iterator[Finding]:
+        """What of the live source its owner should know before a capture burdens it."""
+        yield from ()
+
     @abstractmethod
     def capture(
         self, source: FailureDomain, sink: SetWriter, facts: Facts, steps: Steps
     ) -> Captured:
         """Stream a consistent backup into `sink`, sealed, and start following the log."""
+
+    def last_look(self, source: FailureDomain) -> Any:  # noqa: ARG002 (an engine may need none)
+        """What tells later which of the facts still held when the source was lost; see Restoration.
+
+        Asked last before the declaration, so it takes a few seconds at most. Reads only.
+        """
+        return None
 
     @abstractmethod
     def withdraw(self, source: FailureDomain, rehearsal_id: str) -> list[str]:
@@ -256,6 +297,24 @@ class Engine(StrictBlock, ABC):
     @abstractmethod
     def recovered_until(self, service: Service, recovery: FailureDomain) -> datetime | None:
         """Time of the newest transaction in the restored data; None if it cannot be known."""
+
+    def end_of_log(self, source: FailureDomain) -> int | None:  # noqa: ARG002 (not every engine has a log)
+        """Where the source's log ends now, as a number that grows; None if the engine has none.
+
+        Whatever was acknowledged until now lies before it. Raises FarsideError.
+        """
+        return None
+
+    def end_of_replay(
+        self,
+        service: Service,  # noqa: ARG002 (as above)
+        recovery: FailureDomain,  # noqa: ARG002 (as above)
+    ) -> int | None:
+        """Up to where the restored service had replayed the source's log; None if not known.
+
+        Raises FarsideError.
+        """
+        return None
 
     @abstractmethod
     def ticks(

@@ -13,16 +13,18 @@ import glob
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from blocks.artifact.job import FactsJob, FileTarget, MadePath, MadePidfile, OpenItem, Source
+from blocks.artifact.job import FactsJob, FileTarget, OpenItem, Source
 from blocks.artifact.manifest import LogIndex, Manifest
 from blocks.artifact.mentions import Belongings
+from blocks.artifact.redaction import without
+from blocks.base import Address, Directory, Port
 from blocks.domain import FailureDomain
 from blocks.engines.base import (
     Captured,
@@ -35,21 +37,23 @@ from blocks.engines.base import (
     Steps,
     Ticks,
     asked,
+    checked,
     guarded,
 )
+from blocks.engines.capping import capped
 from blocks.errors import PermanentError
 from blocks.evidence.findings import Finding, Severity, finding
 from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep, SourceNode
 from blocks.helper import facts_of
-from blocks.processes import CommandFailed
+from blocks.hosts import Host
+from blocks.processes import NOT_RUN, CommandFailed
 from blocks.sets import SetWriter, fetch_commands
 from blocks.stores import S3Store
 
 OBJECT = "backup.zst.age"
 """The one object of a set."""
 _HOURS = 24 * 3600.0
-_NOT_RUN = (126, 127)
-"""Exit codes with which a shell says that there is no such program."""
+ACCESS = "no client is let in that the source refuses"
 
 
 def _not_empty(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -69,13 +73,17 @@ class SourceSystem(_Part):
     """The system that is backed up."""
 
     host: str = Field(description="Host of the source domain that takes the backup")
-    address: str
-    port: int
+    address: Address
+    port: Port
     version_argv: Argv = Field(description="Prints the version; the recovery side's must be equal")
     capture_argv: Argv = Field(description="Prints a consistent backup on standard output")
     bytes_argv: Argv = Field(description="Prints how many bytes a restored service will take")
     password: str | None = Field(
         default=None, description="Name, in the source's vault, of what capture_argv reads first"
+    )
+    anonymous_argv: Argv | None = Field(
+        default=None,
+        description="Uses the service without any credential: exit code 0 if the service lets it",
     )
 
 
@@ -94,9 +102,11 @@ class TargetSystem(_Part):
     """Where the service is restored, and by which commands."""
 
     host: str
-    address: str
-    port: int
-    directory: str = Field(description="Must be empty or absent; made before, removed at the end")
+    address: Address
+    port: Port
+    directory: Directory = Field(
+        description="Must be empty or absent; made before, removed at the end"
+    )
     pidfile: str = Field(description="Where restore_argv leaves the process id: {directory}/...")
     programs: tuple[str, ...] = Field(description="What the commands need: looked for at preflight")
     version_argv: Argv
@@ -104,6 +114,10 @@ class TargetSystem(_Part):
     destroy_argv: Argv = Field(description="Stops the service at once")
     password: str | None = Field(
         default=None, description="Name, in the recovery vault, of what the commands read first"
+    )
+    anonymous_argv: Argv | None = Field(
+        default=None,
+        description="As the source's: where that one is refused, this one must be, too",
     )
     verify: tuple[Question, ...] = Field(min_length=1)
     value_argv: Argv | None = Field(
@@ -153,23 +167,41 @@ class Command(Engine):
     def survey(self, source: FailureDomain) -> Facts:
         """See Engine."""
         host = source.host(self.source.host)
-        secret = _line(source, self.source.password)
-        said = host.run(self.source.bytes_argv, input=secret).text.strip()
+        password = _password(source, self.source.password)
+        said = host.run(self.source.bytes_argv, password=password).text.strip()
         if not said.isdecimal():
             raise PermanentError(
-                f"bytes_argv prints {said[:80]!r}, which is no number",
+                f"bytes_argv prints {_told(said, password)[:80]!r}, which is no number",
                 operation="survey",
                 domain=source.name,
                 host=host.name,
             )
         version = host.run(self.source.version_argv).text.strip()
+        if not _is_line(version):
+            raise PermanentError(
+                f"version_argv prints {version[:80]!r}, which is no line of text",
+                operation="survey",
+                domain=source.name,
+                host=host.name,
+            )
+        anonymous = self.source.anonymous_argv
         node = SourceNode(self.source.host, self.system, self.source.address, self.source.port)
         return {
             "system": self.system,
             "version": version,
             "bytes": int(said),
             "nodes": [asdict(node)],
+            "open": None if anonymous is None else _lets(host, anonymous),
         }
+
+    def check_facts(self, facts: Facts) -> None:
+        """See Engine."""
+        if not _is_line(facts["version"]) or not isinstance(facts["bytes"], int):
+            raise PermanentError(
+                f"the facts of the source are no version and size: {str(facts['version'])[:80]!r}",
+                operation="facts of the source",
+                hint="find out who changed what the source says of itself",
+            )
 
     def capture(
         self, source: FailureDomain, sink: SetWriter, facts: Facts, steps: Steps
@@ -216,7 +248,8 @@ class Command(Engine):
                 text = f"the plan's {name} names {mention}"
                 yield finding("address-hard-coded", f"{self.system} {name}", text, "preflight")
         host = recovery.host(self.target.host)
-        version = host.run(self.target.version_argv, check=False).text.strip()
+        done = host.run(self.target.version_argv, check=False)
+        version = done.text.strip() if done.exit_code == 0 else ""
         if version != facts["version"]:
             text = f"{where} has {version or 'none'!r}, the source {facts['version']!r}"
             yield finding("engine-version", where, text, "preflight", severity=Severity.MEDIUM)
@@ -238,18 +271,14 @@ class Command(Engine):
         """See Engine."""
         target, host = self.target, using.host(self.target.host)
         backup = f"{using.work(host)}/backup"
-        using.reader.mark(
-            host,
-            MadePidfile(pidfile=self._filled([target.pidfile], using.work(host))[0]),
-            MadePath(path=target.directory),
-        )
-        host.run(["mkdir", "-p", "-m", "0700", target.directory])
+        using.reader.claim(host, [target.directory], [(target.address, target.port)])
         (sealed,) = (item for item in using.manifest.objects if item.name == OBJECT)
         with using.steps.step("fetch and open") as step:
             item = OpenItem(object=sealed, target=FileTarget(path=backup))
             step.bytes = using.reader.open(host, [item], using.identity)
         with using.steps.step("restore"):
-            self._run(using.recovery, using.work(host), target.restore_argv, _HOURS)
+            stamped = using.reader.stamped(target.restore_argv)
+            self._run(using.recovery, using.work(host), stamped, _HOURS)
         return Service(
             rehearsal_id=using.rehearsal_id,
             host=host.name,
@@ -266,9 +295,8 @@ class Command(Engine):
     ) -> str:
         """What one of the plan's commands prints. Raises as `Host.run`."""
         host = recovery.host(self.target.host)
-        return host.run(
-            self._filled(argv, work), input=_line(recovery, self.target.password), timeout=seconds
-        ).text.strip()
+        password = _password(recovery, self.target.password)
+        return host.run(self._filled(argv, work), password=password, timeout=seconds).text.strip()
 
     def _filled(self, argv: Sequence[str], work: str, directory: str = "") -> list[str]:
         target = self.target
@@ -290,13 +318,30 @@ class Command(Engine):
         self, service: Service, using: Restoration, questions: Sequence[SqlQuestion]
     ) -> Iterator[Check]:
         """See Engine."""
+        password = _password(using.recovery, self.target.password)
+        for check in self._checks(service, using, questions):
+            yield replace(
+                check,
+                expected=check.expected and _told(check.expected, password),
+                actual=check.actual and _told(check.actual, password),
+                detail=check.detail and _told(check.detail, password),
+            )
+
+    def _checks(
+        self, service: Service, using: Restoration, questions: Sequence[SqlQuestion]
+    ) -> Iterator[Check]:
         work = service.controls[service.host]
         for item in self.target.verify:
             run = partial(self._run, using.recovery, work, item.argv)
             yield from guarded(item.name, item.expected, partial(answered, item, run))
         for q in questions:
             ask = partial(self.value, service, using.recovery, q.database, q.sql)
-            yield from guarded(q.name, q.expected, partial(asked, q, ask))
+            yield from guarded(q.name, q.expected, partial(_asked, q, ask))
+        if self.target.anonymous_argv is not None:
+            argv = self._filled(self.target.anonymous_argv, work)
+            source_open = using.manifest.engine_facts.get("open")
+            check = partial(access, using.host(service.host), argv, source_open=source_open)
+            yield from guarded("access", ACCESS, check)
 
     def value(self, service: Service, recovery: FailureDomain, database: str, query: str) -> str:  # noqa: ARG002 (one service has one set of data)
         """See Engine."""
@@ -307,7 +352,14 @@ class Command(Engine):
                 hint="give engine.target.value_argv, or ask in engine.target.verify",
             )
         argv = [*self.target.value_argv, query]
-        return self._run(recovery, service.controls[service.host], argv)
+        found = self._run(recovery, service.controls[service.host], argv)
+        if not found:
+            raise PermanentError(
+                "value_argv prints nothing, where one value is expected",
+                operation="verify",
+                hint="have it print a word for an answer that is empty",
+            )
+        return found
 
     def dependencies(
         self, service: Service, using: Restoration, foreign: Belongings
@@ -316,19 +368,24 @@ class Command(Engine):
         host = using.host(service.host)
         everything = f"{glob.escape(self.target.directory)}/**"
         job = FactsJob(files=(everything,), foreign=foreign)
-        return [
+        found = facts_of(host, using.rehearsal_id, job)
+        named = [
             finding(
                 "address-hard-coded",
                 f"{host.name} {item.path}, line {item.line}",
                 f"it names {item.text}",
                 "verify",
             )
-            for item in facts_of(host, using.rehearsal_id, job).mentions
+            for item in found.mentions
         ]
+        return capped(named, {"address-hard-coded": found.more_mentions})
 
-    def not_verified(self, facts: Facts) -> list[str]:  # noqa: ARG002 (nothing is known of it)
+    def not_verified(self, facts: Facts) -> list[str]:
         """See Engine."""
+        access = "whether it asks its clients for as much as the source: no anonymous_argv"
+        asks = self.target.anonymous_argv is not None and facts.get("open") is not None
         return [
+            *([] if asks else [access]),
             f"anything of {self.system} that the plan's own commands do not ask",
             "addresses of the source in files that cannot be read, and behind the first MiB of any",
         ]
@@ -339,7 +396,10 @@ class Command(Engine):
             return None
         work = service.controls[service.host]
         said = self._run(recovery, work, self.target.recovered_until_argv)
-        return _moment(said)
+        try:
+            return _moment(said)
+        except (ValueError, OverflowError, OSError):
+            raise self._no_time("recovered_until_argv", said, recovery) from None
 
     def ticks(
         self,
@@ -355,12 +415,24 @@ class Command(Engine):
         rows: dict[int, datetime] = {}
         for line in self._run(recovery, work, self.target.ticks_argv).splitlines():
             number, _, at = line.partition("\t")
-            rows[int(number)] = _moment(at)
+            try:
+                rows[int(number)] = _moment(at)
+            except (ValueError, OverflowError, OSError):
+                raise self._no_time("ticks_argv", line, recovery) from None
         if not rows:
             return Ticks(0, None, None, None)
         newest = max(rows)
         missing = next((id for id in range(1, newest) if id not in rows), None)
         return Ticks(len(rows), newest, rows[newest], missing)
+
+    def _no_time(self, name: str, said: str, recovery: FailureDomain) -> PermanentError:
+        shown = _told(said, _password(recovery, self.target.password))[:80]
+        wanted = "an id, a tab and a time" if name == "ticks_argv" else "a time"
+        return PermanentError(
+            f"{name} prints {shown!r}, where {wanted} is expected",
+            operation="verify",
+            hint="print times as ISO 8601, or in seconds",
+        )
 
     def destroy(self, service: Service, recovery: FailureDomain) -> None:
         """See Engine."""
@@ -379,11 +451,14 @@ class Command(Engine):
         keys = " ".join(shlex.quote(volume.key) for volume in sealed.volumes)
         where = f"{recovery.name}/{self.target.host}"
         filled = self._filled(self.target.restore_argv, "$WORK", "$DIRECTORY")
+        password = self.target.password
+        told = f"PASSWORD: a file whose first line is {password}, from the vault of {recovery.name}"
         return (
             RunbookStep(
                 f"Prepare: {manifest.engine_facts['version']}, set {manifest.set_id}",
                 (
                     "set -eu; umask 077; WORK=$(mktemp -d)",
+                    *([f": ${{PASSWORD:?}} # {told}"] if password else []),
                     f"DIRECTORY=${{DIRECTORY:-{shlex.quote(self.target.directory)}}}",
                     'test ! -e "$DIRECTORY" ||'
                     ' { echo "$DIRECTORY exists: choose another DIRECTORY" >&2; exit 1; }',
@@ -396,7 +471,8 @@ class Command(Engine):
                 "Fetch, open and restore",
                 (
                     f'fetch {keys} | unseal > "$WORK/backup"',
-                    " ".join(_quoted(word) for word in filled),
+                    " ".join(_quoted(word) for word in filled)
+                    + (' < "$PASSWORD"' if password else ""),
                 ),
                 where,
             ),
@@ -413,12 +489,51 @@ def _quoted(word: str) -> str:
     )
 
 
+def access(host: Host, argv: Sequence[str], *, source_open: bool | None) -> Check:
+    """A client without any credential is let in only where the source lets it in, too."""
+    is_open = _lets(host, argv)
+    if source_open is None and is_open:
+        text = "a client without credentials is let in; whether the source does so is not known"
+        return Check("access", CheckStatus.UNKNOWN, ACCESS, text)
+    wrong = ["a client without credentials is let in"] if is_open and not source_open else []
+    right = f"such a client is {'let in, as at the source' if is_open else 'refused'}"
+    return checked("access", ACCESS, wrong, right, finding="service-more-open")
+
+
+def _lets(host: Host, argv: Sequence[str]) -> bool:
+    """Whether a command that shows no credential ends well.
+
+    Raises CommandFailed where there is no such command, or it was killed: that is no answer.
+    """
+    try:
+        host.run(argv)
+    except CommandFailed as error:
+        if error.exit_code in NOT_RUN or error.exit_code < 0:
+            raise
+        return False
+    return True
+
+
+def _asked(question: SqlQuestion, ask: Callable[[], str | None]) -> Check:
+    """A question of the plan; a command that ends with an exit code of its own answers: no."""
+    try:
+        return asked(question, ask)
+    except CommandFailed as error:
+        if error.exit_code in NOT_RUN or error.exit_code < 0:
+            raise
+        return Check(question.name, CheckStatus.FAILED, question.expected, error.message)
+
+
+def _is_line(text: object) -> bool:
+    return isinstance(text, str) and 0 < len(text) <= 500 and text.isprintable()
+
+
 def answered(question: Question, run: Callable[[], str]) -> Check:
     """A command that ends with an exit code of its own has answered: with no."""
     try:
         actual = run()
     except CommandFailed as error:
-        if error.exit_code in _NOT_RUN or error.exit_code < 0:
+        if error.exit_code in NOT_RUN or error.exit_code < 0:
             raise
         actual, passed = error.message, False
     else:
@@ -427,19 +542,18 @@ def answered(question: Question, run: Callable[[], str]) -> Check:
     return Check(question.name, status, question.expected, actual)
 
 
-def _line(domain: FailureDomain, name: str | None) -> bytes | None:
-    """A secret as the first line of a command's input; None if the plan names none."""
-    return f"{domain.secret(name).get_secret_value()}\n".encode() if name else None
+def _password(domain: FailureDomain, name: str | None) -> SecretStr | None:
+    return domain.secret(name) if name else None
+
+
+def _told(said: str, password: SecretStr | None) -> str:
+    """What a command printed, without the password that it was given."""
+    return without(said.encode(), password.get_secret_value()).decode() if password else said
 
 
 def _moment(text: str) -> datetime:
-    """A time as ISO 8601 or in seconds since the epoch. Raises PermanentError."""
-    try:
-        if text.replace(".", "", 1).isdecimal():
-            return datetime.fromtimestamp(float(text), UTC)
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise PermanentError(
-            f"{text[:80]!r} is no time", operation="verify", hint="print ISO 8601, or seconds"
-        ) from None
+    """A time as ISO 8601 or in seconds. Raises ValueError, OverflowError, OSError."""
+    if text.replace(".", "", 1).isdecimal():
+        return datetime.fromtimestamp(float(text), UTC)
+    moment = datetime.fromisoformat(text)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

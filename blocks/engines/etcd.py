@@ -5,18 +5,20 @@ with other ids, so that neither can join the other. There is no log besides: wha
 after the snapshot is lost, which is what the recovery point says.
 """
 
-import json
+import re
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
+from pydantic import SecretStr, model_validator
 
-from blocks.artifact.job import Source
+from blocks import resolving
+from blocks.artifact import wire
+from blocks.artifact.job import EtcdKeysJob, EtcdKeysResult, FactsJob, Source
 from blocks.artifact.manifest import LogIndex, Manifest
 from blocks.artifact.mentions import Belongings
 from blocks.domain import FailureDomain
@@ -33,8 +35,9 @@ from blocks.engines.base import (
     asked,
     guarded,
 )
+from blocks.engines.capping import capped
 from blocks.engines.kv import checks
-from blocks.engines.kv.client import Etcdctl
+from blocks.engines.kv.client import ALONE, Etcdctl
 from blocks.engines.kv.clusters import Application, Member, SourceCluster, TargetCluster
 from blocks.engines.kv.members import (
     SNAPSHOT,
@@ -48,14 +51,13 @@ from blocks.engines.kv.runbook import commands
 from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Check, Node, RunbookStep, SourceNode
+from blocks.helper import HelperFailed, facts_of, run_job
 from blocks.hosts import Host
-from blocks.processes import CommandNotStarted
 from blocks.sets import SetWriter
 
-SEARCHED_BYTES = 2**26
-"""Values are searched for the source's addresses in clusters up to this size."""
 LEASES_LOOKED_AT = 200
 _WAL_BYTES = 2**28
+_VERSION = re.compile(r"\d+\.\d+\.\d+[\w.+-]*", re.ASCII)
 
 
 class Etcd(Engine):
@@ -70,6 +72,14 @@ class Etcd(Engine):
     source: SourceCluster
     target: TargetCluster
     application: Application
+
+    @model_validator(mode="after")
+    def _asks_as_the_source(self) -> Self:
+        """Client certificates are asked for where the source does, unless the plan decides."""
+        if self.target.client_cert_auth is None:
+            asks = {"client_cert_auth": bool(self.source.cert_file)}
+            self.target = self.target.model_copy(update=asks)
+        return self
 
     # -- what the plan says -------------------------------------------------------------------
 
@@ -119,7 +129,7 @@ class Etcd(Engine):
 
     def survey(self, source: FailureDomain) -> Facts:
         """See Engine."""
-        client = self.living(source)
+        client, prefix = self.living(source), self.application.prefix
         status, members = client.status(), client.json("member", "list")["members"]
         return {
             "version": status["version"],
@@ -135,11 +145,23 @@ class Etcd(Engine):
             "revision": int(status["header"]["revision"]),
             "bytes": int(status["dbSize"]),
             "auth": checks.is_protected(client),
+            "client_certificates": checks.wants_certificate(client),
+            "alarms": client.alarms(),
+            "below_prefix": client.count("--prefix", "--", prefix),
             "users": sorted(client.json("user", "list").get("users", ())),
             "roles": sorted(client.json("role", "list").get("roles", ())),
             "leases": _leases(client),
             "leases_at": round(time.time()),
         }
+
+    def check_facts(self, facts: Facts) -> None:
+        """See Engine."""
+        if not _VERSION.fullmatch(str(facts["version"])) or not isinstance(facts["bytes"], int):
+            raise PermanentError(
+                f"the facts of the source are not etcd's: version {str(facts['version'])[:80]!r}",
+                operation="facts of the source",
+                hint="find out who changed what the source says of itself",
+            )
 
     def source_nodes(self, facts: Facts) -> tuple[SourceNode, ...]:
         """See Engine: the members. One that has not started yet has no name."""
@@ -155,22 +177,20 @@ class Etcd(Engine):
         """See Engine. etcdctl writes a snapshot to a file, and checks it before it says so."""
         client = self.living(source)
         host = client.host
-        _have_room(host, sink.work(host), int(facts["bytes"]))
+        _have_room(host, sink.rehearsal_id, sink.work(host), int(facts["bytes"]))
         path = f"{sink.work(host)}/snapshot.db"
         taken_at = datetime.now(UTC)
         host.run(["rm", "-f", path, f"{path}.part"])
         with steps.step("snapshot"):
             client.text("snapshot", "save", path, timeout=6 * 3600)
         tool = snapshot_tool(host, self.source.bin_dir)
-        argv = [*tool.argv, "status", path, "--write-out=json"]
-        status = json.loads(host.run(argv, timeout=3600).text)
-        with steps.step("hash"):
-            at = int(status["revision"])
-            hash, compacted = client.hash(at)
-            digest = None
-            if int(status["totalSize"]) <= SEARCHED_BYTES:
-                with suppress(CommandNotStarted):  # a key that no argument can hold
-                    digest = client.digest(at)
+        argv = [*ALONE, *tool.argv, "status", path, "--write-out=json"]
+        status = wire.parsed(host.run(argv, timeout=3600).text)
+        # The file is read, not the cluster: it costs the source nothing, whatever is compacted.
+        with steps.step("digest"):
+            keys = _read(host, sink.rehearsal_id, path)
+            if keys is not None and keys.revision != int(status["revision"]):
+                keys = None
         # One that ended, or was revoked, since the survey may not be in the snapshot.
         there = _leases(client)
         leases = {id: ttl for id, ttl in facts["leases"].items() if id in there}
@@ -185,10 +205,10 @@ class Etcd(Engine):
                 **facts,
                 "leases": leases,
                 "snapshot": {
-                    "revision": at,
-                    "hash": hash,
-                    "compacted": compacted,
-                    "digest": digest,
+                    "revision": int(status["revision"]),
+                    "digest": keys and keys.digest,
+                    "lasting": keys and keys.lasting,
+                    "live": keys and keys.keys,
                     "keys": int(status["totalKey"]),
                     "bytes": int(status["totalSize"]),
                 },
@@ -231,6 +251,8 @@ class Etcd(Engine):
                 for lost in foreign.paths_in(path):
                     text = f"the plan names {path}, which is lost with {lost}"
                     yield finding("path-hard-coded", f"{member.host} {path}", text, "preflight")
+        yield from checks.of_alarms(facts)
+        yield from self._more_open(facts)
         had = tuple(int(part) for part in facts["version"].split(".")[:2])
         for member in self.target.members:
             host, where = recovery.host(member.host), f"{recovery.name}/{member.host}"
@@ -249,6 +271,13 @@ class Etcd(Engine):
             where = ", ".join(name for name, tool in tools.items() if not tool.raises_revision)
             text = f"`snapshot restore` has no --bump-revision on {where}"
             yield finding("revision-reused", recovery.name, text, "preflight")
+
+    def _more_open(self, facts: Facts) -> Iterator[Finding]:
+        if facts.get("client_certificates") and not self.target.client_cert_auth:
+            text = "the source asks its clients for a certificate; the restored members would not"
+            remedy = "Remove `client_cert_auth: false` from engine.target in the plan."
+            about = checks.CERTIFICATES
+            yield finding("service-more-open", about, text, "preflight", remedy=remedy)
 
     # -- the recovery side --------------------------------------------------------------------
 
@@ -329,11 +358,17 @@ class Etcd(Engine):
         facts, target, app = using.manifest.engine_facts, self.target, self.application
         root, application = self._root(using.recovery), self._application(using.recovery)
         plan: list[tuple[str, str, Callable[[], Check]]] = [
-            ("login", "the application logs in", lambda: checks.login(application, app)),
+            ("login", "the application logs in", lambda: checks.login(application, app, facts)),
+            ("access", "no less than the source's", lambda: checks.access(root, target, facts)),
             ("membership", "the plan's", lambda: checks.membership(root, target)),
             ("identity", "a new cluster", lambda: checks.identity(root, facts)),
             ("leader", "one", lambda: checks.leader(root, target)),
-            ("key-space", "the manifest's", lambda: checks.key_space(root, target, facts)),
+            ("alarms", "none", lambda: checks.alarms(root)),
+            (
+                "key-space",
+                "the manifest's",
+                lambda: checks.key_space(root, target, facts, service.rehearsal_id),
+            ),
             ("logins", "the manifest's", lambda: checks.logins(root, facts)),
             ("leases", "the manifest's", lambda: checks.leases(root, facts)),
             *((q.name, q.expected, _asked(root, q)) for q in questions),
@@ -374,26 +409,35 @@ class Etcd(Engine):
         foreign: Belongings,
     ) -> list[Finding]:
         """See Engine: keys and values are searched, for in etcd they are the configuration."""
-        if int(using.manifest.engine_facts["bytes"]) > SEARCHED_BYTES:
-            return []
-        found = []
-        for item in self._root(using.recovery).all(""):
-            key = item.key.decode(errors="replace")
-            text = f"{key} {item.value.decode(errors='replace')}"
-            for line, mention in foreign.lines(text):
-                where = f"key {key}" + (f", line {line}" if line > 1 else "")
-                id = "path-hard-coded" if mention in foreign.paths else "address-hard-coded"
-                found.append(finding(id, where, f"it names {mention}", "verify"))
-        return found
+        root = self._root(using.recovery)
+        found = root.read(using.rehearsal_id, 0, foreign)
+        ids = {"path": "path-hard-coded", "address": "address-hard-coded"}
+        named = [
+            finding(
+                ids["path" if item.text in foreign.paths else "address"],
+                f"key {item.path}" + (f", line {item.line}" if item.line > 1 else ""),
+                f"it names {item.text}",
+                "verify",
+            )
+            for item in found.mentions
+        ]
+        if found.more_hosts:
+            using.unseen.append(f"where names lead beyond the first {len(found.hosts)} in its keys")
+        named += resolving.leading_to(
+            root.host, using.rehearsal_id, found.hosts, foreign, using.unseen
+        )
+        return capped(named, {ids[kind]: count for kind, count in found.more.items()})
 
     def not_verified(self, facts: Facts) -> list[str]:
         """See Engine."""
         missed = ["whether clients that watch or cache notice that they must begin anew"]
         if facts["snapshot"]["digest"] is None:
-            missed.append("each key against the source's: only etcd's own hash is compared")
-        if int(facts["bytes"]) > SEARCHED_BYTES:
-            size = f"{facts['bytes']:,} bytes"
-            missed.append(f"addresses of the source in keys and values: not searched in {size}")
+            missed.append("the keys against the source's: the set has no digest of them")
+        if not facts["auth"]:
+            missed.append("a login: the source asks no client for a user")
+        if self.target.client_cert_auth:
+            missed.append("the application's own certificate: farside shows the first member's")
+        missed.append("settings of the source's members (quota, compaction): the plan's hold")
         if len(facts["leases"]) >= LEASES_LOOKED_AT:
             missed.append(f"leases beyond the first {LEASES_LOOKED_AT}")
         return missed
@@ -434,6 +478,16 @@ class Etcd(Engine):
     ) -> tuple[RunbookStep, ...]:
         """See Engine."""
         return commands(manifest, recovery, self.target)
+
+
+def _read(host: Host, rehearsal_id: str, path: str) -> EtcdKeysResult | None:
+    """What the file of a snapshot holds; None if it has a form that is not known here."""
+    try:
+        result = run_job(host, rehearsal_id, EtcdKeysJob(snapshot=path))
+    except HelperFailed:
+        return None
+    assert isinstance(result, EtcdKeysResult)
+    return result
 
 
 def _all_raise(tools: Mapping[str, SnapshotTool]) -> bool:
@@ -487,10 +541,10 @@ def _login(domain: FailureDomain, user: str, password: str | None) -> tuple[str,
     return (user, domain.secret(password)) if password else ("", SecretStr(""))
 
 
-def _have_room(host: Host, folder: str, wanted: int) -> None:
+def _have_room(host: Host, rehearsal_id: str, folder: str, wanted: int) -> None:
     """Raise PermanentError where a snapshot would fill the disk, which may be a member's own."""
-    free = 1024 * int(host.run(["df", "-Pk", folder]).text.splitlines()[-1].split()[3])
-    if free < 2 * wanted + _WAL_BYTES:
+    (disk,) = facts_of(host, rehearsal_id, FactsJob(directories=(folder,))).directories
+    if (free := disk.free_bytes) < 2 * wanted + _WAL_BYTES:
         raise PermanentError(
             f"a snapshot of up to {wanted:,} bytes would leave too little of {free:,} in {folder}",
             operation="snapshot",

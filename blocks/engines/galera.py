@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import ClassVar, Literal
 
+from blocks import resolving
 from blocks.artifact.job import Source
 from blocks.artifact.manifest import LogIndex, Manifest
 from blocks.artifact.mentions import Belongings
@@ -30,8 +31,9 @@ from blocks.engines.base import (
     asked,
     guarded,
 )
-from blocks.engines.my import checks, comparing, search, survey
-from blocks.engines.my.client import Mariadb, identifier, option
+from blocks.engines.capping import capped
+from blocks.engines.my import backup, checks, comparing, counting, search, settings, survey
+from blocks.engines.my.client import Mariadb, identifier, literal, option
 from blocks.engines.my.clusters import (
     Application,
     SourceCluster,
@@ -48,20 +50,12 @@ from blocks.hosts import Host
 from blocks.sets import SetWriter
 
 _PLACE = re.compile(r"Writing Galera info succeeded with (\S+):(\d+)")
+_RATE = 200 * 10**6
+"""Bytes a second at which a node is read where the plan sets no backup.rate."""
+_CHUNK = 10 * 2**20
+"""What mariadb-backup copies at a time: --throttle limits how many in a second."""
 _LOGS = 2**29
 """Bytes beside the data: InnoDB's log and system tablespace, and what Galera keeps for others."""
-# mariadb-backup opens its option file twice, so a pipe will not do: a file that has a name for a
-# moment only. Where in history the backup is, it says among its messages.
-_BACK_UP = """\
-IFS= read -r line
-umask 077
-printf '[client]\\n%s\\n[mariadb-backup]\\n%s\\n' "$line" "$line" > "$1/login"
-exec 3< "$1/login"
-rm "$1/login"
-work=$1
-shift
-"$@" 2> "$work/backup.log" || { code=$?; tail -n 5 "$work/backup.log" >&2; exit "$code"; }
-"""
 
 
 class Galera(Engine):
@@ -133,6 +127,10 @@ class Galera(Engine):
         """See Engine."""
         return survey.survey(self._living(source))
 
+    def check_facts(self, facts: Facts) -> None:
+        """See Engine."""
+        settings.check(facts)
+
     def capture(
         self, source: FailureDomain, sink: SetWriter, facts: Facts, steps: Steps
     ) -> Captured:
@@ -141,17 +139,23 @@ class Galera(Engine):
         host, work = node.host, sink.work(node.host)
         assert node.password is not None
         taken_at = datetime.now(UTC)
-        argv = [f"{self.source.bin_dir}/mariadb-backup", "--defaults-file=/dev/fd/3", "--backup"]
+        with steps.step("count rows"):
+            counted = counting.before(node)
+        argv = [f"{self.source.bin_dir}/mariadb-backup", "--backup"]
         argv += ["--stream=xbstream", "--galera-info", f"--target-dir={work}"]
         argv += [f"--host={node.address}", f"--port={node.port}", f"--user={node.user}"]
+        # A node whose disk is busy holds the whole cluster back (flow control).
+        rate = _RATE if sink.load.rate is None else sink.load.rate
+        argv.append(f"--throttle={max(1, rate // _CHUNK)}")
         with steps.step("backup") as step:
             step.bytes = sink.seal(
                 host,
-                ["sh", "-c", _BACK_UP, "sh", work, *argv],
+                backup.command(host.python, work, argv),
                 secret=option(node.password),
                 sources=[Source(name=BACKUP, kind="stdout")],
             )
-        said = host.run(["cat", f"{work}/backup.log"]).text
+        tables = counting.exact(node, counted, facts["tables"])
+        said = host.run(["grep", "-a", "Galera info", f"{work}/backup.log"], check=False).text
         host.run(["rm", "-f", f"{work}/backup.log"])
         place = _PLACE.search(said)
         if place is None:
@@ -163,7 +167,8 @@ class Galera(Engine):
                 hint="see whether its version is the server's",
             )
         taken = {"node": host.name, "state_uuid": place[1], "seqno": int(place[2])}
-        return Captured(taken_at, datetime.now(UTC), {**facts, "backup": taken})
+        known = {**facts, "tables": tables, "backup": taken}
+        return Captured(taken_at, datetime.now(UTC), known)
 
     def withdraw(self, source: FailureDomain, rehearsal_id: str) -> list[str]:  # noqa: ARG002 (nothing to remove)
         """See Engine: a backup makes nothing in the cluster."""
@@ -264,6 +269,19 @@ class Galera(Engine):
         account = host.run(["id", "-un"]).text.strip()
         return Mariadb(host, self.target.bin_dir, account, socket=f"{service.controls[name]}/s")
 
+    def _application(self, service: Service, recovery: FailureDomain) -> Mariadb:
+        """The node that clients write to, as the application: what a plan asks, its user runs."""
+        return Mariadb(
+            recovery.host(service.host),
+            self.target.bin_dir,
+            self.application.user,
+            address=service.address,
+            port=service.port,
+            password=recovery.secret(self.application.password),
+            ca_file=self.target.ca_file,
+            neutral=False,
+        )
+
     def _nodes(self, service: Service, recovery: FailureDomain) -> dict[str, Mariadb]:
         return {name: self._control(service, recovery, name) for name in service.controls}
 
@@ -274,15 +292,7 @@ class Galera(Engine):
         facts, target, app = using.manifest.engine_facts, self.target, self.application
         nodes = self._nodes(service, using.recovery)
         first = nodes[service.host]
-        application = Mariadb(
-            first.host,
-            target.bin_dir,
-            app.user,
-            address=service.address,
-            port=service.port,
-            password=using.recovery.secret(app.password),
-            ca_file=target.ca_file,
-        )
+        application = self._application(service, using.recovery)
         cluster = _cluster(service.rehearsal_id)
         plan: list[tuple[str, str, Callable[[], Check]]] = [
             ("login", "the application logs in", lambda: checks.login(application, app.database)),
@@ -290,10 +300,12 @@ class Galera(Engine):
             ("membership", "the plan's", lambda: checks.membership(nodes, target)),
             ("identity", "a new cluster", lambda: checks.identity(nodes, facts, cluster)),
             ("isolation", "isolated", lambda: checks.isolation(nodes)),
+            ("plugins", "what the data needs", lambda: checks.plugins(nodes, facts)),
             ("logins", "the manifest's", lambda: checks.accounts(first, facts)),
+            ("access", "no less than the source's", lambda: checks.access(nodes, facts)),
             ("schema-digest", "the manifest's", lambda: checks.definitions(first, facts)),
             ("row-counts", "the manifest's", lambda: checks.row_counts(first, facts)),
-            *((q.name, q.expected, _asked(first, q)) for q in questions),
+            *((q.name, q.expected, _asked(application, q)) for q in questions),
         ]
         write = app.write
         if write is not None:
@@ -311,8 +323,9 @@ class Galera(Engine):
                 lambda: checks.committed_write(nodes, service.rehearsal_id),
             ),
             ("table-checks", "nothing is found", lambda: checks.table_checks(nodes)),
-            ("nodes-agree", "the same rows", lambda: checks.agree(nodes)),
         ]
+        if len(nodes) > 1:
+            plan.append(("nodes-agree", "the same rows", lambda: checks.agree(nodes)))
         for name, expected, run in plan:
             yield from guarded(name, expected, run)
 
@@ -333,14 +346,18 @@ class Galera(Engine):
 
     def value(self, service: Service, recovery: FailureDomain, database: str, query: str) -> str:
         """See Engine."""
-        return self._control(service, recovery, service.host).value(database, query)
+        return self._application(service, recovery).value(database, query)
 
     def dependencies(
         self, service: Service, using: Restoration, foreign: Belongings
     ) -> list[Finding]:
         """See Engine: searched are all definitions that are stored as text, and who may connect."""
         control = self._control(service, using.recovery, service.host)
-        return list(search.in_cluster(control, using.manifest.engine_facts["tables"], foreign))
+        texts = search.texts(control)
+        named = resolving.used_by(texts, foreign)
+        host = using.host(service.host)
+        leading = resolving.leading_to(host, using.rehearsal_id, named, foreign, using.unseen)
+        return capped([*search.in_cluster(control, texts, foreign), *leading])
 
     def not_verified(self, facts: Facts) -> list[str]:
         """See Engine."""
@@ -348,11 +365,22 @@ class Galera(Engine):
         if (count := len(self.target.nodes)) == 2:
             missed.append("the death of a node: of two nodes, one alone has no quorum")
         elif count == 1:
-            missed.append("the death of a node: there is one")
-        outbound = len(facts["tables"]) - len(checks.local(facts["tables"]))
+            missed.append("the death of a node, and that nodes agree: there is one")
+        outbound = len(facts["tables"]) - len(survey.local(facts["tables"]))
         if outbound:
             missed.append(f"{outbound} tables of other servers: to read them would call those")
+        estimated = sum(item.get("exact") is None for item in survey.local(facts["tables"]))
+        if estimated:
+            missed.append(f"rows of {estimated} tables: only against the source's own estimates")
+        if gone := settings.dropped(facts):
+            missed.append(f"settings of the source that are not carried over: {', '.join(gone)}")
         missed += [f"replication from {host}: it is not restored" for host in facts["upstreams"]]
+        for name in ("gssapi", "pam"):
+            by = sum(how.split(",")[0] == name for how in facts.get("demands", {}).values())
+            if by:
+                missed.append(f"logins of {by} accounts by {name}: the host decides, not the data")
+        asleep = sorted(item["name"] for item in survey.acting(facts["plugins"]))
+        missed += [f"what plugin {name} does by itself: it is kept off" for name in asleep]
         return missed
 
     def recovered_until(self, service: Service, recovery: FailureDomain) -> datetime | None:  # noqa: ARG002 (nothing there is asked)
@@ -363,6 +391,17 @@ class Galera(Engine):
         """See Engine. The times are UTC."""
         control = self._control(service, recovery, service.host)
         name = ".".join(identifier(part) for part in table.split("."))
+        schema, _, bare = table.rpartition(".")
+        kinds = control.rows(
+            "SELECT TABLE_TYPE FROM information_schema.TABLES"
+            f" WHERE TABLE_SCHEMA = {literal(schema or database)} AND TABLE_NAME = {literal(bare)}"
+        )
+        if kinds not in ([["BASE TABLE"]], [["SYSTEM VERSIONED"]]):
+            raise PermanentError(
+                f"the heartbeat {table} is no table: farside reads no view as administrator",
+                operation="heartbeat",
+                hint="name the table itself in the plan",
+            )
         query = (
             f"SET time_zone = '+00:00'; USE {identifier(database)};"
             f" SELECT COUNT(*), MAX(id), (SELECT at FROM {name} ORDER BY id DESC LIMIT 1),"
@@ -380,7 +419,7 @@ class Galera(Engine):
         """See Engine."""
         for name in service.controls:
             host: Host = recovery.host(name)
-            kill(host, f"{host.work_dir}/{service.rehearsal_id}")
+            kill(host, f"{host.work_root}/{service.rehearsal_id}")
 
     def runbook(
         self,

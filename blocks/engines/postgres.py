@@ -8,15 +8,18 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, ClassVar, Literal
 
+from blocks import resolving
 from blocks.artifact.job import Source
 from blocks.artifact.manifest import LogIndex, Manifest, SealedObject
 from blocks.artifact.mentions import Belongings
+from blocks.artifact.redaction import MASK
+from blocks.base import is_ip
 from blocks.domain import FailureDomain
 from blocks.engines.base import (
     Captured,
@@ -24,17 +27,39 @@ from blocks.engines.base import (
     Facts,
     Requirements,
     Restoration,
+    Running,
     Service,
     SqlQuestion,
+    StepHandle,
     Steps,
     Ticks,
     asked,
     checked,
     guarded,
 )
-from blocks.engines.pg import checks, comparing, config, replication, search, survey, wal
+from blocks.engines.pg import (
+    access,
+    burden,
+    checks,
+    comparing,
+    config,
+    counts,
+    indexes,
+    position,
+    replay,
+    replication,
+    running,
+    search,
+    survey,
+    wal,
+)
 from blocks.engines.pg.cluster import START_SECONDS, Cluster
+from blocks.engines.pg.facts import Facts as SurveyedFacts
+from blocks.engines.pg.facts import SetFacts, check
+from blocks.engines.pg.last_look import NO_LOOK, LastLook, last_look
 from blocks.engines.pg.psql import (
+    ALONE,
+    AMBIENT,
     PATIENT_WITH_PRODUCTION,
     UNHURRIED,
     UNHURRIED_LATER,
@@ -46,10 +71,12 @@ from blocks.engines.pg.psql import (
 from blocks.engines.pg.replication import CATCH_UP_SECONDS, Replica
 from blocks.engines.pg.runbook import commands
 from blocks.engines.pg.servers import Application, BackupTool, Place, SourceServer, TargetServer
-from blocks.errors import PermanentError, TransientError
+from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.evidence.findings import Finding
 from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep, SourceNode
+from blocks.helper import HelperInterrupted
 from blocks.hosts import Host, SSHHost
+from blocks.ids import PREFIX, id_in, name_of
 from blocks.sets import SetWriter
 
 LOG_INTERVAL_SECONDS = 1.0
@@ -60,6 +87,11 @@ RESTART_SECONDS = 600.0
 """Time limit for a server to stop or to start, once it has served."""
 END_SECONDS = 120.0
 """Time limit for a server to stop as in a crash."""
+_BAD_PAGES = re.compile(r"Bad checksums:\s+[1-9]")
+_LOG_BYTES = 2**30
+"""Room for the log, at least, on each recovery host."""
+_MIN_RATE, _MAX_RATE = 32, 1048576
+"""Kilobytes a second: what pg_basebackup takes as --max-rate."""
 _POSITION = (
     "SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
     " ELSE pg_current_wal_lsn() END)::text"
@@ -124,6 +156,7 @@ class Postgres(Engine):
             self.source.superuser,
             source.secret(self.source.password),
             options=PATIENT_WITH_PRODUCTION,
+            of_site=True,
         )
 
     def survey(self, source: FailureDomain) -> Facts:
@@ -139,7 +172,20 @@ class Postgres(Engine):
             )
         if not facts["in_recovery"]:  # a standby does not know what else there is
             facts["nodes"] = [asdict(node) for node in self._source_nodes(source)]
+        if facts["superuser"] is None:
+            raise PermanentError(
+                "no superuser of the server has LOGIN: a restored server could not be administered",
+                operation="survey",
+                domain=source.name,
+                host=self.source.host,
+                hint="ALTER ROLE ... LOGIN for one superuser",
+            )
+        check(facts, SurveyedFacts)
         return facts
+
+    def check_facts(self, facts: Facts) -> None:
+        """See Engine."""
+        check(facts, SetFacts)
 
     def _source_nodes(self, source: FailureDomain) -> Iterator[SourceNode]:
         """The primary, and whatever streams from it and replays: which no receiver of logs does."""
@@ -153,6 +199,18 @@ class Postgres(Engine):
             names.add(name)
             yield SourceNode(name, "standby", row["address"])
 
+    def running(self, facts: Facts, host: Host) -> Running:
+        """See Engine."""
+        return running.running(facts, host)
+
+    def dangers(self, facts: Facts, source: FailureDomain) -> Iterator[Finding]:
+        """See Engine."""
+        yield from burden.findings(facts, f"{source.name}/{self.source.host}")
+
+    def last_look(self, source: FailureDomain) -> LastLook:
+        """See Engine: the names of what there is, and the counters of what was written to it."""
+        return last_look(self._superuser(source))
+
     def capture(
         self, source: FailureDomain, sink: SetWriter, facts: Facts, steps: Steps
     ) -> Captured:
@@ -160,53 +218,82 @@ class Postgres(Engine):
         superuser = self._superuser(source)
         host = source.host(self.backup.host)
         secret = source.secret(self.backup.password)
-        slot, size = _slot(sink.rehearsal_id), facts["wal_segment_size"]
+        slot, size = name_of(sink.rehearsal_id), facts["wal_segment_size"]
         conninfo = " ".join(
             f"{key}={quote_conninfo(value)}"
             for key, value in (
                 ("host", self.source.address),
                 ("port", str(self.source.port)),
                 ("user", self.backup.role),
+                *AMBIENT,
+                ("options", ""),
                 ("application_name", slot),
             )
         )
-        receive = [f"{self.backup.bin_dir}/pg_receivewal", "-W", "-d", conninfo, "-S", slot]
+        receive = [f"{self.backup.bin_dir}/pg_receivewal", "-W", "-d", conninfo]
+        holding = burden.holding(facts, slot)
         with steps.step("follow log"):
             directory = f"{sink.work(host)}/wal"
             # What an attempt before this one received begins in the wrong place.
             self._drop_slot(superuser, slot)
             host.run(["rm", "-rf", directory])
             host.run(["mkdir", "-p", "-m", "0700", directory])
-            reserved = None
-            if facts["in_recovery"]:
-                reserved = _reserve(superuser, slot)
-            else:
-                receiver_input = f"{secret.get_secret_value()}\n".encode()
-                host.run([*receive, "--create-slot"], input=receiver_input)
+            reserved: list[int] = []
+            failures: list[FarsideError] = []
+
+            def make_slot() -> None:
+                try:
+                    if facts["in_recovery"]:
+                        reserved.append(_reserve(superuser, slot))
+                    else:
+                        host.run([*receive, *holding, "--create-slot"], password=secret)
+                except FarsideError as error:
+                    failures.append(error)
+                    # Not asked again: it may have been made all the same.
+                    raise HelperInterrupted(error.message, code="aborted") from error
+
+            def check_follower() -> None:
+                if failures:
+                    raise failures[0]
+                sink.check_follower()
+
+            follow = [*receive, *holding, "-D", directory, "--no-loop"]
             sink.follow(
                 host,
-                [*receive, "-D", directory, "--no-loop", "--synchronous"],
+                [*follow, "--synchronous"] if holding else follow,
                 secret=secret,
                 directory=directory,
                 interval=LOG_INTERVAL_SECONDS,
+                prepare=make_slot,
+                release_argv=[*receive, *holding, "--drop-slot"] if holding else (),
+                check=burden.Watch(superuser, slot, sink.load),
+            )
+            streams = (
+                f"SELECT count(*) FROM pg_stat_replication WHERE application_name = {literal(slot)}"
+                " AND state IN ('catchup', 'streaming')"
             )
             _until(
-                lambda: (
-                    superuser.value(
-                        "postgres",
-                        "SELECT count(*) FROM pg_replication_slots"
-                        f" WHERE active AND slot_name = {literal(slot)}",
-                    )
-                    == "1"
-                ),
-                sink.check_follower,
+                lambda: superuser.value("postgres", streams) == "1",
+                check_follower,
                 60,
                 f"pg_receivewal on {host.name} does not start to stream",
             )
         taken_at = datetime.now(UTC)
-        start = reserved or wal.parse_lsn(str(superuser.value("postgres", _POSITION)))
-        with steps.step("base backup") as step:
-            step.bytes = self._base(sink, host, conninfo, secret, facts)
+        start = (
+            reserved[0] if reserved else wal.parse_lsn(str(superuser.value("postgres", _POSITION)))
+        )
+        with ExitStack() as current:
+            current.enter_context(steps.step("checkpoint"))
+            data: list[StepHandle] = []
+
+            def begun() -> None:
+                if not data:  # the first bytes come once the server has made its checkpoint
+                    current.close()
+                    data.append(current.enter_context(steps.step("base backup")))
+
+            stored = self._base(sink, host, conninfo, secret, facts, begun)
+            begun()
+            data[0].bytes = stored
         with steps.step("log to the backup's end"):
             stop = self._end_of_log(superuser, sink, slot, facts)
         return Captured(
@@ -223,7 +310,8 @@ class Postgres(Engine):
 
     def _end_of_log(self, superuser: Psql, sink: SetWriter, slot: str, facts: Facts) -> int:
         """Wait until the log that the base backup needs is stored; the position of its end."""
-        standby = facts["in_recovery"]
+        # Without the right to switch, as on a standby, the segment is taken unfinished.
+        standby = facts["in_recovery"] or not facts["burden"]["may_switch"]
         position = _POSITION if standby else "SELECT pg_switch_wal()::text"
         stop = wal.parse_lsn(str(superuser.value("postgres", position)))
         last = wal.segment_of(stop - 1, facts["timeline"], facts["wal_segment_size"])
@@ -237,10 +325,11 @@ class Postgres(Engine):
                 failure,
             )
             return stop
-        # Nobody can end a segment from a standby: what was received must have been sealed since.
+        # What was received must have been sealed since.
         received = (
-            f"SELECT restart_lsn >= {literal(wal.format_lsn(stop))} FROM pg_replication_slots"
-            f" WHERE slot_name = {literal(slot)}"
+            f"SELECT bool_or(coalesce(flush_lsn, sent_lsn) >= {literal(wal.format_lsn(stop))})"
+            f" FROM pg_stat_replication WHERE application_name = {literal(slot)}"
+            " AND state = 'streaming'"
         )
         _until(
             lambda: superuser.value("postgres", received) == "t", sink.check_follower, 120, failure
@@ -256,14 +345,25 @@ class Postgres(Engine):
         return stop
 
     def _base(
-        self, sink: SetWriter, host: Host, conninfo: str, secret: Any, facts: Facts
+        self,
+        sink: SetWriter,
+        host: Host,
+        conninfo: str,
+        secret: Any,
+        facts: Facts,
+        begun: Callable[[], None],
     ) -> int | None:
-        argv = [f"{self.backup.bin_dir}/pg_basebackup", "-W", "-d", conninfo]
-        argv += ["-F", "tar", "-X", "none", "-c", "fast", "--no-sync"]
+        argv = [f"{self.backup.bin_dir}/pg_basebackup", "-W", "-d", conninfo, "-F", "tar"]
+        argv += ["-X", burden.log_in_base(facts), "--no-sync"]
+        argv += ["-c", "fast" if sink.load.fast_checkpoint else "spread"]
+        if sink.load.rate is not None:
+            kilobytes = sink.load.rate // 1024
+            argv += [f"--max-rate={min(max(kilobytes, _MIN_RATE), _MAX_RATE)}"]
         spaces = [space["oid"] for space in facts["tablespaces"]]
         if not spaces:
             sources = [Source(name="base.tar.zst.age", kind="stdout")]
-            return sink.seal(host, [*argv, "-D", "-"], secret=secret, sources=sources)
+            argv += ["-D", "-"]
+            return sink.seal(host, argv, secret=secret, sources=sources, begun=begun)
         # Several archives at once go into named pipes: no tablespace is spooled to a disk.
         directory = f"{sink.work(host)}/base"
         sources = [
@@ -272,11 +372,12 @@ class Postgres(Engine):
         ]
         manifest = f"{directory}/backup_manifest"
         sources.append(Source(name="backup_manifest.zst.age", kind="file", path=manifest))
-        return sink.seal(host, [*argv, "-D", directory], secret=secret, sources=sources)
+        argv += ["-D", directory]
+        return sink.seal(host, argv, secret=secret, sources=sources, begun=begun)
 
     def withdraw(self, source: FailureDomain, rehearsal_id: str) -> list[str]:
         """See Engine: the replication slot is all that a capture makes in the server."""
-        slot = _slot(rehearsal_id)
+        slot = name_of(rehearsal_id)
         dropped = self._drop_slot(self._superuser(source), slot)
         return [f"replication slot {slot}"] if dropped else []
 
@@ -285,9 +386,9 @@ class Postgres(Engine):
         rows = self._superuser(source).rows(
             "postgres",
             "SELECT slot_name AS name FROM pg_replication_slots"
-            " WHERE slot_name LIKE 'farside\\_r%' AND NOT active ORDER BY 1",
+            f" WHERE starts_with(slot_name, '{PREFIX}') AND NOT active ORDER BY 1",
         )
-        return [row["name"].removeprefix("farside_").replace("_", "-") for row in rows]
+        return [id for row in rows if (id := id_in(row["name"]))]
 
     def _drop_slot(self, superuser: Psql, slot: str) -> bool:
         """Whether there was one. Its receiver is ended: a slot in use cannot be dropped."""
@@ -298,13 +399,14 @@ class Postgres(Engine):
         def gone() -> bool:
             # The server sees a receiver's end late, and somebody else may drop the slot meanwhile:
             # a session that does so holds it, too, and must not be ended.
-            with suppress(PermanentError, TransientError):
-                superuser.script(
-                    "postgres",
-                    f"SELECT pg_terminate_backend(active_pid) {named}"
-                    " AND active_pid IN (SELECT pid FROM pg_stat_replication);"
-                    f" SELECT pg_drop_replication_slot(slot_name) {named} AND NOT active;",
-                )
+            # A receiver of another role's may be out of reach: it is then ended by its own host.
+            for act in (
+                f"SELECT pg_terminate_backend(active_pid) {named}"
+                " AND active_pid IN (SELECT pid FROM pg_stat_replication)",
+                f"SELECT pg_drop_replication_slot(slot_name) {named} AND NOT active",
+            ):
+                with suppress(PermanentError, TransientError):
+                    superuser.script("postgres", act)
             return superuser.value("postgres", count) == "0"
 
         if there:
@@ -314,7 +416,7 @@ class Postgres(Engine):
     # -- requirements -------------------------------------------------------------------------
 
     def requirements(self, facts: Facts) -> tuple[Requirements, ...]:
-        """See Engine. Working space for the log and for growth: a tenth, at least 1 GiB of log."""
+        """See Engine. Room for the log, and for growth: a tenth, at least 1 GiB of log."""
         return tuple(self._needs(place, facts) for place in self.target.places)
 
     def _needs(self, place: Place, facts: Facts) -> Requirements:
@@ -323,12 +425,15 @@ class Postgres(Engine):
         directories = {place.data_dir: everything - spaces + everything // 10 + 2**28}
         if facts["tablespaces"]:
             directories[_spaces_dir(place)] = spaces + spaces // 10
+        directories[place.log] = max(_LOG_BYTES, everything // 10)
+        target = "engine.target" if place is self.target else "engine.target.standbys"
         programs = ("postgres", "pg_ctl", "psql", "pg_checksums")
         return Requirements(
             host=place.host,
             programs=(*(f"{place.bin_dir}/{name}" for name in programs), "tar", "cp"),
             directories=directories,
             ports=((place.address, place.port),),
+            fields={place.log: f"log_dir of {target}"},
         )
 
     def passwords(self) -> tuple[str, ...]:
@@ -341,6 +446,14 @@ class Postgres(Engine):
         """See Engine."""
         where = f"{recovery.name}/{self.target.host}"
         yield from comparing.without_host(facts, self.target.settings, where, foreign)
+        yield from access.from_source_only(
+            facts.get("access") or (),
+            self.application.role,
+            self.application.database,
+            recovery.networks,
+            [place.address for place in self.target.places if is_ip(place.address)],
+            foreign,
+        )
         for place in self.target.places:
             where = f"{recovery.name}/{place.host}"
             yield from comparing.on_host(facts, recovery.host(place.host), place.bin_dir, where)
@@ -371,8 +484,9 @@ class Postgres(Engine):
         using.spread(bring, nodes)
         primary, _, _ = made[target.host]
         with using.steps.step("replay") as step:
-            step.bytes = len(log) * int(facts["wal_segment_size"])
-            primary.await_replay()
+            reached = primary.await_replay()
+            if reached is not None:
+                step.bytes = max(0, reached - wal.parse_lsn(facts["start_lsn"]))
         with using.steps.step("promote"):
             primary.await_ready()
         servers = {
@@ -386,6 +500,10 @@ class Postgres(Engine):
             for host, (cluster, socket, _) in made.items()
         }
         control = servers[target.host]
+        end = position.end_of_replay(control)
+        whole = replay.check(
+            control.host, primary.archive, log, int(facts["wal_segment_size"]), end
+        )
         if target.standbys:
             with using.steps.step("standbys follow"):
                 replica.create(control)
@@ -405,7 +523,7 @@ class Postgres(Engine):
             reach=f"psql -h {target.address} -p {target.port}"
             f" -U {self.application.role} -d {self.application.database}",
             nodes=tuple(filter(None, (replication.observed(servers[node.host]) for node in nodes))),
-            checks=tuple(made[node.host][2] for node in nodes),
+            checks=(*(made[node.host][2] for node in nodes), whole),
         )
 
     def _started(
@@ -421,9 +539,9 @@ class Postgres(Engine):
         spaces = {
             space["oid"]: f"{_spaces_dir(place)}/{space['oid']}" for space in facts["tablespaces"]
         }
-        cluster = Cluster(using, host, place.bin_dir, place.data_dir, spaces)
+        cluster = Cluster(using, host, place.bin_dir, place.data_dir, place.log, spaces)
         with using.steps.step(f"{lead}prepare"):
-            socket_dir = cluster.prepare()
+            socket_dir = cluster.prepare(place.address, place.port)
         with using.steps.step(f"{lead}fetch and extract") as step:
             step.bytes = cluster.fetch(log)
         with using.steps.step(f"{lead}verify files"):
@@ -462,36 +580,77 @@ class Postgres(Engine):
             service.controls[place.host],
             place.port,
             service.administrator,
-            options=UNHURRIED,
+            # What sessions of a database are made to load may be missing here.
+            options=f"{UNHURRIED} -c session_preload_libraries=",
         )
 
     def verify(
         self, service: Service, using: Restoration, questions: Sequence[SqlQuestion]
     ) -> Iterator[Check]:
         """See Engine. Page checksums come last: the servers are stopped and started for them."""
-        facts = using.manifest.engine_facts
+        facts, last = using.manifest.engine_facts, using.last_look or NO_LOOK
         control = self._control(service, using.recovery)
         app = self.application
         application = self._application(using.recovery, self.target)
         libraries = _libraries(control.host, self.target, facts)
         role = Replica.role_of(service.rehearsal_id) if self.target.standbys else ""
+        there = comparing.installation(facts, control.host, self.target.bin_dir)
+        databases = checks.Databases(control, facts, last, there)
+        asleep = comparing.asleep(facts)
+        used = list(dict.fromkeys([app.database, *(item.database for item in questions)]))
         plan: list[tuple[str, str, Callable[[], Check]]] = [
             *self._serving(service, using.recovery),
-            ("login", "the application logs in", lambda: checks.login(application, app.database)),
-            ("roles", "all roles", lambda: checks.roles(control, facts)),
-            ("schema-digest", "the manifest's", lambda: checks.schema(control, facts)),
-            ("row-counts", "the manifest's", lambda: checks.row_counts(control, facts)),
-            ("sequences", "the manifest's", lambda: checks.sequences(control, facts)),
-            ("large-objects", "the manifest's", lambda: checks.large_objects(control, facts)),
-            ("loadable", "on this host", lambda: checks.loadable(control, facts)),
-            ("indexes-valid", "all of them", lambda: checks.indexes_valid(control, facts)),
-            ("collation-versions", "as recorded", lambda: checks.collations(control, facts)),
+            ("databases", "every database", databases.check),
+            (
+                "login",
+                "the application logs in",
+                lambda: checks.login(
+                    application, used, comparing.of_sessions(facts, there, app.role, used)
+                ),
+            ),
+            ("roles", "all roles", lambda: checks.roles(control, facts, last)),
+            (
+                "schema-digest",
+                "the source's",
+                lambda: checks.schema(control, databases.here, last),
+            ),
+            (
+                "row-counts",
+                "the manifest's",
+                lambda: counts.row_counts(control, databases.here, last),
+            ),
+            (
+                "sequences",
+                "the manifest's",
+                lambda: checks.sequences(control, databases.here, last),
+            ),
+            (
+                "large-objects",
+                "the manifest's",
+                lambda: counts.large_objects(control, databases.here, last),
+            ),
+            (
+                "loadable",
+                "on this host",
+                lambda: checks.loadable(control, databases.here, self.target.bin_dir, asleep, last),
+            ),
+            (
+                "indexes-valid",
+                "all of them",
+                lambda: checks.indexes_valid(control, databases.here, last),
+            ),
+            (
+                "collation-versions",
+                "as recorded",
+                lambda: checks.collations(control, databases.here, last),
+            ),
             ("archiving", "off", lambda: checks.archiving(control)),
             ("isolation", "isolated", lambda: checks.isolation(control, libraries, replica=role)),
         ]
         for place in self.target.standbys:
-            plan += self._of_standby(service, using, place)
-        plan += [(q.name, q.expected, _asked(control, q)) for q in questions]
+            plan += self._of_standby(service, using, place, databases)
+        asking = self._asking(using.recovery)
+        plan += [(q.name, q.expected, _asked(asking, q)) for q in questions]
         write = app.write
         if write is not None:
             plan.append(
@@ -528,7 +687,11 @@ class Postgres(Engine):
                 "a committed write",
                 lambda: checks.committed_write(control, service.rehearsal_id),
             ),
-            ("btree-indexes", "agree with tables", lambda: checks.btrees(control, facts)),
+            (
+                "btree-indexes",
+                "agree with tables",
+                lambda: indexes.btrees(control, [item["name"] for item in databases.here]),
+            ),
         ]
         for name, expected, run in plan:
             yield from guarded(name, expected, run)
@@ -551,26 +714,36 @@ class Postgres(Engine):
         password = recovery.secret(app.password)
         return Psql(host, place.bin_dir, place.address, place.port, app.role, password)
 
+    def _asking(self, recovery: FailureDomain) -> Psql:
+        """The restored service, as its application asks it, without limits of time."""
+        return replace(self._application(recovery, self.target), preamble=UNHURRIED_LATER)
+
     def _of_standby(
-        self, service: Service, using: Restoration, place: Place
+        self, service: Service, using: Restoration, place: Place, databases: checks.Databases
     ) -> Iterator[tuple[str, str, Callable[[], Check]]]:
         """What hangs on a standby's own host, which may take the primary's place."""
-        facts = using.manifest.engine_facts
+        facts, last = using.manifest.engine_facts, using.last_look or NO_LOOK
         standby = self._control(service, using.recovery, place)
         database = self.application.database
 
         def login() -> Check:
-            return checks.login(self._application(using.recovery, place), database)
+            return checks.login(self._application(using.recovery, place), [database])
 
         def isolation() -> Check:
             libraries = _libraries(standby.host, place, facts)
             return checks.isolation(standby, libraries, standby=True)
 
         yield _named(place, "login", "the application logs in", login)
-        yield _named(place, "loadable", "on this host", partial(checks.loadable, standby, facts))
-        yield _named(
-            place, "collation-versions", "as recorded", partial(checks.collations, standby, facts)
-        )
+
+        def loadable() -> Check:
+            asleep = comparing.asleep(facts)
+            return checks.loadable(standby, databases.here, place.bin_dir, asleep, last)
+
+        def collations() -> Check:
+            return checks.collations(standby, databases.here, last)
+
+        yield _named(place, "loadable", "on this host", loadable)
+        yield _named(place, "collation-versions", "as recorded", collations)
         yield _named(place, "archiving", "off", partial(checks.archiving, standby))
         yield _named(place, "isolation", "isolated", isolation)
 
@@ -605,9 +778,15 @@ class Postgres(Engine):
             service.rehearsal_id,
         )
 
-    def value(self, service: Service, recovery: FailureDomain, database: str, query: str) -> str:
+    def value(
+        self,
+        service: Service,  # noqa: ARG002 (the plan says how its application reaches it)
+        recovery: FailureDomain,
+        database: str,
+        query: str,
+    ) -> str:
         """See Engine."""
-        return self._control(service, recovery).value(database, query.strip().rstrip(";")) or ""
+        return self._asking(recovery).value(database, query.strip().rstrip(";")) or ""
 
     def dependencies(
         self, service: Service, using: Restoration, foreign: Belongings
@@ -617,9 +796,15 @@ class Postgres(Engine):
         named = foreign
         if (data := str(facts["data_directory"])) != self.target.data_dir:
             named = search.with_path(foreign, data)
-        names = [database["name"] for database in facts["databases"]]
         control = self._control(service, using.recovery)
-        found = [*search.in_catalogs(control, names, named), *search.in_doubt(control)]
+        names, closed = search.databases(control)
+        known = {row["name"] for row in facts["closed_databases"]}
+        using.unseen.extend(f"database {name}: closed" for name in closed if name not in known)
+        texts = search.texts(control, names, named, rows=using.search_rows)
+        using.unseen.extend(texts.unread)
+        found = [*texts.findings(named), *search.in_doubt(control)]
+        host, hosts = using.host(self.target.host), texts.hosts(foreign)
+        found += resolving.leading_to(host, using.rehearsal_id, hosts, foreign, using.unseen)
         there = {node.host for node in service.nodes}
         for place in self.target.places:
             if place.host in there:
@@ -637,6 +822,25 @@ class Postgres(Engine):
             f"{count} {method} indexes against their tables: only B-trees are compared"
             for method, count in methods.items()
         ]
+        if names := comparing.asleep(facts):
+            missed.append(f"what {', '.join(names)} does: it may start work, so it stays asleep")
+        missed += [
+            f"{part} of database {database['name']}: not readable at the source ({why})"
+            for database in facts["databases"]
+            for part, why in database.get("unread", {}).items()
+        ]
+        missed += [f"{part}: {why}" for part, why in facts.get("unread", {}).items()]
+        missed += [
+            f"setting {row['name']}: named like a secret, so its value is in no set"
+            for row in facts["settings"]
+            if row["setting"] == MASK
+        ]
+        missed += [
+            f"exact rows of {count} tables of database {database['name']}: not readable at the"
+            f" source (GRANT pg_read_all_data)"
+            for database in facts["databases"]
+            if (count := sum(not t.get("readable", True) for t in database["tables"] or ()))
+        ]
         if self.target.standbys:
             missed.append("indexes of standbys against their tables: compared on the primary")
         missed += [
@@ -646,12 +850,12 @@ class Postgres(Engine):
         ]
         missed += [
             f"logins by {row['method']} (pg_hba.conf:{row['line']}): restored are those by password"
-            for row in facts["logins"]
+            for row in facts["logins"] or ()
         ]
         return [
             *missed,
             "calls of triggers and functions to anybody but the source",
-            "addresses of the source in the rows of tables: only definitions are searched",
+            "addresses of the source in the rows of tables, unless the plan has search_rows",
         ]
 
     def _all_pages(self, service: Service, using: Restoration) -> Iterator[Check]:
@@ -690,16 +894,20 @@ class Postgres(Engine):
                 timeout=START_SECONDS,
             )
         finally:
-            _pg_ctl(host, place, "start", RESTART_SECONDS, "-l", log)
+            argv = [*ALONE, f"{place.bin_dir}/pg_ctl", "-D", place.data_dir, "-w", "-s", "-l", log]
+            argv += ["-t", f"{RESTART_SECONDS:.0f}", "start"]
+            host.run(using.reader.stamped(argv), timeout=RESTART_SECONDS)
         control.value("postgres", "SELECT 1")
-        blocks = re.search(r"Blocks scanned:\s+(\d+)", done.text)
-        bad = re.search(r"Bad checksums:\s+(\d+)", done.text)
-        wrong, right = list[str](), ""
-        if done.exit_code == 0 and blocks and bad and bad[1] == "0":
-            right = f"{blocks[1]} pages, none bad"
-        else:
-            said = done.stderr.decode(errors="replace").strip().splitlines()
-            wrong = said[:3] or [done.text or f"pg_checksums ended with {done.exit_code}"]
+        scanned = re.search(r"Blocks scanned:\s+(\d+)", done.text)
+        right = f"{scanned[1]} pages, none bad" if scanned else "none bad"
+        wrong = list[str]()
+        if done.exit_code != 0:
+            said = done.stderr.decode(errors="replace").strip()
+            text = said or f"pg_checksums ended with exit code {done.exit_code}"
+            if not (_BAD_PAGES.search(done.text) or "could not read block" in said):
+                actual = f"could not run: {text[:300]}"
+                return Check("page-checksums", CheckStatus.UNKNOWN, expected, actual)
+            wrong = text.splitlines()[:3]
         return checked("page-checksums", expected, wrong, right, finding="page-corrupt")
 
     def recovered_until(self, service: Service, recovery: FailureDomain) -> datetime | None:
@@ -708,11 +916,24 @@ class Postgres(Engine):
         rows = control.rows("postgres", "SELECT pg_last_xact_replay_timestamp() AS at")
         return datetime.fromisoformat(rows[0]["at"]) if rows[0]["at"] else None
 
-    def ticks(self, service: Service, recovery: FailureDomain, database: str, table: str) -> Ticks:
-        """See Engine. A time without a zone is UTC."""
-        control = self._control(service, recovery)
+    def end_of_log(self, source: FailureDomain) -> int | None:
+        """See Engine."""
+        return position.end_of_log(self._superuser(source))
+
+    def end_of_replay(self, service: Service, recovery: FailureDomain) -> int | None:
+        """See Engine."""
+        return position.end_of_replay(self._control(service, recovery))
+
+    def ticks(
+        self,
+        service: Service,  # noqa: ARG002 (the plan says how its application reaches it)
+        recovery: FailureDomain,
+        database: str,
+        table: str,
+    ) -> Ticks:
+        """See Engine. A time without a zone is UTC; the application's role must read the table."""
         name = ".".join(identifier(part) for part in table.split("."))
-        row = control.rows(
+        row = self._asking(recovery).rows(
             database,
             "SELECT count(*) AS n, max(id) AS newest, (SELECT at FROM"
             f" {name} ORDER BY id DESC LIMIT 1) AS at,"
@@ -754,9 +975,8 @@ def _named(
 
 
 def _libraries(host: Host, place: Place, facts: Facts) -> list[str]:
-    wanted = comparing.libraries(facts)
-    lacking = comparing.absent(host, place.bin_dir, [f"lib:{name}" for name in wanted])
-    return [name for name in wanted if name not in lacking]
+    lacking = comparing.installation(facts, host, place.bin_dir).lacking("libraries")
+    return [name for name in comparing.libraries(facts) if name not in lacking]
 
 
 def _pg_ctl(
@@ -783,10 +1003,6 @@ def _spaces_dir(place: Place) -> str:
     return place.tablespaces
 
 
-def _slot(rehearsal_id: str) -> str:
-    return "farside_" + re.sub(r"[^a-z0-9]", "_", rehearsal_id.lower())
-
-
 def _reserve(superuser: Psql, slot: str) -> int:
     """Make a slot on a standby; the position from which it keeps the log.
 
@@ -797,9 +1013,8 @@ def _reserve(superuser: Psql, slot: str) -> int:
     return wal.parse_lsn(str(superuser.value("postgres", made)))
 
 
-def _asked(control: Psql, q: SqlQuestion) -> Callable[[], Check]:
-    # A question may be about the server's own settings.
-    asking = replace(control, options="", preamble=UNHURRIED_LATER)
+def _asked(asking: Psql, q: SqlQuestion) -> Callable[[], Check]:
+    # Whatever code of users' it runs, it runs as the application: no administrator is there.
     query = q.sql.strip().rstrip(";")
     return lambda: asked(q, lambda: asking.value(q.database, query, timeout=checks.HOURS))
 

@@ -2,17 +2,28 @@
 
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from blocks.engines.base import checked
-from blocks.engines.kv.client import Compacted, Etcdctl, LoginRefused, NotAllowed
+from blocks.engines.kv.client import (
+    Compacted,
+    Etcdctl,
+    LoginRefused,
+    NoSpace,
+    NotAllowed,
+    Untrusted,
+)
 from blocks.engines.kv.clusters import Application, TargetCluster
 from blocks.engines.kv.members import RAISED_BY
 from blocks.errors import FarsideError, PermanentError, TransientError
-from blocks.evidence.record import Check
+from blocks.evidence.findings import Finding, finding
+from blocks.evidence.record import Check, CheckStatus
 
 SURVIVAL_SECONDS = 60.0
+PROBE_SECONDS = 5.0
+ALARM = "alarm {}"
+"""The subject of what an alarm means, in preflight and afterwards: one cause, one finding."""
 RAISED = "a revision that the source never reached, and all before it compacted"
 
 
@@ -59,18 +70,42 @@ def identity(root: Etcdctl, facts: Mapping[str, Any]) -> Check:
 
 
 def leader(root: Etcdctl, target: TargetCluster) -> Check:
-    """All members know the same leader, and none is behind, corrupt or without space."""
+    """All members answer and know the same leader. What keeps them from writes: see `alarms`."""
     leaders, wrong = set[str](), list[str]()
     for endpoint, status in root.at(*target.endpoints).of_each(Etcdctl.status).items():
         if isinstance(status, FarsideError):
             wrong.append(f"{endpoint}: {status.message}")
             continue
         leaders.add(str(status.get("leader", 0)))
-        wrong += [f"{endpoint}: {text}" for text in status.get("errors", ())]
     if len(leaders) != 1 or leaders == {"0"}:
         wrong.append(f"{len(leaders - {'0'})} leaders")
     expected = "one leader, known to all"
     return checked("leader", expected, wrong, expected, finding="node-count-differs")
+
+
+def alarms(root: Etcdctl) -> Check:
+    """No alarm is raised: a snapshot holds the source's, with which a cluster takes no writes."""
+    raised = root.alarms()
+    wrong = [_alarm(name) for name in raised]
+    subjects = tuple(ALARM.format(name) for name in raised)
+    expected = "no alarm: writes are taken"
+    return checked(
+        "alarms", expected, wrong, expected, finding="usable-not-restored", subjects=subjects
+    )
+
+
+def of_alarms(facts: Mapping[str, Any]) -> Iterator[Finding]:
+    """The source's own alarms, which a restore of its snapshot brings back."""
+    for name in facts.get("alarms", ()):
+        remedy = "Give the source's etcd space (compact, defragment), then `etcdctl alarm disarm`."
+        text = f"the source has it already: {_alarm(name)}"
+        yield finding("usable-not-restored", ALARM.format(name), text, "preflight", remedy=remedy)
+
+
+def _alarm(name: str) -> str:
+    return f"alarm {name} is raised: " + (
+        "its data is damaged" if name == "CORRUPT" else "etcd takes no writes until it is disarmed"
+    )
 
 
 def whole(root: Etcdctl, target: TargetCluster) -> None:
@@ -103,38 +138,51 @@ def revision(root: Etcdctl, facts: Mapping[str, Any]) -> Check:
     return checked("revision", RAISED, wrong, right, finding="revision-reused")
 
 
-def key_space(root: Etcdctl, target: TargetCluster, facts: Mapping[str, Any]) -> Check:
-    """The keys of the snapshot's revision are the manifest's, and the same on each member.
+def key_space(
+    root: Etcdctl, target: TargetCluster, facts: Mapping[str, Any], rehearsal_id: str
+) -> Check:
+    """Every key is the snapshot's, with its value and numbers, and the same on each member.
 
-    etcd's own hash depends on what is compacted: it is the manifest's only where that is the same.
-    The digest does not; there is none of a key space that is too large to be read.
+    Compared are the keys as restored (at the snapshot's revision, raised or not) and, if anything
+    was written since, those that are served now: leases may have ended some, nothing else may.
+    Without a digest in the manifest nothing is comparable, and nobody knows.
     """
     kept = facts["snapshot"]
-    at, wanted, digest = kept["revision"], kept["hash"], kept["digest"]
-    served = at + RAISED_BY if _revision(root) >= at + RAISED_BY else at
-    hashes, silent = dict[str, tuple[str, int]](), list[FarsideError]()
+    at, digest, lasting = kept["revision"], kept["digest"], kept.get("lasting")
+    now = _revision(root)
+    served = at + RAISED_BY if now >= at + RAISED_BY else at
+    hashes, silent = dict[str, str](), list[FarsideError]()
     for endpoint, found in (
         root.at(*target.endpoints).of_each(lambda member: member.hash(served)).items()
     ):
         if isinstance(found, FarsideError):
             silent.append(found)
         else:
-            hashes[endpoint] = found
-    is_comparable = {compacted for _, compacted in hashes.values()} == {kept["compacted"]}
+            hashes[endpoint] = found[0]
     wrong = [
         f"{endpoint} has hash {has}"
-        for endpoint, (has, _) in hashes.items()
-        if (is_comparable and has != wanted) or len(set(hashes.values())) > 1
+        for endpoint, has in hashes.items()
+        if len(set(hashes.values())) > 1
     ]
-    if not wrong and digest and (read := root.digest(served)) != digest:
-        wrong.append(f"SHA-256 {read} of all keys")
-    if silent and not wrong:
-        raise silent[0]
-    expected = ["one hash on all members"]
-    expected += [f"hash {wanted} at revision {at}"] if is_comparable else []
-    expected += [f"SHA-256 {digest} of all keys at revision {at}"] if digest else []
+    expected = "one hash on all members"
     right = f"the same on {len(target.endpoints)} members"
-    return checked("key-space", ", ".join(expected), wrong, right, finding="incomplete-restore")
+    if digest:
+        expected += f", SHA-256 {digest} of all keys at revision {at}"
+        read = root.read(rehearsal_id, served)
+        if read.digest != digest:
+            count = f" instead of {kept['live']}" if "live" in kept else ""
+            wrong.append(f"{read.keys} keys{count}, SHA-256 {read.digest}")
+        elif lasting and now != served and root.read(rehearsal_id, 0).lasting != lasting:
+            wrong.append(f"keys were changed or deleted since revision {served}")
+        right = f"{read.keys:,} keys, {right}"
+    if wrong:
+        return checked("key-space", expected, wrong, right, finding="incomplete-restore")
+    if silent:
+        raise silent[0]
+    if not digest:
+        text = f"not compared with the source: the set has no digest of its keys; {right}"
+        return Check("key-space", CheckStatus.UNKNOWN, "the source's keys", text)
+    return checked("key-space", expected, wrong, right, finding="incomplete-restore")
 
 
 def _revision(root: Etcdctl) -> int:
@@ -143,8 +191,8 @@ def _revision(root: Etcdctl) -> int:
 
 
 def logins(root: Etcdctl, facts: Mapping[str, Any]) -> Check:
-    """Authentication is on, and every user and role of the manifest is there."""
-    wrong = [] if not facts["auth"] or is_protected(root) else ["authentication is off"]
+    """Every user and role of the manifest is there."""
+    wrong = list[str]()
     for kind in ("user", "role"):
         found = set(root.json(kind, "list").get(f"{kind}s", ()))
         wrong += [f"{kind} {name} is missing" for name in facts[f"{kind}s"] if name not in found]
@@ -157,11 +205,54 @@ def logins(root: Etcdctl, facts: Mapping[str, Any]) -> Check:
     )
 
 
+CERTIFICATES = "client certificates"
+"""What preflight and the restored service find missing is one finding, by this subject."""
+
+
+def access(root: Etcdctl, target: TargetCluster, facts: Mapping[str, Any]) -> Check:
+    """Each member asks its clients for no less than the source did: users, certificates.
+
+    Asked as a client that shows neither. A member that says nothing to one but answers another
+    wants a certificate.
+    """
+    wrong, subjects = list[str](), set[str]()
+    asks_login = asks_certificate = True
+    for endpoint in target.endpoints:
+        member = root.at(endpoint)
+        member.status()  # it answers one that shows all it has: what is silent now, refuses
+        login, certificate = is_protected(member), wants_certificate(member)
+        asks_login, asks_certificate = asks_login and login, asks_certificate and certificate
+        if facts["auth"] and not login:
+            wrong.append(f"{endpoint} asks for no user: authentication is off")
+            subjects.add("users")
+        if facts.get("client_certificates") and not certificate:
+            wrong.append(f"{endpoint} asks for no client certificate, as the source does")
+            subjects.add(CERTIFICATES)
+    asked = [
+        name for name, asks in (("a user", asks_login), ("a certificate", asks_certificate)) if asks
+    ]
+    right = f"clients are asked for {' and '.join(asked) or 'nothing, as at the source'}"
+    expected = "no client is asked for less than by the source"
+    about = tuple(sorted(subjects))
+    return checked("access", expected, wrong, right, finding="service-more-open", subjects=about)
+
+
 def is_protected(root: Etcdctl) -> bool:
-    """Whether the cluster asks who is there. Raises as Etcdctl.text."""
+    """Whether the cluster asks its clients for a user. Raises as Etcdctl.text."""
     try:
         root.as_nobody().count("/")
     except LoginRefused:
+        return True
+    return False
+
+
+def wants_certificate(root: Etcdctl) -> bool:
+    """Whether a member that answers `root` is silent to a client without a certificate."""
+    if not root.cert_file:
+        return False
+    try:
+        root.without_certificate().text("endpoint", "status", timeout=PROBE_SECONDS)
+    except (TransientError, Untrusted):
         return True
     return False
 
@@ -179,22 +270,34 @@ def leases(root: Etcdctl, facts: Mapping[str, Any]) -> Check:
     return checked("leases", expected, missing, right, finding="incomplete-restore")
 
 
-def login(application: Etcdctl, app: Application) -> Check:
-    """The application's own user reads below its prefix."""
-    expected = f"{app.user or 'anybody'} reads below {app.prefix}"
-    wrong, count = list[str](), 0
+def login(application: Etcdctl, app: Application, facts: Mapping[str, Any]) -> Check:
+    """The application's own user reads its keys, and is asked who it is where it has a password.
+
+    No key below its prefix is what the source had (then nobody knows), or a loss.
+    """
+    who = app.user or "anybody"
+    expected, wrong = f"{who} reads below {app.prefix}", list[str]()
     try:
-        count = application.count("--prefix", app.prefix)
+        count = application.count("--prefix", "--", app.prefix)
+        if app.password and not is_protected(application):
+            wrong.append(f"no client is asked for a password: {who} proved nothing with one")
+        if not count and facts.get("below_prefix"):
+            wrong.append(f"0 keys, where the source had {facts['below_prefix']}")
     except LoginRefused as error:
         wrong.append(error.message)
-    return checked("login", expected, wrong, f"{count} keys", finding="login-missing")
+    if not wrong and not count:
+        text = f"there is no key below {app.prefix}, at the source neither"
+        return Check("login", CheckStatus.UNKNOWN, expected, text)
+    return checked(
+        "login", expected, wrong, f"{count} keys" if not wrong else "", finding="login-missing"
+    )
 
 
 def quorum_write(application: Etcdctl, app: Application, target: TargetCluster, id: str) -> Check:
     """A value committed through one member is read through another, then removed."""
     first, last = target.endpoints[0], target.endpoints[-1]
     expected = "a committed value is read through another member"
-    key, wrong = f"{app.prefix}farside-{id}", list[str]()
+    key, wrong, subjects = f"{app.prefix}farside-{id}", list[str](), tuple[str, ...]()
     try:
         application.at(first).put(key, id)
         found = [item.value.decode(errors="replace") for item in application.at(last).get(key)]
@@ -203,8 +306,13 @@ def quorum_write(application: Etcdctl, app: Application, target: TargetCluster, 
             wrong.append(f"read {found}")
     except NotAllowed as error:
         wrong.append(error.message)
+    except NoSpace as error:
+        wrong.append(error.message)
+        subjects = (ALARM.format("NOSPACE"),)
     right = f"read back {id}"
-    return checked("committed-write", expected, wrong, right, finding="usable-not-restored")
+    return checked(
+        "committed-write", expected, wrong, right, finding="usable-not-restored", subjects=subjects
+    )
 
 
 def survives(writing: Etcdctl, app: Application, id: str, dead: str) -> Check:

@@ -1,34 +1,44 @@
 """etcd through a host's own etcdctl: no driver, no tunnel, no password outside standard input."""
 
 import base64
-import hashlib
-import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from pydantic import SecretStr
 
+from blocks.artifact import wire
+from blocks.artifact.job import EtcdKeysJob, EtcdKeysResult
+from blocks.artifact.mentions import Belongings
+from blocks.artifact.redaction import redacted
 from blocks.errors import FarsideError, PermanentError, TransientError
+from blocks.helper import run_job
 from blocks.hosts import Host
+from blocks.workers import Workers
 
 T = TypeVar("T")
 
 _PROMPT = "Password: "
+HASH_SECONDS = 600.0
 _PAGE = 1000
 _AT_ONCE = 5  # commands on one host, whose SSH server allows ten
-_NOT_THERE = re.compile(
-    r"context deadline exceeded|connection refused|no leader|unhealthy cluster|unavailable"
-    r"|transport is closing|leader changed|i/o timeout|broken pipe|connection reset",
-    re.IGNORECASE,
-)
-_COMPACTED = re.compile(r"required revision has been compacted")
-_REFUSED = re.compile(r"authentication failed|invalid auth token|user name (is empty|not found)")
-_FORBIDDEN = re.compile(r"permission denied")
-_UNTRUSTED = re.compile(r"x509:|tls: |certificate")
+_AMBIENT = (
+    *(f"ETCDCTL_{name}" for name in (
+        *("ENDPOINTS", "CACERT", "CERT", "KEY", "USER", "PASSWORD", "API", "WRITE_OUT", "HEX"),
+        *("DIAL_TIMEOUT", "COMMAND_TIMEOUT", "KEEPALIVE_TIME", "KEEPALIVE_TIMEOUT", "DEBUG"),
+        *("DISCOVERY_SRV", "DISCOVERY_SRV_NAME", "INSECURE_DISCOVERY", "INSECURE_TRANSPORT"),
+        *("INSECURE_SKIP_TLS_VERIFY", "AUTH_JWT_TOKEN", "MAX_REQUEST_BYTES", "MAX_RECV_BYTES"),
+    )),
+    *("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"),
+)  # fmt: skip
+"""What an account's environment may tell etcdctl: where it differs from an option, it refuses."""
+ALONE = ("env", *(f"-u{name}" for name in _AMBIENT))
+"""What a command of etcd's stands behind, so that it is told nothing but by its options."""
+_CODE = re.compile(r"rpc error: code = (\w+) desc = ")
+_UNTRUSTED = re.compile(r"\b(x509|tls): ")
+"""What Go's TLS says, which has no codes, and one language."""
 
 
 class LoginRefused(PermanentError):
@@ -49,6 +59,12 @@ class Untrusted(PermanentError):
 
 class Compacted(TransientError):
     """The revision that was asked for is no longer kept."""
+
+
+class NoSpace(PermanentError):
+    """The cluster takes no writes: its space is used up, or an alarm says that it was."""
+
+    finding = "usable-not-restored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,23 +102,29 @@ class Etcdctl:
         """The same, without a login."""
         return replace(self, user="", password=SecretStr(""))
 
-    def text(self, *words: str, flags: Sequence[str] = (), timeout: float | None = None) -> str:
-        """What a command prints. Raises LoginRefused, Untrusted, PermanentError, TransientError."""
-        seconds = timeout or self.timeout
-        shown = [f"--cert={self.cert_file}", f"--key={self.key_file}"] if self.cert_file else []
-        argv = [
+    def without_certificate(self) -> "Etcdctl":
+        """The same, with nothing to show."""
+        return replace(self, cert_file="", key_file="")
+
+    def argv(self, seconds: float) -> tuple[str, ...]:
+        """The program and its options; a command's words follow."""
+        shown = (f"--cert={self.cert_file}", f"--key={self.key_file}") if self.cert_file else ()
+        return (
+            *ALONE,
             f"{self.bin_dir}/etcdctl",
             f"--endpoints={','.join(self.endpoints)}",
             f"--cacert={self.ca_file}",
             *shown,
-            *([f"--user={self.user}"] if self.user else []),
+            *((f"--user={self.user}",) if self.user else ()),
             "--dial-timeout=5s",
             f"--command-timeout={int(seconds)}s",
-            *flags,
-            *words,
-        ]
-        secret = f"{self.password.get_secret_value()}\n".encode()
-        done = self.host.run(argv, input=secret, timeout=seconds + 15, check=False)
+        )
+
+    def text(self, *words: str, flags: Sequence[str] = (), timeout: float | None = None) -> str:
+        """What a command prints. Raises LoginRefused, Untrusted, PermanentError, TransientError."""
+        seconds = timeout or self.timeout
+        argv = [*self.argv(seconds), *flags, *words]
+        done = self.host.run(argv, password=self.password, timeout=seconds + 15, check=False)
         if done.exit_code == 0:
             # It asks for the password, and ends the line after having read it.
             return done.stdout.decode(errors="replace").removeprefix(_PROMPT).removeprefix("\n")
@@ -120,12 +142,12 @@ class Etcdctl:
             except FarsideError as error:
                 return error
 
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="etcd") as pool:
+        with Workers(_AT_ONCE, "etcd") as pool:
             return dict(zip(self.endpoints, pool.map(asked, self.endpoints), strict=True))
 
     def json(self, *words: str, timeout: float | None = None) -> Any:
         """What a command prints, as JSON. Raises as `text`."""
-        return json.loads(self.text(*words, flags=("--write-out=json",), timeout=timeout))
+        return wire.parsed(self.text(*words, flags=("--write-out=json",), timeout=timeout))
 
     def status(self) -> Any:
         """What one member says of itself. Raises as `text`."""
@@ -138,10 +160,10 @@ class Etcdctl:
         Raises as `text`; Compacted, where that revision is no longer kept.
         """
         try:
-            (row,) = self.json("endpoint", "hashkv", f"--rev={revision}", timeout=600)
+            (row,) = self.json("endpoint", "hashkv", f"--rev={revision}", timeout=HASH_SECONDS)
         except Compacted:
             # Before 3.4.27 and 3.5.8 there is none of the compacted revision itself by its number.
-            (row,) = self.json("endpoint", "hashkv", timeout=600)
+            (row,) = self.json("endpoint", "hashkv", timeout=HASH_SECONDS)
             if int(row["HashKV"]["header"]["revision"]) != revision:
                 raise
         return str(row["HashKV"]["hash"]), int(row["HashKV"]["compact_revision"])
@@ -163,7 +185,7 @@ class Etcdctl:
     def count(self, *words: str) -> int:
         """How many keys `etcdctl get WORDS` finds. Raises as `text`."""
         # etcd 3.4 has no --count-only; a limit does not limit what it counts.
-        return int(self.json("get", *words, "--limit=1", "--keys-only").get("count", 0))
+        return int(self.json("get", "--limit=1", "--keys-only", *words).get("count", 0))
 
     def all(self, prefix: str, revision: int = 0) -> Iterator[KeyValue]:
         """All keys that begin with `prefix`, page by page; those of now, or at a revision.
@@ -182,35 +204,38 @@ class Etcdctl:
             seen = page[-1].key
             last = _word(seen)
 
-    def digest(self, revision: int) -> str:
-        """SHA-256 of all keys at a revision, with all that etcd keeps of each. Raises as `text`.
+    def alarms(self) -> list[str]:
+        """The kinds of the alarms that are raised, as NOSPACE. Raises as `text`."""
+        raised = {
+            int(item.get("alarm", 0)) for item in self.json("alarm", "list").get("alarms", ())
+        }
+        return [_ALARMS.get(number, f"number {number}") for number in sorted(raised)]
 
-        Unlike etcd's own hash it does not depend on what was compacted.
-        """
-        found = hashlib.sha256()
-        for item in self.all("", revision):
-            numbers = (len(item.key), len(item.value), item.created, item.revision, item.version)
-            found.update(f"{numbers} {item.lease} ".encode() + item.key + item.value)
-        return found.hexdigest()
+    def read(
+        self, rehearsal_id: str, revision: int, foreign: Belongings | None = None
+    ) -> EtcdKeysResult:
+        """All keys at a revision (0: now), read on the host; see EtcdKeysJob. Raises as run_job."""
+        job = EtcdKeysJob(
+            argv=self.argv(self.timeout),
+            at=revision,
+            secret=self.password.get_secret_value(),
+            foreign=foreign or Belongings(),
+        )
+        result = run_job(self.host, rehearsal_id, job)
+        assert isinstance(result, EtcdKeysResult)
+        return result
 
     def put(self, key: str, value: str) -> None:
         """Commit a value; it is no secret. Raises as `text`."""
         self.text("put", key, value)
 
     def _error(self, command: str, stderr: str) -> PermanentError | TransientError:
-        text = "; ".join(dict.fromkeys(_said(stderr)))[-500:] or "etcdctl failed without a word"
+        text = (
+            redacted("; ".join(dict.fromkeys(_said(stderr))))[-500:]
+            or "etcdctl failed without a word"
+        )
         where = f"{command} as {self.user!r} at {', '.join(self.endpoints)}"
-        kinds: Sequence[tuple[re.Pattern[str], type[PermanentError | TransientError], str]] = (
-            (_REFUSED, LoginRefused, "check the user and its password in the vault"),
-            (_FORBIDDEN, NotAllowed, "check the user's roles"),
-            (_UNTRUSTED, Untrusted, "compare the members' certificates with the plan's ca_file"),
-            (_NOT_THERE, TransientError, "see whether the members run and have a leader"),
-            (_COMPACTED, Compacted, "its history was compacted just now: take it once more"),
-        )
-        kind, hint = next(
-            ((kind, hint) for pattern, kind, hint in kinds if pattern.search(text)),
-            (PermanentError, ""),
-        )
+        kind, hint = _kind(stderr)
         return kind(
             f"{where}: {text}",
             operation="etcdctl",
@@ -220,12 +245,62 @@ class Etcdctl:
         )
 
 
+_Kind = type[PermanentError | TransientError]
+_CHECK_LOGIN = "check the user and its password in the vault"
+_SEE_MEMBERS = "see whether the members run and have a leader"
+_KINDS: Mapping[str, tuple[_Kind, str]] = {
+    "Unauthenticated": (LoginRefused, _CHECK_LOGIN),
+    "PermissionDenied": (NotAllowed, "check the user's roles"),
+    "OutOfRange": (Compacted, "its history was compacted just now: take it once more"),
+    "Unavailable": (TransientError, _SEE_MEMBERS),
+    "DeadlineExceeded": (TransientError, _SEE_MEMBERS),
+    "Unknown": (TransientError, _SEE_MEMBERS),
+    "Canceled": (TransientError, _SEE_MEMBERS),
+}
+"""gRPC's codes, as etcd uses them."""
+_BY_TEXT: Mapping[str, tuple[_Kind, str]] = {
+    "etcdserver: authentication failed, invalid user ID or password": (LoginRefused, _CHECK_LOGIN),
+    "etcdserver: user name is empty": (LoginRefused, _CHECK_LOGIN),
+    "etcdserver: user name not found": (LoginRefused, _CHECK_LOGIN),
+    "etcdserver: mvcc: database space exceeded": (
+        NoSpace,
+        "free space in the cluster, then `etcdctl alarm disarm`",
+    ),
+    "etcdserver: too many requests": (TransientError, "the members are behind: see their load"),
+}
+"""Errors of etcd's API, by their fixed texts, that share a code with others."""
+_ALARMS = {1: "NOSPACE", 2: "CORRUPT"}
+
+
+def _kind(stderr: str) -> tuple[_Kind, str]:
+    """What an error is, by the last code that etcdctl logged: it logs each try as JSON.
+
+    A command that never reached a member has no code, and ends with Go's own text.
+    """
+    found = list(_CODE.finditer(stderr))
+    last = _last_line(stderr)
+    if last in _BY_TEXT:
+        return _BY_TEXT[last]
+    if _UNTRUSTED.search(stderr):
+        return Untrusted, "compare the members' certificates with the plan's ca_file"
+    if found:
+        return _KINDS.get(found[-1][1], (PermanentError, ""))
+    if last == "context deadline exceeded":
+        return TransientError, _SEE_MEMBERS
+    return PermanentError, ""
+
+
+def _last_line(stderr: str) -> str:
+    plain = [line for line in stderr.splitlines() if line and not line.startswith("{")]
+    return plain[-1].removeprefix("Error: ").strip() if plain else ""
+
+
 def _said(stderr: str) -> Iterator[str]:
     """The causes in what etcdctl wrote: a line of JSON for its log, plain ones for the rest."""
     for line in stderr.splitlines():
         if line.startswith("{"):
-            with suppress(ValueError):
-                yield str(json.loads(line).get("error", "")).rpartition("desc = ")[2].strip('"')
+            with suppress(wire.WireError):
+                yield str(wire.parsed(line).get("error", "")).rpartition("desc = ")[2].strip('"')
         elif line and not line.startswith("stty:"):
             yield line.removeprefix("Error: ").strip()
 

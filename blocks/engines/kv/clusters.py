@@ -5,12 +5,12 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from blocks.base import Address, url_host
+from blocks.base import Address, Directory, Port, url_host, url_port
 
 
 def _is_endpoint(value: str) -> str:
     parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not parts.port:
+    if parts.scheme not in ("http", "https") or not parts.hostname or not url_port(value):
         raise ValueError("an endpoint is a URL with a port, as in https://10.1.0.5:2379")
     return value.rstrip("/")
 
@@ -29,7 +29,7 @@ class SourceCluster(_Part):
     endpoints: tuple[Endpoint, ...] = Field(
         min_length=1, description="Client URLs of the members; the first that is healthy is used"
     )
-    bin_dir: str
+    bin_dir: Directory
     ca_file: str = Field(description="On that host: who vouches for the members' certificates")
     cert_file: str = Field(
         default="", description="On that host: farside's own, where clients must show one"
@@ -47,9 +47,9 @@ class Member(_Part):
 
     host: str
     address: Address
-    client_port: int = 2379
-    peer_port: int = 2380
-    data_dir: str = Field(description="Must be empty or absent")
+    client_port: Port = 2379
+    peer_port: Port = 2380
+    data_dir: Directory = Field(description="Must be empty or absent")
     cert_file: str = Field(description="On that host, for clients and for the other members")
     key_file: str
 
@@ -68,15 +68,16 @@ class TargetCluster(_Part):
     """The cluster that is restored: as many members as are named here, whatever the source had."""
 
     members: tuple[Member, ...] = Field(min_length=1)
-    bin_dir: str
+    bin_dir: Directory
     ca_file: str = Field(description="On every host: the recovery domain's own authority")
     password: str | None = Field(
         default=None,
         description="Name, in the recovery vault, of the password of the source's user",
     )
-    client_cert_auth: bool = Field(
-        default=False,
-        description="Clients must show a certificate, too; farside shows the first member's",
+    client_cert_auth: bool | None = Field(
+        default=None,
+        description="Clients must show a certificate, too; farside shows the first member's."
+        " Default: as at the source, by whether farside shows one there (source.cert_file)",
     )
 
     @model_validator(mode="after")

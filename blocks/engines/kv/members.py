@@ -4,17 +4,21 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from blocks.artifact.job import FileTarget, MadePath, MadePidfile, OpenItem
+from blocks.artifact.job import FileTarget, OpenItem
+from blocks.artifact.redaction import redacted
 from blocks.engines.base import Restoration
+from blocks.engines.kv.client import ALONE
 from blocks.engines.kv.clusters import Member, TargetCluster
 from blocks.errors import PermanentError
+from blocks.helper import kill_started
 from blocks.hosts import Host
+from blocks.workers import Workers
 
 SNAPSHOT = "snapshot.db.zst.age"
 START_SECONDS = 120.0
+_QUOTA = 2**31
 RAISED_BY = 1_000_000_000
 """How far the revision is raised, where the version can (3.4.27, 3.5.10, 3.6 and later): etcd's
 own advice for such a restore (its operations guide, Disaster recovery)."""
@@ -25,7 +29,6 @@ _TOOL = (
     'tool="$1/etcdutl"; test -x "$tool" || tool="$1/etcdctl";'
     ' echo "$tool"; "$tool" snapshot restore --help'
 )
-# In its data directory: by that the sweep knows it.
 _START = (
     'rm -f "$1/snapshot.db"; cd "$2";'
     ' setsid nohup "$3" --config-file "$1/etcd.conf" >"$1/etcd.log" 2>&1 </dev/null &'
@@ -59,24 +62,27 @@ class MemberUnderRestore:
         return f"{self._work}/snapshot.db"
 
     def fetch(self) -> int:
-        """Bring the snapshot, after noting what will be made; returns the bytes read."""
-        made = (
-            MadePidfile(pidfile=f"{self._work}/etcd.pid"),
-            MadePath(path=self.member.data_dir),
-        )
+        """Take the member's place and bring the snapshot; returns the bytes read.
+
+        Raises TargetOccupied where the place is not free.
+        """
+        member = self.member
+        ports = [(member.address, port) for port in (member.client_port, member.peer_port)]
+        self._using.reader.claim(self.host, [member.data_dir], ports)
         (sealed,) = (item for item in self._using.manifest.objects if item.name == SNAPSHOT)
         item = OpenItem(object=sealed, target=FileTarget(path=self._snapshot))
-        return self._using.reader.open(self.host, [item], self._using.identity, made)
+        return self._using.reader.open(self.host, [item], self._using.identity)
 
     def restore(self) -> None:
         """Make the data directory: a new member of a new cluster, which nobody knows."""
         member = self.member
         argv = [
+            *ALONE,
             *self._tool.argv,
             "restore",
             self._snapshot,
             f"--name={member.host}",
-            f"--data-dir={member.data_dir}",
+            f"--data-dir={member.data_dir}/restored",
             f"--initial-cluster={self._target.initial_cluster}",
             f"--initial-cluster-token={self._token}",
             f"--initial-advertise-peer-urls={member.peer_url}",
@@ -84,13 +90,18 @@ class MemberUnderRestore:
         if self._raised:
             argv += RAISE.split()
         self.host.run(argv, timeout=3600)
+        # The tool makes its directory itself, and this one is there: it bears the stamp.
+        script = 'mv "$1/restored/member" "$1/member" && rm -r "$1/restored"'
+        self.host.run(["sh", "-c", script, "sh", member.data_dir])
 
     def start(self) -> None:
         """Start the member with a configuration of its own; it waits for the others."""
-        text = json.dumps(configuration(self._target, self.member, self._token), indent=2)
+        size = int(self._using.manifest.engine_facts["bytes"])
+        text = json.dumps(configuration(self._target, self.member, self._token, size), indent=2)
         self.host.put(f"{text}\n".encode(), f"{self._work}/etcd.conf")
         program = f"{self._target.bin_dir}/etcd"
-        self.host.run(["sh", "-c", _START, "sh", self._work, self.member.data_dir, program])
+        argv = ["sh", "-c", _START, "sh", self._work, self.member.data_dir, program]
+        self.host.run(self._using.reader.stamped(argv))
 
     def await_ready(self) -> None:
         """Until it says that it serves. Raises PermanentError if it dies or never does."""
@@ -105,9 +116,10 @@ class MemberUnderRestore:
                 return
             if done.exit_code == 2 or time.monotonic() > give_up:
                 log = self.host.run(["tail", "-n", "5", f"{self._work}/etcd.log"], check=False)
+                said = redacted(" | ".join(log.text.splitlines()))[-1000:]
                 what = "has ended" if done.exit_code == 2 else "does not serve"
                 raise PermanentError(
-                    f"the restored member {what}: {' | '.join(log.text.splitlines())[-1000:]}",
+                    f"the restored member {what}: {said}",
                     operation="start",
                     domain=self._using.recovery.name,
                     host=self.host.name,
@@ -116,8 +128,10 @@ class MemberUnderRestore:
             time.sleep(_POLL_SECONDS)
 
 
-def configuration(target: TargetCluster, member: Member, token: str) -> Mapping[str, object]:
-    """A member's whole configuration (YAML, of which JSON is a part)."""
+def configuration(
+    target: TargetCluster, member: Member, token: str, size: int
+) -> Mapping[str, object]:
+    """A member's whole configuration (YAML, of which JSON is a part), for data of `size` bytes."""
     tls = {"cert-file": member.cert_file, "key-file": member.key_file}
     return {
         "name": member.host,
@@ -143,14 +157,15 @@ def configuration(target: TargetCluster, member: Member, token: str) -> Mapping[
             "trusted-ca-file": target.ca_file,
             "client-cert-auth": True,
         },
+        # Or a database that is larger than etcd's default would take no writes.
+        "quota-backend-bytes": max(_QUOTA, 2 * size),
         "logger": "zap",
     }
 
 
 def kill(host: Host, work: str) -> None:
     """End a member as a crash would; without effect where there is none."""
-    script = 'test ! -e "$1/etcd.pid" || kill -9 "$(cat "$1/etcd.pid")" 2>/dev/null || true'
-    host.run(["sh", "-c", script, "sh", work])
+    kill_started(host, work, "etcd.pid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +188,6 @@ def snapshot_tool(host: Host, bin_dir: str) -> SnapshotTool:
 
 def snapshot_tools(hosts: Sequence[Host], bin_dir: str) -> Mapping[str, SnapshotTool]:
     """Those of several hosts, by their names; all are asked at once."""
-    with ThreadPoolExecutor(len(hosts), thread_name_prefix="etcd") as pool:
+    with Workers(len(hosts), "etcd") as pool:
         tools = pool.map(lambda host: snapshot_tool(host, bin_dir), hosts)
         return dict(zip((host.name for host in hosts), tools, strict=True))

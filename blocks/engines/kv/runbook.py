@@ -31,14 +31,15 @@ def commands(
     )
     if target.client_cert_auth:
         tls += f" --trusted-ca-file={quote(target.ca_file)} --client-cert-auth"
-    token = f"by-hand-{manifest.set_id}"
+    token = quote(f"by-hand-{manifest.set_id}")
     return (
         RunbookStep(
             f"Prepare: etcd {manifest.engine_facts['version']}, set {manifest.set_id}",
             (
                 "set -eu; umask 077",
                 f"BIN=${{BIN:-{quote(target.bin_dir)}}}; DATA=${{DATA:-{quote(first.data_dir)}}}",
-                f"CLIENT=${{CLIENT:-{first.client_url}}}; PEER=${{PEER:-{first.peer_url}}};"
+                f"CLIENT=${{CLIENT:-{quote(first.client_url)}}};"
+                f" PEER=${{PEER:-{quote(first.peer_url)}}};"
                 f" CA={quote(target.ca_file)}; CERT={quote(first.cert_file)};"
                 f" KEY={quote(first.key_file)}",
                 'test ! -e "$DATA" || { echo "$DATA exists: choose another DATA" >&2; exit 1; }',

@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from blocks.engines.base import checked
+from blocks.engines.base import checked, listed
 from blocks.engines.my import survey
 from blocks.engines.my.client import LoginRefused, Mariadb, NotAllowed, identifier
 from blocks.engines.my.clusters import TargetCluster, address_and_port
-from blocks.engines.my.survey import OUTBOUND
+from blocks.engines.my.survey import local
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.record import Check, CheckStatus
 
@@ -93,28 +93,45 @@ def identity(nodes: Nodes, facts: Mapping[str, Any], cluster: str) -> Check:
 
 
 def definitions(node: Mariadb, facts: Mapping[str, Any]) -> Check:
-    """Tables, indexes, views, routines, triggers and events are those of the manifest."""
-    found, wanted = survey.definitions(node), facts["definitions"]
+    """Tables, indexes, views, routines, triggers and events are those of the manifest.
+
+    What the source did not show is compared with nothing: where all else is right, nobody knows.
+    """
+    found, whole = survey.definitions(node), facts["definitions"]
+    # Older sets have the columns of views, too: what these are defined by tells as much.
+    views = {name.replace("view", "table", 1) for name in whole if name.startswith("view ")}
+    wanted = {name: digest for name, digest in whole.items() if name not in views}
+    hidden = facts.get("hidden", {})
+    unseen = [name for name, digest in wanted.items() if digest == "unseen"]
     wrong = [f"{name} is missing" for name in sorted(wanted.keys() - found.keys())]
-    wrong += [f"{name} was not in the source" for name in sorted(found.keys() - wanted.keys())]
+    for name in sorted(found.keys() - wanted.keys()):
+        if name.split(" ")[0] in hidden:
+            unseen.append(name)
+        else:
+            wrong.append(f"{name} was not in the source")
+    same = [name for name in wanted.keys() & found.keys() if found[name] == wanted[name]]
     wrong += [
         f"{name} differs"
         for name in sorted(wanted.keys() & found.keys())
         if found[name] != wanted[name] != "unseen"
     ]
-    right = f"{len(found)} objects, all the same"
+    right = f"{len(same)} objects, all the same"
+    if not wrong and (unseen or not same):
+        text = f"{right}; the source showed nothing of {listed(sorted(unseen)) or 'any object'}"
+        return Check("schema-digest", CheckStatus.UNKNOWN, "the manifest's", text)
     return checked("schema-digest", "the manifest's", wrong, right, finding="incomplete-restore")
 
 
 def row_counts(node: Mariadb, facts: Mapping[str, Any]) -> Check:
-    """Every table is there, with no fewer rows than half of the source's own estimate.
+    """Every table is there with as many rows as were counted at the source.
 
-    InnoDB's estimates come from a few pages: of small tables they are off by a factor of two. A
-    table that had EMPTIED rows and has none now fails as well. Tables in memory are empty.
+    Where it counted none (a large table, or one that was written to) its own estimate has to do:
+    no fewer rows than half of it, for it comes from a few pages. A table that had EMPTIED rows and
+    has none now fails as well. Tables in memory are empty.
     """
-    short, total = [], 0
+    short, total, counted_there = list[str](), 0, 0
     present = {(item["schema"], item["name"]) for item in survey.tables(node)}
-    wanted = local(facts["tables"])
+    wanted, unknown = local(facts["tables"]), list[str]()
     for item in wanted:
         label = f"{item['schema']}.{item['name']}"
         if (item["schema"], item["name"]) not in present:
@@ -126,14 +143,23 @@ def row_counts(node: Mariadb, facts: Mapping[str, Any]) -> Check:
             short.append(f"{label} cannot be read: {error.message}")
             continue
         total += counted
+        exact, estimate = item.get("exact"), item["rows"]
         if item["engine"] == "MEMORY":
             continue
-        if counted < item["rows"] // ESTIMATE - EMPTIED or (
-            counted == 0 and item["rows"] >= EMPTIED
-        ):
-            short.append(f"{label} has {counted} of about {item['rows']} rows")
-    expected = "no fewer rows than the source's estimates allow"
-    right = f"{total:,} rows in {len(wanted)} tables"
+        if exact is not None:
+            counted_there += 1
+            if counted != exact:
+                short.append(f"{label} has {counted} rows, where the source had {exact}")
+        elif estimate is None:
+            unknown.append(f"{label} has {counted} rows, and the source had no estimate")
+        elif counted < estimate // ESTIMATE - EMPTIED or (counted == 0 and estimate >= EMPTIED):
+            short.append(f"{label} has {counted} of about {estimate} rows")
+    expected = "as many rows as were counted at the source, or as its estimates allow"
+    right = f"{total:,} rows in {len(wanted)} tables: {counted_there} as counted at the source"
+    right += f", {len(wanted) - counted_there} by its estimates"
+    if not short and (unknown or not wanted):
+        text = listed(unknown) or "the source showed no table: nothing was compared"
+        return Check("row-counts", CheckStatus.UNKNOWN, expected, text)
     return checked("row-counts", expected, short, right, finding="incomplete-restore")
 
 
@@ -155,6 +181,8 @@ def table_checks(nodes: Nodes) -> Check:
     wrong = _of_each(nodes, of_node)
     expected = "CHECK TABLE EXTENDED finds nothing, on each node"
     right = f"{done} tables checked, all sound"
+    if not wrong and not done:
+        return Check("table-checks", CheckStatus.UNKNOWN, expected, "there is no table to check")
     id = "index-corrupt" if all(map(_is_of_index, said.values())) else "page-corrupt"
     return checked("table-checks", expected, wrong, right, finding=id)
 
@@ -168,6 +196,8 @@ def _is_of_index(said: Iterable[str]) -> bool:
 def agree(nodes: Nodes) -> Check:
     """The nodes hold the same rows: each was restored by itself."""
     expected = "the same checksum of each table on all nodes"
+    if len(nodes) < 2:
+        return Check("nodes-agree", CheckStatus.UNKNOWN, expected, "there is one node")
     sums: dict[str, dict[str, str]] = {}
     for host, node in nodes.items():
         for some in _batches(local(survey.tables(node))):
@@ -184,6 +214,8 @@ def agree(nodes: Nodes) -> Check:
     if unread and not wrong:
         text = f"no checksum of {', '.join(sorted(unread))}"
         raise PermanentError(text, operation="nodes-agree")
+    if not wrong and not sums:
+        return Check("nodes-agree", CheckStatus.UNKNOWN, expected, "there is no table to compare")
     right = f"{len(sums)} tables, the same on {len(nodes)}"
     return checked("nodes-agree", expected, wrong, right, finding="incomplete-restore")
 
@@ -196,8 +228,32 @@ def accounts(node: Mariadb, facts: Mapping[str, Any]) -> Check:
     return checked("logins", "the manifest's users", wrong, right, finding="login-missing")
 
 
+def access(nodes: Nodes, facts: Mapping[str, Any]) -> Check:
+    """Each account is let in by what it was at the source, and none is there besides.
+
+    But for those that farside made for itself, which get in by a node's own socket alone.
+    """
+    node = next(iter(nodes.values()))
+    expected = "no account is let in by less than at the source"
+    wanted = facts.get("demands")
+    if not wanted:
+        text = "the source did not show by what its accounts are let in"
+        return Check("access", CheckStatus.UNKNOWN, expected, text)
+    found, own = survey.demands(node), {f"{item.user}@localhost" for item in nodes.values()}
+    wrong = [
+        f"{name} is let in by {has}; at the source by {wanted.get(name, 'nothing: it is new')}"
+        for name, has in sorted(found.items())
+        if name not in own and wanted.get(name) != has
+    ]
+    secure = facts["settings"].get("require_secure_transport")
+    if secure == "ON" and node.value("", "SELECT @@require_secure_transport") != "1":
+        wrong.append("connections without TLS are let in; at the source they were not")
+    right = f"{len(found)} accounts, as at the source"
+    return checked("access", expected, wrong, right, finding="service-more-open")
+
+
 def isolation(nodes: Nodes) -> Check:
-    """No event fires, and no node follows another server or is asked to call one."""
+    """No event or plugin acts by itself; no node follows another server or is asked to call one."""
 
     def of_node(node: Mariadb) -> Iterator[str]:
         scheduler = node.value("", "SELECT @@event_scheduler")
@@ -208,11 +264,27 @@ def isolation(nodes: Nodes) -> Check:
         notified = node.value("", "SELECT @@wsrep_notify_cmd")
         if notified not in ("", "NULL"):
             yield f"it runs {notified}"
+        for item in survey.acting(survey.active_plugins(node)):
+            yield f"the plugin {item['name']} ({item['type']}) runs"
 
     wrong = _of_each(nodes, of_node)
-    expected = "no event scheduler, no replication, no notification"
+    expected = "no event scheduler, no replication, no notification, no plugin with its own work"
     right = f"nothing acts by itself on {len(nodes)} nodes"
     return checked("isolation", expected, wrong, right, finding="restored-jobs-fire")
+
+
+def plugins(nodes: Nodes, facts: Mapping[str, Any]) -> Check:
+    """What the source's tables, or who may read them, depend on is loaded on each node."""
+    wanted = {item["name"] for item in survey.needed(facts["plugins"])}
+
+    def of_node(node: Mariadb) -> Iterator[str]:
+        active = "SELECT PLUGIN_NAME FROM information_schema.PLUGINS WHERE PLUGIN_STATUS = 'ACTIVE'"
+        for name in sorted(wanted - {row[0] for row in node.rows(active)}):
+            yield f"the plugin {name} is not active"
+
+    wrong = _of_each(nodes, of_node)
+    expected, right = "the source's, as far as its data needs them", f"{len(wanted)} active"
+    return checked("plugins", expected, wrong, right, finding="extension-missing")
 
 
 def login(application: Mariadb, database: str) -> Check:
@@ -319,11 +391,6 @@ def _of_each(nodes: Nodes, wrong_with: Callable[[Mariadb], Iterable[str]]) -> li
     if silent and not wrong:
         raise silent[0]
     return wrong
-
-
-def local(tables: Iterable[Any]) -> list[Any]:
-    """Those of some tables whose rows are here: to read another server's would call it."""
-    return [item for item in tables if item["engine"] not in OUTBOUND]
 
 
 def _place(table: Mapping[str, str]) -> str:

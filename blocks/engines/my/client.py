@@ -1,31 +1,45 @@
 """SQL on a host, through its own mariadb: no driver, no tunnel, no password outside stdin."""
 
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import SecretStr
 
+from blocks.artifact import wire
+from blocks.artifact.redaction import redacted
 from blocks.errors import PermanentError, TransientError
 from blocks.hosts import Host
 
+# What a shell reads from a here-document, some shells write to a disk first (bash before 5.1).
 _WITH_LOGIN = """\
-IFS= read -r line
-exec 3<<END
-[client]
-$line
-END
-exec "$@"
+import os, sys
+line, (program, *words) = b"", sys.argv[1:]
+while not line.endswith(b"\\n"):
+    line += os.read(0, 1) or b"\\n"
+login = os.memfd_create("login", 0)
+os.fchmod(login, 0o600)
+os.write(login, b"[client]\\n" + line)
+try:
+    os.execv(program, [program, f"--defaults-file=/proc/self/fd/{login}", *words])
+except OSError as error:
+    sys.exit(f"{program}: {error.strerror}")
 """
-"""Shell: the first line of input becomes an option file, which is a pipe; the rest stays input."""
-_NOT_THERE = re.compile(
-    r"ERROR (2002|2003|2006|2013|1040|1047|1053|1205|1213|1317) |Can't connect|Lost connection"
+"""Python: the first line of input becomes an option file in memory; the rest stays input."""
+_AMBIENT = (
+    *("MYSQL_HOST", "MARIADB_HOST", "MYSQL_TCP_PORT", "MYSQL_UNIX_PORT", "MARIADB_UNIX_PORT"),
+    *("MYSQL_PWD", "MARIADB_TLS_DISABLE_PEER_VERIFICATION"),
 )
-_REFUSED = re.compile(r"ERROR (1045|1044|1698|4151) ")
-_FORBIDDEN = re.compile(r"ERROR (1142|1143|1227|1370) ")
-_UNTRUSTED = re.compile(r"ERROR 2026 |certificate")
+_ALONE = ("env", *(f"-u{name}" for name in _AMBIENT))
+"""What mariadb stands behind: what the account's environment says of servers is of another one,
+and a host from there wins over a socket."""
+_NUMBER = re.compile(r"^ERROR (\d+)(?: \(\w+\))?[ :]", re.MULTILINE)
+_NEUTRAL = (
+    "SET SESSION sql_mode='', autocommit=1, max_statement_time=0, sql_safe_updates=0,"
+    " sql_select_limit=18446744073709551615, sql_big_selects=1, tx_read_only=0"
+)
+"""What a server, a database or a user has set must not change what farside's own sessions mean."""
 
 
 class LoginRefused(PermanentError):
@@ -42,6 +56,22 @@ class Untrusted(PermanentError):
     """The server's certificate is not vouched for."""
 
     finding = "ca-unknown"
+
+
+_Kind = type[PermanentError | TransientError]
+_KINDS: Mapping[int, tuple[_Kind, str]] = {
+    **dict.fromkeys(
+        (1045, 1044, 1698, 4151, 1820, 1862, 3118, 3159),
+        (LoginRefused, "check the user and its password in the vault"),
+    ),
+    **dict.fromkeys((1142, 1143, 1227, 1370), (NotAllowed, "check the user's grants")),
+    2026: (Untrusted, "compare the node's certificate with the plan's ca_file"),
+    **dict.fromkeys(
+        (2002, 2003, 2006, 2013, 1040, 1047, 1053, 1205, 1213, 1317),
+        (TransientError, "see whether the node runs and is Synced"),
+    ),
+}
+"""Error numbers of MariaDB's server and client."""
 
 
 def literal(value: str) -> str:
@@ -76,6 +106,8 @@ class Mariadb:
     password: SecretStr | None = None
     ca_file: str = ""
     """Who must vouch for the server's certificate; empty: nobody."""
+    neutral: bool = True
+    """Whether the session is farside's own; an application's has what the server gives it."""
     timeout: float = 60.0
 
     def script(self, database: str, sql: str, *, timeout: float | None = None) -> str:
@@ -83,22 +115,26 @@ class Mariadb:
 
         Raises LoginRefused, Untrusted, PermanentError (SQL error), TransientError (not there).
         """
-        client = [f"{self.bin_dir}/mariadb"]
+        client = f"{self.bin_dir}/mariadb"
         options = ["--batch", "--skip-column-names", "--default-character-set=utf8mb4"]
         options += ["--connect-timeout=10", f"--user={self.user}"]
         if self.ca_file:
             options += [f"--ssl-ca={self.ca_file}", "--ssl-verify-server-cert"]
+        if self.neutral:
+            options.append(f"--init-command={_NEUTRAL}")
         if database:
             options.append(f"--database={database}")
-        secret = b""
         if self.password is None:
-            argv = [*client, "--no-defaults", f"--socket={self.socket}", *options]
+            argv = [client, "--no-defaults", f"--socket={self.socket}", *options]
         else:
-            argv = ["sh", "-c", _WITH_LOGIN, "sh", *client, "--defaults-file=/dev/fd/3"]
+            argv = [self.host.python, "-I", "-S", "-c", _WITH_LOGIN, client]
             argv += [f"--host={self.address}", f"--port={self.port}", "--protocol=tcp", *options]
-            secret = f"{option(self.password).get_secret_value()}\n".encode()
         done = self.host.run(
-            argv, input=secret + sql.encode(), timeout=timeout or self.timeout, check=False
+            [*_ALONE, *argv],
+            input=sql.encode(),
+            password=option(self.password) if self.password else None,
+            timeout=timeout or self.timeout,
+            check=False,
         )
         if done.exit_code == 0:
             return done.stdout.decode(errors="replace")
@@ -113,7 +149,7 @@ class Mariadb:
         """The rows of a query whose only column is JSON. Raises as `script`."""
         # What mariadb escapes for its own sake is unescaped first.
         lines = _lines(self.script("", f"{sql.strip().rstrip(';')};", timeout=timeout))
-        return [json.loads(_plain(line)) for line in lines]
+        return [wire.parsed(_plain(line)) for line in lines]
 
     def value(self, database: str, sql: str, *, timeout: float | None = None) -> str:
         """The only value of a query, NULL as the text NULL. Raises as `script`."""
@@ -132,17 +168,13 @@ class Mariadb:
         return {row[0]: row[-1] for row in self.rows("SHOW GLOBAL STATUS LIKE 'wsrep%'")}
 
     def _error(self, stderr: str) -> PermanentError | TransientError:
-        text = " ".join(stderr.split())[-1000:] or "mariadb failed without a word"
+        text = redacted(" ".join(stderr.split()))[-1000:] or "mariadb failed without a word"
         where = f"{self.user!r} at {self.socket or f'{self.address}:{self.port}'}"
-        kinds: Sequence[tuple[re.Pattern[str], type[PermanentError | TransientError], str]] = (
-            (_REFUSED, LoginRefused, "check the user and its password in the vault"),
-            (_FORBIDDEN, NotAllowed, "check the user's grants"),
-            (_UNTRUSTED, Untrusted, "compare the node's certificate with the plan's ca_file"),
-            (_NOT_THERE, TransientError, "see whether the node runs and is Synced"),
-        )
-        for pattern, kind, hint in kinds:
-            if pattern.search(text):
-                return kind(f"{where}: {text}", operation="mariadb", host=self.host.name, hint=hint)
+        # The statement that failed may be shown first, between two lines.
+        number = _NUMBER.search(stderr.rpartition("--------------\n")[2])
+        if number and (known := _KINDS.get(int(number[1]))):
+            kind, hint = known
+            return kind(f"{where}: {text}", operation="mariadb", host=self.host.name, hint=hint)
         return PermanentError(f"{where}: {text}", operation="mariadb", host=self.host.name)
 
 

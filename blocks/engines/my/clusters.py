@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from blocks.base import Address, url_host
+from blocks.base import Address, Directory, Port, url_host
 
 
 class _Part(BaseModel):
@@ -14,7 +14,7 @@ class SourceNode(_Part):
 
     host: str
     address: Address
-    port: int = 3306
+    port: Port = 3306
 
 
 class SourceCluster(_Part):
@@ -23,7 +23,7 @@ class SourceCluster(_Part):
     nodes: tuple[SourceNode, ...] = Field(
         min_length=1, description="The first that is Synced is backed up"
     )
-    bin_dir: str = "/usr/bin"
+    bin_dir: Directory = "/usr/bin"
     user: str = Field(
         description="A user with SELECT, SHOW VIEW, EVENT, TRIGGER, RELOAD, PROCESS, LOCK TABLES,"
         " BINLOG MONITOR and REPLICA MONITOR on *.*"
@@ -36,11 +36,11 @@ class TargetNode(_Part):
 
     host: str
     address: Address
-    port: int = 3306
-    group_port: int = 4567
-    ist_port: int = 4568
-    sst_port: int = 4444
-    data_dir: str = Field(description="Must be empty or absent")
+    port: Port = 3306
+    group_port: Port = 4567
+    ist_port: Port = 4568
+    sst_port: Port = 4444
+    data_dir: Directory = Field(description="Must be empty or absent")
     cert_file: str = Field(description="On that host, for clients and for the other nodes")
     key_file: str
 
@@ -64,7 +64,7 @@ class TargetCluster(_Part):
     """The cluster that is restored: as many nodes as are named here, whatever the source had."""
 
     nodes: tuple[TargetNode, ...] = Field(min_length=1)
-    bin_dir: str = "/usr/bin"
+    bin_dir: Directory = "/usr/bin"
     server: str = Field(default="/usr/sbin/mariadbd", description="MariaDB's server program")
     provider: str = Field(
         default="/usr/lib/galera/libgalera_smm.so", description="Galera's library"

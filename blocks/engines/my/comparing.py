@@ -5,9 +5,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from blocks.artifact.mentions import Belongings
+from blocks.engines.base import listed
 from blocks.engines.my import search
 from blocks.engines.my.clusters import TargetCluster, TargetNode
-from blocks.engines.my.survey import NEEDED
+from blocks.engines.my.nodes import plugin_directory
+from blocks.engines.my.survey import needed, with_data
 from blocks.evidence.findings import Finding, Severity, finding
 from blocks.hosts import Host
 
@@ -22,6 +24,30 @@ def without_host(
                 text = f"the plan names {path}, which is lost with {lost}"
                 yield finding("path-hard-coded", f"{node.host} {path}", text, "preflight")
     yield from search.in_settings(facts, foreign)
+    unseen = [name for name, digest in facts["definitions"].items() if digest == "unseen"]
+    lacking = sorted(set(facts.get("hidden", {}).values()))
+    if unseen or lacking:
+        text = f"{len(unseen)} definitions are not shown to the survey's user; missing privileges: "
+        yield finding(
+            "credential-refused",
+            "the survey's user",
+            text + (", ".join(lacking) or "on those objects"),
+            "preflight",
+            severity=Severity.MEDIUM,
+            remedy="Grant the survey's user what README names, on *.*; until then these "
+            "definitions are compared with nothing.",
+        )
+    named = [account for account in facts["accounts"] if _by_name(account)]
+    if named and facts["settings"].get("skip_name_resolve") == "OFF":
+        yield finding(
+            "access-from-source-only",
+            "accounts by host name",
+            f"who may connect is told by the names of clients: {listed(named)}",
+            "preflight",
+            severity=Severity.MEDIUM,
+            remedy="Have the recovery domain's DNS give its clients names, by address and back, "
+            "that these accounts let in; or let them in by address.",
+        )
     for name, path in facts["elsewhere"]:
         text = f"its file is {path}: it would be restored to that very path"
         yield finding("path-hard-coded", f"table {name}", text, "preflight")
@@ -49,20 +75,23 @@ def on_host(
             text = f"{path} cannot be read: no client and no node would trust this one"
             yield finding("ca-unknown", f"{where} {path}", text, "preflight")
     wanted = {item["library"]: f"plugin {item['name']}" for item in facts["plugins"]}
-    # Those that a statement has installed are among the data.
-    loaded = {
-        item["library"]
-        for item in facts["plugins"]
-        if not item["installed"] and item["type"] not in NEEDED
-    }
+    essential = {item["library"] for item in facts["plugins"] if with_data(item)}
+    essential |= {item["library"] for item in needed(facts["plugins"])}
+    essential |= set(facts["libraries"])
     wanted |= dict.fromkeys(facts["libraries"], "functions")
     if wanted:
-        directory = _plugin_directory(host, target)
+        directory = plugin_directory(host, target.server)
         for library, what in sorted(wanted.items()):
             if not _readable(host, f"{directory}/{library}"):
-                id = "library-preloaded" if library in loaded else "extension-missing"
+                id = "extension-missing" if library in essential else "library-preloaded"
                 text = f"{what} of the source needs {directory}/{library}, which is not there"
                 yield finding(id, f"{where} {library}", text, "preflight")
+
+
+def _by_name(account: str) -> bool:
+    """Whether an account is for clients whose names match, which the server asks DNS for."""
+    host = account.rpartition("@")[2] if account.startswith("user ") else ""
+    return host != "localhost" and ":" not in host and re.search("[A-Za-z]", host) is not None
 
 
 def version_of(text: str) -> tuple[int, int, int]:
@@ -77,9 +106,3 @@ def _text(version: tuple[int, int, int]) -> str:
 
 def _readable(host: Host, path: str) -> bool:
     return host.run(["test", "-r", path], check=False).exit_code == 0
-
-
-def _plugin_directory(host: Host, target: TargetCluster) -> str:
-    said = host.run([target.server, "--no-defaults", "--verbose", "--help"], check=False).text
-    found = re.search(r"^plugin-dir\s+(\S+?)/?$", said, re.MULTILINE)
-    return found[1] if found else "/usr/lib/mysql/plugin"

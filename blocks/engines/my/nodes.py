@@ -1,18 +1,22 @@
 """A node on a recovery host, from its backup to a process that serves, and back to nothing."""
 
+import json
 import re
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from blocks.artifact.job import MadePath, MadePidfile, OpenItem, ProgramTarget
+from blocks.artifact.job import OpenItem, ProgramTarget
+from blocks.artifact.redaction import redacted
 from blocks.base import url_host
 from blocks.engines.base import Restoration
 from blocks.engines.my.client import Mariadb, literal
 from blocks.engines.my.clusters import TargetCluster, TargetNode
-from blocks.engines.my.survey import CARRIED, NEEDED
+from blocks.engines.my.settings import LIBRARY, PLUGIN, carried
+from blocks.engines.my.survey import acting, needed, with_data
 from blocks.errors import FarsideError, PermanentError
+from blocks.helper import kill_started
 from blocks.hosts import Host
 
 BACKUP = "backup.xb.zst.age"
@@ -21,12 +25,14 @@ START_SECONDS = 600.0
 _HOURS = 24 * 3600.0
 _POLL_SECONDS = 0.1
 _LEAST_POOL = 2**27
-# In its data directory: by that the sweep knows it.
 _START = (
     'cd "$2"; TMPDIR="$1" setsid nohup "$3" --defaults-file="$1/my.cnf"'
     ' --pid-file="$1/mariadbd.pid" $4 >"$1/mariadbd.log" 2>&1 </dev/null &'
     ' echo $! >"$1/mariadbd.pid"'
 )
+_ALONE = 'log="$1/bootstrap.log"; shift; exec "$@" >"$log" 2>&1'
+# A server that crashes names the signal and the statement, then lists the limits of its process.
+_TOLD = r"""grep -E '\[ERROR\]|^ERROR|got signal|^Query \(' "$1" | tail -n 5"""
 _IS_ALIVE = 'kill -0 "$(cat "$1/mariadbd.pid")" 2>/dev/null'
 # What a backup says of where it comes from; a node of the new cluster must not believe it.
 FORGET = (
@@ -52,15 +58,12 @@ class NodeUnderRestore:
         return self.host.run(["id", "-un"]).text.strip()
 
     def fetch(self) -> int:
-        """Bring the backup, after noting what will be made; returns the bytes read."""
+        """Take the node's place and bring the backup; returns the bytes read.
+
+        Raises TargetOccupied where the place is not free.
+        """
         data = self.node.data_dir
-        self._using.reader.mark(
-            self.host,
-            MadePidfile(pidfile=f"{self._work}/mariadbd.pid"),
-            MadePath(path=data),
-            MadePath(path=self.socket_dir),
-        )
-        self.host.run(["mkdir", "-m", "0700", self.socket_dir])
+        self._using.reader.claim(self.host, [data, self.socket_dir], self.node.ports)
         (sealed,) = (item for item in self._using.manifest.objects if item.name == BACKUP)
         argv = (f"{self._target.bin_dir}/mbstream", "-x", "-C", data)
         item = OpenItem(object=sealed, target=ProgramTarget(argv=argv, directory=data))
@@ -69,10 +72,12 @@ class NodeUnderRestore:
     def prepare(self) -> None:
         """Make the backup consistent: replay the log that was written while it was taken.
 
-        What its files look like is in its own backup-my.cnf: no other option file is read.
+        What its files look like is in its own backup-my.cnf: no other option file is read. What
+        unpacks compressed pages is loaded from here, whatever directory is named there.
         """
         argv = [f"{self._target.bin_dir}/mariadb-backup", "--prepare"]
         argv += [f"--use-memory={self._pool()}", f"--target-dir={self.node.data_dir}"]
+        argv.append(f"--plugin-dir={plugin_directory(self.host, self._target.server)}")
         self.host.run(argv, timeout=_HOURS)
         self.host.run(["sh", "-c", FORGET, "sh", self.node.data_dir])
 
@@ -99,8 +104,12 @@ class NodeUnderRestore:
         # Such a server knows no zone by name.
         alone = ["--bootstrap", "--wsrep-on=OFF", "--wsrep-provider=none"]
         alone.append("--default-time-zone=SYSTEM")
-        sql = administrators(accounts)
-        self.host.run([server, defaults, *alone], input=sql.encode(), timeout=START_SECONDS)
+        argv = ["sh", "-c", _ALONE, "sh", self._work, server, defaults, *alone]
+        sql = administrators(accounts).encode()
+        done = self.host.run(argv, input=sql, timeout=START_SECONDS, check=False)
+        if done.exit_code != 0:
+            state = f"the server that makes farside its administrator ended with {done.exit_code}"
+            raise self._failed(state, "bootstrap.log")
         self.host.put(_state(uuid), f"{self.node.data_dir}/grastate.dat")
         self.start("--wsrep-new-cluster --wsrep-cluster-address=gcomm:// --skip-networking")
         self.await_synced()
@@ -110,7 +119,7 @@ class NodeUnderRestore:
     def start(self, options: str = "") -> None:
         """Start the server; `options` come behind its configuration."""
         script = ["sh", "-c", _START, "sh", self._work, self.node.data_dir, self._target.server]
-        self.host.run([*script, options])
+        self.host.run(self._using.reader.stamped([*script, options]))
 
     def control(self) -> Mariadb:
         """The server, as administrator, over its socket."""
@@ -145,16 +154,15 @@ class NodeUnderRestore:
                 raise self._failed("it does not stop")
             time.sleep(_POLL_SECONDS)
 
-    def _failed(self, state: str) -> PermanentError:
-        shown = r'grep -E "\[ERROR\]|WSREP_SST: \[ERROR\]" "$1/mariadbd.log" | tail -n 5'
-        log = self.host.run(["sh", "-c", shown, "sh", self._work], check=False)
-        said = " | ".join(log.text.splitlines())[-1000:]
+    def _failed(self, state: str, file: str = "mariadbd.log") -> PermanentError:
+        log = self.host.run(["sh", "-c", _TOLD, "sh", f"{self._work}/{file}"], check=False)
+        said = redacted(" | ".join(log.text.splitlines()))[-1000:]
         return PermanentError(
             f"the restored node is not Synced: {said or state}",
             operation="start",
             domain=self._using.recovery.name,
             host=self.host.name,
-            hint=f"read {self._work}/mariadbd.log there (run with --keep to have it left)",
+            hint=f"read {self._work}/{file} there (run with --keep to have it left)",
         )
 
     def _pool(self) -> int:
@@ -192,7 +200,6 @@ def configuration(
         "tmpdir": work,
         "bind-address": node.address,
         "port": node.port,
-        "skip-name-resolve": "ON",
         "ssl-ca": target.ca_file,
         "ssl-cert": node.cert_file,
         "ssl-key": node.key_file,
@@ -216,39 +223,51 @@ def configuration(
         "wsrep-sst-receive-address": node.at(node.sst_port),
     }
     lines = [f"{name} = {_quoted(str(value))}" for name, value in settings.items()]
-    for name in CARRIED:
-        value = facts["settings"].get(name)
-        if value is not None and (name, value) != ("time_zone", "SYSTEM"):
-            lines.append(f"{_OPTIONS.get(name, name)} = {_quoted(value)}")
-    # Those that a statement has installed are among the data.
-    for item in facts["plugins"]:
-        if item["type"] in NEEDED and not item["installed"]:
-            lines.append(f"plugin-load-add = {_quoted(item['library'])}")
+    # Where the source lets no statement read any file, this one does not either.
+    if facts["settings"].get("secure_file_priv"):
+        lines.append(f"secure-file-priv = {_quoted(work)}")
+    for name, value in carried(facts["settings"]).items():
+        if (name, value) != ("time_zone", "SYSTEM"):
+            # This server may be a little older, and not know one of them.
+            lines.append(f"loose_{_OPTIONS.get(name, name)} = {_quoted(value)}")
+    loaded = [item["library"] for item in needed(facts["plugins"]) if not with_data(item)]
+    for library in dict.fromkeys(loaded):
+        if LIBRARY.fullmatch(library):
+            lines.append(f"plugin-load-add = {_quoted(library)}")
+    # These come with the data and start with the server: they are kept off.
+    for item in acting(facts["plugins"]):
+        if PLUGIN.fullmatch(item["name"]):
+            lines.append(f"loose-{item['name'].lower()} = OFF")
     transfer = ["ssl-mode = VERIFY_CA", f"sockopt = ,bind={url_host(node.address)}"]
     return "\n".join(["[sst]", *transfer, "", "[mariadbd]", *lines, ""])
 
 
-_OPTIONS = {"time_zone": "default_time_zone"}
+_OPTIONS = {
+    "time_zone": "default_time_zone",
+    "tx_isolation": "transaction_isolation",
+    "wsrep_certify_nonpk": "wsrep_certify_nonPK",
+    "wsrep_osu_method": "wsrep_OSU_method",
+}
 """Settings that are given under another name than they are shown."""
 
 
 def _quoted(value: str) -> str:
+    assert value.isprintable(), value
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def administrators(accounts: Iterable[str]) -> str:
     """What makes accounts of a host administrators, for a server that reads it on its input.
 
-    Such a server has read no accounts yet, and takes one statement a line.
+    Such a server has read no accounts and takes one statement a line. To have it read them (FLUSH
+    PRIVILEGES) crashes MariaDB 10.11 where CREATE SERVER was ever used: it is told by the table.
     """
-    lines = ["FLUSH PRIVILEGES;"]
-    for name in accounts:
-        user = f"{literal(name)}@'localhost'"
-        lines += [
-            f"CREATE USER IF NOT EXISTS {user};",
-            f"ALTER USER {user} IDENTIFIED VIA unix_socket ACCOUNT UNLOCK;",
-            f"GRANT ALL PRIVILEGES ON *.* TO {user} WITH GRANT OPTION;",
-        ]
+    demands = {"access": -1, "plugin": "unix_socket", "authentication_string": ""}
+    lines = ["SET SESSION sql_mode = '';"] + [
+        "REPLACE INTO mysql.global_priv (Host, User, Priv)"
+        f" VALUES ('localhost', {literal(name)}, {literal(json.dumps(demands))});"
+        for name in accounts
+    ]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -260,7 +279,13 @@ def _state(uuid: str) -> bytes:
     return text.encode()
 
 
+def plugin_directory(host: Host, server: str) -> str:
+    """Where a host's server has its plugins."""
+    said = host.run([server, "--no-defaults", "--verbose", "--help"], check=False).text
+    found = re.search(r"^plugin-dir\s+(\S+?)/?$", said, re.MULTILINE)
+    return found[1] if found else "/usr/lib/mysql/plugin"
+
+
 def kill(host: Host, work: str) -> None:
     """End a node as a crash would; without effect where there is none."""
-    script = 'test ! -e "$1/mariadbd.pid" || kill -9 "$(cat "$1/mariadbd.pid")" 2>/dev/null || true'
-    host.run(["sh", "-c", script, "sh", work])
+    kill_started(host, work, "mariadbd.pid")

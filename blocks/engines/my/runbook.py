@@ -1,5 +1,6 @@
 """Break glass: the commands that restore a backup by hand with curl, age, zstd and MariaDB."""
 
+import re
 import shlex
 
 from blocks.artifact.manifest import Manifest
@@ -44,7 +45,7 @@ def commands(
                 "set -eu; umask 077; ACCOUNT=$(id -un); WORK=$(mktemp -d); SOCKET=$WORK/socket",
                 f"BIN=${{BIN:-{quote(target.bin_dir)}}}; DATA=${{DATA:-{quote(first.data_dir)}}}",
                 f"SERVER=${{SERVER:-{quote(target.server)}}}",
-                f"ADDRESS=${{ADDRESS:-{first.address}}}; PORT=${{PORT:-{first.port}}}",
+                f"ADDRESS=${{ADDRESS:-{quote(first.address)}}}; PORT=${{PORT:-{first.port}}}",
                 'case $ADDRESS in *:*) AT="[$ADDRESS]";; *) AT=$ADDRESS;; esac',
                 'test ! -e "$DATA" || { echo "$DATA exists: choose another DATA" >&2; exit 1; }',
                 *fetch_commands(recovery.store, manifest.plan, manifest.set_id),
@@ -56,7 +57,9 @@ def commands(
             (
                 'mkdir -p "$DATA"',
                 f'fetch {keys} | unseal | "$BIN/mbstream" -x -C "$DATA"',
-                '"$BIN/mariadb-backup" --prepare --target-dir="$DATA"',
+                'PLUGINS=$("$SERVER" --no-defaults --verbose --help'
+                " | sed -n 's/^plugin-dir *//p')",
+                '"$BIN/mariadb-backup" --prepare --target-dir="$DATA" --plugin-dir="$PLUGINS"',
                 f'sh -c {quote(FORGET)} sh "$DATA"',
             ),
             where,
@@ -64,13 +67,14 @@ def commands(
         RunbookStep(
             "Configure, and let the own account in by its socket",
             (
-                'cat > "$DATA.cnf" <<END',
-                *text.splitlines(),
-                "END",
-                '"$SERVER" --defaults-file="$DATA.cnf" --bootstrap --wsrep-on=OFF'
-                " --wsrep-provider=none --default-time-zone=SYSTEM <<END",
-                *administrators(["$ACCOUNT"]).splitlines(),
-                "END",
+                ': > "$DATA.cnf"; say() { printf \'%s\\n\' "$1"; }',
+                *(f'say {_word(line)} >> "$DATA.cnf"' for line in text.splitlines()),
+                "{ "
+                + " ".join(
+                    f"say {_word(line)};" for line in administrators(["$ACCOUNT"]).splitlines()
+                )
+                + ' } | "$SERVER" --defaults-file="$DATA.cnf" --bootstrap --wsrep-on=OFF'
+                " --wsrep-provider=none --default-time-zone=SYSTEM",
             ),
             where,
         ),
@@ -85,4 +89,16 @@ def commands(
             ),
             where,
         ),
+    )
+
+
+_FILLED = ("$DATA", "$AT", "$ADDRESS", "$PORT", "$SOCKET", "$WORK", "$ACCOUNT")
+
+
+def _word(line: str) -> str:
+    """A line as one word for a shell, in which only the runbook's own variables are filled in."""
+    parts = re.split("(" + "|".join(map(re.escape, _FILLED)) + ")", line)
+    return (
+        "".join(f'"{part}"' if part in _FILLED else shlex.quote(part) for part in parts if part)
+        or "''"
     )

@@ -1,11 +1,12 @@
 """What of a cluster names another failure domain: settings, and all that is stored as text."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from blocks.artifact.mentions import Belongings
-from blocks.engines.my.client import Mariadb, identifier
-from blocks.engines.my.survey import OUTBOUND, SYSTEM, USERS
+from blocks.engines.my.client import Mariadb, literal
+from blocks.engines.my.survey import SYSTEM, USERS, local, names, of_each
 from blocks.evidence.findings import Finding, finding
 
 _SCHEMAS = ", ".join(repr(name) for name in SYSTEM)
@@ -18,29 +19,63 @@ SELECT JSON_ARRAY(CONCAT('trigger ', TRIGGER_SCHEMA, '.', TRIGGER_NAME), ACTION_
   FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA NOT IN ({_SCHEMAS});
 SELECT JSON_ARRAY(CONCAT('event ', EVENT_SCHEMA, '.', EVENT_NAME), EVENT_DEFINITION)
   FROM information_schema.EVENTS WHERE EVENT_SCHEMA NOT IN ({_SCHEMAS});
-SELECT JSON_ARRAY(CONCAT('default of ', TABLE_SCHEMA, '.', TABLE_NAME, '.', COLUMN_NAME),
-  COLUMN_DEFAULT) FROM information_schema.COLUMNS WHERE COLUMN_DEFAULT IS NOT NULL AND {USERS};
-SELECT JSON_ARRAY(CONCAT('constraint ', CONSTRAINT_SCHEMA, '.', TABLE_NAME, '.', CONSTRAINT_NAME),
-  CHECK_CLAUSE) FROM information_schema.CHECK_CONSTRAINTS
-  WHERE CONSTRAINT_SCHEMA NOT IN ({_SCHEMAS});
-SELECT JSON_ARRAY(CONCAT('server ', Server_name), CONCAT_WS('\\n', Host, Socket))
+SELECT JSON_ARRAY(CONCAT('server ', Server_name), CONCAT_WS('\\n', CONCAT('host ', Host), Socket))
   FROM mysql.servers;
 """
 _ACCOUNTS = (
     "SELECT User, Host FROM mysql.user WHERE is_role = 'N' AND Host NOT IN ('%', 'localhost')"
 )
+# Asked of each table, which is not opened for it.
+_OF_COLUMNS = """
+SELECT JSON_ARRAY(CONCAT('default of ', TABLE_SCHEMA, '.', TABLE_NAME, '.', COLUMN_NAME),
+  COLUMN_DEFAULT) FROM information_schema.COLUMNS
+  WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME = {name} AND COLUMN_DEFAULT IS NOT NULL;
+SELECT JSON_ARRAY(CONCAT('generated column ', TABLE_SCHEMA, '.', TABLE_NAME, '.', COLUMN_NAME),
+  GENERATION_EXPRESSION) FROM information_schema.COLUMNS
+  WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME = {name} AND GENERATION_EXPRESSION IS NOT NULL
+"""
+# Asked of each table that may be opened.
+_OF_TABLES = """
+SELECT JSON_ARRAY(CONCAT('constraint ', CONSTRAINT_SCHEMA, '.', TABLE_NAME, '.', CONSTRAINT_NAME),
+  CHECK_CLAUSE) FROM information_schema.CHECK_CONSTRAINTS
+  WHERE CONSTRAINT_SCHEMA = {schema} AND TABLE_NAME = {name}
+"""
+_FILE = """
+SELECT CONCAT(@@datadir, CAST(CAST(CONVERT({schema} USING filename) AS BINARY) AS CHAR), '/',
+  CAST(CAST(CONVERT({name} USING filename) AS BINARY) AS CHAR))
+"""
+# A name that Windows has for a device (con, aux) is marked.
+_CAT = 'cat "$1.frm" 2>/dev/null || cat "$1@@@.frm"'
+_PRINTED = re.compile(rb"[^\x00-\x1f\x7f]{3,}")
 
 
-def in_cluster(node: Mariadb, tables: list[Any], foreign: Belongings) -> Iterator[Finding]:
-    """Objects and accounts of the restored cluster that name what is `foreign`, with the line."""
-    texts = node.objects(_TEXTS, timeout=600)
-    for item in tables:
-        if item["engine"] in OUTBOUND:
-            place = f"{identifier(item['schema'])}.{identifier(item['name'])}"
-            shown = node.script("", f"SHOW CREATE TABLE {place};").partition("\t")[2]
-            texts.append([f"table {item['schema']}.{item['name']}", shown.replace("\\n", "\n")])
+def texts(node: Mariadb) -> list[tuple[str, str]]:
+    """Objects of the restored cluster, each with what it is defined by."""
+    tables = names(node, USERS)
+    stored = local(tables)
+    found = node.objects(_TEXTS, timeout=600)
+    found += of_each(node, _OF_COLUMNS, tables) + of_each(node, _OF_TABLES, stored)
+    return [
+        *((name, str(text or "")) for name, text in found),
+        *((f"table {item['schema']}.{item['name']}", _outbound(node, item))
+          for item in tables if item not in stored),
+    ]  # fmt: skip
+
+
+def _outbound(node: Mariadb, table: Mapping[str, str]) -> str:
+    """What a table of another server is defined by: to show it, the server would open it."""
+    places = {name: literal(table[name]) for name in ("schema", "name")}
+    file = node.value("", _FILE.format(**places))
+    parts = _PRINTED.findall(node.host.run(["sh", "-c", _CAT, "sh", file]).stdout)
+    return " ".join(part.decode(errors="replace") for part in parts)
+
+
+def in_cluster(
+    node: Mariadb, texts: Sequence[tuple[str, str]], foreign: Belongings
+) -> Iterator[Finding]:
+    """Objects, by their `texts`, and accounts that name what is `foreign`, with the line."""
     for name, text in texts:
-        for line, mention in foreign.lines(str(text or "")):
+        for line, mention in foreign.lines(text):
             yield _finding(name, f"its line {line} names {mention}", mention, foreign, "verify")
     for user, host in node.rows(_ACCOUNTS):
         if foreign.owns_name(_an_address(host)):

@@ -1,46 +1,42 @@
 """What a live cluster is: everything that a restore has to match, read from one node."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from blocks.engines.my.client import Mariadb
+from blocks.artifact.redaction import redacted_value
+from blocks.engines.my.client import Mariadb, literal
 from blocks.engines.my.clusters import address_and_port
+from blocks.engines.my.settings import CARRIED
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.record import SourceNode
 
 SYSTEM = ("information_schema", "performance_schema", "mysql", "sys")
-OUTBOUND = ("CONNECT", "FEDERATED", "SPHINX", "SPIDER")
-"""Storage engines whose tables are another server's: reading one calls it."""
+OUTBOUND = ("CONNECT", "FEDERATED", "S3", "SPHINX", "SPIDER")
+"""Storage engines whose tables are another server's: reading one, or opening it, calls that."""
 USERS = f"TABLE_SCHEMA NOT IN ({', '.join(repr(name) for name in SYSTEM)})"
-CARRIED = (
-    "character_set_server",
-    "collation_server",
-    "explicit_defaults_for_timestamp",
-    "innodb_data_file_path",
-    "innodb_default_row_format",
-    "innodb_page_size",
-    "innodb_strict_mode",
-    "innodb_undo_tablespaces",
-    "log_bin_trust_function_creators",
-    "lower_case_table_names",
-    "max_allowed_packet",
-    "max_connections",
-    "sql_mode",
-    "time_zone",
+_NEEDED = (
+    *("AUTHENTICATION", "DATA TYPE", "FTPARSER", "FUNCTION", "PASSWORD VALIDATION"),
+    "STORAGE ENGINE",
 )
-"""Settings that the data, or what is written to it, depends on."""
-NEEDED = ("AUTHENTICATION", "STORAGE ENGINE")
-"""Types of plugins without which a table cannot be opened, or a user not get in."""
+"""Types of plugins without which a table cannot be read, or a user not get in, as at the source."""
+_PROVIDERS = tuple(f"provider_{name}" for name in ("bzip2", "lz4", "lzma", "lzo", "snappy"))
+"""Plugins that unpack what is compressed in tables. Their type is DAEMON; they do nothing else."""
+_SERVING = (*_NEEDED, "AUDIT", "INFORMATION SCHEMA", "UDF")
+"""Types of plugins that only serve sessions; any other may act by itself, in threads of its own."""
 DECIDED = (
     "aria_log_dir_path",
     "basedir",
     "bind_address",
+    "binlog_format",
     "character_sets_dir",
     "datadir",
+    "event_scheduler",
     "general_log",
     "hostname",
     "in_transaction",
+    "innodb_autoinc_lock_mode",
+    "innodb_buffer_pool_size",
     "innodb_data_home_dir",
     "innodb_log_group_home_dir",
     "innodb_temp_data_file_path",
@@ -53,6 +49,8 @@ DECIDED = (
     "port",
     "relay_log",
     "report_",
+    "skip_networking",
+    "skip_slave_start",
     "slave_load_tmpdir",
     "slow_query_log",
     "socket",
@@ -61,46 +59,92 @@ DECIDED = (
     "version",
     "wsrep_",
 )
-"""Settings, by prefix, that a restore decides anew for its host: what the source had is gone."""
+"""Settings, by prefix, that a restore decides anew for its host, but for those that it carries."""
+_CHANGED = """
+SELECT LOWER(VARIABLE_NAME) FROM information_schema.SYSTEM_VARIABLES
+WHERE GLOBAL_VALUE_ORIGIN IN ('CONFIG', 'COMMAND-LINE', 'SQL') ORDER BY 1
+"""
 
 # Text -> what it says in a few bytes: lists of columns may be long.
-_DIGESTS = f"""
-SET SESSION group_concat_max_len = 1073741824;
+_COLUMNS = """
+SET STATEMENT group_concat_max_len = 1073741824 FOR
 SELECT JSON_ARRAY(CONCAT('table ', TABLE_SCHEMA, '.', TABLE_NAME),
   MD5(GROUP_CONCAT(CONCAT_WS('|', COLUMN_NAME, COLUMN_TYPE, IS_NULLABLE, COLLATION_NAME,
     COLUMN_DEFAULT, EXTRA, GENERATION_EXPRESSION) ORDER BY ORDINAL_POSITION)))
-FROM information_schema.COLUMNS WHERE {USERS} GROUP BY TABLE_SCHEMA, TABLE_NAME;
+FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME = {name}
+GROUP BY TABLE_SCHEMA, TABLE_NAME
+"""
+_DIGESTS = f"""
+SET SESSION group_concat_max_len = 1073741824;
 SELECT JSON_ARRAY(CONCAT('index ', TABLE_SCHEMA, '.', TABLE_NAME, '.', INDEX_NAME),
   MD5(GROUP_CONCAT(CONCAT_WS('|', NON_UNIQUE, COLUMN_NAME, SUB_PART) ORDER BY SEQ_IN_INDEX)))
 FROM information_schema.STATISTICS WHERE {USERS} GROUP BY TABLE_SCHEMA, TABLE_NAME, INDEX_NAME;
-SELECT JSON_ARRAY(CONCAT('view ', TABLE_SCHEMA, '.', TABLE_NAME), MD5(VIEW_DEFINITION))
+SELECT JSON_ARRAY(CONCAT('view ', TABLE_SCHEMA, '.', TABLE_NAME), MD5(NULLIF(VIEW_DEFINITION, '')))
 FROM information_schema.VIEWS WHERE {USERS};
 SELECT JSON_ARRAY(CONCAT(LOWER(ROUTINE_TYPE), ' ', ROUTINE_SCHEMA, '.', ROUTINE_NAME),
-  MD5(ROUTINE_DEFINITION))
+  MD5(NULLIF(ROUTINE_DEFINITION, '')))
 FROM information_schema.ROUTINES WHERE {USERS.replace("TABLE_SCHEMA", "ROUTINE_SCHEMA")};
-SELECT JSON_ARRAY(CONCAT('trigger ', TRIGGER_SCHEMA, '.', TRIGGER_NAME), MD5(ACTION_STATEMENT))
+SELECT JSON_ARRAY(CONCAT('trigger ', TRIGGER_SCHEMA, '.', TRIGGER_NAME),
+  MD5(NULLIF(ACTION_STATEMENT, '')))
 FROM information_schema.TRIGGERS WHERE {USERS.replace("TABLE_SCHEMA", "TRIGGER_SCHEMA")};
-SELECT JSON_ARRAY(CONCAT('event ', EVENT_SCHEMA, '.', EVENT_NAME), MD5(EVENT_DEFINITION))
+SELECT JSON_ARRAY(CONCAT('event ', EVENT_SCHEMA, '.', EVENT_NAME),
+  MD5(NULLIF(EVENT_DEFINITION, '')))
 FROM information_schema.EVENTS WHERE {USERS.replace("TABLE_SCHEMA", "EVENT_SCHEMA")};
 """
-_TABLES = f"""
-SELECT JSON_OBJECT('schema', TABLE_SCHEMA, 'name', TABLE_NAME, 'engine', UPPER(ENGINE),
-  'rows', COALESCE(TABLE_ROWS, 0))
-FROM information_schema.TABLES
-WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') AND ENGINE IS NOT NULL AND {USERS}
-ORDER BY TABLE_SCHEMA, TABLE_NAME
+_NAMES = """
+SELECT JSON_OBJECT('schema', TABLE_SCHEMA, 'name', TABLE_NAME, 'engine', UPPER(ENGINE))
+FROM information_schema.TABLES WHERE ENGINE IS NOT NULL
+"""
+_STORED = "TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')"
+_SIZES = """
+SELECT JSON_ARRAY(TABLE_SCHEMA, TABLE_NAME, TABLE_ROWS,
+  COALESCE(DATA_LENGTH, 0) + COALESCE(INDEX_LENGTH, 0) + COALESCE(DATA_FREE, 0))
+FROM information_schema.TABLES WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME = {name}
 """
 _ACCOUNTS = """
 SELECT JSON_ARRAY(IF(is_role = 'Y', 'role', 'user'), User, Host) FROM mysql.user
 WHERE User <> 'mariadb.sys' ORDER BY User, Host
 """
+# How each account is let in, without anything of its password.
+_DEMANDS = """
+SELECT JSON_ARRAY(CONCAT(User, '@', Host), CONCAT_WS(', ',
+  COALESCE(JSON_VALUE(Priv, '$.plugin'), 'no plugin'),
+  CONCAT('TLS ', COALESCE(JSON_VALUE(Priv, '$.ssl_type'), 0)),
+  IF(COALESCE(JSON_VALUE(Priv, '$.account_locked'), '0') IN ('1', 'true'), 'locked', 'open'),
+  IF(COALESCE(JSON_VALUE(Priv, '$.authentication_string'), '') = '', 'no password', 'a password'),
+  CONCAT(COALESCE(JSON_LENGTH(Priv, '$.auth_or'), 0), ' alternatives')))
+FROM mysql.global_priv
+WHERE COALESCE(JSON_VALUE(Priv, '$.is_role'), '0') NOT IN ('1', 'true') AND User <> 'mariadb.sys'
+"""
+_PRIVILEGES = """
+SELECT DISTINCT PRIVILEGE_TYPE FROM information_schema.USER_PRIVILEGES
+WHERE GRANTEE IN (CONCAT('''', REPLACE(CURRENT_USER(), '@', '''@'''), ''''),
+  COALESCE(CURRENT_ROLE(), ''), CONCAT('''', COALESCE(CURRENT_ROLE(), ''), ''''))
+"""
+_SEEN_WITH = {"view": "SHOW VIEW", "trigger": "TRIGGER", "event": "EVENT", "table": "SELECT"}
 _PLUGINS = """
-SELECT JSON_OBJECT('name', PLUGIN_NAME, 'type', PLUGIN_TYPE, 'library', PLUGIN_LIBRARY,
-  'installed', EXISTS (SELECT 1 FROM mysql.plugin WHERE name = PLUGIN_NAME))
+SELECT JSON_OBJECT('name', PLUGIN_NAME, 'type', PLUGIN_TYPE, 'library', PLUGIN_LIBRARY)
 FROM information_schema.PLUGINS
 WHERE PLUGIN_LIBRARY IS NOT NULL AND PLUGIN_STATUS = 'ACTIVE' AND PLUGIN_NAME <> 'wsrep_provider'
 ORDER BY PLUGIN_NAME
 """
+
+
+def needed(plugins: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those of some plugins that the data, or who may read it, depends on."""
+    return [item for item in plugins if item["type"] in _NEEDED or item["name"] in _PROVIDERS]
+
+
+def with_data(plugin: Mapping[str, Any]) -> bool:
+    """Whether a plugin starts with the data, for a statement has installed it."""
+    return bool(int(plugin["installed"]))  # a text in older sets
+
+
+def acting(plugins: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those of some plugins that may act by themselves."""
+    return [
+        item for item in plugins if item["type"] not in _SERVING and item["name"] not in _PROVIDERS
+    ]
 
 
 class NotSynced(TransientError):
@@ -125,7 +169,7 @@ def why_not(status: Mapping[str, str]) -> str:
 def survey(node: Mariadb) -> dict[str, Any]:
     """The facts of a cluster. Reads only. Raises as Mariadb.script, and PermanentError."""
     status = node.status()
-    plugins = node.objects(_PLUGINS)
+    plugins = active_plugins(node)
     encrypted = [item["name"] for item in plugins if item["type"] == "ENCRYPTION"]
     if encrypted:
         raise PermanentError(
@@ -134,22 +178,32 @@ def survey(node: Mariadb) -> dict[str, Any]:
             host=node.host.name,
             hint="farside cannot carry MariaDB's keys; rehearse it with another tool",
         )
-    used = "SELECT COALESCE(SUM(DATA_LENGTH + INDEX_LENGTH + DATA_FREE), 0)"
     return {
         "version": node.value("", "SELECT @@version"),
         "cluster": node.value("", "SELECT @@wsrep_cluster_name"),
         "state_uuid": status["wsrep_cluster_state_uuid"],
         "nodes": _nodes(node),
-        "bytes": int(node.value("", f"{used} FROM information_schema.TABLES")),
-        "settings": _settings(node),
+        "bytes": sum(size for *_, size in of_each(node, _SIZES, local(names(node, _STORED)))),
+        "settings": settings_of(node),
+        "changed": changed(node),
         "plugins": plugins,
         "libraries": sorted({row[0] for row in node.rows("SELECT dl FROM mysql.func")}),
         "tables": tables(node),
         "definitions": definitions(node),
+        "hidden": hidden(node),
+        "demands": demands(node),
         "accounts": accounts(node),
         "upstreams": [row[3] for row in node.rows("SHOW ALL SLAVES STATUS")],
         "elsewhere": _elsewhere(node),
     }
+
+
+def active_plugins(node: Mariadb) -> list[Any]:
+    """Plugins from libraries that run: name, type, library, whether a statement installed them."""
+    installed = {row[0].lower() for row in node.rows("SELECT name FROM mysql.plugin")}
+    return [
+        item | {"installed": item["name"].lower() in installed} for item in node.objects(_PLUGINS)
+    ]
 
 
 def _nodes(node: Mariadb) -> list[dict[str, Any]]:
@@ -161,22 +215,70 @@ def _nodes(node: Mariadb) -> list[dict[str, Any]]:
     return found
 
 
-def _settings(node: Mariadb) -> dict[str, str]:
-    """The server's settings, without those that a restore decides anew."""
+def settings_of(node: Mariadb) -> dict[str, str]:
+    """The server's settings, without secrets, and without those that a restore decides anew."""
     found = {row[0]: "\t".join(row[1:]) for row in node.rows("SHOW GLOBAL VARIABLES")}
-    return {name: value for name, value in found.items() if not name.startswith(DECIDED)}
+    return {
+        name: redacted_value(name, value) for name, value in found.items() if _comes_along(name)
+    }
+
+
+def changed(node: Mariadb) -> list[str]:
+    """Those of the same settings that somebody has set."""
+    return [row[0] for row in node.rows(_CHANGED) if _comes_along(row[0])]
+
+
+def _comes_along(name: str) -> bool:
+    """Whether a setting of the source means anything to a restored node."""
+    return name in CARRIED or not name.startswith(DECIDED)
+
+
+def of_each(node: Mariadb, query: str, tables: Iterable[Mapping[str, Any]]) -> list[Any]:
+    """The rows of a query, JSON, of information_schema, in which each of some tables is named.
+
+    Before it looks at what else a query asks for, the server opens all tables that are not ruled
+    out by their names alone, and all that views are made of: one that is another server's calls it.
+    """
+    script = ";\n".join(
+        query.format(schema=literal(item["schema"]), name=literal(item["name"])) for item in tables
+    )
+    return node.objects(script, timeout=600) if script else []
+
+
+def names(node: Mariadb, where: str = f"{_STORED} AND {USERS}") -> list[Any]:
+    """The tables of users, or those of a condition: schema, name, engine. None is opened."""
+    return node.objects(f"{_NAMES} AND {where} ORDER BY TABLE_SCHEMA, TABLE_NAME", timeout=600)
+
+
+def local(tables: Iterable[Any]) -> list[Any]:
+    """Those of some tables whose rows are here: to read another server's would call it."""
+    return [item for item in tables if item["engine"] not in OUTBOUND]
 
 
 def tables(node: Mariadb) -> list[Any]:
-    """The tables of users: schema, name, engine, and an estimate of their rows."""
-    return node.objects(_TABLES, timeout=600)
+    """The tables of users: schema, name, engine, and of local ones an estimate of their rows."""
+    found = names(node)
+    rows = {(schema, name): rows for schema, name, rows, _ in of_each(node, _SIZES, local(found))}
+    return [item | {"rows": rows.get((item["schema"], item["name"]))} for item in found]
 
 
 def definitions(node: Mariadb) -> dict[str, str]:
     """Object -> digest of its definition: tables, indexes, views, routines, triggers, events."""
-    found: Sequence[tuple[str, str | None]] = node.objects(_DIGESTS, timeout=600)
+    found: list[tuple[str, str | None]] = of_each(node, _COLUMNS, names(node, USERS))
+    found += node.objects(_DIGESTS, timeout=600)
     # A definition that the user may not see is told apart from one that is empty.
     return {name: digest[:12] if digest else "unseen" for name, digest in found}
+
+
+def hidden(node: Mariadb) -> dict[str, str]:
+    """Kinds of objects that this user may not see all of -> the privilege that it lacks."""
+    granted = {row[0] for row in node.rows(_PRIVILEGES)}
+    return {kind: needed for kind, needed in _SEEN_WITH.items() if needed not in granted}
+
+
+def demands(node: Mariadb) -> dict[str, str]:
+    """Account -> by what it is let in: plugin, TLS, a password or none."""
+    return dict(node.objects(_DEMANDS))
 
 
 def accounts(node: Mariadb) -> list[str]:

@@ -1,302 +1,214 @@
 """The checks of a restored PostgreSQL server: each passed, failed, or could not run."""
 
-import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from blocks.artifact import wire
 from blocks.engines.base import checked, listed
-from blocks.engines.pg.psql import LoginRefused, Psql, identifier
+from blocks.engines.pg.installation import Installation
+from blocks.engines.pg.last_look import NO_LOOK, LastLook
+from blocks.engines.pg.psql import LoginRefused, Psql, literal
 from blocks.engines.pg.replication import upstreams
+from blocks.engines.pg.sequences import restored
 from blocks.engines.pg.survey import (
     COLLATIONS,
-    LARGE_OBJECTS,
-    SCHEMA_DIGEST,
-    SEQUENCES,
-    TABLES,
+    OPEN,
+    UNUSABLE,
+    digest_like,
     write_probe,
 )
-from blocks.errors import PermanentError, TransientError
+from blocks.engines.pg.tally import Tally
+from blocks.engines.tally import NOT_ASKED
+from blocks.errors import PermanentError
 from blocks.evidence.record import Check, CheckStatus
 
 HOURS = 3600.0
 _NONE = ("", "(disabled)")
-_CRASHED = "server closed the connection unexpectedly"
-EMPTIED = 100
-"""A table of fewer rows may be empty a moment later (a queue)."""
-
-_BTREES = """
-SELECT i.indexrelid, i.indexrelid::regclass::text AS name, i.indrelid,
-       i.indrelid::regclass::text AS rel, pg_get_expr(i.indpred, i.indrelid) AS predicate,
-       c.relname
-FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_am m ON m.oid = c.relam
-WHERE m.amname = 'btree' AND c.relkind = 'i' AND i.indisvalid AND i.indisready
-  AND n.nspname !~ '^pg_(temp|toast_temp)' AND c.relpersistence = 'p'
-ORDER BY 1
-"""
-
-# Every heap tuple must be found in the index, and parents agree with children (PostgreSQL docs,
-# amcheck). The extension is made for the occasion, and rolled back.
-_AMCHECK = f"""
-BEGIN;
-CREATE EXTENSION IF NOT EXISTS amcheck;
-DO $farside$
-DECLARE r record; done int := 0; bad jsonb := '[]';
-BEGIN
-  FOR r IN {_BTREES} LOOP
-    BEGIN
-      PERFORM bt_index_parent_check(r.indexrelid::regclass, true);
-    EXCEPTION WHEN OTHERS THEN
-      bad := bad || jsonb_build_object('index', r.name, 'problem', SQLERRM);
-    END;
-    done := done + 1;
-  END LOOP;
-  PERFORM set_config('farside.result', jsonb_build_object(
-    'done', done, 'bad', bad, 'skipped', '[]'::jsonb)::text, false);
-END $farside$;
-SELECT current_setting('farside.result');
-ROLLBACK;
-"""
-
-# Part of _SCANS. The key columns of an index: its expressions in the index's own collation, and
-# the operator of its own operator class that sorts them (strategy 1 is <, 5 is >). `precedes` is
-# -1 where the current key belongs before the previous one.
-_KEYS = """
-SELECT string_agg(expression, ', ' ORDER BY k) AS expressions,
-       string_agg(expression || ' AS k' || k, ', ' ORDER BY k) AS columns,
-       string_agg(format('lag(k%s) OVER w AS p%s', k, k), ', ' ORDER BY k) AS previous,
-       string_agg(format('k%s USING %s NULLS %s', k, operator, nulls), ', ' ORDER BY k) AS ordering,
-       string_agg(format('nullif(CASE WHEN num_nulls(k%1$s) + num_nulls(p%1$s) = 2 THEN 0'
-         ' WHEN num_nulls(k%1$s) = 1 THEN %2$s WHEN num_nulls(p%1$s) = 1 THEN -(%2$s)'
-         ' WHEN k%1$s %3$s p%1$s THEN -1 WHEN p%1$s %3$s k%1$s THEN 1 ELSE 0 END, 0)',
-         k, CASE nulls WHEN 'FIRST' THEN -1 ELSE 1 END, operator), ', ' ORDER BY k) AS precedes
-INTO STRICT key
-FROM (
-  SELECT k, '(' || pg_get_indexdef(i.indexrelid, k, false) || ')'
-         || CASE WHEN co.oid IS NOT NULL
-            THEN format(' COLLATE %I.%I', cn.nspname, co.collname) ELSE '' END AS expression,
-         format('OPERATOR(%I.%s)', n.nspname, o.oprname) AS operator,
-         CASE WHEN i.indoption[k - 1] & 2 = 2 THEN 'FIRST' ELSE 'LAST' END AS nulls
-  FROM pg_index i CROSS JOIN generate_series(1, i.indnkeyatts) k
-  JOIN pg_opclass oc ON oc.oid = i.indclass[k - 1]
-  JOIN pg_amop a ON a.amopfamily = oc.opcfamily AND a.amoplefttype = oc.opcintype
-   AND a.amoprighttype = oc.opcintype
-   AND a.amopstrategy = CASE WHEN i.indoption[k - 1] & 1 = 1 THEN 5 ELSE 1 END
-  JOIN pg_operator o ON o.oid = a.amopopr JOIN pg_namespace n ON n.oid = o.oprnamespace
-  LEFT JOIN pg_collation co ON co.oid = i.indcollation[k - 1]
-  LEFT JOIN pg_namespace cn ON cn.oid = co.collnamespace
-  WHERE i.indexrelid = r.indexrelid
-) AS columns;
-"""
-
-# Without amcheck: the same rows read through the index, in order, and from the table alone.
-# Row contents and their places (ctid) are summed up as hashes; an index that misses a row, has
-# one too many, points to a wrong one or is out of order gives another answer. The table's other
-# indexes are hidden from the planner meanwhile; everything is rolled back.
-_SCANS = rf"""
-BEGIN ISOLATION LEVEL REPEATABLE READ;
-DO $farside$
-DECLARE
-  r record; key record; heap record; scan record; plan text; source text; through text;
-  done int := 0; bad jsonb := '[]'; skipped jsonb := '[]';
-BEGIN
-  SET LOCAL max_parallel_workers_per_gather = 0;
-  SET LOCAL jit = off;
-  SET LOCAL enable_bitmapscan = off;
-  SET LOCAL enable_indexonlyscan = off;
-  FOR r IN {_BTREES} LOOP
-   BEGIN
-    {_KEYS}
-    UPDATE pg_index SET indisvalid = false
-     WHERE indrelid = r.indrelid AND indexrelid <> r.indexrelid;
-    source := r.rel || CASE WHEN r.predicate IS NULL THEN '' ELSE ' WHERE ' || r.predicate END;
-    SET LOCAL enable_seqscan = on; SET LOCAL enable_indexscan = off; SET LOCAL enable_sort = on;
-    EXECUTE format('SELECT count(*) AS n, sum(hashtextextended(ROW(ctid, %s)::text, 0)::numeric)'
-                   ' AS h FROM %s', key.expressions, source) INTO heap;
-    SET LOCAL enable_seqscan = off; SET LOCAL enable_indexscan = on; SET LOCAL enable_sort = off;
-    through := format('SELECT count(*) AS n, sum(h) AS h,'
-                      ' count(*) FILTER (WHERE place > 1 AND coalesce(%s) = -1) AS disorder'
-                      ' FROM (SELECT *, row_number() OVER w AS place, %s'
-                      ' FROM (SELECT hashtextextended(ROW(ctid, %s)::text, 0)'
-                      '::numeric AS h, %s FROM %s) AS q WINDOW w AS (ORDER BY %s)) AS s',
-                      key.precedes, key.previous, key.expressions, key.columns, source,
-                      key.ordering);
-    EXECUTE 'EXPLAIN (FORMAT JSON) ' || through INTO plan;
-    IF position('"Index Name": ' || to_json(r.relname::text)::text IN plan) = 0
-       OR plan ~ '"Node Type": "(Incremental )?Sort"' THEN
-      skipped := skipped || to_jsonb(r.name);
-    ELSE
-      EXECUTE through INTO scan;
-      IF (scan.n, scan.h) IS DISTINCT FROM (heap.n, heap.h) THEN
-        bad := bad || jsonb_build_object('index', r.name, 'problem', format(
-          'the index gives %s rows, the table %s, or other ones', scan.n, heap.n));
-      ELSIF scan.disorder > 0 THEN
-        bad := bad || jsonb_build_object('index', r.name, 'problem', format(
-          '%s rows out of order', scan.disorder));
-      END IF;
-      done := done + 1;
-    END IF;
-    RAISE EXCEPTION USING ERRCODE = 'FS000';
-   EXCEPTION
-    WHEN SQLSTATE 'FS000' THEN NULL;
-    WHEN OTHERS THEN
-     bad := bad || jsonb_build_object('index', r.name, 'problem', SQLERRM);
-   END;
-  END LOOP;
-  PERFORM set_config('farside.result', jsonb_build_object(
-    'done', done, 'bad', bad, 'skipped', skipped)::text, false);
-END $farside$;
-SELECT current_setting('farside.result');
-ROLLBACK;
-"""
 
 
-def login(application: Psql, database: str) -> Check:
-    """The application's own role gets in, with the password from the recovery vault."""
+def login(application: Psql, databases: Sequence[str], lacking: Sequence[str] = ()) -> Check:
+    """The application's own role gets into its databases, with the recovery vault's password.
+
+    `lacking` are libraries that such sessions are made to load, and that are not on this host:
+    they are why the role is refused, whatever the server says.
+    """
     wrong = []
-    try:
-        found = application.value(database, "SELECT current_user::text")
-        if found != application.role:
-            wrong.append(f"it is {found} there")
-    except LoginRefused as error:
-        wrong.append(error.message)
-    role = application.role
+    for database in databases:
+        try:
+            found = application.value(database, "SELECT session_user::text")
+            if found != application.role:
+                wrong.append(f"{database}: it is {found} there")
+        except LoginRefused as error:
+            wrong.append(error.message)
+    broken = "library-preloaded" if lacking else "login-missing"
+    role, places = application.role, listed(databases)
     return checked(
         "login",
-        f"{role} logs in to {database}",
+        f"{role} logs in to {places}",
         wrong,
-        f"{role} logged in to {database}",
-        finding="login-missing",
+        f"{role} logged in to {places}",
+        finding=broken,
+        subjects=tuple(lacking),
     )
 
 
-def schema(control: Psql, facts: Mapping[str, Any]) -> Check:
-    """Definitions of all objects, owners and grants are those of the manifest."""
-    wrong = []
-    for database in facts["databases"]:
-        found = control.rows(database["name"], SCHEMA_DIGEST, timeout=600)[0]["digest"]
-        if found != database["schema_digest"]:
-            wrong.append(f"{database['name']}: {found}, manifest {database['schema_digest']}")
-    return checked(
+class Databases:
+    """Which databases of the manifest are there and can be entered; all checks ask those."""
+
+    def __init__(
+        self, control: Psql, facts: Mapping[str, Any], last: LastLook, installed: Installation
+    ) -> None:
+        self._control, self._facts, self._last = control, facts, last
+        self._installed = installed
+        self.here: list[Mapping[str, Any]] = []
+
+    def check(self) -> Check:
+        """Every database of the manifest is there, and can be entered."""
+        tally, cause = Tally(), "incomplete-restore"
+        present = {row["name"] for row in self._control.rows("postgres", OPEN)}
+        self.here = []
+        for database in self._facts["databases"]:
+            name = database["name"]
+            if name in present:
+                with tally.looking(name):
+                    try:
+                        self._control.value(name, "SELECT 1")
+                        self.here.append(database)
+                        tally.seen += 1
+                    except LoginRefused as error:
+                        lacking = self._installed.lacking("locales")
+                        no_locale = not {database["collate"], database["ctype"]}.isdisjoint(lacking)
+                        cause = "locale-missing" if no_locale else "usable-not-restored"
+                        tally.fail(f"{name} cannot be entered: {error.message}", f"database {name}")
+            else:
+                text = f"{name} is not there, or takes no connections"
+                had = self._last.has("databases", name)
+                tally.compare(name, text, False, True, had, subject=f"database {name}")
+        right = f"{len(self.here)} databases"
+        return tally.check("databases", "every database, to be entered", right, finding=cause)
+
+
+def schema(
+    control: Psql, databases: Iterable[Mapping[str, Any]], last: LastLook = NO_LOOK
+) -> Check:
+    """Definitions of all objects, owners and grants are those of the source."""
+    tally = Tally()
+    for database in databases:
+        name, digest = database["name"], database["schema_digest"]
+        if digest is None:
+            tally.unseen.append(f"{name}: its definitions could not be read at the source")
+            continue
+        with tally.looking(name):
+            found = control.rows(name, digest_like(digest), timeout=600)[0]["digest"]
+            tally.seen += 1
+            rows = last.of(name, "schema_digest")
+            had = rows[0]["digest"] if rows else NOT_ASKED
+            tally.compare(name, f"{name}: {found}, manifest {digest}", found, digest, had)
+    return tally.check(
         "schema-digest",
-        "the manifest's schema digests (DDL after the snapshot changes them)",
-        wrong,
-        f"the same in {len(facts['databases'])} databases",
+        "the source's schema digests, of the survey or of the last look before the loss",
+        f"the same in {tally.seen} databases",
         finding="incomplete-restore",
     )
 
 
-def roles(control: Psql, facts: Mapping[str, Any]) -> Check:
+def roles(control: Psql, facts: Mapping[str, Any], last: LastLook = NO_LOOK) -> Check:
     """All roles of the manifest exist."""
     found = {
         row["name"] for row in control.rows("postgres", "SELECT rolname AS name FROM pg_roles")
     }
-    wanted = {role["name"] for role in facts["roles"]}
-    return checked(
-        "roles",
-        f"{len(wanted)} roles of the manifest",
-        [f"{name} is missing" for name in sorted(wanted - found)],
-        f"all {len(wanted)} roles",
-        finding="login-missing",
-    )
+    tally = Tally(seen=1)
+    for role in facts["roles"]:
+        name = role["name"]
+        tally.compare(name, f"{name} is missing", name in found, True, last.has("roles", name))
+    total = len(facts["roles"])
+    expected, right = f"{total} roles of the manifest", f"all {total - len(tally.dropped)} roles"
+    return tally.check("roles", expected, right, finding="login-missing")
 
 
-def row_counts(control: Psql, facts: Mapping[str, Any]) -> Check:
-    """Every table is there, with no fewer rows than estimated at the source.
+def sequences(
+    control: Psql, databases: Iterable[Mapping[str, Any]], last: LastLook = NO_LOOK
+) -> Check:
+    """Every sequence goes on where it was, or further: none gives a value out again.
 
-    The manifest holds estimates (the planner's, from the last ANALYZE), and the log goes on after
-    it: a shortfall of more than a tenth and 1000 rows fails, growth does not. A table that had
-    EMPTIED rows and has none now fails as well. Unlogged tables are empty: no backup holds them.
+    One that the source restarted goes on where it was at the last look. A cyclic one is only there.
     """
-    short, tables, total = [], 0, 0
-    for database in facts["databases"]:
+    tally, total = Tally(), 0
+    for database in databases:
         name = database["name"]
-        present = {(row["schema"], row["name"]) for row in control.rows(name, TABLES)}
-        for table in database["tables"]:
-            label = f"{name}.{table['schema']}.{table['name']}"
-            if (table["schema"], table["name"]) not in present:
-                short.append(f"{label} is missing")
-                continue
-            place = f"{identifier(table['schema'])}.{identifier(table['name'])}"
-            try:
-                answer = control.value(name, f"SELECT count(*) FROM {place}", timeout=HOURS)
-            except PermanentError as error:
-                short.append(f"{label} cannot be read: {error.message}")
-                continue
-            counted = int(answer or 0)
-            tables, total = tables + 1, total + counted
-            if table["unlogged"]:
-                continue
-            if counted < table["rows"] - max(1000, table["rows"] // 10) or (
-                counted == 0 and table["rows"] >= EMPTIED
-            ):
-                short.append(f"{label} has {counted} of about {table['rows']} rows")
-    return checked(
-        "row-counts",
-        "every table of the manifest, no fewer rows than estimated",
-        short,
-        f"{total} rows in {tables} tables",
-        finding="incomplete-restore",
-    )
-
-
-def sequences(control: Psql, facts: Mapping[str, Any]) -> Check:
-    """Every sequence goes on where it was, or further: none gives a value out again."""
-    behind, total = [], 0
-    for database in facts["databases"]:
-        found = {
-            (row["schema"], row["name"]): row["value"]
-            for row in control.rows(database["name"], SEQUENCES)
-        }
-        for row in database["sequences"]:
-            total += 1
-            now, ascending = found.get((row["schema"], row["name"])), row["increment"] > 0
-            if row["value"] is None or (now is not None and (now >= row["value"]) == ascending):
-                continue
-            if now != row["value"]:
-                label = f"{database['name']}.{row['schema']}.{row['name']}"
-                behind.append(f"{label} is at {now}, was at {row['value']}")
-    return checked(
+        if database["sequences"] is None:
+            tally.unseen.append(f"{name}: its sequences could not be read at the source")
+            continue
+        with tally.looking(name):
+            found = restored(control, name)
+            tally.seen += 1
+            hidden = [row for row in database["sequences"] if not row.get("readable", True)]
+            if hidden:
+                text = f"{name}: the values of {len(hidden)} sequences were not shown at the source"
+                tally.unseen.append(f"{text} (GRANT pg_read_all_data)")
+            looked = last.of(name, "sequences")
+            had = {(row["schema"], row["name"]): row for row in looked or ()}
+            for row in database["sequences"]:
+                total += 1
+                key = row["schema"], row["name"]
+                label, now = f"{name}.{row['schema']}.{row['name']}", found.get(key)
+                if now is None:
+                    there = NOT_ASKED if looked is None else key in had
+                    tally.compare(label, f"{label} is missing", False, True, there)
+                elif not now["cycle"]:
+                    _compare_values(tally, label, now, row["value"], had.get(key))
+    return tally.check(
         "sequences",
         "every sequence of the manifest, no value behind",
-        behind,
-        f"all {total}",
+        f"all {total - len(tally.dropped)}",
         finding="incomplete-restore",
     )
 
 
-def large_objects(control: Psql, facts: Mapping[str, Any]) -> Check:
-    """As many large objects as there were, but for a tenth that may have been removed since."""
-    short, total = [], 0
-    for database in facts["databases"]:
-        found = control.rows(database["name"], LARGE_OBJECTS)[0]["count"]
-        had, total = database["large_objects"], total + found
-        if found < had - had // 10:
-            short.append(f"{database['name']} has {found} of {had}")
-    return checked(
-        "large-objects",
-        "the manifest's large objects",
-        short,
-        f"{total}",
-        finding="incomplete-restore",
-    )
+def _compare_values(
+    tally: Tally, label: str, now: Mapping[str, Any], was: int | None, had: Mapping[str, Any] | None
+) -> None:
+    """Hold a sequence against its value at the survey, and its row at the last look."""
+
+    def behind(value: int | None, other: int | None) -> bool:
+        if value is None or other is None or value == other:
+            return value is None and other is not None
+        return bool((value < other) == (now["increment"] > 0))
+
+    text = f"{label} is at {now['value']}, was at {was}"
+    if not behind(now["value"], was):
+        return
+    if had is None or not had["readable"]:
+        tally.unseen.append(f"{text}: damaged, or restarted since; the source was not asked again")
+    elif not behind(had["value"], was):
+        tally.fail(text)
+    elif not behind(now["value"], had["value"]):
+        tally.changed.append(label)
+    else:
+        tally.unseen.append(f"{text}: the source restarted it since, and was at {had['value']}")
 
 
+# A library is named by its extension, if it belongs to one.
 _LOADED = """
 BEGIN;
 DO $farside$
-DECLARE r record; bad jsonb := '[]'; done int := 0;
+DECLARE r record; bad jsonb := '[]'; done int := 0; state text; said text;
 BEGIN
   FOR r IN
-    SELECT DISTINCT probin AS subject, 'library ' || probin AS name,
-           format('LOAD %L', probin) AS call
-    FROM pg_proc WHERE probin IS NOT NULL AND oid >= 16384
+    SELECT DISTINCT coalesce((SELECT e.extname FROM pg_depend d JOIN pg_extension e
+                              ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
+                              WHERE d.objid = p.oid AND d.classid = 'pg_proc'::regclass
+                                AND d.deptype = 'e' LIMIT 1),
+                             regexp_replace(probin, '^.*/', '')) AS subject,
+           'library' AS kind, probin AS name, format('LOAD %L', probin) AS call
+    FROM pg_proc p WHERE probin IS NOT NULL AND oid >= 16384
     UNION ALL
-    SELECT oid::regdictionary::text, 'dictionary ' || oid::regdictionary,
+    SELECT oid::regdictionary::text, 'dictionary', oid::regdictionary::text,
            format('SELECT ts_lexize(%L::regdictionary, %L)', oid::regdictionary::text, 'a')
     FROM pg_ts_dict WHERE oid >= 16384
     UNION ALL
-    SELECT extname, format('extension %s %s', extname, extversion),
+    SELECT extname, 'extension', extversion,
            CASE WHEN EXISTS (SELECT 1 FROM pg_available_extension_versions v
                              WHERE v.name = e.extname AND v.version = e.extversion)
                 THEN 'SELECT 1' ELSE 'DO $$ BEGIN RAISE ''not installed here''; END $$' END
@@ -304,9 +216,16 @@ BEGIN
   LOOP
     BEGIN
       done := done + 1;
-      EXECUTE r.call;
+      IF r.kind <> 'library' OR NOT regexp_replace(r.name, '^.*/', '') = ANY (ASLEEP) THEN
+        EXECUTE r.call;
+      ELSE
+        bad := bad || jsonb_build_object('kind', 'asleep', 'subject', r.subject, 'name', r.name,
+                                         'said', '');
+      END IF;
     EXCEPTION WHEN OTHERS THEN
-      bad := bad || jsonb_build_object('subject', r.subject, 'text', r.name || ': ' || SQLERRM);
+      GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, said = MESSAGE_TEXT;
+      bad := bad || jsonb_build_object('kind', r.kind, 'subject', r.subject, 'name', r.name,
+                                       'state', state, 'said', said);
     END;
   END LOOP;
   PERFORM set_config('farside.result',
@@ -315,108 +234,134 @@ END $farside$;
 SELECT current_setting('farside.result');
 ROLLBACK;
 """
+# What the server itself says (its messages are never translated here) of a file that is no library
+# of its own; all else is what a library says that will only be loaded at the server's start.
+_NO_LIBRARY = re.compile(r"could not (access|load|find)|incompatible library|missing magic block")
 
 
-def loadable(control: Psql, facts: Mapping[str, Any]) -> Check:
-    """What hangs on the server's own files: libraries of functions, dictionaries, extensions."""
-    bad, subjects, done = [], list[str](), 0
-    for database in facts["databases"]:
-        text = control.script(database["name"], _LOADED, timeout=600)
-        result = json.loads(text.strip().splitlines()[-1])
-        bad += [f"{database['name']}: {item['text']}" for item in result["bad"]]
-        subjects += [item["subject"] for item in result["bad"]]
-        done += result["done"]
-    return checked(
+def loadable(
+    control: Psql,
+    databases: Iterable[Mapping[str, Any]],
+    bin_dir: str,
+    asleep: Sequence[str] = (),
+    last: LastLook = NO_LOOK,
+) -> Check:
+    """What hangs on the server's own files: libraries of functions, dictionaries, extensions.
+
+    Libraries that are kept `asleep`, and those that refuse to be loaded by a session, are looked
+    for as files. A version that the source cannot offer either is none that must be here; of an
+    extension that it made after it was last asked, nobody knows.
+    """
+    tally, done, waiting = Tally(), 0, dict[str, tuple[str, str]]()
+    names = ", ".join(literal(name) for name in asleep)
+    script = _LOADED.replace("ASLEEP", f"ARRAY[{names}]::text[]")
+    for database in databases:
+        name = database["name"]
+        with tally.looking(name):
+            text = control.script(name, script, timeout=600)
+            result = wire.parsed(text.strip().rpartition("\n")[2])
+            done, tally.seen = done + result["done"], tally.seen + 1
+            known = [*database["extensions"], *(last.of(name, "extensions") or ())]
+            offered = {item["name"]: item.get("offered", True) for item in known}
+            for item in result["bad"]:
+                label = f"{name}: {item['kind']} {item['subject']} {item['name']}: {item['said']}"
+                refused = item["kind"] == "library" and not _NO_LIBRARY.search(item["said"])
+                if item["kind"] == "asleep" or refused:
+                    waiting[item["name"]] = name, item["subject"]
+                elif item["kind"] != "extension" or offered.get(item["subject"]):
+                    tally.fail(label, item["subject"])
+                elif item["subject"] not in offered:
+                    tally.unseen.append(f"{label} (made at the source since it was asked)")
+    if waiting:
+        with tally.looking(control.host.name):
+            there = Installation(control.host, bin_dir, libraries=waiting)
+            for library, why in there.lacking("libraries").items():
+                where, subject = waiting[library]
+                tally.fail(f"{where}: library {library}: {why}", subject)
+            tally.unseen += [f"library {item}" for item in there.unseen("libraries")]
+    right = f"all {done}" + (f"; {len(waiting)} are there, and not loaded" if waiting else "")
+    return tally.check(
         "loadable",
         "every library, dictionary and extension version is on this host",
-        bad,
-        f"all {done}",
+        right,
         finding="extension-missing",
-        subjects=tuple(dict.fromkeys(subjects)),
     )
 
 
-def indexes_valid(control: Psql, facts: Mapping[str, Any]) -> Check:
-    """No index is left unusable by a build that was broken off, no materialized view unfilled."""
-    bad, total = [], 0
-    for database in facts["databases"]:
-        for row in control.rows(
-            database["name"],
-            "SELECT indexrelid::regclass::text AS name,"
-            " indisvalid AND indisready AND indislive AS ok FROM pg_index",
-        ):
-            total += 1
-            if not row["ok"]:
-                bad.append(f"{database['name']}: {row['name']} is invalid")
-        unfilled = control.rows(
-            database["name"],
-            "SELECT oid::regclass::text AS name FROM pg_class"
-            " WHERE relkind = 'm' AND NOT relispopulated",
-        )
-        bad += [f"{database['name']}: {row['name']} was never refreshed" for row in unfilled]
-    return checked(
+def indexes_valid(
+    control: Psql, databases: Iterable[Mapping[str, Any]], last: LastLook = NO_LOOK
+) -> Check:
+    """No index is unusable, no materialized view unfilled, other than it was at the source."""
+    tally, total, same = Tally(), 0, 0
+    for database in databases:
+        name = database["name"]
+        if (known := database.get("unusable", [])) is None:
+            tally.unseen.append(f"{name}: its indexes could not be read at the source")
+            continue
+        with tally.looking(name):
+            found = [row["name"] for row in control.rows(name, UNUSABLE)]
+            total += int(control.value(name, "SELECT count(*) FROM pg_index") or 0)
+            tally.seen += 1
+            before = {row["name"] for row in known}
+            same += len(before.intersection(found))
+            looked = last.of(name, "indexes")
+            states = {r["name"]: "usable" if r["usable"] else "unusable" for r in looked or ()}
+            for item in found:
+                if item not in before:
+                    # One that was not there at the last look either was begun after it.
+                    had = NOT_ASKED if looked is None else states.get(item, "not there")
+                    label = f"{name}: {item}"
+                    text = f"{label} is not valid, or was never refreshed"
+                    tally.compare(label, text, "unusable", "usable", had)
+    right = f"all {total}" + (f"; {same} not usable, as at the source" if same else "")
+    return tally.check(
         "indexes-valid",
-        "every index and materialized view can be used",
-        bad,
-        f"all {total}",
+        "every index and materialized view can be used that the source could use",
+        right,
         finding="usable-not-restored",
     )
 
 
-def collations(control: Psql, facts: Mapping[str, Any]) -> Check:
-    """Text sorts here as it did there: recorded against actual collation versions."""
-    changed, compared = [], 0
-    for database in facts["databases"]:
-        rows = control.rows(
-            database["name"],
-            "SELECT 'default' AS name, datcollversion AS recorded_version,"
-            " pg_database_collation_actual_version(oid) AS actual_version"
-            " FROM pg_database WHERE datname = current_database() UNION ALL"
-            f" (SELECT * FROM ({COLLATIONS}) c)",
-        )
-        for row in rows:
-            compared += row["recorded_version"] is not None
-            if row["recorded_version"] != row["actual_version"]:
-                changed.append(
-                    f"{database['name']}: {row['name']} was {row['recorded_version']},"
-                    f" is {row['actual_version']}"
-                )
-    return checked(
+def collations(
+    control: Psql, databases: Iterable[Mapping[str, Any]], last: LastLook = NO_LOOK
+) -> Check:
+    """Text sorts here as it did there: the source's collation versions against those here.
+
+    A version is of the source's libraries: it stays, but for a collation that is made anew. Of one
+    that no column used when the source was asked, what it was made with may be out of date.
+    """
+    tally, compared = Tally(), 0
+    for database in databases:
+        name = database["name"]
+        if database["collations"] is None:
+            tally.unseen.append(f"{name}: its collations could not be read at the source")
+            continue
+        with tally.looking(name):
+            rows = control.rows(
+                name,
+                "SELECT 'default' AS name, datcollversion AS recorded_version,"
+                " pg_database_collation_actual_version(oid) AS actual_version"
+                " FROM pg_database WHERE datname = current_database() UNION ALL"
+                f" (SELECT * FROM ({COLLATIONS}) c)",
+            )
+            tally.seen += 1
+            there = {row["name"]: {row["actual_version"]} for row in database["collations"]}
+            for row in last.of(name, "collations") or ():
+                there.setdefault(row["name"], set()).add(row["actual_version"])
+            there["default"] = {database["actual_version"]}
+            for row in rows:
+                compared += row["recorded_version"] is not None
+                was = there.get(row["name"], {row["recorded_version"]})
+                if row["actual_version"] not in was:
+                    had = " or ".join(map(str, was))
+                    text = f"{name}: {row['name']} was {had}, is {row['actual_version']}"
+                    (tally.wrong if row["name"] in there else tally.unseen).append(text)
+    return tally.check(
         "collation-versions",
-        "the collation versions recorded in the data",
-        changed,
+        "the versions of the source's collations",
         f"unchanged ({compared} versioned)",
         finding="locale-changed",
     )
-
-
-def btrees(control: Psql, facts: Mapping[str, Any]) -> Check:
-    """Every B-tree against its table: amcheck where there is one, else ordered scans."""
-    has = control.value(
-        "postgres", "SELECT count(*) FROM pg_available_extensions WHERE name = 'amcheck'"
-    )
-    method = "amcheck" if has == "1" else "ordered index scans against sequential scans"
-    done, bad, skipped = 0, [], []
-    for database in facts["databases"]:
-        name = database["name"]
-        script = "SET client_min_messages = error;\n" + (_AMCHECK if has == "1" else _SCANS)
-        try:
-            text = control.script(name, script, timeout=12 * HOURS)
-        except TransientError as error:
-            if _CRASHED not in error.message:
-                raise
-            bad.append(f"{name}: the server broke down over an index: {error.message}")
-            break  # it is starting again now
-        result = json.loads(text.strip().splitlines()[-1])
-        done += result["done"]
-        bad += [f"{name}: {row['index']}: {row['problem']}" for row in result["bad"]]
-        skipped += [f"{name}: {index}" for index in result["skipped"]]
-    name, expected = "btree-indexes", f"every B-tree agrees with its table, by {method}"
-    if not bad and (skipped or not done):
-        actual = f"{done} agree; not comparable without amcheck: {listed(skipped)}"
-        return Check(name, CheckStatus.UNKNOWN, expected, actual)
-    right = f"all {done} agree, by {method}"
-    return checked(name, expected, bad, right, finding="index-corrupt")
 
 
 def committed_write(control: Psql, rehearsal_id: str) -> Check:
@@ -474,16 +419,25 @@ def archiving(control: Psql) -> Check:
     )
 
 
+_BACKENDS = (
+    *("client backend", "parallel worker", "autovacuum launcher", "autovacuum worker"),
+    *("background writer", "checkpointer", "startup", "walwriter", "walsender"),
+    *("walsummarizer", "io worker", "standalone backend"),
+)
+"""PostgreSQL's own processes, 15 to 18, that only serve the server and its clients."""
+
+
 def isolation(
     control: Psql, allowed_libraries: list[str], *, replica: str = "", standby: bool = False
 ) -> Check:
     """The live server streams from nowhere, subscribes to nothing, starts no job by itself.
 
-    Nobody follows it but its own standbys, by the role `replica`, for which commits may wait. Whom
-    a `standby` itself streams from is told by replication.check.
+    Any process but PostgreSQL's own may be a job. Nobody follows it but its own standbys, by the
+    role `replica`, for which commits may wait. Whom a `standby` itself streams from is told by
+    replication.check.
     """
     wrong = _other_settings(
-        control,
+        control.seeing_defaults(),
         {
             "max_logical_replication_workers": ("0",),
             **({} if replica else {"synchronous_standby_names": _NONE}),
@@ -492,12 +446,13 @@ def isolation(
             "local_preload_libraries": _NONE,
         },
     )
-    wrong += _running(
-        control,
-        *(() if standby else ("walreceiver",)),
-        "logical replication apply worker",
-        "logical replication launcher",
+    rows = control.rows(
+        "postgres",
+        "SELECT DISTINCT backend_type AS kind FROM pg_stat_activity"
+        " WHERE backend_type IS NOT NULL AND backend_type <> 'archiver' ORDER BY 1",
     )
+    own = (*_BACKENDS, "walreceiver") if standby else _BACKENDS
+    wrong += [f"a {row['kind']} runs" for row in rows if row["kind"] not in own]
     if not standby:
         wrong += [f"{what} {upstream}" for what, upstream in upstreams(control)]
     senders = control.rows(
@@ -515,19 +470,28 @@ def isolation(
         "isolation",
         f"{streams}subscribes to nothing, starts no job",
         wrong,
-        f"{'' if standby else 'streaming, '}subscriptions, slots and schedulers are all off",
+        f"{'' if standby else 'no streaming, '}no subscription, no slot, and only the server's "
+        f"own processes; preloaded: {', '.join(allowed_libraries) or 'nothing'}",
         finding="restored-jobs-fire",
     )
 
 
+# What a role's or a database's own setting hides is in the files that the server reads.
+_SETTINGS = """
+SELECT s.name,
+       CASE WHEN s.source IN ('global', 'database', 'user', 'database user')
+            THEN (SELECT f.setting FROM pg_file_settings f WHERE f.name = s.name AND f.applied)
+            ELSE s.setting END AS setting
+FROM pg_settings s WHERE s.name IN ({})
+"""
+
+
 def _other_settings(control: Psql, wanted: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Settings whose value is none of those wanted."""
+    """Settings of the server whose value is none of those wanted."""
     names = ", ".join(f"'{name}'" for name in wanted)
     found = {
-        row["name"]: row["setting"]
-        for row in control.rows(
-            "postgres", f"SELECT name, setting FROM pg_settings WHERE name IN ({names})"
-        )
+        row["name"]: row["setting"] or ""
+        for row in control.rows("postgres", _SETTINGS.format(names))
     }
     return [
         f"{name} = {found.get(name)!r}"

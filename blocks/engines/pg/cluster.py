@@ -6,10 +6,14 @@ import shlex
 import time
 from collections.abc import Mapping
 
-from blocks.artifact.job import FileTarget, MadePath, MadePidfile, OpenItem, TarTarget
+from blocks.artifact import stamp
+from blocks.artifact.job import FileTarget, OpenItem, TarTarget
 from blocks.artifact.manifest import SealedObject
+from blocks.artifact.redaction import redacted
 from blocks.engines.base import Restoration
 from blocks.engines.pg import config
+from blocks.engines.pg.psql import ALONE
+from blocks.engines.pg.wal import parse_lsn
 from blocks.errors import PermanentError
 from blocks.evidence.record import Check, CheckStatus
 from blocks.hosts import Host
@@ -29,13 +33,15 @@ sys.exit("missing or of another size: " + ", ".join(bad[:10]) if bad or not file
 """
 _READY = re.compile(r"database system is ready to accept (read-only )?connections")
 _REPLAYED = re.compile(r"redo done at|archive recovery complete|redo is not required")
+_ENDED = re.compile(r"redo done at ([0-9A-F]+/[0-9A-F]+)")
 _DIED = re.compile(r"^.*(?:FATAL|PANIC):.*$", re.MULTILINE)
+_SAID = re.compile(r"^.*(?:FATAL|PANIC|ERROR|LOG|DETAIL|HINT):.*$", re.MULTILINE)
 
 
 class Cluster:
     """A cluster that is being restored; its methods are called in the order in which they stand.
 
-    `spaces` are its tablespaces: oid -> directory.
+    `archive` is where its log is put, `spaces` are its tablespaces: oid -> directory.
     """
 
     def __init__(
@@ -44,6 +50,7 @@ class Cluster:
         host: Host,
         bin_dir: str,
         data_dir: str,
+        archive: str,
         spaces: Mapping[str, str],
     ) -> None:
         self.host = host
@@ -51,26 +58,24 @@ class Cluster:
         self._using = using
         self._bin = bin_dir
         self._spaces = spaces
-        self._archive = f"{using.work(host)}/wal"
+        self.archive = archive
         self._log = f"{using.work(host)}/postgres.log"
 
     @property
     def restore_command(self) -> str:
         """How the server gets the log that `fetch` brought."""
-        return f"cp {shlex.quote(self._archive)}/%f %p"
+        return f"cp {shlex.quote(self.archive)}/%f %p"
 
-    def prepare(self) -> str:
-        """Make the directories, after noting them for the sweep; returns that of the socket."""
+    def prepare(self, address: str, port: int) -> str:
+        """Take its directories and its port; returns the directory of the socket.
+
+        Raises TargetOccupied, and changes nothing, where one is not free.
+        """
         host = self.host
-        # Noted before it is made; in /tmp, for the path of a socket must be short.
+        # In /tmp, for the path of a socket must be short.
         socket_dir = f"/tmp/farside-{secrets.token_hex(4)}"
-        made = [MadePath(path=path) for path in (self.data_dir, *self._spaces.values(), socket_dir)]
-        pidfile = MadePidfile(pidfile=f"{self.data_dir}/postmaster.pid")
-        self._using.reader.mark(host, pidfile, *made)
-        host.run(["mkdir", "-m", "0700", socket_dir])
-        directories = [self.data_dir, self._archive, *self._spaces.values()]
-        host.run(["mkdir", "-p", "-m", "0700", *directories])
-        host.run(["chmod", "0700", self.data_dir])
+        directories = [self.data_dir, self.archive, *self._spaces.values(), socket_dir]
+        self._using.reader.claim(host, directories, [(address, port)])
         return socket_dir
 
     def fetch(self, log: Mapping[str, SealedObject]) -> int:
@@ -84,7 +89,7 @@ class Cluster:
         using = self._using
         items = [OpenItem(object=item, target=places[item.name]) for item in using.manifest.objects]
         for name, item in log.items():
-            items.append(OpenItem(object=item, target=FileTarget(path=f"{self._archive}/{name}")))
+            items.append(OpenItem(object=item, target=FileTarget(path=f"{self.archive}/{name}")))
         return using.reader.open(self.host, items, using.identity)
 
     def check_files(self) -> Check:
@@ -98,7 +103,11 @@ class Cluster:
         tool = f"{self._bin}/pg_verifybackup"
         by_checksum = self.host.run([tool, "--version"], check=False).exit_code == 0
         if by_checksum:
-            argv = [tool, "-n", "-q", "-i", "tablespace_map", self.data_dir]
+            spaces = (f"pg_tblspc/{oid}/{stamp.FILE}" for oid in self._spaces)
+            argv = [tool, "-n", "-q"]
+            for own in ("tablespace_map", stamp.FILE, *spaces):
+                argv += ["-i", own]
+            argv.append(self.data_dir)
         else:
             argv = [self.host.python, "-c", _COMPARE_SIZES, self.data_dir]
         done = self.host.run(argv, check=False, timeout=START_SECONDS)
@@ -134,22 +143,28 @@ class Cluster:
             files["tablespace_map"] = config.tablespace_map(self._spaces)
         for name, text in files.items():
             self.host.put(text.encode(), f"{self.data_dir}/{name}")
-        self.host.run(["rm", "-f", f"{self.data_dir}/{signs[not standby]}"])
+        # The archive's own map would lead the server to places that the plan does not give it.
+        gone = (signs[not standby], *(() if self._spaces else ("tablespace_map",)))
+        self.host.run(["rm", "-f", *(f"{self.data_dir}/{name}" for name in gone)])
 
     def start(self) -> None:
         """Start the server; it begins to replay."""
         argv = [f"{self._bin}/pg_ctl", "-D", self.data_dir, "-W", "-s", "-l", self._log, "start"]
-        self.host.run(argv)
+        self.host.run(self._using.reader.stamped([*ALONE, *argv]))
 
-    def await_replay(self) -> None:
-        """Until the log is replayed. Raises PermanentError if the server dies."""
-        self._await(_REPLAYED)
+    def await_replay(self) -> int | None:
+        """Until the log is replayed; about where it ended, where the server has told so far.
+
+        Raises PermanentError if the server dies.
+        """
+        found = _ENDED.findall(self._await(_REPLAYED))
+        return parse_lsn(found[-1]) if found else None
 
     def await_ready(self) -> None:
         """Until the server takes connections. Raises as `await_replay`."""
         self._await(_READY)
 
-    def _await(self, sign: re.Pattern[str]) -> None:
+    def _await(self, sign: re.Pattern[str]) -> str:
         give_up = time.monotonic() + START_SECONDS
         script = 'tail -c 20000 "$1"; kill -0 "$(head -n 1 "$2/postmaster.pid")" 2>&1'
         alive = time.monotonic()
@@ -157,14 +172,15 @@ class Cluster:
             argv = ["sh", "-c", script, "sh", self._log, self.data_dir]
             done = self.host.run(argv, check=False)
             if sign.search(done.text) or _READY.search(done.text):
-                return
+                return done.text
             if done.exit_code == 0:
                 alive = time.monotonic()
             elif _DIED.search(done.text) or time.monotonic() > alive + DEAD_SECONDS:
                 break
             time.sleep(0.2)
-        text = self.host.run(["tail", "-n", "30", self._log], check=False).text
-        causes = _DIED.findall(text) or text.splitlines()[-3:]
+        text = redacted(self.host.run(["tail", "-n", "30", self._log], check=False).text)
+        # What is wrong with a configuration stands in the lines before the last one.
+        causes = _SAID.findall(text)[-5:] if _DIED.search(text) else text.splitlines()[-3:]
         raise PermanentError(
             "the restored server did not come up: " + " | ".join(causes),
             operation="recovery",

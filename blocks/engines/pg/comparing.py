@@ -7,10 +7,13 @@ from typing import Any
 
 from blocks.artifact.mentions import Belongings
 from blocks.engines.pg import config, search, survey
+from blocks.engines.pg.installation import Installation
 from blocks.evidence.findings import Finding, Severity, finding
 from blocks.hosts import Host
 
 _STAGE = "preflight"
+_ZONE = re.compile(r"[A-Za-z_]+(/[A-Za-z0-9_+-]+)+")
+"""A time zone that is a file; others are rules, or names that every system has."""
 
 
 def without_host(
@@ -21,7 +24,7 @@ def without_host(
         text = f"engine.target.settings gives {settings[name]}, the source has {had}"
         yield finding("setting-too-low", f"{where} {name}", text, _STAGE)
     for database in facts["databases"]:
-        for table in database["tables"]:
+        for table in database["tables"] or ():
             if table["unlogged"] and table["rows"]:
                 yield finding(
                     "incomplete-restore",
@@ -31,6 +34,7 @@ def without_host(
                     severity=Severity.MEDIUM,  # its owner has chosen to lose it in a crash
                     remedy="Make it a logged table, or know how the application fills it again.",
                 )
+    yield from _as_at_the_source(facts)
     for row in facts["logical_slots"]:
         yield finding(
             "incomplete-restore",
@@ -40,10 +44,14 @@ def without_host(
             severity=Severity.MEDIUM,
             remedy="Plan how each consumer of changes starts anew after a recovery.",
         )
-    for row in facts["logins"]:
+    for row in facts["logins"] or ():
         for _, mention in foreign.lines(str(row["options"] or "")):
             text = f"logins by {row['method']} ask {mention}"
             yield finding("address-hard-coded", f"pg_hba.conf:{row['line']}", text, _STAGE)
+    for name in config.preloaded(facts["shared_preload_libraries"]):
+        if not config.is_installed_name(name):
+            text = f"the source preloads {name!r}: only an installation's own libraries are loaded"
+            yield finding("library-preloaded", name, text, _STAGE)
     yield from search.in_settings(facts, foreign)
 
 
@@ -54,13 +62,26 @@ def on_host(facts: Mapping[str, Any], host: Host, bin_dir: str, where: str) -> I
     if match and int(match[1]) != survey.major(facts):
         text = f"{bin_dir}/postgres is {version.text!r}; the set needs major version"
         yield finding("engine-version", where, f"{text} {survey.major(facts)}", _STAGE)
-    for name in absent(host, bin_dir, [f"lib:{name}" for name in libraries(facts)]):
-        text = f"the source preloads {name}; it is not installed on {where}"
-        yield finding("library-preloaded", name, text, _STAGE)
-    extensions = sorted({e["name"] for d in facts["databases"] for e in d["extensions"]})
-    for name in absent(host, bin_dir, [f"ext:{name}" for name in extensions]):
-        text = f"a database of the source has extension {name}; {where} does not offer it"
+    there = installation(facts, host, bin_dir)
+    for name, why in there.lacking("libraries").items():
+        sessions = [row for row in _preloads(facts) if name in config.preloaded(row["value"])]
+        for row in sessions:
+            text = f"{_place(row)} loads {name} ({why} on {where}): such sessions are refused"
+            yield finding("library-preloaded", name, text, _STAGE, severity=Severity.CRITICAL)
+        if not sessions:
+            text = f"the source preloads {name}; on {where}: {why}"
+            yield finding("library-preloaded", name, text, _STAGE)
+    for name, why in there.lacking("extensions").items():
+        text = f"a database of the source has extension {name}; on {where}: {why}"
         yield finding("extension-missing", name, text, _STAGE)
+    for subject, locale in _locales(facts):
+        if locale in there.lacking("locales"):
+            text = f"it needs the locale {locale}, which {where} does not have"
+            yield finding("locale-missing", subject, text, _STAGE)
+    for subject, zone in _zones(facts):
+        if zone in there.lacking("zones"):
+            text = f"it names the time zone {zone}, which {where} does not have"
+            yield finding("locale-missing", subject, text, _STAGE)
     for name, path in search.files_in_settings(facts).items():
         if host.run(["test", "-e", path], check=False).exit_code != 0:
             text = f"the source's {name} is {path}, which is not on {where}"
@@ -68,22 +89,111 @@ def on_host(facts: Mapping[str, Any], host: Host, bin_dir: str, where: str) -> I
 
 
 def libraries(facts: Mapping[str, Any]) -> list[str]:
-    """What the source preloads, but for what starts work by itself."""
+    """What the source preloads from its installation, and is known to be harmless."""
+    return [name for name in _preloaded(facts) if PurePosixPath(name).name in config.HARMLESS]
+
+
+def asleep(facts: Mapping[str, Any]) -> list[str]:
+    """What the source preloads and a rehearsal does not, without directories."""
+    names = (PurePosixPath(name).name for name in _preloaded(facts))
+    return [name for name in names if name not in config.HARMLESS]
+
+
+def _preloaded(facts: Mapping[str, Any]) -> list[str]:
     names = config.preloaded(facts["shared_preload_libraries"])
-    return [name for name in names if PurePosixPath(name).name not in config.SCHEDULERS]
+    return [name for name in names if config.is_installed_name(name)]
 
 
-def absent(host: Host, bin_dir: str, wanted: Sequence[str]) -> list[str]:
-    """Which of `lib:NAME` and `ext:NAME` an installation does not have."""
-    if not wanted:
-        return []
-    # Some packages bring pg_config with the developer's files only.
-    script = (
-        'top=${0%/bin/*}; lib=$("$0" --pkglibdir 2>/dev/null) || lib=$top/lib;'
-        ' share=$("$0" --sharedir 2>/dev/null) || share=$top/share; for item in "$@"; do'
-        " name=${item#???:}; name=${name#\\$libdir/};"
-        ' case $item in ext:*) file="$share/extension/$name.control";;'
-        ' *) case $name in */*) file="$name";; *) file="$lib/$name";; esac;; esac;'
-        ' [ -e "$file" ] || [ -e "$file.so" ] || printf "%s\\n" "$name"; done'
+def installation(facts: Mapping[str, Any], host: Host, bin_dir: str) -> Installation:
+    """A recovery host's installation, to be asked for all that a source needs of it."""
+    of_sessions = (name for row in _preloads(facts) for name in config.preloaded(row["value"]))
+    return Installation(
+        host,
+        bin_dir,
+        libraries=(*_preloaded(facts), *filter(config.is_installed_name, of_sessions)),
+        extensions=(e["name"] for d in facts["databases"] for e in d["extensions"]),
+        locales=(locale for _, locale in _locales(facts)),
+        zones=(zone for _, zone in _zones(facts)),
     )
-    return host.run(["sh", "-c", script, f"{bin_dir}/pg_config", *wanted]).text.splitlines()
+
+
+def of_sessions(
+    facts: Mapping[str, Any], there: Installation, role: str, databases: Sequence[str]
+) -> list[str]:
+    """Libraries that are not there, and that a role's sessions in databases are made to load.
+
+    Raises as Host.run.
+    """
+    return [
+        name
+        for row in _preloads(facts)
+        if row["role"] in ("", role) and row["database"] in ("", *databases)
+        for name in config.preloaded(row["value"])
+        if name in there.lacking("libraries")
+    ]
+
+
+def _preloads(facts: Mapping[str, Any]) -> list[Mapping[str, str]]:
+    """Settings of roles and databases by which sessions load libraries."""
+    return [row for row in facts.get("sessions", ()) if row["name"].endswith("_preload_libraries")]
+
+
+def _place(row: Mapping[str, str]) -> str:
+    role, database = row["role"], row["database"]
+    whom = [f"role {role}"] if role else []
+    return " in ".join([*whom, *([f"database {database}"] if database else [])])
+
+
+def _locales(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What names a locale of the C library: a database, a collation, or a setting; and it."""
+    for database in facts["databases"]:
+        for locale in dict.fromkeys((database["collate"], database["ctype"])):
+            yield f"database {database['name']}", locale
+        for row in database.get("locales", ()):
+            yield f"{database['name']}: collation {row['name']}", row["locale"]
+    for subject, name, value in _settings(facts):
+        # The messages of a restored server are never translated.
+        if name in ("lc_monetary", "lc_numeric", "lc_time") and value:
+            yield subject, value
+
+
+def _zones(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for subject, name, value in _settings(facts):
+        if name == "timezone" and _ZONE.fullmatch(value):
+            yield subject, value
+
+
+def _settings(facts: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Subject, name in lower case and value of settings: the server's, and those of sessions."""
+    for row in facts["settings"]:
+        if row["source"] not in ("database", "user", "database user"):
+            yield f"setting {row['name']}", str(row["name"]).lower(), str(row["setting"])
+    for row in facts.get("sessions", ()):
+        value = row["value"].strip("'")
+        yield f"setting {row['name']} of {_place(row)}", row["name"].lower(), value
+
+
+def _as_at_the_source(facts: Mapping[str, Any]) -> Iterator[Finding]:
+    """What the source itself cannot use: a faithful restore cannot, either."""
+    for database in facts["databases"]:
+        for row in database.get("unusable") or ():
+            yield finding(
+                "usable-not-restored",
+                f"{database['name']}: {row['name']}",
+                "it is not valid, or was never refreshed: so it is at the source",
+                _STAGE,
+                severity=Severity.MEDIUM,
+                remedy="Rebuild the index, or refresh the materialized view, at the source.",
+            )
+        named = [{**database, "name": "default"}, *(database["collations"] or ())]
+        for row in named:
+            had, has = row["recorded_version"], row["actual_version"]
+            if None not in (had, has) and had != has:
+                yield finding(
+                    "locale-changed",
+                    f"{database['name']}: {row['name']}",
+                    f"its data was sorted by version {had}, the source has {has}",
+                    _STAGE,
+                    severity=Severity.MEDIUM,
+                    remedy="Rebuild its text indexes at the source, then REFRESH its VERSION.",
+                )

@@ -1,21 +1,16 @@
 """Configuration of a restored server: written for its own host, never carried over.
 
-Only settings that say how queries behave, and the limits that replay needs, come along. Paths,
-addresses, archiving, preloading, replication, logging, TLS and memory are decided here.
+Only settings that say how queries behave, and the limits that replay needs, come along
+(`settings`). Paths, addresses, archiving, preloading, replication, logging, TLS and memory are
+decided here.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
-# A hot standby refuses to replay with less than the source had (PostgreSQL docs, 26.4.3).
-REPLAY_LIMITS = (
-    "max_connections",
-    "max_worker_processes",
-    "max_wal_senders",
-    "max_prepared_transactions",
-    "max_locks_per_transaction",
-)
+from blocks.engines.pg.settings import REPLAY_LIMITS, carried
 
 ISOLATION = {
     "archive_mode": "off",
@@ -30,49 +25,21 @@ ISOLATION = {
 }
 """Nothing that the restored server does may reach outside the recovery domain."""
 
-# pg_settings.category, by prefix: settings of behaviour, which hold no path and no address.
-_CARRIED = (
-    "Client Connection Defaults / Statement Behavior",
-    "Client Connection Defaults / Locale and Formatting",
-    "Query Tuning",
-    "Lock Management",
-    "Version and Platform Compatibility",
-    "Vacuuming",
-    "Autovacuum",
-    "Customized Options",
-)
-_NOT_CARRIED = {
-    "default_tablespace",
-    "dynamic_library_path",
-    "extension_control_path",
-    "search_path_file",
-    "session_preload_libraries",
-    "local_preload_libraries",
-    "default_transaction_read_only",
-    "transaction_read_only",
-}
+_HARMLESS = """
+    auth_delay auto_explain credcheck hypopg orafce passwordcheck pg_hint_plan pg_qualstats
+    pg_stat_kcache pg_stat_monitor pg_stat_statements pg_store_plans pg_trgm pgaudit
+    pgauditlogtofile pgoutput pgrowlocks plan_filter plperl plpgsql plpgsql_check plprofiler
+    plpython3 pltcl safeupdate set_user shared_ispell sslutils supautils temporal_tables
+    test_decoding wal2json
+"""
+HARMLESS = frozenset(_HARMLESS.split())
+"""Libraries that only serve the sessions which use them: a restored server preloads these alone.
 
-SCHEDULERS = frozenset(
-    {"pg_cron", "pg_partman_bgw", "pg_timetable", "pgagent", "pg_task", "pg_squeeze", "pglogical"}
-)
-"""Libraries that start work by themselves: in a rehearsal they stay asleep."""
+All others may start work by themselves, as schedulers, job queues, replication and site-made
+background workers do: in a rehearsal they stay asleep, and the record lists them.
+"""
 
-
-def carried(settings: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The source's settings that a restored service needs to behave the same."""
-    kept = {}
-    for row in settings:
-        name = str(row["name"])
-        if name in REPLAY_LIMITS or (
-            str(row["category"]).startswith(_CARRIED)
-            and name not in _NOT_CARRIED
-            and row["context"] != "internal"
-            and row["source"] not in ("database", "user", "database user", "environment variable")
-            # An extension's options may name anything, other servers included.
-            and (row["category"] != "Customized Options" or _harmless(str(row["setting"])))
-        ):
-            kept[name] = str(row["setting"])
-    return kept
+_LIBRARY = re.compile(r"(\$libdir/)?(plugins/)?[\w.+-]+", re.ASCII)
 
 
 def too_low(settings: Sequence[Mapping[str, Any]], own: Mapping[str, str]) -> dict[str, str]:
@@ -83,10 +50,6 @@ def too_low(settings: Sequence[Mapping[str, Any]], own: Mapping[str, str]) -> di
         if row["name"] in REPLAY_LIMITS
         and int(own.get(row["name"], row["setting"])) < int(row["setting"])
     }
-
-
-def _harmless(value: str) -> bool:
-    return value.replace(".", "").replace("-", "").isalnum() and not value.count(".") > 1
 
 
 def wal_limits(segment_size: int) -> dict[str, str]:
@@ -100,7 +63,13 @@ def wal_limits(segment_size: int) -> dict[str, str]:
 
 def preloaded(libraries: str) -> list[str]:
     """The names in a shared_preload_libraries setting."""
-    return [name.strip().strip('"') for name in libraries.split(",") if name.strip()]
+    names = (name.strip().strip('"') for name in libraries.split(","))
+    return [name for name in names if name]
+
+
+def is_installed_name(library: str) -> bool:
+    """Whether a library is named as an installation's own: by no path but `$libdir/`."""
+    return _LIBRARY.fullmatch(library) is not None
 
 
 def postgresql_conf(
@@ -156,13 +125,13 @@ def postgresql_conf(
         }
     )
     head = "# Written by farside for this host; nothing of the source's configuration is read.\n"
-    return head + "".join(f"{name} = {_value(value)}\n" for name, value in sorted(settings.items()))
+    return head + "".join(f"{name} = {quoted(value)}\n" for name, value in sorted(settings.items()))
 
 
 def login_method(facts: Mapping[str, Any]) -> str:
     """How roles with a password log in."""
     # `md5` also accepts SCRAM secrets; without it, roles with an old md5 secret could not log in.
-    old = any(role["password"] == "md5" for role in facts["roles"])
+    old = any(role["password"] in ("md5", "unknown") for role in facts["roles"])
     return "md5" if old else "scram-sha-256"
 
 
@@ -197,5 +166,6 @@ def tablespace_map(locations: Mapping[str, str]) -> str:
     return "".join(f"{oid} {escape(path)}\n" for oid, path in sorted(locations.items()))
 
 
-def _value(value: str) -> str:
+def quoted(value: str) -> str:
+    """A value as postgresql.conf has it."""
     return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"

@@ -1,40 +1,162 @@
 """SQL on a host, through its own psql: no driver, no tunnel, no password outside stdin."""
 
-import json
 import re
-from dataclasses import dataclass
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import SecretStr
 
-from blocks.errors import PermanentError, TransientError
+from blocks.artifact import wire
+from blocks.artifact.redaction import redacted
+from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.hosts import Host
+from blocks.processes import Completed
 
 _BUSY = re.compile(
-    r"could not connect|connection to server|the database system is|server closed the connection"
-    r"|too many clients|remaining connection slots"
+    r"the database system is|server closed the connection|too many clients"
+    r"|remaining connection slots"
 )
-_REFUSED = re.compile(
-    r"password authentication failed|no pg_hba\.conf entry|role .* does not exist"
-    r"|is not permitted to log in|permission denied"
-)
+_NO_DATABASE = re.compile(r'database ".*" does not exist')
+_SQLSTATE = re.compile(r"^(?:psql:[^\n]*?: )?[^\s:]+:\s+([0-9A-Z]{5}): ", re.MULTILINE)
+_TRANSIENT = re.compile(r"08...|40...|53300|55P03|57P0[1-3]")
+"""SQLSTATEs of what may succeed when it is tried again: no connection, no slot, no lock."""
+_NO_CONNECTION, _SCRIPT_FAILED = 2, 3  # exit codes of psql
+
+_SETTINGS = {
+    "search_path": "pg_catalog,pg_temp",
+    "role": "none",
+    "client_min_messages": "warning",
+    "standard_conforming_strings": "on",
+    "escape_string_warning": "off",
+    "quote_all_identifiers": "off",
+    "transform_null_equals": "off",
+    "row_security": "off",
+    "constraint_exclusion": "off",
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "default_transaction_read_only": "off",
+    "default_transaction_deferrable": "off",
+    "default_transaction_isolation": r"read\ committed",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "local_preload_libraries": "",
+    "jit": "off",
+}
 
 
-UNHURRIED = "-c statement_timeout=0 -c lock_timeout=0"
-"""Session options: what a site sets for its applications would cut long questions short."""
-UNHURRIED_LATER = "SET statement_timeout = 0; SET lock_timeout = 0;\n"
-"""The same as statements, which leave visible what the server's own defaults are."""
+AMBIENT = (("hostaddr", ""), ("target_session_attrs", "any"), ("channel_binding", "prefer"))
+"""Of a connection, what an account's environment or service file would else decide: even where
+to."""
+_OF_SESSIONS = ("PGOPTIONS", "PGDATESTYLE", "PGTZ", "PGGEQO")
+_OF_CONNECTIONS = (
+    *("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGPASSWORD", "PGPASSFILE"),
+    *("PGAPPNAME", "PGCLIENTENCODING", "PGCONNECT_TIMEOUT", "PGTARGETSESSIONATTRS"),
+    *("PGLOADBALANCEHOSTS", "PGSERVICE", "PGSERVICEFILE", "PGSYSCONFDIR", "PGLOCALEDIR"),
+    *("PGREQUIREAUTH", "PGREQUIREPEER", "PGREQUIRESSL", "PGCHANNELBINDING"),
+    *("PGMINPROTOCOLVERSION", "PGMAXPROTOCOLVERSION", "PGOAUTHDEBUG", "PGKRBSRVNAME"),
+    *("PGGSSENCMODE", "PGGSSLIB", "PGGSSDELEGATION"),
+    *(f"PGSSL{name}" for name in (
+        *("MODE", "NEGOTIATION", "COMPRESSION", "SNI", "CERT", "KEY", "CERTMODE", "ROOTCERT"),
+        *("CRL", "CRLDIR", "MINPROTOCOLVERSION", "MAXPROTOCOLVERSION"),
+    )),
+)  # fmt: skip
+"""What libpq 18 and all before it take from the environment. Connection strings do not do for
+these: each version refuses what only later ones know."""
+_PLAIN = ("env", *(f"-u{name}" for name in _OF_SESSIONS))
+ALONE = (*_PLAIN, *(f"-u{name}" for name in _OF_CONNECTIONS))
+"""What a client or server of a restored service stands behind: what the account demands of the
+site's own servers (TLS, Kerberos, a way to log in) is not for one without them."""
 
-PATIENT_WITH_PRODUCTION = (
-    "-c lock_timeout=5s -c statement_timeout=50s -c client_connection_check_interval=5s"
+
+def _options(**more: str) -> str:
+    return " ".join(f"-c {name}={value}" for name, value in {**_SETTINGS, **more}.items())
+
+
+UNHURRIED = _options(
+    statement_timeout="0",
+    lock_timeout="0",
+    session_replication_role="replica",
+    zero_damaged_pages="off",
+    ignore_checksum_failure="off",
 )
-"""Never wait in production's queue, and leave no session there when nobody asks any more."""
+"""Options of a superuser's session: its own settings, in force from its start.
+
+They win over those of roles, databases and the server. No object of a user's is found by an
+unqualified name, no trigger of a user's fires (an event trigger may forbid all DDL), no damaged
+page is passed over, and what a site sets for its applications cuts no long question short.
+"""
+PATIENT_WITH_PRODUCTION = _options(
+    lock_timeout="5s",
+    statement_timeout="50s",
+    client_connection_check_interval="5s",
+    max_parallel_workers_per_gather="0",
+)
+"""The same for the source: never wait in production's queue, and leave no session there when
+nobody asks any more."""
+
+
+def _where_known(name: str, value: str) -> str:
+    """A statement that sets what not every version has."""
+    return (
+        f"SELECT pg_catalog.set_config(name, '{value}', false) FROM pg_catalog.pg_settings"
+        f" WHERE name OPERATOR(pg_catalog.=) '{name}' \\g /dev/null\n"
+    )
+
+
+_NO_TRANSACTION_TIMEOUT = _where_known("transaction_timeout", "0")
+# Else a table's owner could put a view, which runs the owner's functions, in the place of a table
+# that an administrator is about to read.
+_NO_VIEWS = _where_known("restrict_nonsystem_relation_kind", "view, foreign-table")
+UNHURRIED_LATER = f"SET statement_timeout = 0; SET lock_timeout = 0;\n{_NO_TRANSACTION_TIMEOUT}"
+"""A preamble for an application's long question: all else is as in any session of its own."""
+_SEEING_DEFAULTS = "SET search_path = pg_catalog, pg_temp;\n"
+
+NO_EVENT_TRIGGERS = "UPDATE pg_catalog.pg_event_trigger SET evtenabled = 'D';\n"
+"""Of a transaction that is rolled back: not even an event trigger that always fires does.
+
+One may forbid all DDL, farside's own as well.
+"""
+
+AS_OWNER = """\
+CREATE FUNCTION pg_temp.farside_as_owner(owner name, command text) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $as$
+DECLARE answer jsonb;
+BEGIN
+  EXECUTE format('CREATE FUNCTION pg_temp.farside_owned() RETURNS jsonb LANGUAGE plpgsql'
+    ' SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS %L',
+    format('DECLARE answer jsonb; BEGIN EXECUTE %L INTO answer; RETURN answer; END', command));
+  EXECUTE format('ALTER FUNCTION pg_temp.farside_owned() OWNER TO %I', owner);
+  EXECUTE 'SELECT pg_temp.farside_owned()' INTO answer;
+  EXECUTE 'DROP FUNCTION pg_temp.farside_owned()';
+  RETURN answer;
+END $as$;
+"""
+"""Defines `pg_temp.farside_as_owner(owner name, command text)`: the jsonb that `command` yields.
+
+For code that users wrote, such as index expressions, in an administrator's session. `command` runs
+as `owner` in a SECURITY DEFINER function, so that it cannot return to the administrator's role, as
+it could after SET ROLE. Use it inside a transaction that is rolled back: what such code leaves for
+the commit (deferred triggers, held cursors) would run as the administrator.
+"""
 
 
 class LoginRefused(PermanentError):
     """The server does not let this role in."""
 
     finding = "login-missing"
+
+
+class SqlError(PermanentError):
+    """The server refused a statement; `sqlstate` says why in any language."""
+
+    def __init__(self, message: str, *, sqlstate: str, **where: str) -> None:
+        super().__init__(message, **where)
+        self.sqlstate = sqlstate
 
 
 def quote_conninfo(value: str) -> str:
@@ -69,50 +191,129 @@ class Psql:
     password: SecretStr | None = None
     timeout: float = 60.0
     options: str = ""
-    """Settings of the session, in force from its start, as in a connection string."""
+    """Settings of the session, in force from its start: UNHURRIED or PATIENT_WITH_PRODUCTION for
+    an administrator; none for an application, which meets what its own sessions meet."""
     preamble: str = ""
-    """Statements before each script, where the server's own defaults are to be seen in it."""
+    """Statements before each script."""
+    of_site: bool = False
+    """Whether the server is the site's own: how it is secured is then as the account has it."""
+
+    def seeing_defaults(self) -> "Psql":
+        """An administrator's session in which pg_settings shows what other sessions get.
+
+        Unqualified names are as safe in it as in others; timeouts are those of the site.
+        """
+        return replace(self, options="", preamble=_SEEING_DEFAULTS)
 
     def script(self, database: str, sql: str, *, timeout: float | None = None) -> str:
         """Run `sql`, stop at the first error; what it printed, unaligned, tuples only.
 
-        Raises LoginRefused, PermanentError (SQL error), TransientError (server not there).
+        Raises LoginRefused, SqlError, PermanentError (no such database), TransientError (server
+        not there, or busy).
         """
-        conninfo = " ".join(
+        later = _NO_TRANSACTION_TIMEOUT + _NO_VIEWS if self.options else ""
+        argv = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose"]
+        argv += ["-W" if self.password else "-w", "-d", self._conninfo(database)]
+        done = self._run(argv, later + self.preamble + sql, timeout, self.password or None)
+        if done.exit_code == 0:
+            return done.stdout.decode(errors="replace")
+        raise self._error(database, done.exit_code, done.stderr.decode(errors="replace"))
+
+    def _run(
+        self,
+        argv: Sequence[str],
+        input: str,
+        timeout: float | None,
+        password: SecretStr | None = None,
+    ) -> Completed:
+        program, *rest = argv
+        return self.host.run(
+            [*(_PLAIN if self.of_site else ALONE), f"{self.bin_dir}/{program}", *rest],
+            input=input.encode(),
+            password=password,
+            timeout=timeout or self.timeout,
+            check=False,
+        )
+
+    def _conninfo(self, database: str) -> str:
+        return " ".join(
             f"{key}={quote_conninfo(value)}"
             for key, value in (
                 ("host", self.server),
                 ("port", str(self.port)),
                 ("user", self.role),
                 ("dbname", database),
+                *AMBIENT,
                 ("connect_timeout", "10"),
                 ("application_name", "farside"),
+                ("client_encoding", "UTF8"),
                 ("options", self.options),
             )
         )
-        argv = [f"{self.bin_dir}/psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]
-        argv += ["-W" if self.password else "-w", "-d", conninfo]
-        secret = f"{self.password.get_secret_value()}\n" if self.password else ""
-        done = self.host.run(
-            argv,
-            input=(secret + self.preamble + sql).encode(),
-            timeout=timeout or self.timeout,
-            check=False,
-        )
-        if done.exit_code == 0:
-            return done.stdout.decode(errors="replace")
-        raise self._error(database, done.stderr.decode(errors="replace"))
 
     def rows(self, database: str, sql: str, *, timeout: float | None = None) -> list[Any]:
         """The rows of one query, each a JSON object. Raises as `script`."""
         text = self.script(
             database,
             "SET client_min_messages = warning; SET timezone = 'UTC';\n"
-            f"SELECT coalesce(json_agg(t), '[]') FROM (\n{sql}\n) t;",
+            f"SELECT coalesce(pg_catalog.json_agg(t), '[]') FROM (\n{sql}\n) t;",
             timeout=timeout,
         )
-        rows: list[Any] = json.loads(text)
+        rows: list[Any] = wire.parsed(text)
         return rows
+
+    def user_rows(self, database: str, sql: str, *, timeout: float | None = None) -> list[Any]:
+        """The rows of a query of users' tables, on a restored server. Raises as `script`.
+
+        Merely to plan it, the server runs functions that owners of tables have put into their
+        indexes: so it is asked by a role that may read everything, and nothing else. What is made
+        for that is rolled back.
+        """
+        command = f"SELECT coalesce(jsonb_agg(t), '[]') FROM (\n{sql}\n) t"
+        reader = f"farside_reader_{secrets.token_hex(4)}"
+        text = self.script(
+            database,
+            f"BEGIN;\n{NO_EVENT_TRIGGERS}{AS_OWNER}"
+            f"CREATE ROLE {reader} BYPASSRLS IN ROLE pg_read_all_data;\n"
+            f"SELECT pg_temp.farside_as_owner('{reader}', {literal(command)});\nROLLBACK;",
+            timeout=timeout,
+        )
+        rows: list[Any] = wire.parsed(text)
+        return rows
+
+    def parts(
+        self,
+        database: str,
+        queries: Mapping[str, str],
+        *,
+        more: str = "",
+        timeout: float | None = None,
+    ) -> tuple[dict[str, list[Any]], dict[str, str]]:
+        """The rows of several queries in one session, and the SQLSTATEs of those that failed.
+
+        Each is a transaction of its own: one that fails hides no other. `more` is run after them,
+        and prints lines of the same form: {"part": NAME, "rows": [...]}. Raises as `script` where
+        there is no session.
+        """
+        script = "\\set ON_ERROR_STOP off\n"
+        for name, sql in queries.items():
+            script += (
+                "SELECT pg_catalog.jsonb_build_object("
+                f"'part', '{name}', 'rows', coalesce(pg_catalog.jsonb_agg(t), '[]'))"
+                f" FROM (\n{sql}\n) t;\n"
+                f"\\if :ERROR\n\\echo - {name} :SQLSTATE\n\\endif\n"
+            )
+        found, failed = dict[str, list[Any]](), dict[str, str]()
+        # A value may hold whatever else Python takes for the end of a line.
+        said = self.script(database, script + more, timeout=timeout)
+        for line in filter(None, said.split("\n")):
+            if line.startswith("- "):
+                _, name, state = line.split()
+                failed[name] = f"SQLSTATE {state}"
+            else:
+                answer: Any = wire.parsed(line)
+                found.setdefault(answer["part"], []).extend(answer["rows"])
+        return found, failed
 
     def value(self, database: str, sql: str, *, timeout: float | None = None) -> str | None:
         """The only value of a query as psql prints it; None for NULL or no row.
@@ -121,8 +322,8 @@ class Psql:
         """
         rows = self.rows(
             database,
-            "SELECT n, CASE WHEN first IS NOT NULL THEN format('%s', first) END AS value FROM"
-            " (SELECT (array_agg(v))[1] AS first, count(*) AS n"
+            "SELECT n, CASE WHEN first IS NOT NULL THEN pg_catalog.format('%s', first) END AS value"
+            " FROM (SELECT (pg_catalog.array_agg(v))[1] AS first, pg_catalog.count(*) AS n"
             f" FROM (\n{sql}\n) AS q(v)) AS counted",
             timeout=timeout,
         )
@@ -135,16 +336,33 @@ class Psql:
         answer: str | None = rows[0]["value"]
         return answer
 
-    def _error(self, database: str, stderr: str) -> PermanentError | TransientError:
-        lines = [line for line in stderr.splitlines() if not line.startswith("Password")]
-        text = " ".join(lines).removeprefix("psql: ").strip() or "psql failed without a word"
-        where = f"database {database!r} as {self.role!r} at {self.server}:{self.port}"
-        if "FATAL" in text and _REFUSED.search(text):
-            return LoginRefused(
-                f"{where}: {text}",
-                operation="psql",
-                host=self.host.name,
-                hint="check the role, its password in the vault, and pg_hba.conf",
-            )
-        kind = TransientError if _BUSY.search(text) else PermanentError
-        return kind(f"{where}: {text}", operation="psql", host=self.host.name)
+    def _error(self, database: str, exit_code: int, stderr: str) -> FarsideError:
+        lines = [
+            line for line in stderr.splitlines() if not line.startswith(("Password", "LOCATION:"))
+        ]
+        text = redacted(" ".join(lines).removeprefix("psql: ").strip())
+        text = text or "psql failed without a word"
+        text = f"database {database!r} as {self.role!r} at {self.server}:{self.port}: {text}"
+        where = {"operation": "psql", "host": self.host.name}
+        states = [state for state in _SQLSTATE.findall(stderr) if state[:2] not in ("00", "01")]
+        if states and exit_code in (_NO_CONNECTION, _SCRIPT_FAILED):
+            if _TRANSIENT.fullmatch(states[-1]):
+                return TransientError(text, **where)
+            return SqlError(text, sqlstate=states[-1], **where)
+        if exit_code != _NO_CONNECTION:
+            return PermanentError(text, **where)
+        if _NO_DATABASE.search(text):
+            return PermanentError(text, **where)
+        if _BUSY.search(text) or not self._accepts(database):
+            return TransientError(text, **where)
+        hint = "check the role, its password in the vault, and pg_hba.conf"
+        return LoginRefused(text, hint=hint, **where)
+
+    def _accepts(self, database: str) -> bool:
+        """Whether the server takes connections: then one that failed was refused.
+
+        psql tells no SQLSTATE of a connection that failed, and the server's words may be in any
+        language.
+        """
+        argv = ["pg_isready", "-q", "-t", "10", "-d", self._conninfo(database)]
+        return self._run(argv, "", None).exit_code == 0

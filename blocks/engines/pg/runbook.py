@@ -5,10 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from blocks.artifact.manifest import Manifest, SealedObject
-from blocks.engines.pg import config
+from blocks.engines.pg import config, wal
+from blocks.engines.pg.settings import REPLAY_LIMITS, carried
 from blocks.evidence.record import RunbookStep
 from blocks.sets import fetch_commands
 from blocks.stores import S3Store
+
+# The restore makes its own links; another archive's would lead it elsewhere.
+_TAR = "tar -x --no-same-owner --no-same-permissions --exclude='pg_tblspc/*'"
 
 
 def commands(
@@ -38,12 +42,12 @@ def commands(
         if stem == "backup_manifest":
             extract.append(f'{_fetch(item)} > "$DATA/backup_manifest"')
         elif stem == "base.tar":
-            extract.append(f'{_fetch(item)} | tar -x -f - -C "$DATA"')
+            extract.append(f'{_fetch(item)} | {_TAR} -f - -C "$DATA"')
         else:
-            place = f'"$SPACES/{stem.removesuffix(".tar")}"'
-            extract.append(f"mkdir -p {place} && {_fetch(item)} | tar -x -f - -C {place}")
-    extract += [f'{_fetch(item)} > "$DATA.wal/{name}"' for name, item in log.items()]
-    extract += [f'ln -sfn "$SPACES/{oid}" "$DATA/pg_tblspc/{oid}"' for oid in spaces]
+            place = f'"$SPACES"/{quote(stem.removesuffix(".tar"))}'
+            extract.append(f"mkdir -p {place} && {_fetch(item)} | {_TAR} -f - -C {place}")
+    extract += _log(log, facts["wal_segment_size"])
+    extract += [f'ln -sfn "$SPACES"/{oid} "$DATA"/pg_tblspc/{oid}' for oid in map(quote, spaces)]
     extract.append(
         'if "$BIN/pg_verifybackup" --version >/dev/null 2>&1; then'
         ' "$BIN/pg_verifybackup" -n -i tablespace_map "$DATA"; fi'
@@ -77,6 +81,19 @@ def commands(
     )
 
 
+def _log(log: Mapping[str, SealedObject], segment_size: int) -> list[str]:
+    """What fetches the log: a loop for each run of segments, for a log may have very many."""
+    segments, others = wal.runs(log, segment_size)
+    per_id = 0x100000000 // segment_size
+    return [
+        f"segments() {{ n=$2; while [ $n -le $3 ]; do"
+        f' name=$(printf %s%08X%08X "$1" $((n / {per_id})) $((n % {per_id})));'
+        ' fetch "wal/$name.zst.age" | unseal > "$DATA.wal/$name"; n=$((n + 1)); done; }',
+        *(f"segments {timeline} {first} {last}" for timeline, first, last in segments),
+        *(f'{_fetch(item)} > "$DATA.wal"/{shlex.quote(name)}' for name, item in others.items()),
+    ]
+
+
 def _fetch(item: SealedObject) -> str:
     return f"fetch {' '.join(shlex.quote(volume.key) for volume in item.volumes)} | unseal"
 
@@ -89,12 +106,13 @@ def _spaces(place: str) -> tuple[str, str]:
 
 
 def _configure(facts: Mapping[str, Any], spaces: Sequence[str]) -> list[str]:
-    carried = config.carried(facts["settings"])
-    limits = {name: carried[name] for name in config.REPLAY_LIMITS if name in carried}
+    quote = shlex.quote
+    kept = carried(facts["settings"])
+    limits = {name: kept[name] for name in REPLAY_LIMITS if name in kept}
     limits |= config.wal_limits(facts["wal_segment_size"])
-    kept = "".join(f"{name} = {value}\n" for name, value in limits.items())
+    text = "".join(f"{name} = {config.quoted(value)}\n" for name, value in limits.items())
     lines = [
-        f'printf %s {shlex.quote(kept)} > "$DATA/postgresql.conf"',
+        f'printf %s {quote(text)} > "$DATA/postgresql.conf"',
         'cat >> "$DATA/postgresql.conf" <<END\n'
         "port = $PORT\n"
         "listen_addresses = '127.0.0.1'\n"
@@ -107,9 +125,9 @@ def _configure(facts: Mapping[str, Any], spaces: Sequence[str]) -> list[str]:
         "printf 'local all all trust\\nhost all all 127.0.0.1/32"
         f' {config.login_method(facts)}\\n\' > "$DATA/pg_hba.conf"',
         ': > "$DATA/postgresql.auto.conf"; : > "$DATA/pg_ident.conf"',
-        'rm -f "$DATA/standby.signal"; : > "$DATA/recovery.signal"',
+        'rm -f "$DATA/standby.signal" "$DATA/tablespace_map"; : > "$DATA/recovery.signal"',
     ]
     if spaces:
-        pairs = " ".join(f'{oid} "$SPACES/{oid}"' for oid in sorted(spaces))
+        pairs = " ".join(f'{oid} "$SPACES"/{oid}' for oid in map(quote, sorted(spaces)))
         lines.append(f"printf '%s %s\\n' {pairs} > \"$DATA/tablespace_map\"")
     return lines

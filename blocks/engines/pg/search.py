@@ -1,75 +1,143 @@
 """What of a server names another failure domain: settings, and everything stored as text in it."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from blocks.artifact.mentions import Belongings
-from blocks.engines.pg.psql import Psql
-from blocks.engines.pg.survey import USER_SCHEMAS
+from blocks.engines.pg.psql import Psql, identifier, literal
+from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, Severity, finding
+from blocks.resolving import used_by
 
-_TEXTS = f"""
-SELECT 'function ' || p.oid::regprocedure AS object, p.prosrc AS text
-FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-WHERE p.prosrc <> '' AND {USER_SCHEMAS}
-  AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')
-UNION ALL
-SELECT CASE c.relkind WHEN 'm' THEN 'materialized view ' ELSE 'view ' END || c.oid::regclass,
-       pg_get_viewdef(c.oid)
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('v', 'm') AND {USER_SCHEMAS}
-UNION ALL
-SELECT 'rule ' || r.rulename || ' on ' || c.oid::regclass, pg_get_ruledef(r.oid)
-FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class
-JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE r.rulename <> '_RETURN' AND {USER_SCHEMAS}
-UNION ALL
-SELECT 'default of ' || c.oid::regclass || '.' || a.attname, pg_get_expr(d.adbin, d.adrelid)
-FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
-JOIN pg_class c ON c.oid = d.adrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE {USER_SCHEMAS}
-UNION ALL
-SELECT 'constraint ' || k.conname, pg_get_constraintdef(k.oid)
-FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace
-WHERE k.contype = 'c' AND {USER_SCHEMAS}
-UNION ALL
-SELECT 'trigger ' || t.tgname || ' on ' || c.oid::regclass, pg_get_triggerdef(t.oid)
-FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
-JOIN pg_namespace n ON n.oid = c.relnamespace WHERE NOT t.tgisinternal AND {USER_SCHEMAS}
-UNION ALL
-SELECT 'foreign server ' || srvname, array_to_string(srvoptions, E'\\n') FROM pg_foreign_server
-WHERE srvoptions IS NOT NULL
-UNION ALL
-SELECT 'user mapping of ' || usename || ' on ' || srvname, array_to_string(umoptions, E'\\n')
-FROM pg_user_mappings WHERE umoptions IS NOT NULL
-UNION ALL
-SELECT 'foreign table ' || ftrelid::regclass, array_to_string(ftoptions, E'\\n')
-FROM pg_foreign_table WHERE ftoptions IS NOT NULL
-UNION ALL
-SELECT 'subscription ' || s.subname, s.subconninfo
-FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
-WHERE d.datname = current_database()
+# What a site has made, wherever it has put it: below are the objects that every database begins
+# with. Members of extensions are no exception: a site packs its own into some.
+_FIRST = 16384
+
+_TEXTS = (
+    # Without its body, which is searched by itself, so that its lines are counted as written.
+    f"""SELECT CASE p.prokind WHEN 'p' THEN 'procedure ' ELSE 'function ' END
+      || p.oid::regprocedure AS object, texts.text
+    FROM pg_proc p, LATERAL (
+      SELECT p.prosrc AS text UNION ALL
+      SELECT replace(pg_get_functiondef(p.oid), coalesce(nullif(p.prosrc, ''), chr(1)), '')
+    ) AS texts
+    WHERE p.prokind <> 'a' AND p.oid >= {_FIRST}""",
+    f"""SELECT 'aggregate ' || p.oid::regprocedure,
+      concat_ws(E'\n', a.agginitval, a.aggminitval, pg_get_function_arguments(p.oid))
+    FROM pg_aggregate a JOIN pg_proc p ON p.oid = a.aggfnoid
+    WHERE p.oid >= {_FIRST}""",
+    f"""SELECT CASE c.relkind WHEN 'm' THEN 'materialized view ' ELSE 'view ' END
+      || c.oid::regclass, pg_get_viewdef(c.oid)
+    FROM pg_class c
+    WHERE c.relkind IN ('v', 'm') AND c.oid >= {_FIRST}""",
+    f"""SELECT 'rule ' || r.rulename || ' on ' || c.oid::regclass, pg_get_ruledef(r.oid)
+    FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class
+    WHERE r.rulename <> '_RETURN' AND r.oid >= {_FIRST}""",
+    f"""SELECT 'default of ' || c.oid::regclass || '.' || a.attname,
+      pg_get_expr(d.adbin, d.adrelid)
+    FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+    JOIN pg_class c ON c.oid = d.adrelid
+    WHERE d.oid >= {_FIRST}""",
+    # What fills a column that was added to rows which are there already.
+    f"""SELECT 'default of ' || c.oid::regclass || '.' || a.attname, a.attmissingval::text
+    FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+    WHERE a.atthasmissing AND c.oid >= {_FIRST}
+      AND NOT EXISTS (SELECT 1 FROM pg_attrdef d
+                      WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum)""",
+    f"""SELECT 'constraint ' || k.conname, pg_get_constraintdef(k.oid)
+    FROM pg_constraint k
+    WHERE k.contype IN ('c', 'x') AND k.oid >= {_FIRST}""",
+    f"""SELECT 'trigger ' || t.tgname || ' on ' || c.oid::regclass, pg_get_triggerdef(t.oid)
+    FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+    WHERE NOT t.tgisinternal AND t.oid >= {_FIRST}""",
+    "SELECT 'event trigger ' || evtname, array_to_string(evttags, E'\\n') FROM pg_event_trigger",
+    """SELECT 'policy ' || p.polname || ' on ' || p.polrelid::regclass, concat_ws(E'\\n',
+      pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
+    FROM pg_policy p""",
+    f"""SELECT 'index ' || c.oid::regclass, concat_ws(E'\\n', pg_get_expr(i.indexprs, i.indrelid),
+      pg_get_expr(i.indpred, i.indrelid), array_to_string(c.reloptions, E'\\n'))
+    FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE c.oid >= {_FIRST}""",
+    "SELECT 'statistics ' || stxname, pg_get_statisticsobjdef(oid) FROM pg_statistic_ext",
+    f"""SELECT 'table ' || c.oid::regclass, concat_ws(E'\\n', array_to_string(c.reloptions, E'\\n'),
+      pg_get_expr(c.relpartbound, c.oid),
+      CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END)
+    FROM pg_class c WHERE c.relkind IN ('r', 'p', 'f') AND c.oid >= {_FIRST}""",
+    f"""SELECT 'column ' || c.oid::regclass || '.' || a.attname,
+      concat_ws(E'\\n', array_to_string(a.attoptions, E'\\n'),
+        array_to_string(a.attfdwoptions, E'\\n'))
+    FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+    WHERE coalesce(a.attoptions, a.attfdwoptions) IS NOT NULL AND c.oid >= {_FIRST}""",
+    f"""SELECT 'type ' || t.oid::regtype, concat_ws(E'\\n', t.typdefault,
+      (SELECT string_agg(e.enumlabel, E'\\n' ORDER BY e.enumsortorder)
+       FROM pg_enum e WHERE e.enumtypid = t.oid))
+    FROM pg_type t
+    WHERE t.typtype IN ('d', 'e', 'b') AND t.oid >= {_FIRST}""",
+    "SELECT 'foreign data wrapper ' || fdwname, array_to_string(fdwoptions, E'\\n')"
+    " FROM pg_foreign_data_wrapper WHERE fdwoptions IS NOT NULL",
+    "SELECT 'foreign server ' || srvname,"
+    " concat_ws(E'\\n', array_to_string(srvoptions, E'\\n'), srvtype, srvversion)"
+    " FROM pg_foreign_server",
+    "SELECT 'user mapping of ' || usename || ' on ' || srvname, array_to_string(umoptions, E'\\n')"
+    " FROM pg_user_mappings WHERE umoptions IS NOT NULL",
+    "SELECT 'foreign table ' || ftrelid::regclass, array_to_string(ftoptions, E'\\n')"
+    " FROM pg_foreign_table WHERE ftoptions IS NOT NULL",
+    "SELECT 'subscription ' || s.subname, concat_ws(E'\\n', s.subconninfo, s.subslotname)"
+    " FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid"
+    " WHERE d.datname = current_database()",
+    "SELECT 'publication ' || p.pubname || ' of ' || r.prrelid::regclass,"
+    " pg_get_expr(r.prqual, r.prrelid)"
+    " FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid"
+    " WHERE r.prqual IS NOT NULL",
+    "SELECT 'text search dictionary ' || dictname, dictinitoption FROM pg_ts_dict"
+    " WHERE dictinitoption IS NOT NULL",
+    "SELECT 'security label of ' || objtype || ' ' || objname, label FROM pg_seclabels",
+    "SELECT 'replication origin ' || roident, roname FROM pg_replication_origin",
+)
+"""Queries of `object` and `text`: every catalog of a database that holds text or expressions."""
+
+_COMMENTS = """
+SELECT 'comment on ' || (pg_identify_object(classoid, objoid, objsubid)).identity AS object,
+       description AS text
+FROM pg_description
+WHERE objoid >= 16384
 """
 
 # Of the whole server, so that each is met once.
-_SHARED = """
-SELECT concat_ws(' ', 'ALTER', CASE WHEN s.setrole <> 0 THEN 'ROLE ' || s.setrole::regrole END,
+_SHARED = (
+    """SELECT concat_ws(' ', 'ALTER',
+         CASE WHEN s.setrole <> 0 THEN 'ROLE ' || s.setrole::regrole END,
          CASE WHEN s.setdatabase <> 0 THEN 'DATABASE ' || d.datname END, 'SET',
          split_part(setting, '=', 1)) AS object,
        split_part(setting, '=', 2) || substr(setting, length(split_part(setting, '=', 1))
          + length(split_part(setting, '=', 2)) + 2) AS text
-FROM pg_db_role_setting s LEFT JOIN pg_database d ON d.oid = s.setdatabase,
-     unnest(s.setconfig) AS setting
-"""
+    FROM pg_db_role_setting s LEFT JOIN pg_database d ON d.oid = s.setdatabase,
+      unnest(s.setconfig) AS setting""",
+    "SELECT 'tablespace ' || spcname AS object, array_to_string(spcoptions, E'\\n') AS text"
+    " FROM pg_tablespace WHERE spcoptions IS NOT NULL",
+    "SELECT 'security label of ' || provider AS object, label AS text FROM pg_shseclabel",
+)
 
-# Jobs lie in tables of the schedulers' extensions, where there are any.
-_JOBS = {
-    "cron.job": "SELECT 'cron job ' || jobid AS object, nodename || E'\\n' || command AS text"
-    " FROM cron.job",
-    "pgagent.pga_jobstep": "SELECT 'pgAgent step ' || jstid AS object,"
-    " jstconnstr || E'\\n' || jstcode AS text FROM pgagent.pga_jobstep",
-}
+# Of system tables, only those of a site are here: what it has added to pg_catalog, too.
+_TABLES = f"""
+SELECT n.nspname AS schema, c.relname AS name,
+  c.relname NOT IN ('spatial_ref_sys', 'job_run_details') AND (
+    n.nspname IN ('cron', 'pgagent', 'timetable', 'pglogical', 'bdr', 'net', 'pgmq', 'jobs')
+    OR EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass
+               AND d.objid = c.oid AND d.deptype = 'e')) AS jobs
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND c.relispopulated
+  AND c.oid >= {_FIRST}
+ORDER BY jobs DESC, c.relpages, 1, 2
+"""
+"""Tables; `jobs` are jobs, nodes and queues of extensions and schedulers, however shaped."""
+_HOSTS = r"://|host|server"
+"""What a row of jobs may also hold: a host by a name that says nothing of whose it is."""
+ROWS_MOST = 10_000
+LOCK_SECONDS = 10.0
+_JOBS_SECONDS = 60
 
 DECIDED = (
     "archive_",
@@ -92,19 +160,140 @@ DECIDED = (
 )
 """Settings, by prefix, that a restore decides anew for its host: what the source had is gone."""
 
+OWN_PLACE = (
+    "config_file",
+    "data_directory",
+    "external_pid_file",
+    "hba_file",
+    "ident_file",
+    "listen_addresses",
+    "log_directory",
+    "unix_socket_",
+)
+"""Settings, by prefix, that say where the source's own server is."""
+
 # Files that the source's service needs beside its data; a restored one runs without them.
 _FILES = ("ssl_", "krb_server_keyfile", "dynamic_library_path", "extension_control_path")
 
 
-def in_catalogs(control: Psql, databases: Iterable[str], foreign: Belongings) -> Iterator[Finding]:
-    """Objects of the restored server that name what belongs to `foreign`, with the line."""
-    yield from _named("", control.rows("postgres", _SHARED), foreign)
+@dataclass(slots=True)
+class Texts:
+    """What was read of a restored server, and what could not be."""
+
+    rows: list[tuple[str, str]] = field(default_factory=list)
+    """Object, with its database before it, and its text."""
+    unread: list[str] = field(default_factory=list)
+
+    def findings(self, foreign: Belongings) -> Iterator[Finding]:
+        """Objects that name what belongs to `foreign`, with the line."""
+        for subject, text in self.rows:
+            for line, mention in foreign.lines(text):
+                said = f"its line {line} names {mention}"
+                severity = Severity.INFO if ": comment on " in subject else None
+                yield _finding(subject, said, mention, foreign, "verify", severity)
+
+    def hosts(self, foreign: Belongings) -> dict[str, str]:
+        """Other hosts that they use, each with the first object that does."""
+        return used_by((row for row in self.rows if ": comment on " not in row[0]), foreign)
+
+
+def databases(control: Psql) -> tuple[list[str], list[str]]:
+    """The databases of a restored server: those that can be entered, and all others but the
+    template that none ever enters.
+    """
+    rows = control.rows(
+        "postgres",
+        "SELECT datname AS name, datallowconn AND datconnlimit <> -2 AS open"
+        " FROM pg_database WHERE datname <> 'template0' ORDER BY 1",
+    )
+    named = {True: list[str](), False: list[str]()}
+    for row in rows:
+        named[row["open"]].append(row["name"])
+    return named[True], named[False]
+
+
+def texts(
+    control: Psql, databases: Iterable[str], foreign: Belongings, *, rows: float = 0.0
+) -> Texts:
+    """All definitions in a restored server, and of the rows of its tables, those of jobs' and with
+    `rows` (seconds) of all, what may name what is `foreign`.
+
+    A query that fails hides no other one's result: it is named in `unread`.
+    """
+    found = Texts()
+    # What came along prepared holds its locks for ever.
+    control = replace(control, preamble=f"SET lock_timeout = '{LOCK_SECONDS}s';\n")
+    give_up = time.monotonic() + rows
+    _read(control, "postgres", "", _SHARED, found)
+    likely = foreign.likely()
     for database in databases:
-        texts = control.rows(database, _TEXTS, timeout=600)
-        for table, query in _JOBS.items():
-            if control.value(database, f"SELECT to_regclass('{table}') IS NOT NULL") == "t":
-                texts += control.rows(database, query)
-        yield from _named(f"{database}: ", texts, foreign)
+        lead = f"{database}: "
+        _read(control, database, lead, _TEXTS, found)
+        _read(control, database, lead, (_COMMENTS,), found)
+        tables = list[Mapping[str, Any]]()
+        with _looking(f"{lead}tables", found):
+            tables = control.rows(database, _TABLES, timeout=600)
+        for table in tables:
+            if table["jobs"]:
+                _read_rows(control, database, table, f"{likely}|{_HOSTS}", _JOBS_SECONDS, found)
+            elif rows:
+                _read_rows(control, database, table, likely, give_up - time.monotonic(), found)
+    return found
+
+
+@contextmanager
+def _looking(at: str, found: Texts) -> Iterator[None]:
+    try:
+        yield
+    except FarsideError as error:
+        found.unread.append(f"{at}: {error.message}")
+
+
+def _read(control: Psql, database: str, lead: str, queries: Sequence[str], found: Texts) -> None:
+    """The rows of all queries at once; where that fails, of each that works."""
+    whole = [
+        f"SELECT q.* FROM (\n{query}\n) AS q(object, text) WHERE q.text <> ''" for query in queries
+    ]
+    try:
+        rows = control.rows(database, "\nUNION ALL\n".join(whole), timeout=600)
+    except FarsideError as error:
+        if len(queries) == 1:
+            found.unread.append(f"{lead}{queries[0].split(maxsplit=3)[1]}: {error.message}")
+            return
+        for query in queries:
+            _read(control, database, lead, (query,), found)
+        return
+    found.rows += [(f"{lead}{row['object']}", str(row["text"])) for row in rows]
+
+
+def _read_rows(
+    control: Psql,
+    database: str,
+    table: Mapping[str, Any],
+    likely: str,
+    seconds: float,
+    found: Texts,
+) -> None:
+    """Rows of a table that look like `likely`, as text.
+
+    As anonymous records: a cast of the table's own type would be its owner's code. Their dotted
+    names are those of tables before columns are asked.
+    """
+    name = f"{table['schema']}.{table['name']}"
+    subject = f"{database}: table {name}"
+    if seconds < 1:
+        found.unread.append(f"{subject}: rows not searched, the time was up")
+        return
+    place = f"{identifier(table['schema'])}.{identifier(table['name'])}"
+    query = (
+        f"SELECT t.ctid::text || ' ' || ROW(t.*)::text AS text FROM ONLY {place} t"
+        f" WHERE ROW(t.*)::text ~* {literal(likely)} LIMIT {ROWS_MOST + 1}"
+    )
+    with _looking(subject, found):
+        rows = control.user_rows(database, query, timeout=seconds)
+        if len(rows) > ROWS_MOST:
+            found.unread.append(f"{subject}: more than {ROWS_MOST} rows may name the source")
+        found.rows += [(subject, str(row["text"])) for row in rows[:ROWS_MOST]]
 
 
 def in_doubt(control: Psql) -> Iterator[Finding]:
@@ -121,14 +310,20 @@ def in_doubt(control: Psql) -> Iterator[Finding]:
 
 
 def in_settings(facts: Mapping[str, Any], foreign: Belongings) -> Iterator[Finding]:
-    """Settings of the source, other than those decided anew, that name what is `foreign`."""
+    """Settings of the source that name what is `foreign`.
+
+    Those that a restore decides anew are less grave: on the day they would be taken over with the
+    rest. Where the source's own server lies, and listens, is its own affair.
+    """
     for row in facts["settings"]:
-        if str(row["name"]).startswith(DECIDED):
+        name = str(row["name"])
+        if name.startswith(OWN_PLACE):
             continue
         place = f"{row['sourcefile']}:{row['sourceline']}" if row["sourcefile"] else row["source"]
         for _, mention in foreign.lines(str(row["setting"])):
-            evidence = f"{place}: {row['name']} names {mention}"
-            yield _finding(f"setting {row['name']}", evidence, mention, foreign, "preflight")
+            evidence = f"{place}: {name} names {mention}"
+            severity = Severity.MEDIUM if name.startswith(DECIDED) else None
+            yield _finding(f"setting {name}", evidence, mention, foreign, "preflight", severity)
 
 
 def in_live_settings(server: Psql, foreign: Belongings) -> Iterator[Finding]:
@@ -160,18 +355,16 @@ def files_in_settings(facts: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _named(
-    where: str, texts: Iterable[Mapping[str, Any]], foreign: Belongings
-) -> Iterator[Finding]:
-    for row in texts:
-        for line, mention in foreign.lines(str(row["text"])):
-            subject, evidence = f"{where}{row['object']}", f"its line {line} names {mention}"
-            yield _finding(subject, evidence, mention, foreign, "verify")
-
-
-def _finding(subject: str, evidence: str, mention: str, foreign: Belongings, stage: str) -> Finding:
+def _finding(
+    subject: str,
+    evidence: str,
+    mention: str,
+    foreign: Belongings,
+    stage: str,
+    severity: Severity | None = None,
+) -> Finding:
     id = "path-hard-coded" if mention in foreign.paths else "address-hard-coded"
-    return finding(id, subject, evidence, stage)
+    return finding(id, subject, evidence, stage, severity=severity)
 
 
 def with_path(foreign: Belongings, path: str) -> Belongings:

@@ -1,8 +1,13 @@
 """What a plan says of PostgreSQL servers: the one that is backed up, and those to restore."""
 
+from itertools import permutations
+from pathlib import PurePosixPath
+
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from blocks.base import Address, Directory, Port
 from blocks.engines.pg import config
+from blocks.engines.pg.settings import REPLAY_LIMITS
 
 
 class _Part(BaseModel):
@@ -13,18 +18,21 @@ class SourceServer(_Part):
     """The server that is backed up: a primary, or a standby of it."""
 
     host: str = Field(description="Host of the source domain whose psql asks the server")
-    address: str
-    port: int = 5432
-    bin_dir: str
-    superuser: str = "postgres"
-    password: str = Field(description="Name of the superuser's password in the source's vault")
+    address: Address
+    port: Port = 5432
+    bin_dir: Directory
+    superuser: str = Field(
+        default="postgres",
+        description="Role that looks at the server; see the README for its rights",
+    )
+    password: str = Field(description="Name of that role's password in the source's vault")
 
 
 class BackupTool(_Part):
     """The host that takes the backup and receives the log."""
 
     host: str
-    bin_dir: str
+    bin_dir: Directory
     role: str = Field(description="A role with REPLICATION")
     password: str = Field(description="Name of its password in the source's vault")
 
@@ -33,13 +41,32 @@ class Place(_Part):
     """Where a server is restored: a host, its address, a port and directories."""
 
     host: str
-    address: str
-    port: int = 5432
-    bin_dir: str
-    data_dir: str = Field(description="Must be empty or absent")
-    tablespaces: str | None = Field(
+    address: Address
+    port: Port = 5432
+    bin_dir: Directory
+    data_dir: Directory = Field(description="Must be empty or absent")
+    tablespaces: Directory | None = Field(
         default=None, description="Parent directory for tablespaces; required if the source has any"
     )
+    log_dir: Directory | None = Field(
+        default=None,
+        description="Where the log is put for replay; must be empty or absent. Without it, next to"
+        " data_dir, as DATA_DIR.farside-log",
+    )
+
+    @property
+    def log(self) -> str:
+        """The directory of the log: on the filesystem of the data, unless the plan says where."""
+        return self.log_dir or f"{self.data_dir.rstrip('/')}.farside-log"
+
+    @model_validator(mode="after")
+    def _has_directories_apart(self) -> "Place":
+        parts = [*filter(None, (self.data_dir, self.log_dir, self.tablespaces))]
+        paths = [PurePosixPath(part) for part in parts]
+        for one, other in permutations(paths, 2):
+            if one.is_relative_to(other):
+                raise ValueError(f"data_dir, log_dir and tablespaces: {one} lies in {other}")
+        return self
 
 
 class TargetServer(Place):
@@ -75,7 +102,7 @@ class TargetServer(Place):
     def _leaves_isolation_alone(cls, value: dict[str, str]) -> dict[str, str]:
         if taken := sorted(set(value) & set(config.ISOLATION)):
             raise ValueError(f"farside isolates the restored server: it sets {', '.join(taken)}")
-        for name in set(value) & set(config.REPLAY_LIMITS):
+        for name in set(value) & set(REPLAY_LIMITS):
             if not value[name].isdecimal():
                 raise ValueError(f"{name} is a number")
         return value

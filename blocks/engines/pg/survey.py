@@ -1,17 +1,18 @@
 """What a PostgreSQL server is: everything that the recovery side must be able to match."""
 
-from dataclasses import replace
 from typing import Any
 
-from blocks.engines.pg.psql import Psql, identifier, literal
+from blocks.artifact.redaction import redacted_value
+from blocks.engines.pg import burden, counting, privileges, sequences
+from blocks.engines.pg.counting import USER_SCHEMAS
+from blocks.engines.pg.psql import LoginRefused, Psql, SqlError, identifier, literal
+from blocks.errors import TransientError
+from blocks.workers import Workers
 
-USER_SCHEMAS = (
-    "n.nspname NOT IN ('pg_catalog', 'information_schema')"
-    " AND n.nspname !~ '^pg_(toast|temp)' AND n.nspname !~ '^farside_'"
-)
-"""Schemas that hold the site's own objects (farside's write probe is not one of them)."""
+AT_ONCE = 4
+"""Databases that are looked into at the same time."""
 
-SCHEMA_DIGEST = f"""
+_DIGEST = f"""
 SELECT md5(coalesce(string_agg(line, E'\\n' ORDER BY line COLLATE "C"), '')) AS digest
 FROM (
   SELECT format('relation %I.%I %s %s %s %s %s', n.nspname, c.relname, c.relkind,
@@ -35,12 +36,12 @@ FROM (
   SELECT format('constraint %I.%I %s', n.nspname, k.conname, pg_get_constraintdef(k.oid))
   FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace WHERE {USER_SCHEMAS}
   UNION ALL
-  SELECT format('routine %s %s %s', md5(pg_get_functiondef(p.oid)), pg_get_userbyid(p.proowner),
+  SELECT format('routine %s %s %s', md5(ROUTINE), pg_get_userbyid(p.proowner),
                 p.proacl)
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
   WHERE p.prokind IN ('f', 'p') AND {USER_SCHEMAS}
   UNION ALL
-  SELECT format('view %I.%I %s', n.nspname, c.relname, md5(pg_get_viewdef(c.oid)))
+  SELECT format('view %I.%I %s', n.nspname, c.relname, md5(VIEW))
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE c.relkind IN ('v', 'm') AND {USER_SCHEMAS}
   UNION ALL
@@ -65,30 +66,75 @@ FROM (
   JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {USER_SCHEMAS}
   UNION ALL
   SELECT format('policy %I.%I %I %s %s %s %s', n.nspname, c.relname, p.polname, p.polcmd,
-                p.polpermissive, pg_get_expr(p.polqual, p.polrelid),
-                pg_get_expr(p.polwithcheck, p.polrelid))
+                p.polpermissive, USING, CHECKED)
   FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
   JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {USER_SCHEMAS}
   UNION ALL
   SELECT format('extension %I %s', extname, extversion) FROM pg_extension
 ) AS lines
 """
+
+
+def _digest(**definitions: str) -> str:
+    text = _DIGEST
+    for name, expression in definitions.items():
+        text = text.replace(name, expression)
+    return text
+
+
+_FORMER = _digest(
+    ROUTINE="pg_get_functiondef(p.oid)",
+    VIEW="pg_get_viewdef(c.oid)",
+    USING="pg_get_expr(p.polqual, p.polrelid)",
+    CHECKED="pg_get_expr(p.polwithcheck, p.polrelid)",
+)
+# To put a stored query into words, the server locks all that it names until the statement's end:
+# of thousands of views, that leaves production's transactions no room in the table of locks. A
+# restored catalog is a copy: what is stored is the same there.
+_AS_STORED = "2:"
+SCHEMA_DIGEST = _digest(
+    ROUTINE="CASE WHEN p.prosqlbody IS NULL THEN pg_get_functiondef(p.oid) ELSE p::text END",
+    VIEW="(SELECT string_agg(r.ev_action::text, '' ORDER BY r.rulename)"
+    " FROM pg_rewrite r WHERE r.ev_class = c.oid)",
+    USING="p.polqual::text",
+    CHECKED="p.polwithcheck::text",
+).replace("SELECT md5(", f"SELECT '{_AS_STORED}' || md5(", 1)
 """One digest over the definitions of all of a database's own objects, owners and grants."""
+
+
+def digest_like(former: str) -> str:
+    """What asks for the digest of the same kind as one that a set has."""
+    return SCHEMA_DIGEST if former.startswith(_AS_STORED) else _FORMER
+
 
 TABLES = f"""
 SELECT n.nspname AS schema, c.relname AS name, c.relpersistence = 'u' AS unlogged,
-       CASE WHEN c.reltuples < 0 THEN live.rows WHEN live.rows = 0 THEN c.reltuples::bigint
+       has_table_privilege(c.oid, 'SELECT') AS readable,
+       pg_relation_filenode(c.oid) AS file,
+       CASE WHEN c.reltuples < 0 THEN nullif(live.rows, 0)
+            WHEN live.rows = 0 THEN c.reltuples::bigint
             ELSE least(c.reltuples::bigint, live.rows) END AS rows
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL (SELECT coalesce(pg_stat_get_live_tuples(c.oid), 0) AS rows) AS live
 WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {USER_SCHEMAS}
 ORDER BY 1, 2
 """
-"""Tables with the lower of two estimates of their rows, where there are two.
+"""Tables with the lower of two estimates of their rows, where there are two; NULL without one.
 
-The planner's is as old as the last ANALYZE; the statistics count rows twice that were inserted in
-the transaction of an ANALYZE.
+A table that is emptied, rewritten or made anew has another file, in a physical backup as well. The
+planner's estimate is as old as the last ANALYZE; the statistics count rows twice that were inserted
+in the transaction of an ANALYZE, and are empty after a crash and on a standby.
 """
+
+INDEXES = """
+SELECT indexrelid::regclass::text AS name, indisvalid AND indisready AND indislive AS usable
+FROM pg_index
+UNION ALL
+SELECT oid::regclass::text, relispopulated FROM pg_class WHERE relkind = 'm'
+"""
+"""Indexes and materialized views, and whether queries can use them."""
+UNUSABLE = f"SELECT name FROM ({INDEXES}) AS i WHERE NOT usable ORDER BY 1"
+"""Indexes that no query uses, and materialized views that none can read."""
 
 _SERVER = """
 SELECT current_setting('server_version') AS version,
@@ -99,27 +145,25 @@ SELECT current_setting('server_version') AS version,
        (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size')
          AS wal_segment_size,
        pg_is_in_recovery() AS in_recovery,
+       extract(epoch FROM pg_postmaster_start_time())::bigint AS started,
        current_setting('shared_preload_libraries') AS shared_preload_libraries,
        current_setting('data_directory') AS data_directory,
-       current_user AS superuser
+       (SELECT rolname FROM pg_roles WHERE rolsuper AND (rolcanlogin OR rolname = current_user)
+        ORDER BY rolname <> current_user, oid LIMIT 1) AS superuser
 """
+# The superuser as which farside connects to the restored server, through its private socket.
 
 _SETTINGS = """
 SELECT name, reset_val AS setting, category, context, source, sourcefile, sourceline
 FROM pg_settings
 WHERE source NOT IN ('default', 'override', 'client', 'session', 'interactive')
+   OR (source = 'session' AND reset_val <> boot_val)
    OR name IN ('max_connections', 'max_worker_processes', 'max_wal_senders',
                'max_prepared_transactions', 'max_locks_per_transaction',
                'TimeZone', 'DateStyle', 'lc_messages', 'lc_monetary', 'lc_numeric', 'lc_time',
                'default_text_search_config')
-UNION ALL
-SELECT f.name, f.setting, 'Customized Options', 'user', 'configuration file', sourcefile, sourceline
-FROM pg_file_settings f
-WHERE f.applied AND f.name LIKE '%.%'
-  AND NOT EXISTS (SELECT 1 FROM pg_settings s WHERE s.name = f.name)
 ORDER BY name
 """
-# pg_settings hides the names that no loaded library knows; an application may rely on them.
 
 _TABLESPACES = """
 SELECT oid::text AS oid, spcname AS name, pg_tablespace_location(oid) AS location,
@@ -127,21 +171,24 @@ SELECT oid::text AS oid, spcname AS name, pg_tablespace_location(oid) AS locatio
 FROM pg_tablespace WHERE pg_tablespace_location(oid) <> '' ORDER BY oid
 """
 
-_ROLES = """
+ROLES = """
 SELECT rolname AS name, rolsuper AS superuser, rolcanlogin AS login,
-       rolreplication AS replication,
-       CASE WHEN rolpassword IS NULL THEN 'none' WHEN rolpassword LIKE 'SCRAM-SHA-256$%'
-            THEN 'scram-sha-256' ELSE 'md5' END AS password
-FROM pg_authid WHERE rolname !~ '^pg_' ORDER BY rolname
+       rolreplication AS replication
+FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY rolname
 """
 
+_OPEN = "datallowconn AND datconnlimit <> -2"
+OPEN = f"SELECT datname AS name FROM pg_database WHERE {_OPEN}"
+"""The databases that take connections."""
+
 # Columns for locale providers and versions came with 15.
-_DATABASES = """
+_DATABASES = f"""
 SELECT datname AS name, pg_encoding_to_char(encoding) AS encoding, datcollate AS collate,
        datctype AS ctype, datlocprovider::text AS provider, datcollversion AS recorded_version,
        pg_database_collation_actual_version(oid) AS actual_version,
-       pg_database_size(oid) AS bytes
-FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY datname
+       pg_database_size(oid) AS bytes,
+       has_database_privilege(oid, 'CONNECT') AS may_connect
+FROM pg_database WHERE {_OPEN} ORDER BY datname
 """
 
 # Those that take no connections, and what a broken-off DROP DATABASE has left.
@@ -153,14 +200,6 @@ ORDER BY 1
 
 _LOGICAL_SLOTS = """
 SELECT slot_name AS name, database FROM pg_replication_slots WHERE slot_type = 'logical' ORDER BY 1
-"""
-
-# Of the rules by which clients are let in, those that need somebody else, or name somebody.
-_LOGINS = """
-SELECT line_number AS line, auth_method AS method, array_to_string(options, ' ') AS options
-FROM pg_hba_file_rules
-WHERE auth_method NOT IN ('trust', 'reject', 'md5', 'scram-sha-256', 'password', 'peer', 'ident')
-ORDER BY 1
 """
 
 _METHODS = f"""
@@ -188,17 +227,36 @@ WHERE c.collversion IS NOT NULL
 ORDER BY 1
 """
 
-SEQUENCES = f"""
-SELECT n.nspname AS schema, c.relname AS name, s.seqincrement AS increment,
-       pg_sequence_last_value(c.oid::regclass) AS value
-FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid
-JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relpersistence = 'p' AND {USER_SCHEMAS}
-ORDER BY 1, 2
-"""
-
 LARGE_OBJECTS = "SELECT count(*) AS count FROM pg_largeobject_metadata"
 
-_EXTENSIONS = "SELECT extname AS name, extversion AS version FROM pg_extension ORDER BY 1"
+EXTENSIONS = """
+SELECT extname AS name, extversion AS version,
+       EXISTS (SELECT 1 FROM pg_available_extension_versions v
+               WHERE v.name = e.extname AND v.version = e.extversion) AS offered
+FROM pg_extension e ORDER BY 1
+"""
+
+# What sessions of some roles, or in some databases, are made to load or to set.
+_SESSIONS = """
+SELECT CASE WHEN s.setrole <> 0 THEN pg_get_userbyid(s.setrole) ELSE '' END AS role,
+       coalesce(d.datname, '') AS database,
+       split_part(setting, '=', 1) AS name, substr(setting, strpos(setting, '=') + 1) AS value
+FROM pg_db_role_setting s LEFT JOIN pg_database d ON d.oid = s.setdatabase,
+     unnest(s.setconfig) AS setting
+WHERE lower(split_part(setting, '=', 1)) IN ('session_preload_libraries',
+  'local_preload_libraries', 'lc_monetary', 'lc_numeric', 'lc_time', 'lc_messages', 'timezone')
+ORDER BY 1, 2, 3
+"""
+
+# Of the C library's locales, those that columns sort by.
+_LOCALES = """
+SELECT DISTINCT n.nspname || '.' || c.collname AS name, l.locale
+FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace
+CROSS JOIN LATERAL (VALUES (c.collcollate), (c.collctype)) AS l(locale)
+WHERE c.collprovider = 'c' AND l.locale IS NOT NULL
+  AND EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attcollation = c.oid AND a.attrelid >= 16384)
+ORDER BY 1, 2
+"""
 
 _SUBSCRIPTIONS = (
     "SELECT subname AS name, subenabled AS enabled FROM pg_subscription s"
@@ -206,28 +264,74 @@ _SUBSCRIPTIONS = (
 )
 
 
+_OF_DATABASE = {
+    "counters": counting.COUNTERS,
+    "collations": COLLATIONS,
+    "locales": _LOCALES,
+    "extensions": EXTENSIONS,
+    "subscriptions": _SUBSCRIPTIONS,
+    "tables": TABLES,
+    "sequences": sequences.LIST,
+    "large_objects": LARGE_OBJECTS,
+    "index_methods": _METHODS,
+    "unusable": UNUSABLE,
+    "schema_digest": SCHEMA_DIGEST,
+}
+SECONDS = 180.0
+"""Time limit for looking into one database."""
+_LISTS = ("extensions", "subscriptions", "index_methods", "locales")
+"""Parts that hold nothing, rather than None, where they could not be read."""
+
+
 def survey(psql: Psql) -> dict[str, Any]:
-    """Facts of the server as plain JSON. Reads only. Raises as Psql does."""
+    """Facts of the server as plain JSON. Reads only. Raises as Psql does, and Lacking.
+
+    A part that cannot be read (a lock, a missing privilege) is None, and `unread`, the server's or
+    the database's, says why: a physical backup needs none of it.
+    """
+    privileges.require(psql)
     facts: dict[str, Any] = psql.rows("postgres", _SERVER)[0]
     # A session with settings of its own would not see what others get.
-    facts["settings"] = replace(psql, options="").rows("postgres", _SETTINGS)
+    facts["settings"] = psql.seeing_defaults().rows("postgres", _SETTINGS)
+    facts["burden"] = burden.survey(psql)
     facts["tablespaces"] = psql.rows("postgres", _TABLESPACES)
-    facts["roles"] = psql.rows("postgres", _ROLES)
+    facts["roles"] = psql.rows("postgres", ROLES)
+    privileges.add_what_few_may_see(psql, facts)
+    # A manifest is signed, not sealed: who reads a store reads it.
+    for row in facts["settings"]:
+        row["setting"] = redacted_value(row["name"], row["setting"] or "")
     facts["databases"] = psql.rows("postgres", _DATABASES)
     facts["closed_databases"] = psql.rows("postgres", _CLOSED)
     facts["logical_slots"] = psql.rows("postgres", _LOGICAL_SLOTS)
-    facts["logins"] = psql.rows("postgres", _LOGINS)
-    for database in facts["databases"]:
-        name = database["name"]
-        database["collations"] = psql.rows(name, COLLATIONS)
-        database["extensions"] = psql.rows(name, _EXTENSIONS)
-        database["subscriptions"] = psql.rows(name, _SUBSCRIPTIONS)
-        database["tables"] = psql.rows(name, TABLES)
-        database["sequences"] = psql.rows(name, SEQUENCES)
-        database["large_objects"] = psql.rows(name, LARGE_OBJECTS)[0]["count"]
-        database["index_methods"] = psql.rows(name, _METHODS)
-        database["schema_digest"] = psql.rows(name, SCHEMA_DIGEST)[0]["digest"]
+    facts["sessions"] = psql.rows("postgres", _SESSIONS)
+    # A site may have many databases, and each session takes its time: a few at once.
+    with Workers(AT_ONCE, "survey") as pool:
+        list(pool.map(lambda database: _look_into(psql, database), facts["databases"]))
     return facts
+
+
+def _look_into(psql: Psql, database: dict[str, Any]) -> None:
+    """Add to the row of a database what only a session in it can tell."""
+    name = database["name"]
+    found, database["unread"] = dict[str, Any](), dict[str, str]()
+    try:
+        if database["may_connect"]:
+            found, database["unread"] = psql.parts(
+                name, _OF_DATABASE, more=sequences.VALUES + counting.COUNT, timeout=SECONDS
+            )
+        else:
+            database["unread"] = {"contents": privileges.to_connect(psql, name)}
+    except (LoginRefused, SqlError, TransientError) as error:
+        database["unread"] = {"contents": error.message}
+    sequences.add_values(found)
+    for part in _OF_DATABASE:
+        database[part] = found.get(part, [] if part in _LISTS else None)
+    for part, column in (("large_objects", "count"), ("schema_digest", "digest")):
+        if database[part] is not None:
+            database[part] = database[part][0][column]
+    numbers = {(row["schema"], row["name"]): row["count"] for row in found.get("counted", ())}
+    for table in database["tables"] or ():
+        table["count"] = numbers.get((table["schema"], table["name"]))
 
 
 def data_bytes(facts: Any) -> int:

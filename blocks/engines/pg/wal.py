@@ -1,7 +1,7 @@
 """Names and places in the write-ahead log (PostgreSQL docs, 28.6 and xlogdefs.h)."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from blocks.artifact.manifest import SealedObject
 
@@ -9,6 +9,9 @@ _NAME = re.compile(
     r"wal/(?P<file>(?P<segment>[0-9A-F]{24})|[0-9A-F]{8}\.history)"
     r"(?:\.partial-(?P<count>\d+))?\.zst\.age"
 )
+
+MOST_GAPS = 100
+"""A name in an index may lie as far away as there are numbers: no more gaps are counted."""
 
 
 def parse_lsn(text: str) -> int:
@@ -29,13 +32,37 @@ def segment_of(position: int, timeline: int, segment_size: int) -> str:
 
 def following(segment: str, segment_size: int) -> str:
     """The segment after `segment` on the same timeline."""
-    number = int(segment[8:16], 16) * (0x100000000 // segment_size) + int(segment[16:], 16)
-    return _named(segment[:8], number + 1, segment_size)
+    return _named(segment[:8], _number(segment, segment_size) + 1, segment_size)
+
+
+def _number(segment: str, segment_size: int) -> int:
+    return int(segment[8:16], 16) * (0x100000000 // segment_size) + int(segment[16:], 16)
 
 
 def _named(timeline: str, number: int, segment_size: int) -> str:
     per_id = 0x100000000 // segment_size
     return f"{timeline}{number // per_id:08X}{number % per_id:08X}"
+
+
+def runs(
+    files: Mapping[str, SealedObject], segment_size: int
+) -> tuple[list[tuple[str, int, int]], dict[str, SealedObject]]:
+    """Timeline, first and last number of segments in a row, each stored whole under its own name;
+    and the other files.
+    """
+    found, others = list[tuple[str, int, int]](), dict[str, SealedObject]()
+    for file, item in sorted(files.items()):
+        if item.name != f"wal/{file}.zst.age" or not item.plain or not is_complete(item.name, file):
+            others[file] = item
+            continue
+        timeline, number = file[:8], _number(file, segment_size)
+        if _named(timeline, number, segment_size) != file:
+            others[file] = item
+        elif found and found[-1][::2] == (timeline, number - 1):
+            found[-1] = timeline, found[-1][1], number
+        else:
+            found.append((timeline, number, number))
+    return found, others
 
 
 def partial_count(name: str) -> int | None:
@@ -77,13 +104,13 @@ def _rank(name: str) -> float:
 
 
 def gaps(files: Iterable[str], first: str, last: str, segment_size: int) -> list[str]:
-    """Segments missing from `first` to `last`, and on to the newest file.
+    """Segments missing from `first` to `last`, and on to the newest file; the first MOST_GAPS.
 
     A later timeline's segment stands in for the same position of an earlier one.
     """
     positions = {name[8:] for name in files if len(name) == 24}
-    missing, here, end = [], first, max({last[8:], *positions})
-    while here[8:] <= end:
+    missing, here, end = list[str](), first, max({last[8:], *positions})
+    while here[8:] <= end and len(missing) < MOST_GAPS:
         if here[8:] not in positions:
             missing.append(here)
         here = following(here, segment_size)

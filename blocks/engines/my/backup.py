@@ -1,0 +1,61 @@
+"""Running mariadb-backup on a source's node: its password is in no file, its locks do not stay."""
+
+from collections.abc import Sequence
+
+DDL_SECONDS = 60
+"""How long a backup may keep a node from changing definitions, and tables other than InnoDB's."""
+COMMIT_SECONDS = 10
+"""How long it may keep a node from committing."""
+
+# mariadb-backup opens its option file twice, so a pipe will not do: a file in memory. Where in
+# history the backup is, it says among its messages, and which lock it asks for. It writes its
+# stream while it holds it: where the store is slow, production would wait for the store. The
+# server takes the lock back as soon as the program is gone.
+_RUN = """\
+import os, re, subprocess, sys, time
+line, (work, ddl, commit, program, *words) = sys.stdin.buffer.readline(), sys.argv[1:]
+limits = {b"BLOCK_DDL": float(ddl), b"BLOCK_COMMIT": float(commit)}
+login = os.memfd_create("login", 0)
+os.fchmod(login, 0o600)
+os.write(login, b"[client]\\n" + line + b"[mariadb-backup]\\n" + line)
+argv = [program, f"--defaults-file=/proc/self/fd/{login}", *words]
+with open(f"{work}/backup.log", "w+b") as log:
+    child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=log, pass_fds=[login])
+    stage, since, seen, held = b"", 0.0, 0, b""
+    while child.poll() is None:
+        said = os.pread(log.fileno(), 2**20, seen)
+        whole = said[:said.rfind(b"\\n") + 1]
+        seen += len(whole)
+        for found in re.findall(rb"BACKUP STAGE (\\w+)", whole):
+            if found != stage:
+                stage, since = found, time.monotonic()
+        if stage in limits and time.monotonic() > since + limits[stage]:
+            held = stage
+            child.kill()
+            break
+        time.sleep(0.1)
+    code = child.wait()
+    if held:
+        print(f"it was ended, for the node was in BACKUP STAGE {held.decode()} for"
+              f" {limits[held]:g} s: the store takes the stream too slowly, or a statement does"
+              " not end", file=sys.stderr)
+    elif code:
+        log.seek(0)
+        sys.stderr.buffer.writelines(log.readlines()[-5:])
+sys.exit(min(abs(code), 255))
+"""
+
+
+def command(
+    python: str,
+    work: str,
+    argv: Sequence[str],
+    *,
+    ddl_seconds: float = DDL_SECONDS,
+    commit_seconds: float = COMMIT_SECONDS,
+) -> list[str]:
+    """What runs `argv` on a host by its `python`: it reads one line of options on its input.
+
+    What it says is in WORK/backup.log. One that holds a lock for longer than it may is killed.
+    """
+    return [python, "-c", _RUN, work, f"{ddl_seconds:g}", f"{commit_seconds:g}", *argv]

@@ -1,0 +1,120 @@
+"""Who may connect: the source's access rules, tried on the recovery domain's clients."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Any
+
+from blocks.artifact.mentions import Belongings
+from blocks.evidence.findings import Finding, finding
+
+RULES = """
+SELECT line_number AS line, type, database, user_name AS users, address, netmask,
+       auth_method AS method
+FROM pg_hba_file_rules WHERE type LIKE 'host%' AND error IS NULL ORDER BY line_number
+"""
+"""pg_hba.conf as the source reads it, in its order; rules for TCP only."""
+
+_Network = IPv4Network | IPv6Network
+
+
+def from_source_only(
+    rules: Iterable[Mapping[str, Any]],
+    role: str,
+    database: str,
+    networks: Sequence[_Network],
+    addresses: Iterable[str],
+    foreign: Belongings,
+) -> Iterator[Finding]:
+    """Rules that let the application in from the source's networks and from nowhere else.
+
+    `networks` and `addresses` are the recovery domain's: one client of them that is let in is
+    enough. What cannot be told (names of hosts, groups of roles) counts as letting in.
+    """
+    fitting = [rule for rule in rules if _fits(rule, role, database)]
+    admitting = [rule for rule in fitting if rule["method"] != "reject"]
+    near = [rule for rule in fitting if not _elsewhere(rule, foreign)]
+    clients = [*networks, *(_as_network(address) for address in addresses if address)]
+    if not admitting or not clients or any(_admitted(near, client) for client in clients):
+        return
+    # What the source refuses everybody is no fault of the recovery side.
+    own = [rule for rule in admitting if _of(rule, foreign)]
+    if own:
+        lines = ", ".join(f"pg_hba.conf:{rule['line']} {rule['address']}" for rule in own[:5])
+        text = f"{role} may connect to {database} from {lines} only; the recovery domain is none"
+        yield finding("access-from-source-only", f"role {role}", text, "preflight")
+
+
+def _fits(rule: Mapping[str, Any], role: str, database: str) -> bool:
+    databases, users = rule["database"] or (), rule["users"] or ()
+    return any(_named(item, database, role, ("all",)) for item in databases) and any(
+        item.startswith("+") or _named(item, role, role, ("all",)) for item in users
+    )
+
+
+def _named(item: str, name: str, role: str, every: Sequence[str]) -> bool:
+    if item.startswith("/"):
+        try:
+            return re.search(item[1:], name) is not None
+        except re.error:
+            return True
+    if item in ("sameuser", "samerole", "samegroup"):
+        return item != "sameuser" or name == role
+    return item in every or item == name
+
+
+def _elsewhere(rule: Mapping[str, Any], foreign: Belongings) -> bool:
+    """Whether a rule is for clients by a name of the source's."""
+    return _network(rule) is None and _of(rule, foreign)
+
+
+def _admitted(rules: Sequence[Mapping[str, Any]], client: _Network) -> bool:
+    """Whether the first rule that some address of a network meets lets it in."""
+    for rule in rules:
+        network = _network(rule)
+        if network is None or _covers(network, client):
+            return bool(rule["method"] != "reject")
+        if rule["method"] != "reject" and client.version == network.version:
+            inside = network.overlaps(client)  # a part of them is enough
+            if inside and _admitted_as(rules, network):
+                return True
+    return False
+
+
+def _admitted_as(rules: Sequence[Mapping[str, Any]], network: _Network) -> bool:
+    for rule in rules:
+        other = _network(rule)
+        if other is None or _covers(other, network):
+            return bool(rule["method"] != "reject")
+    return False
+
+
+def _covers(network: _Network, client: _Network) -> bool:
+    if network.version != client.version:
+        return False
+    return (
+        network.network_address <= client.network_address  # type: ignore[operator]
+        and client.broadcast_address <= network.broadcast_address  # type: ignore[operator]
+    )
+
+
+def _network(rule: Mapping[str, Any]) -> _Network | None:
+    """The network of a rule; None for one that follows the host, or is a name."""
+    address, mask = str(rule["address"] or ""), str(rule["netmask"] or "")
+    try:
+        return ip_network(f"{address}/{_bits(mask)}", strict=False)
+    except ValueError:
+        return None
+
+
+def _bits(mask: str) -> int:
+    return bin(int(ip_address(mask))).count("1")
+
+
+def _as_network(address: str) -> _Network:
+    return ip_network(address)
+
+
+def _of(rule: Mapping[str, Any], foreign: Belongings) -> bool:
+    address = str(rule["address"] or "")
+    return foreign.owns_name(address) or foreign.owns_name(address.lstrip("."))

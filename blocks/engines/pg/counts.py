@@ -1,0 +1,172 @@
+"""Rows and large objects: counted where that is cheap, and compared as exactly as can be known.
+
+A number that was counted at the source holds for the restored data only if nothing was written
+since. Whether something was, the server's own counters tell, read again just before the source is
+lost; without that second look (a retained set, a standby) a number is an estimate, and says so.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from blocks.engines.pg.last_look import NO_LOOK, LastLook, Row
+from blocks.engines.pg.psql import Psql, identifier
+from blocks.engines.pg.survey import LARGE_OBJECTS, TABLES
+from blocks.engines.pg.tally import Tally
+from blocks.engines.tally import NOT_ASKED
+from blocks.evidence.record import Check
+
+HOURS = 3600.0
+SLACK_ROWS = 10
+"""A number that is no exact one may be off by so many rows, or by a tenth."""
+
+
+def row_counts(
+    control: Psql, databases: Iterable[Mapping[str, Any]], last: LastLook = NO_LOOK
+) -> Check:
+    """Every table is there, with the rows that it must have.
+
+    A table that was counted, and to which nothing was written since, has exactly its rows; else
+    a shortfall of more than a tenth and of SLACK_ROWS fails, next to what was deleted meanwhile.
+    Of one that the source has emptied or rewritten since, only its last estimate tells something.
+    Unlogged tables are empty: no backup holds them.
+    """
+    tally, exact, tables, total = Tally(), 0, 0, 0
+    for database in databases:
+        name = database["name"]
+        if database["tables"] is None:
+            tally.unseen.append(f"{name}: its tables could not be read at the source")
+            continue
+        with tally.looking(name):
+            present = _by_name(control.rows(name, TABLES))
+            tally.seen += 1
+            moves, looked = Moves(database, last), last.of(name, "tables")
+            had = _by_name(looked)
+            for table in database["tables"]:
+                key = (table["schema"], table["name"])
+                label = f"{name}.{table['schema']}.{table['name']}"
+                if (here := present.get(key)) is None:
+                    there = NOT_ASKED if looked is None else key in had
+                    tally.compare(label, f"{label} is missing", False, True, there)
+                    continue
+                with tally.looking(label):
+                    place = f"{identifier(table['schema'])}.{identifier(table['name'])}"
+                    (answer,) = control.user_rows(
+                        name, f"SELECT count(*) AS rows FROM ONLY {place}", timeout=HOURS
+                    )
+                    found = int(answer["rows"])
+                    tables, total = tables + 1, total + found
+                    if not here["unlogged"]:
+                        wanted, is_count = table.get("count"), True
+                        if wanted is None:
+                            wanted, is_count = table["rows"], False
+                        moved = moves.of_table(table, here, had.get(key))
+                        exact += compare(tally, label, found, wanted, is_count, moved)
+    right = f"{total} rows in {tables} tables, {exact} of them compared exactly"
+    expected = "every table of the manifest, with its rows (a tenth less where they are estimated)"
+    return tally.check("row-counts", expected, right, finding="incomplete-restore")
+
+
+def large_objects(
+    control: Psql, databases: Iterable[Mapping[str, Any]], last: LastLook = NO_LOOK
+) -> Check:
+    """The large objects that there were."""
+    tally, total = Tally(), 0
+    for database in databases:
+        name, had = database["name"], database["large_objects"]
+        if had is None:
+            tally.unseen.append(f"{name}: they could not be counted at the source")
+            continue
+        with tally.looking(name):
+            found = control.rows(name, LARGE_OBJECTS)[0]["count"]
+            tally.seen, total = tally.seen + 1, total + found
+            moved = Moves(database, last).of("pg_catalog", "pg_largeobject_metadata")
+            compare(tally, name, found, had, True, moved)
+    expected = "the manifest's large objects"
+    return tally.check("large-objects", expected, f"{total}", finding="incomplete-restore")
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What the source itself did to a table since the survey."""
+
+    deleted: int = 0
+    """Rows that are gone from it, at most."""
+    known: bool = False
+    """Whether its counters say so."""
+    untouched: bool = False
+    doubt: str = ""
+    """Why nobody knows whether a shortfall is the source's own doing."""
+
+
+class Moves:
+    """What was written to the tables of a database between two looks at it."""
+
+    def __init__(self, database: Mapping[str, Any], last: LastLook) -> None:
+        looked = last.of(database["name"], "counters")
+        self._asked = looked is not None
+        self._first, self._last = _by_name(database.get("counters")), _by_name(looked)
+
+    def of(self, schema: str, name: str) -> Moved:
+        """By the server's counters alone."""
+        first, last = self._first.get((schema, name)), self._last.get((schema, name))
+        if first is None or last is None:
+            return Moved(doubt="it may have been written to" if self._asked else "")
+        if first == last:
+            return Moved(known=True, untouched=True)
+        if first["written"].split()[0] != last["written"].split()[0]:
+            return Moved(doubt="it was emptied or rewritten")  # its counters say nothing of that
+        return Moved(max(0, int(last["deleted"]) - int(first["deleted"])), known=True)
+
+    def of_table(self, first: Row, here: Row, last: Row | None) -> Moved:
+        """The same, with a table's rows in TABLES: at the survey, restored, and at the last look.
+
+        Where the counters do not tell, the source's own estimates do, if they are of the table
+        that was restored.
+        """
+        key, file, had = (first["schema"], first["name"]), first.get("file"), first["rows"]
+        moved, same = self.of(*key), last is not None and last["file"] == file
+        if rewritten := file not in (None, here["file"]) and not same:
+            moved = Moved(doubt="it was emptied, rewritten or made anew")
+            had = had if first.get("count") is None else first["count"]
+        if moved.known or last is None or last["file"] != here["file"] or had is None:
+            return moved
+        left = last["rows"]
+        if left is None and not self._went_on(key):
+            return moved
+        return Moved(max(0, had - (left or 0)), doubt=moved.doubt if rewritten else "")
+
+    def _went_on(self, key: tuple[str, str]) -> bool:
+        """Whether a table's counters were not lost meanwhile: one without an estimate is empty."""
+        inserted = [
+            int(rows[key]["written"].split()[1]) if key in rows else 0
+            for rows in (self._first, self._last)
+        ]
+        return 0 < inserted[0] <= inserted[1]
+
+
+def _by_name(rows: Iterable[Row] | None) -> dict[tuple[str, str], Row]:
+    return {(row["schema"], row["name"]): row for row in rows or ()}
+
+
+def compare(
+    tally: Tally, label: str, found: int, wanted: int | None, is_count: bool, moved: Moved
+) -> bool:
+    """Hold a number against the source's; whether the comparison was an exact one."""
+    if wanted is None:
+        tally.unseen.append(f"{label} has {found} rows: the source has neither count nor estimate")
+        return False
+    if is_count and moved.untouched:
+        # More may have come in the last seconds, which a server's counters do not show at once.
+        if found < wanted:
+            tally.fail(f"{label} has {found} of {wanted}, and nothing was written to it since")
+        return found == wanted
+    short = f"{label} has {found} of {'' if is_count else 'about '}{wanted}"
+    if found < wanted - moved.deleted - max(SLACK_ROWS, wanted // 10):
+        if moved.doubt:
+            tally.unseen.append(f"{short}: at the source {moved.doubt} since the survey")
+        else:
+            tally.fail(f"{short}, {moved.deleted} deleted since")
+    elif found < wanted and is_count and moved.known and not moved.deleted:
+        tally.unseen.append(f"{short}: it was written to meanwhile")
+    return False
