@@ -5,9 +5,10 @@ import socket
 from abc import ABC
 from ipaddress import ip_address
 from typing import Annotated, Any, ClassVar
+from urllib.parse import urlsplit
 
 from prefect.blocks.core import Block
-from pydantic import AfterValidator, ConfigDict, PrivateAttr, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, model_validator
 
 from blocks.evidence.uses import UseKind, ledger
 
@@ -28,6 +29,39 @@ def bare_address(text: str) -> str:
 
 Address = Annotated[str, AfterValidator(bare_address)]
 """Where a plan says that something is: an IP address or a DNS name, its port beside it."""
+
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+"""A TCP port."""
+
+
+def absolute_path(text: str) -> str:
+    """A directory or file on a host, by one spelling. Raises ValueError.
+
+    A sweep compares paths: what is relative, or goes up again, is another path than it says.
+    """
+    if not text.startswith("/") or not text.strip("/"):
+        raise ValueError(f"{text!r} is no absolute path below /")
+    if ".." in text.split("/"):
+        raise ValueError(f"{text!r} goes up again: write it without ..")
+    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+        raise ValueError(f"{text!r} holds a control character")
+    return text
+
+
+Directory = Annotated[str, AfterValidator(absolute_path)]
+"""Where a plan says that something is on a host."""
+
+
+def url_port(url: str) -> int | None:
+    """A URL's port, if it gives one. Raises ValueError for one that there cannot be."""
+    try:
+        port = urlsplit(url).port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError(f"{url!r}: a port is a number from 1 to 65535")
+    return port
 
 
 def url_host(address: str) -> str:
@@ -82,14 +116,21 @@ class DomainPart(StrictBlock, ABC):
             self.note("address", f"{host}:{port}")
             return
         if host not in self._resolved:
-            try:
-                found = {str(info[4][0]) for info in socket.getaddrinfo(host, port)}
-            except OSError:
-                found = set()  # whoever connects says so
-            self._resolved[host] = sorted(found)
+            self._resolved[host] = addresses_of(host)
         self.note("name", host, " ".join(self._resolved[host]))
         for address in self._resolved[host]:
             self.note("address", f"{address}:{port}")
+
+
+def addresses_of(name: str) -> list[str]:
+    """The IP addresses that a name leads to from here, sorted; none where it leads nowhere.
+
+    What then connects to it says that it cannot be resolved.
+    """
+    try:
+        return sorted({str(info[4][0]) for info in socket.getaddrinfo(name, None)})
+    except OSError:
+        return []
 
 
 def is_ip(text: str) -> bool:

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, ClassVar
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from blocks.artifact.mentions import Belongings
 from blocks.base import DomainPart
@@ -37,6 +37,17 @@ class FailureDomain(DomainPart):
     hosts: list[AnyHost] = Field(description="Its hosts; their names differ", min_length=1)
     store: AnyStore = Field(description="Its object store")
     vault: AnyVault | None = Field(default=None, description="Where it keeps its private keys")
+
+    @field_validator("networks")
+    @classmethod
+    def _plainly_written(
+        cls, value: list[IPv4Network | IPv6Network]
+    ) -> list[IPv4Network | IPv6Network]:
+        # No packet bears such an address: a filter for it would stop nothing.
+        for network in value:
+            if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped:
+                raise ValueError(f"{network} is IPv4 inside IPv6: write it as IPv4")
+        return value
 
     @model_validator(mode="after")
     def _adopt_parts(self) -> "FailureDomain":

@@ -1,16 +1,19 @@
 """Fences: make the source domain unreachable, show who still calls there, lift it again."""
 
+import hashlib
+import json
 import queue
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address, ip_network
 from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     ConfigDict,
@@ -20,19 +23,36 @@ from pydantic import (
 )
 
 from blocks import nftables
-from blocks.artifact.job import Caught, Listening, WatchJob
-from blocks.base import DomainPart
+from blocks.artifact.job import Caught, GuardJob, GuardResult, Listening, Released, WatchJob
+from blocks.artifact.mentions import canonical
+from blocks.artifact.redaction import redacted
+from blocks.artifact.wire import WireError
+from blocks.base import DomainPart, is_ip
 from blocks.domain import FailureDomain
 from blocks.errors import FarsideError, PermanentError
 from blocks.evidence.uses import ORCHESTRATOR
-from blocks.helper import HelperThread
-from blocks.hosts import AuthenticationRefused, Host, HostKeyMismatch, HostUnreachable, LocalHost
-from blocks.processes import CommandFailed
+from blocks.helper import HelperThread, run_job
+from blocks.hosts import (
+    AuthenticationRefused,
+    Host,
+    HostKeyMismatch,
+    HostUnreachable,
+    LocalHost,
+    SSHHost,
+)
+from blocks.ids import id_in, name_of
+from blocks.machine import machine
+from blocks.processes import NOT_RUN, CommandFailed
+from blocks.workers import Workers
 
 T = TypeVar("T")
 
 WATCHER_SECONDS = 60.0
 """How long the watcher on a host may take to start."""
+
+
+GUARD_SECONDS = 60.0
+"""How long the guard on a host may take to start."""
 
 
 class FenceBroken(PermanentError):
@@ -63,6 +83,12 @@ class FilterMissing(PermanentError):
     finding = "tool-missing"
 
 
+class RecoveryIsSource(PermanentError):
+    """A machine of the recovery side is the source's by its own addresses."""
+
+    finding = "recovery-is-source"
+
+
 class OrchestratorInside(PermanentError):
     """farside itself runs in the domain that is to be cut off."""
 
@@ -82,7 +108,7 @@ class Attempt(BaseModel):
     address: str
     port: int
     pid: int | None = None
-    process: str | None = None
+    process: Annotated[str, AfterValidator(redacted)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +120,12 @@ class Gap:
     endpoints: tuple[tuple[str, int], ...]
     """Where the source answers."""
     rehearsal_id: str | None
-    living: frozenset[str] = frozenset()
-    """Other rehearsals that still run: what they have raised is not lifted."""
+    spared: frozenset[str] = frozenset()
+    """Other rehearsals that run, or may run: what they have raised is not lifted."""
+    ended: frozenset[str] | None = None
+    """Those of which a sweep may lift what they raised; None: all that are not spared."""
+    raised: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Which `Fence.marks` each rehearsal that is known has raised, as its lease says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +144,13 @@ class Fence(DomainPart):
         """Raise FarsideError where the fence could not be raised; changes nothing."""
 
     @abstractmethod
+    def remember(self, gap: Gap) -> None:
+        """Note what is told of calls already: `attempts` does not tell it again.
+
+        To be called just before `cut`. Raises nothing of what keeps it from that.
+        """
+
+    @abstractmethod
     def cut(self, gap: Gap) -> datetime:
         """Lose the source now; returns the declaration's time (UTC), taken before anything is done.
 
@@ -121,12 +158,28 @@ class Fence(DomainPart):
         """
 
     @abstractmethod
-    def lift(self, gap: Gap) -> None:
-        """Undo `cut`; without effect where nothing is cut. Raises FarsideError."""
+    def lift(self, gap: Gap) -> frozenset[str]:
+        """Undo `cut` of the gap's rehearsal; without one, of all that are known and not spared.
+
+        What no rehearsal has raised stays. Returns those of the spared, and those not known to
+        have ended, for which a part of it stays, too. Without effect where nothing is cut. Raises
+        FarsideError.
+        """
 
     @abstractmethod
     def attempts(self, gap: Gap) -> Observed:
-        """Who called the source since `cut`. Where one part cannot tell, the others do."""
+        """Who called the source since `cut`. Where one part cannot tell, the others do.
+
+        When they called is by the fence's own clock, which may be any.
+        """
+
+    @property
+    @abstractmethod
+    def marks(self) -> frozenset[str]:
+        """Names what it raises that does not bear the rehearsal's id by itself.
+
+        They are to be in the rehearsal's lease before `cut`: nothing else says who raised it.
+        """
 
     @property
     @abstractmethod
@@ -138,9 +191,18 @@ class Fence(DomainPart):
     def shuts_names(self) -> bool:
         """Whether it can shut off what the plan knows by name only: a store of a provider's."""
 
+    @property
+    def untried(self) -> tuple[str, ...]:
+        """Programs of which only the declaration shows whether they can do their work."""
+        return ()
+
 
 class CommandFence(Fence):
-    """A fence made of the site's own commands, run by farside where it runs itself."""
+    """A fence made of the site's own commands, run by farside where it runs itself.
+
+    The commands know no rehearsals, and operators may run them, too: it is lifted only for a
+    rehearsal whose lease says that it has raised it, and by the last one whose lease does.
+    """
 
     _block_type_name: ClassVar[str | None] = "farside command fence"
     _block_type_slug: ClassVar[str | None] = "farside-command-fence"
@@ -156,46 +218,98 @@ class CommandFence(Fence):
     observe_argv: list[str] = Field(
         default=[],
         description="Command that prints the attempts caught, a JSON object on each line: at, "
-        "host, address, port, and pid and process where known",
+        "host, address, port, and pid and process where known; farside's own calls among them",
+    )
+    check_argv: list[str] = Field(
+        default=[],
+        description="Command that ends with 0 if raise_argv and lift_argv could do their work, and "
+        "changes nothing; run at preflight",
     )
     timeout_seconds: float = Field(
         default=60.0, gt=0, description="Time limit of each command, in seconds"
     )
 
-    def check(self, gap: Gap) -> None:
-        """See Fence: what a command would do, only running it tells."""
+    _before: Counter[Attempt] = PrivateAttr(default_factory=Counter)
+    """What was told of before the source was lost."""
 
-    def cut(self, gap: Gap) -> datetime:  # noqa: ARG002 (the commands know what they cut)
+    def check(self, gap: Gap) -> None:  # noqa: ARG002 (the commands know what they cut)
+        """See Fence. Without check_argv it is only seen that the programs are there."""
+        for argv in filter(None, (self.raise_argv, self.lift_argv, self.observe_argv)):
+            try:
+                self._run(["sh", "-c", 'command -v "$1" >/dev/null', "sh", argv[0]])
+            except CommandFailed:
+                raise FilterMissing(
+                    f"{argv[0]} is not there, or cannot be run",
+                    operation="fence",
+                    subject=f"fence {argv[0]}",
+                    hint="install it where farside runs, or correct the fence in the plan",
+                ) from None
+        if self.check_argv:
+            try:
+                self._run(self.check_argv)
+            except CommandFailed as error:
+                hint = "mend what check_argv of the fence reports: no fence is raised until then"
+                raise FenceNotRaised(error.message, operation="fence", hint=hint) from None
+
+    def remember(self, gap: Gap) -> None:  # noqa: ARG002 (as above)
+        """See Fence. A tool that tells nothing before the source is lost may tell after it."""
+        self._before = Counter(self._told().attempts)
+
+    def cut(self, gap: Gap) -> datetime:  # noqa: ARG002 (as above)
         """See Fence."""
         at = datetime.now(UTC)
         self._run(self.raise_argv)
         return at
 
-    def lift(self, gap: Gap) -> None:
-        """See Fence. The commands know no rehearsals: while another one runs, they stay away."""
-        if not gap.living:
+    def lift(self, gap: Gap) -> frozenset[str]:
+        """See Fence."""
+        owners = frozenset(id for id, marks in gap.raised.items() if self.marks <= marks)
+        holders = (owners & gap.spared) - {gap.rehearsal_id}
+        if not holders and (gap.rehearsal_id is not None or owners):
             self._run(self.lift_argv)
+        return holders
 
     def attempts(self, gap: Gap) -> Observed:  # noqa: ARG002 (as above)
         """See Fence."""
+        told = self._told()
+        new = Counter(told.attempts) - self._before
+        return Observed(tuple(sorted(new.elements(), key=_when)), told.unseen)
+
+    def _told(self) -> Observed:
+        """All that the site's tool remembers, of other days as well."""
         if not self.tells:
             return Observed()
         found, unseen = list[Attempt](), list[FarsideError]()
         try:
             done = self._here().run(self.observe_argv, timeout=self.timeout_seconds, check=False)
-            found += [_attempt(line) for line in done.text.splitlines() if line]
+            for line in filter(None, done.text.split("\n")):
+                try:
+                    found.append(_attempt(line))
+                except FenceBroken as error:
+                    unseen.append(error)
             if done.exit_code != 0:
-                said = done.stderr.decode(errors="replace").strip()[-500:]
+                said = redacted(done.stderr.decode(errors="replace").strip())[-500:]
                 text = f"{self.observe_argv[0]} ended with exit code {done.exit_code}: {said}"
                 unseen.append(FenceBroken(text, operation="fence"))
         except FarsideError as error:
             unseen.append(error)
-        return Observed(tuple(sorted(found, key=_when)), tuple(unseen))
+        return Observed(tuple(found), tuple(unseen))
+
+    @property
+    def marks(self) -> frozenset[str]:
+        """See Fence: plans that lift with the same words share what they raise."""
+        words = json.dumps(self.lift_argv).encode()
+        return frozenset({hashlib.sha256(words).hexdigest()[:16]})
 
     @property
     def tells(self) -> bool:
         """See Fence."""
         return bool(self.observe_argv)
+
+    @property
+    def untried(self) -> tuple[str, ...]:
+        """See Fence."""
+        return () if self.check_argv else (self.raise_argv[0],)
 
     @property
     def shuts_names(self) -> bool:
@@ -232,6 +346,10 @@ class NftablesFence(Fence):
     )
 
     _watchers: dict[str, "_Watcher"] = PrivateAttr(default_factory=dict)
+    _guards: dict[str, int] = PrivateAttr(default_factory=dict)
+    """Machine -> process id of its guard."""
+    _handles: dict[str, int] = PrivateAttr(default_factory=dict)
+    """Machine -> handle of the table that was raised there."""
     _entered: set[str] = PrivateAttr(default_factory=set)
     """Machines, by name, that could be entered before the source was lost."""
 
@@ -244,20 +362,19 @@ class NftablesFence(Fence):
             self._nft(host, "--check", "--file", "-", said=rules)
             self._entered.add(host.name)
             self._alone(gap, host)
-            said = host.run(["sh", "-c", 'echo "$SSH_CONNECTION"'], check=False).text.split()
-            if said and any(ip_address(said[0]) in network for network in networks):
-                raise OrchestratorInside(
-                    f"farside comes there from {said[0]}, an address of {gap.source.name}",
-                    operation="fence",
-                    hint=f"run farside outside {gap.source.name}: the fence would shut it out",
-                    subject="farside",
-                )
+            _harmless(gap, host, networks)
 
         self._everywhere(gap, check)
 
+    def remember(self, gap: Gap) -> None:
+        """See Fence: a filter tells of nothing before it stands."""
+
     def cut(self, gap: Gap) -> datetime:
         """See Fence."""
-        at, networks = datetime.now(UTC), _networks(gap)
+        networks = _networks(gap)
+        # Looked at once more on all machines before anything is done on the first.
+        self._everywhere(gap, lambda host: _harmless(gap, host, networks))
+        at = datetime.now(UTC)
 
         def raise_on(host: Host) -> None:
             self._alone(gap, host)
@@ -266,23 +383,28 @@ class NftablesFence(Fence):
             self._entered.add(host.name)
             rules = nftables.ruleset(_table(gap), networks, watcher.port)
             self._nft(host, "--file", "-", said=rules)
+            if (handle := self._tables(host).get(_table(gap))) is not None:
+                self._handles[host.name] = handle
+            self._guard(gap, host)
 
         self._everywhere(gap, raise_on)
         return at
 
-    def lift(self, gap: Gap) -> None:
-        """See Fence. Without a rehearsal, what those have raised that do not live.
+    def lift(self, gap: Gap) -> frozenset[str]:
+        """See Fence. Each rehearsal has a table of its own.
 
         Whose they are is known on the recovery hosts, where each leaves its claim: a machine
-        besides, a vault's, may have those of other plans.
+        besides, a vault's, may have those of other plans. So may a host, for another account: the
+        table of an unknown rehearsal may be in use, and stays.
         """
+        strangers: frozenset[str] = frozenset()
         if gap.rehearsal_id is not None:
             ours = {_table(gap)}
         else:
-            standing = self._everywhere(
-                gap, lambda host: set(self._tables(host)), gap.recovery.hosts
-            )
-            ours = set().union(*standing) - {nftables.table_of(id) for id in gap.living}
+            found = self._everywhere(gap, lambda host: set(self._tables(host)), gap.recovery.hosts)
+            standing = {id for name in set().union(*found) if (id := id_in(name))} - gap.spared
+            strangers = frozenset() if gap.ended is None else frozenset(standing) - gap.ended
+            ours = {name_of(id) for id in standing - strangers}
 
         def lift_on(host: Host) -> None:
             for table in ours.intersection(self._tables(host)):
@@ -291,10 +413,13 @@ class NftablesFence(Fence):
                 self._nft(host, "--file", "-", said=undo)
             if watcher := self._watchers.get(host.name):
                 watcher.stop()
+            if guard := self._guards.pop(host.name, None):
+                host.run(["kill", str(guard)], check=False)  # it may have ended by itself
 
         if ours:
             self._everywhere(gap, lift_on)
         self._watchers.clear()
+        return strangers
 
     def attempts(self, gap: Gap) -> Observed:
         """See Fence. A process is known of a TCP call; of others, the account at most."""
@@ -315,6 +440,11 @@ class NftablesFence(Fence):
         return _together(self._everywhere(gap, seen))
 
     @property
+    def marks(self) -> frozenset[str]:
+        """See Fence: its tables bear the rehearsal's id."""
+        return frozenset()
+
+    @property
     def tells(self) -> bool:
         """See Fence."""
         return True
@@ -324,19 +454,41 @@ class NftablesFence(Fence):
         """See Fence: a packet filter knows addresses."""
         return False
 
+    def _guard(self, gap: Gap, host: Host) -> None:
+        """Leave a guard on a host that lifts the filter if farside dies; once for each host.
+
+        A vault's own machine has no lease to go by: there a sweep lifts it.
+        """
+        if host.name in self._guards or host not in gap.recovery.hosts or not gap.rehearsal_id:
+            return
+        job = GuardJob(
+            work_dir=host.work_root,
+            rehearsal_id=gap.rehearsal_id,
+            nft_argv=tuple(self.nft_argv),
+            table=_table(gap),
+        )
+        result = run_job(host, gap.rehearsal_id, job, idle=GUARD_SECONDS)
+        assert isinstance(result, GuardResult)
+        self._guards[host.name] = result.pid
+
     def _noted(self, gap: Gap, host: Host) -> Iterator[Attempt]:
         """What the filter on a host has noted. Raises FenceGone, and as `_read`."""
-        if _table(gap) not in self._tables(host):
+        handle = self._tables(host).get(_table(gap))
+        if handle is None or handle != self._handles.get(host.name, handle):
+            again = "" if handle is None else " and made again"
             raise FenceGone(
-                "the packet filter has been removed",
+                f"the packet filter has been removed{again}",
                 operation="fence",
                 domain=host.domain,
                 host=host.name,
                 hint="find out who did it: from then on the source could be reached",
             )
         self._alone(gap, host)
-        words = ("--json", "list", "table", "inet", _table(gap))
-        for call in self._read(host, lambda text: list(nftables.denied_calls(text)), *words):
+
+        def calls(text: str) -> list[nftables.DeniedCall]:
+            return nftables.denied_calls(text, _table(gap))
+
+        for call in self._read(host, calls, *_LIST_RULES):
             by = (
                 f"a process of account {call.account}" if call.account else "the kernel, or a guest"
             )
@@ -350,7 +502,7 @@ class NftablesFence(Fence):
 
     def _alone(self, gap: Gap, host: Host) -> None:
         """Raise FenceShared where another rehearsal's filter stands: one would hide the other."""
-        others = sorted({nftables.id_of(t) for t in self._tables(host) if t != _table(gap)})
+        others = sorted({str(id_in(t)) for t in self._tables(host) if t != _table(gap)})
         if others:
             raise FenceShared(
                 f"the fence of rehearsal {', '.join(others)} stands there",
@@ -360,12 +512,12 @@ class NftablesFence(Fence):
                 hint="wait for its end; if it is dead, `python -m flows.sweep` of its plan",
             )
 
-    def _tables(self, host: Host) -> list[str]:
-        """The tables of rehearsals on a host; none where there is no nft to raise one."""
+    def _tables(self, host: Host) -> dict[str, int]:
+        """The tables of rehearsals on a host, with their handles; none where there is no nft."""
         try:
-            return self._read(host, nftables.tables, *_LIST_TABLES)
+            return self._read(host, nftables.handles, *_LIST_TABLES)
         except FilterMissing:
-            return []
+            return {}
 
     def _everywhere(
         self, gap: Gap, do: Callable[[Host], T], machines: Sequence[Host] | None = None
@@ -377,7 +529,7 @@ class NftablesFence(Fence):
         """
         machines = gap.recovery.machines() if machines is None else machines
         done = []
-        with ThreadPoolExecutor(max_workers=len(machines), thread_name_prefix="fence") as pool:
+        with Workers(len(machines), "fence") as pool:
             futures = [pool.submit(do, host) for host in machines]
         failures = list[FarsideError]()
         for host, future in zip(machines, futures, strict=True):
@@ -399,7 +551,7 @@ class NftablesFence(Fence):
         except CommandFailed as error:
             where = {"operation": "fence", "domain": host.domain, "host": host.name}
             subject = f"{host.domain}/{host.name} {self.nft_argv[0]}"
-            if error.exit_code in _NOT_RUN:
+            if error.exit_code in NOT_RUN:
                 hint = "install nftables there, or correct nft_argv of the fence in the plan"
                 raise FilterMissing(error.message, subject=subject, hint=hint, **where) from None
             hint = "let the account run nft there: sudoers, or nft_argv of the fence in the plan"
@@ -409,9 +561,9 @@ class NftablesFence(Fence):
         said = self._nft(host, *words)
         try:
             return read(said)
-        except (ValueError, KeyError) as error:
+        except WireError as error:
             raise FenceBroken(
-                f"nft printed {said[:200]!r}: {error}",
+                f"nft printed {said[:200]!r}: {error.message}",
                 operation="fence",
                 domain=host.domain,
                 host=host.name,
@@ -436,29 +588,46 @@ class SeveralFences(Fence):
         for fence in self.fences:
             fence.check(gap)
 
+    def remember(self, gap: Gap) -> None:
+        """See Fence."""
+        for fence in self.fences:
+            fence.remember(gap)
+
     def cut(self, gap: Gap) -> datetime:
         """See Fence."""
         return min([fence.cut(gap) for fence in self.fences])
 
-    def lift(self, gap: Gap) -> None:
+    def lift(self, gap: Gap) -> frozenset[str]:
         """See Fence. All are tried; of several failures, that of the one raised first is told."""
         failure: FarsideError | None = None
+        holders: frozenset[str] = frozenset()
         for fence in reversed(self.fences):
             try:
-                fence.lift(gap)
+                holders |= fence.lift(gap)
             except FarsideError as error:
                 failure = error
         if failure is not None:
             raise failure
+        return holders
 
     def attempts(self, gap: Gap) -> Observed:
         """See Fence."""
         return _together([fence.attempts(gap) for fence in self.fences])
 
     @property
+    def marks(self) -> frozenset[str]:
+        """See Fence."""
+        return frozenset().union(*(fence.marks for fence in self.fences))
+
+    @property
     def tells(self) -> bool:
         """See Fence: each sees what the others may not."""
         return any(fence.tells for fence in self.fences)
+
+    @property
+    def untried(self) -> tuple[str, ...]:
+        """See Fence."""
+        return tuple(name for fence in self.fences for name in fence.untried)
 
     @property
     def shuts_names(self) -> bool:
@@ -469,8 +638,9 @@ class SeveralFences(Fence):
 AnyFence = Annotated[CommandFence | NftablesFence | SeveralFences, Field(discriminator="kind")]
 """Any kind of fence, told apart by `kind`."""
 
-_NOT_RUN = (126, 127)
+# With fixed words only, a sudoers line can name each command that is run; see the README.
 _LIST_TABLES = ("--json", "list", "tables")
+_LIST_RULES = ("--json", "list", "ruleset", "inet")
 
 
 class _Watcher:
@@ -517,10 +687,10 @@ class _Watcher:
         with suppress(FarsideError):
             self._thread.stop(timeout=10)
 
-    def _hear(self, event: Listening | Caught) -> None:
+    def _hear(self, event: Listening | Caught | Released) -> None:
         if isinstance(event, Listening):
             self._ports.put(event.port)
-        else:
+        elif isinstance(event, Caught):
             at = datetime.now(UTC) - timedelta(seconds=event.seconds_ago)
             self._caught.append((at, event))
 
@@ -537,7 +707,7 @@ def _together(parts: Iterable[Observed]) -> Observed:
 
 
 def _table(gap: Gap) -> str:
-    return nftables.table_of(gap.rehearsal_id or "")
+    return name_of(gap.rehearsal_id or "")
 
 
 def _networks(gap: Gap) -> list[nftables.Network]:
@@ -546,6 +716,8 @@ def _networks(gap: Gap) -> list[nftables.Network]:
     for host, _ in gap.endpoints:
         with suppress(ValueError):  # a name: its addresses are for the plan's networks to say
             address = ip_address(host)
+            # No packet bears an address of IPv4 inside IPv6.
+            address = getattr(address, "ipv4_mapped", None) or address
             if not any(address in network for network in found):
                 found.append(ip_network(address))
     if not found:
@@ -556,6 +728,43 @@ def _networks(gap: Gap) -> list[nftables.Network]:
             hint="give `networks` to the domain: they are what the fence shuts off",
         )
     return found
+
+
+def _harmless(gap: Gap, host: Host, networks: Sequence[nftables.Network]) -> None:
+    """Raise FarsideError where a filter on `host` would cut off the source itself, or farside.
+
+    Where either cannot be told, it is not taken for harmless.
+    """
+    where = {"operation": "fence", "domain": host.domain, "host": host.name}
+    if isinstance(host, SSHHost):  # else farside's own machine: no connection to cut
+        _seen_from(gap, host, networks)
+    for own in sorted(machine(host).addresses):
+        if gap.source.owns_address(own) or any(ip_address(own) in item for item in networks):
+            raise RecoveryIsSource(
+                f"it has {own}, an address of {gap.source.name}: a filter would hit production",
+                hint="correct the host's address, or the source's networks, in the plan",
+                subject=f"{host.domain}/{host.name}",
+                **where,
+            )
+
+
+def _seen_from(gap: Gap, host: Host, networks: Sequence[nftables.Network]) -> None:
+    """Raise FarsideError where a filter on `host` would shut farside out, or might."""
+    where = {"operation": "fence", "domain": host.domain, "host": host.name}
+    said = host.run(["sh", "-c", 'echo "$SSH_CONNECTION"'], check=False).text.split()
+    if not said or not is_ip(said[0]):
+        raise FenceNotRaised(
+            "its SSH server does not say from where farside comes ($SSH_CONNECTION)",
+            hint="a filter there might shut farside out for good: use an SSH server that sets it",
+            **where,
+        )
+    if any(ip_address(canonical(said[0])) in network for network in networks):
+        raise OrchestratorInside(
+            f"farside comes there from {said[0]}, an address of {gap.source.name}",
+            hint=f"run farside outside {gap.source.name}: the fence would shut it out",
+            subject="farside",
+            operation="fence",
+        )
 
 
 def _attempt(line: str) -> Attempt:

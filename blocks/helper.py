@@ -6,17 +6,20 @@ leases are answered here, each for one sealed object under one prefix.
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from types import TracebackType
 from typing import Protocol, Self
 
-from blocks.artifact import marks
-from blocks.artifact.bundle import build, digest
+from blocks.artifact import marks, stamp
+from blocks.artifact.bundle import build
 from blocks.artifact.job import (
     BEAT_SECONDS,
     Answer,
     Caught,
+    ClaimJob,
+    ClaimResult,
     Code,
     Done,
     Event,
@@ -27,14 +30,15 @@ from blocks.artifact.job import (
     Job,
     Landed,
     Listening,
-    MarkJob,
     Ok,
     PartLanded,
+    Prepare,
     ProbeJob,
     ProbeResult,
     Progress,
     PutLease,
     PutObjectLease,
+    Released,
     Result,
     StepTaken,
     Stop,
@@ -52,7 +56,13 @@ from blocks.artifact.wire import WireError
 from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.evidence.findings import id_of_code
 from blocks.hosts import Host, HostUnreachable
-from blocks.processes import CommandTimeout, ConnectionLost, Process
+from blocks.processes import (
+    NOT_RUN,
+    CommandFailed,
+    CommandTimeout,
+    ConnectionLost,
+    Process,
+)
 from blocks.stores import ObjectMissing, ObjectStore
 
 SMALL_JOB_SECONDS = 60.0
@@ -61,24 +71,57 @@ SILENT_SECONDS = 6 * BEAT_SECONDS
 """How long nothing may be heard of any other job, which says every `BEAT_SECONDS` that it runs."""
 ABANDON_SECONDS = 10.0
 """How long the end of an abandoned job is waited for."""
+PATIENCE_SECONDS = 300.0
+"""How long a store that cannot answer now is asked again on a job's behalf."""
 STOP_SECONDS = 120.0
 """How long a job that was told to stop may take to seal what is left."""
 
-Question = PutLease | PutObjectLease | GetLease | VolumeSealed | Stored
+Question = PutLease | PutObjectLease | GetLease | VolumeSealed | Stored | Prepare
 """What the helper waits for an answer to."""
 
 Moved = Callable[[int, str], None]
 """Told how many bytes, as stored, of which object have moved so far."""
 
-Heard = Callable[[Listening | Caught], None]
-"""Told what a WatchJob says."""
+Heard = Callable[[Listening | Caught | Released], None]
+"""Told what a WatchJob says, and that a WalJob has released the server."""
 
-_FILELESS = ("sweep", "watch")
+_FOLDERLESS = ("sweep", "watch")
 """Jobs that must leave nothing on their host: the one cleans up, the other outlives a cleaning."""
 
 _SEALED = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./-]*\.age(?:\.\d{3,})?")
-_FOLDER = 'umask 077 && mkdir -p "$1" && chmod 700 "$1" && : >> "$1/$2"'
-# Reads itself into memory from standard input: a sweep must work on a full disk and leave no file.
+_UNTRUSTED = 77
+# Nothing that another account could have put there is used: see blocks.artifact.trust.
+_FOLDER = r"""
+umask 077
+refuse() { echo "$1" >&2; exit 77; }
+uid=$(id -u)
+check() {
+    set -- "$1" "$2" $(LC_ALL=C ls -ldn "$1")
+    [ "$#" -gt 5 ] || refuse "$1 cannot be looked at"
+    case $3 in l*) refuse "$1 is a link: give the path that it leads to" ;; esac
+    [ "$5" = "$uid" ] || { [ "$2" = above ] && [ "$5" = 0 ]; } ||
+        refuse "$1 belongs to another account (uid $5)"
+    case $2$3 in
+        above?????????[tT]*) ;;
+        *) case $3 in ?????w*|????????w*) refuse "other accounts may write to $1" ;; esac ;;
+    esac
+}
+[ -d "$1" ] || mkdir -p "$1" || exit
+above=$1
+while [ "$above" != / ]; do
+    above=${above%/*}
+    above=${above:-/}
+    check "$above" above
+done
+check "$1" own
+mkdir "$1/$2" 2>/dev/null || [ -d "$1/$2" ] || refuse "$1/$2 cannot be made"
+check "$1/$2" own
+: >> "$1/$2/$3" || exit
+check "$1/$2/$3" own
+"""
+# Reads itself into memory from standard input: what lies on a host could have been changed, and a
+# sweep must work on a full disk.
+_START = "import sys; exec(eval(sys.stdin.buffer.raw.readline()))"
 _FROM_INPUT = """
 import os, runpy, sys
 left, image = int(sys.argv.pop(1)), os.memfd_create("farside")
@@ -108,29 +151,38 @@ class HelperInterrupted(TransientError):
         self.code = code
 
 
+class WorkDirUntrusted(PermanentError):
+    """Another account could have written farside's directory on a host, or what is in it."""
+
+    finding = "work-dir-untrusted"
+
+
+class TargetOccupied(PermanentError):
+    """A directory or port that a restore needs is not free."""
+
+    finding = "target-occupied"
+
+
 def work_folder(host: Host, rehearsal_id: str) -> str:
     """Make the rehearsal's directory on `host` and the marker in it; returns the directory.
 
-    Mode 0700. Without the marker no sweep would know it. Raises what `Host.run` raises.
+    Mode 0700. Without the marker no sweep would know it. Raises WorkDirUntrusted, and what
+    `Host.run` raises.
     """
-    folder = f"{host.work_dir}/{rehearsal_id}"
-    host.run(["sh", "-c", _FOLDER, "sh", folder, marks.FILE])
-    return folder
-
-
-def carry(host: Host, rehearsal_id: str) -> str:
-    """Bring the helper to the rehearsal's directory on `host`; returns its path there.
-
-    The directory is made with mode 0700 and the marker by which the sweep knows it. A helper that
-    is there already is not sent again: its name holds its digest. Raises what `Host.run` and
-    `Host.put` raise.
-    """
-    folder = f"{host.work_dir}/{rehearsal_id}"
-    path = f"{folder}/helper-{digest()}.pyz"
-    script = f'{_FOLDER} && if test -f "$3"; then echo there; fi'
-    if not host.run(["sh", "-c", script, "sh", folder, marks.FILE, path]).text:
-        host.put(build(), path)
-    return path
+    root = host.work_root
+    try:
+        host.run(["sh", "-c", _FOLDER, "sh", root, rehearsal_id, marks.FILE])
+    except CommandFailed as error:
+        if error.exit_code != _UNTRUSTED:
+            raise
+        raise WorkDirUntrusted(
+            error.stderr,
+            operation="work directory",
+            domain=host.domain,
+            host=host.name,
+            hint="give the host a work_dir that only its account can write to",
+        ) from None
+    return f"{root}/{rehearsal_id}"
 
 
 class Leases(Protocol):
@@ -223,7 +275,7 @@ class StoreLeases:
     """Leases of one store, for sealing into a prefix of it or opening from there.
 
     `on_stored` is told of every log object that is stored, and the host keeps its file until
-    it returns.
+    it returns. `prepare` makes in the server what the host is going to release.
     """
 
     def __init__(
@@ -231,10 +283,12 @@ class StoreLeases:
         store: ObjectStore,
         prefix: str,
         on_stored: Callable[[Stored], None] = lambda _event: None,
+        prepare: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._prefix = prefix
         self._on_stored = on_stored
+        self._prepare = prepare
         self._uploads = _Uploads(store, prefix)
         self._lost = False
 
@@ -257,6 +311,9 @@ class StoreLeases:
                 return self._uploads.complete(question)
             case Stored():
                 self._on_stored(question)
+                return Ok()
+            case Prepare():
+                self._prepare()
                 return Ok()
 
     def landed_part(self, event: PartLanded) -> None:
@@ -367,18 +424,19 @@ class HelperRun:
         self._write_lock = threading.Lock()
         self._process: Process | None = None
         self._done = False
+        self._killed = threading.Event()
 
     def start(self) -> None:
-        """Carry the helper to the host and start it. Raises what `carry` and `Host.start` do."""
+        """Start the helper on the host. Raises what `work_folder` and `Host.start` do."""
         python, job = self._host.python, self._job.job
-        if job in _FILELESS:
-            image = build()
-            self._process = self._host.start([python, "-c", _FROM_INPUT, str(len(image)), job])
-            with suppress(ConnectionLost):
-                self._process.write(image)
-        else:
-            path = carry(self._host, self._rehearsal_id)
-            self._process = self._host.start([python, path, job])
+        if job not in _FOLDERLESS:
+            work_folder(self._host, self._rehearsal_id)
+        image = build()
+        # Short, and with the rehearsal's id: whoever sees the process can tell whose it is.
+        argv = [python, "-c", _START, str(len(image)), self._rehearsal_id or "-", job]
+        self._process = self._host.start(argv)
+        with suppress(ConnectionLost):
+            self._process.write(f"{_FROM_INPUT!r}\n".encode() + image)
 
     def close(self) -> None:
         """End the job, whatever its state; what it left unfinished in a store is thrown away."""
@@ -440,6 +498,7 @@ class HelperRun:
 
     def kill(self) -> None:
         """End the job at once; `run` then raises. From any thread."""
+        self._killed.set()
         self._running.kill()
 
     @property
@@ -452,6 +511,19 @@ class HelperRun:
         with self._write_lock:
             self._running.write(to_line(what).encode())
 
+    def _answer(self, question: Question) -> Answer:
+        """What is asked, again while a store cannot answer: a job of hours is not to end by it."""
+        give_up, pause = time.monotonic() + PATIENCE_SECONDS, 1.0
+        while True:
+            try:
+                return self._leases.answer(question)
+            except HelperInterrupted:
+                raise
+            except TransientError:
+                if time.monotonic() > give_up or self._killed.wait(pause):
+                    raise
+                pause = min(2 * pause, 15.0)
+
     def _handle(self, event: Event) -> None:
         match event:
             case Progress():
@@ -459,13 +531,13 @@ class HelperRun:
                     self._moved(event.sealed, event.object)
             case StepTaken():
                 self.steps.append(event)
-            case Listening() | Caught():
+            case Listening() | Caught() | Released():
                 if self._heard is not None:
                     self._heard(event)
             case PartLanded():
                 self._leases.landed_part(event)
-            case PutLease() | PutObjectLease() | GetLease() | VolumeSealed() | Stored():
-                self._say(self._leases.answer(event))
+            case PutLease() | PutObjectLease() | GetLease() | VolumeSealed() | Stored() | Prepare():
+                self._say(self._answer(event))
 
 
 class HelperThread:
@@ -479,8 +551,11 @@ class HelperThread:
         leases: Leases | None = None,
         moved: Moved | None = None,
         heard: Heard | None = None,
+        ended: Callable[[BaseException | None], None] = lambda _error: None,
     ) -> None:
+        """`ended` is told, on the job's thread, what ended the job if it failed."""
         self._run = HelperRun(host, rehearsal_id, job, leases, moved, heard)
+        self._ended = ended
         self._outcome: Done | BaseException | None = None
         self._run.start()
         name = f"{host.name}-{job.job}"
@@ -493,12 +568,22 @@ class HelperThread:
         except BaseException as error:
             self._outcome = error
         finally:
+            failed = self._outcome if isinstance(self._outcome, BaseException) else None
+            self._ended(failed)
             self._run.close()
 
     def check(self) -> None:
         """Raise what ended the job, if it failed."""
         if isinstance(self._outcome, BaseException):
             raise self._outcome
+
+    def is_running(self) -> bool:
+        """Whether the job has not ended yet."""
+        return self._outcome is None
+
+    def tell_stop(self) -> None:
+        """Tell the job to end in good order; returns at once."""
+        self._run.stop()
 
     def stop(self, timeout: float = STOP_SECONDS) -> Done:
         """Tell the job to end in good order and wait for it.
@@ -542,25 +627,74 @@ def facts_of(host: Host, rehearsal_id: str, job: FactsJob) -> FactsResult:
 
 def probe_from(host: Host, rehearsal_id: str, job: ProbeJob) -> tuple[str, ...]:
     """What a connection from `host` to each endpoint meets: open, reset, refused, ..."""
+    return tuple(probed.status for probed in probe(host, rehearsal_id, job).endpoints)
+
+
+def probe(host: Host, rehearsal_id: str, job: ProbeJob) -> ProbeResult:
+    """What a connection from `host` to each endpoint meets, and a request of each URL."""
     result = run_job(host, rehearsal_id, job, idle=job.timeout + SMALL_JOB_SECONDS)
     assert isinstance(result, ProbeResult)
-    return tuple(probed.status for probed in result.endpoints)
+    return result
 
 
-def mark(host: Host, job: MarkJob) -> None:
-    """Note on `host` what a rehearsal is about to make there."""
-    run_job(host, job.rehearsal_id, job, idle=SMALL_JOB_SECONDS)
+def claim(host: Host, job: ClaimJob) -> None:
+    """Take what a restore needs on `host`, or nothing. Raises TargetOccupied."""
+    result = run_job(host, job.rehearsal_id, job, idle=SMALL_JOB_SECONDS)
+    assert isinstance(result, ClaimResult)
+    if result.refused:
+        raise TargetOccupied(
+            result.refused,
+            operation="claim",
+            domain=host.domain,
+            host=host.name,
+            hint="name an empty directory and a free port, or move away what is there; nothing "
+            "was touched",
+        )
 
 
-def sweep_host(host: Host, rehearsal_id: str | None, *, remove: bool) -> SweepResult:
-    """Find, or remove, what one rehearsal (None: every one) left on `host`.
+def sweep_host(
+    host: Host,
+    rehearsal_id: str | None,
+    *,
+    remove: bool,
+    own_only: bool = False,
+    keep_marker: bool = False,
+    processes_only: bool = False,
+) -> SweepResult:
+    """Find, end or remove what one rehearsal (None: every one) left on `host`: see SweepJob.
 
     Writes nothing there, so that it also works on a full disk.
     """
-    job = SweepJob(work_dir=host.work_dir, rehearsal_id=rehearsal_id, remove=remove)
+    job = SweepJob(
+        work_dir=host.work_root,
+        rehearsal_id=rehearsal_id,
+        remove=remove,
+        own_only=own_only,
+        keep_marker=keep_marker,
+        processes_only=processes_only,
+    )
     result = run_job(host, rehearsal_id or "", job)
     assert isinstance(result, SweepResult)
     return result
+
+
+def end_processes(host: Host, rehearsal_id: str) -> tuple[str, ...]:
+    """End what a rehearsal started on `host`, remove nothing; returns what still runs there."""
+    swept = sweep_host(host, rehearsal_id, remove=False, processes_only=True)
+    return tuple(process for left in swept.remaining for process in left.processes)
+
+
+def kill_started(host: Host, work: str, pidfile: str) -> None:
+    """Kill what a rehearsal started, by its file in `work`; no other process of that number.
+
+    Without effect where there is none. `work` is the rehearsal's directory, named by its id.
+    """
+    script = (
+        'pid=$(cat "$1/$2" 2>/dev/null) || exit 0;'
+        ' tr "\\0" "\\n" <"/proc/$pid/environ" 2>/dev/null | grep -q "^$3=${1##*/}:" || exit 0;'
+        ' kill -9 "$pid" 2>/dev/null || true'
+    )
+    host.run(["sh", "-c", script, "sh", work, pidfile, stamp.VARIABLE])
 
 
 def remove_unused_folder(host: Host, rehearsal_id: str) -> bool:
@@ -569,7 +703,7 @@ def remove_unused_folder(host: Host, rehearsal_id: str) -> bool:
     For hosts on which the helper cannot run, and so has made nothing. Raises what `Host.run` does.
     """
     script = '[ -s "$1/$2" ] || rm -rf "$1"; [ ! -e "$1" ]'
-    folder = f"{host.work_dir}/{rehearsal_id}"
+    folder = f"{host.work_root}/{rehearsal_id}"
     return host.run(["sh", "-c", script, "sh", folder, marks.FILE], check=False).exit_code == 0
 
 
@@ -595,7 +729,7 @@ def _failure(host: Host, job: Job, event: Failed) -> HelperFailed | HelperInterr
 def _died(host: Host, job: Job, process: Process) -> HelperFailed | HelperInterrupted:
     """Why a helper ended without a word; raises ConnectionLost where the connection broke."""
     code, said = process.wait(SMALL_JOB_SECONDS), process.stderr_tail()
-    if code in (126, 127):
+    if code in NOT_RUN:
         return HelperFailed(
             f"{host.python} cannot be run: {said}",
             code="tool-missing",

@@ -17,16 +17,22 @@ import stat
 import struct
 import subprocess
 import threading
+import time
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field, PrivateAttr, field_validator
+from pydantic import Field, PrivateAttr, SecretStr, field_validator
 
-from blocks.base import DomainPart
+from blocks.artifact.redaction import redacted, without
+from blocks.base import Address, DomainPart, absolute_path
 from blocks.errors import FarsideError, PermanentError, TransientError
+from blocks.limits import briefly, within
 from blocks.processes import (
+    OUTPUT_BYTES,
+    STDERR_BYTES,
     Collector,
     CommandFailed,
     CommandNotStarted,
@@ -36,18 +42,27 @@ from blocks.processes import (
     Process,
     SSHProcess,
 )
+from blocks.settings import connect_seconds
 
 if TYPE_CHECKING:  # paramiko is imported at the first connection: this module loads with Prefect
     from paramiko import Channel, PKey, SFTPClient, Transport
 
-CONNECT_SECONDS = 15.0
-"""Time limit for each step of making a connection."""
+CONNECT_STEPS = 4
+"""A connection is made in so many steps, each with a time limit of its own."""
 KEEPALIVE_SECONDS = 10
 """A message at least this often, so that a dead peer is noticed."""
 DEAD_PEER_SECONDS = 30
 """Unacknowledged data this old breaks the connection."""
 FILE_SECONDS = 60.0
 """Time limit for one answer while a file is put or got."""
+WHOLE_FILE_SECONDS = 300.0
+"""Time limit for a whole file, however often something is heard of it."""
+FILE_BYTES = 64 << 20
+"""The largest file that is got, where its caller sets no other limit."""
+PLAIN = {"LC_ALL": "C", "LANGUAGE": ""}
+"""Environment of every command: what a tool says is in English, whatever the account's language."""
+
+_NOISE = 4096
 
 
 class HostUnreachable(TransientError):
@@ -68,6 +83,12 @@ class AuthenticationRefused(PermanentError):
     finding = "ssh-trust-missing"
 
 
+class ShellNotQuiet(PermanentError):
+    """The account's shell prints something by itself: it would be taken for what tools say."""
+
+    finding = "host-unreachable"
+
+
 class FileMissing(PermanentError):
     """A file to get is not there."""
 
@@ -80,11 +101,12 @@ class Host(DomainPart):
     """A machine on which commands run."""
 
     name: str = Field(description="What the plan calls this host", min_length=1)
-    address: str = Field(description="IP address or DNS name", min_length=1)
+    address: Address = Field(description="IP address or DNS name", min_length=1)
     work_dir: str = Field(
-        default="/var/tmp/farside",
-        description="Directory on the host for what a rehearsal needs there; created if missing",
-        pattern=r"^/",
+        default="~/.farside",
+        description="Directory on the host for what a rehearsal needs there, which no other "
+        "account can write to; created if missing. ~ is the account's home",
+        pattern=r"^(~?/)[^\x00-\x1f\x7f]+$",
     )
     python: str = Field(
         default="python3",
@@ -92,29 +114,84 @@ class Host(DomainPart):
         min_length=1,
     )
 
+    @field_validator("work_dir")
+    @classmethod
+    def _goes_down_only(cls, value: str) -> str:
+        absolute_path(value.removeprefix("~"))
+        return value
+
+    _work_root: str = PrivateAttr(default="")
+
+    @property
+    def work_root(self) -> str:
+        """`work_dir` as an absolute path. Raises as `run`, where the home is asked for."""
+        if not self._work_root:
+            root = self.work_dir
+            if root.startswith("~/"):
+                home = self.run(["sh", "-c", "cd && pwd -P"]).text.splitlines()[-1]
+                root = f"{home.rstrip('/')}/{root[2:]}"
+            self._work_root = root.rstrip("/")
+        return self._work_root
+
     @abstractmethod
     def _start(self, argv: Sequence[str]) -> Process:
         """Start `argv`; raises CommandNotStarted, HostUnreachable and what connecting raises."""
 
     @abstractmethod
-    def put(self, data: bytes, path: str, mode: int = 0o600) -> None:
-        """Write a small file at once (temporary name, then rename); its directory must exist.
-
-        Raises FileRefused, and what connecting raises.
-        """
+    def _put(self, data: bytes, path: str, mode: int) -> None:
+        """See `put`; without a time limit for the whole."""
 
     @abstractmethod
-    def get(self, path: str) -> bytes:
-        """Read a small file. Raises FileMissing, FileRefused, and what connecting raises."""
+    def _get(self, path: str, most: int) -> bytes:
+        """See `get`; without a time limit for the whole, and at most one byte more than `most`."""
 
     @abstractmethod
     def close(self) -> None:
         """Close the connection, if there is one; the next use makes another."""
 
-    def start(self, argv: Sequence[str]) -> Process:
+    def put(self, data: bytes, path: str, mode: int = 0o600) -> None:
+        """Write a small file at once (temporary name, then rename); its directory must exist.
+
+        Raises FileRefused, ConnectionLost, and what connecting raises.
+        """
+        self.note("host", self.name)
+        late = partial(self._file_late, path, "put")
+        within(WHOLE_FILE_SECONDS, lambda: self._put(data, path, mode), late=late)
+
+    def get(self, path: str, most: int = FILE_BYTES) -> bytes:
+        """Read a small file, of at most `most` bytes.
+
+        Raises FileMissing, FileRefused (also where it is larger), ConnectionLost, and what
+        connecting raises.
+        """
+        self.note("host", self.name)
+        late = partial(self._file_late, path, "get")
+        data = within(WHOLE_FILE_SECONDS, lambda: self._get(path, most), late=late)
+        if len(data) > most:
+            raise FileRefused(
+                f"{path} is larger than {most:,} bytes",
+                operation="get",
+                domain=self.domain,
+                host=self.name,
+                hint="see what it holds: it is none of what farside expects there",
+            )
+        return data
+
+    def _file_late(self, path: str, operation: str) -> ConnectionLost:
+        return ConnectionLost(
+            f"{path} took longer than {WHOLE_FILE_SECONDS:g} s",
+            operation=operation,
+            domain=self.domain,
+            host=self.name,
+            hint="is the host up, or does it hang?",
+        )
+
+    def start(self, argv: Sequence[str], timeout: float | None = None) -> Process:
         """Start a command and talk to it; no shell interprets the arguments.
 
-        Raises CommandNotStarted, HostUnreachable, HostKeyMismatch, AuthenticationRefused.
+        Its locale is C (`PLAIN`). It must have started after `timeout` seconds, and after those
+        that connecting may take. Raises CommandNotStarted, HostUnreachable, HostKeyMismatch,
+        AuthenticationRefused, ShellNotQuiet.
         """
         if not argv or any("\0" in word for word in argv):
             raise CommandNotStarted(
@@ -124,33 +201,58 @@ class Host(DomainPart):
                 host=self.name,
             )
         self.note("host", self.name)
-        self.note("tool", f"{self.name}:{argv[0]}")
-        return self._start(argv)
+        self.note("tool", f"{self.name}:{_program(argv)}")
+        limit = (CONNECT_STEPS + 2) * connect_seconds()
+        limit = limit if timeout is None else min(limit, timeout)
+
+        def late() -> HostUnreachable:
+            return HostUnreachable(
+                f"{argv[0]} was not started within {limit:g} s",
+                operation="run",
+                domain=self.domain,
+                host=self.name,
+                hint="is the host up, or does it hang?",
+            )
+
+        return within(limit, lambda: self._start(argv), late=late, discard=Process.kill)
 
     def run(
         self,
         argv: Sequence[str],
         *,
         input: bytes | None = None,
+        password: SecretStr | None = None,
         timeout: float = 60.0,
         check: bool = True,
+        most: int = OUTPUT_BYTES,
+        secret: bool = False,
     ) -> Completed:
-        """Run a command to its end, with `input` on its standard input.
+        """Run a command to its end, with `input` on its standard input, behind a `password`'s line.
 
-        Standard error is kept up to its last 8 KiB. Raises CommandFailed for a non-zero exit code
-        if `check`, CommandTimeout after `timeout` seconds, ConnectionLost, and what `start` raises.
+        Standard error is kept up to its last 8 KiB, without the password. `secret` says that the
+        command prints one: none of its output is then in an error. Raises CommandFailed for a
+        non-zero exit code if `check`, CommandTimeout after `timeout` seconds (its start included),
+        OutputTooLarge above `most` bytes of output, ConnectionLost, and what `start` raises.
         """
-        with self.start(argv) as process:
-            code, output = Collector(process, timeout).run(input)
-            stderr = process.stderr
+        began, given = time.monotonic(), ""
+        if password is not None:
+            given = password.get_secret_value()
+            input = f"{given}\n".encode() + (input or b"")
+        with self.start(argv, timeout) as process:
+            code, output = Collector(process, timeout, most, began).run(input)
+            stderr = without(process.stderr, given, STDERR_BYTES)
         if check and code != 0:
-            raise self._failed(argv[0], code, stderr)
+            raise self._failed(argv[0], code, b"" if secret else stderr, secret=secret)
         return Completed(tuple(argv), code, output, stderr)
 
-    def _failed(self, program: str, code: int, stderr: bytes) -> CommandFailed:
-        tail = stderr.decode(errors="replace").strip()
+    def _failed(
+        self, program: str, code: int, stderr: bytes, *, secret: bool = False
+    ) -> CommandFailed:
+        tail = redacted(stderr.decode(errors="replace").strip())
         how = f"ended with exit code {code}" if code >= 0 else "was ended by a signal"
         said = ": " + tail[-1000:] if tail else ", and said nothing"
+        if secret:
+            said = "; what it said is not shown, for it may hold the secret"
         return CommandFailed(
             f"{program} {how}{said}",
             exit_code=code,
@@ -180,7 +282,9 @@ class LocalHost(Host):
 
     kind: Literal["local"] = Field(default="local", description="Commands run here")
     name: str = Field(default="local", description="What the plan calls this host", min_length=1)
-    address: str = Field(default="127.0.0.1", description="IP address or DNS name", min_length=1)
+    address: Address = Field(
+        default="127.0.0.1", description="IP address or DNS name", min_length=1
+    )
 
     def _start(self, argv: Sequence[str]) -> Process:
         try:
@@ -192,6 +296,7 @@ class LocalHost(Host):
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
+                env=os.environ | PLAIN,
             )
         except OSError as error:
             raise CommandNotStarted(
@@ -202,9 +307,8 @@ class LocalHost(Host):
             ) from error
         return LocalProcess(self.name, self.domain, argv[0], popen).begin()
 
-    def put(self, data: bytes, path: str, mode: int = 0o600) -> None:
+    def _put(self, data: bytes, path: str, mode: int) -> None:
         """See Host."""
-        self.note("host", self.name)
         target = Path(path)
         draft = target.with_name(_draft_name(target.name))
         try:
@@ -221,11 +325,11 @@ class LocalHost(Host):
         except OSError as error:
             raise self._file_error(error, path, "put") from error
 
-    def get(self, path: str) -> bytes:
+    def _get(self, path: str, most: int) -> bytes:
         """See Host."""
-        self.note("host", self.name)
         try:
-            return Path(path).read_bytes()
+            with Path(path).open("rb") as file:
+                return file.read(most + 1)
         except OSError as error:
             raise self._file_error(error, path, "get") from error
 
@@ -273,8 +377,16 @@ class SSHHost(Host):
         channel = self._open_channel()
         try:
             # No shell stays in between: signals reach the program, and its end is seen as it is.
-            command = "exec " + shlex.join(argv)
-            channel.exec_command(command.encode("utf-8", "surrogateescape"))
+            plain = " ".join(f"{name}={value}" for name, value in PLAIN.items())
+            text = f"export {plain}; exec {shlex.join(argv)}"
+            command = text.encode("utf-8", "surrogateescape")
+            self._request(channel, lambda: channel.exec_command(command))
+        except TimeoutError as error:
+            raise HostUnreachable(
+                f"the SSH server did not start {argv[0]} within {connect_seconds():g} s",
+                hint="is the host up, or does it hang?",
+                **self._where("run"),
+            ) from error
         except (SSHException, OSError, EOFError) as error:
             with contextlib.suppress(OSError, EOFError):
                 channel.close()
@@ -283,7 +395,7 @@ class SSHHost(Host):
             ) from error
         return SSHProcess(self.name, self.domain, argv[0], channel).begin()
 
-    def put(self, data: bytes, path: str, mode: int = 0o600) -> None:
+    def _put(self, data: bytes, path: str, mode: int) -> None:
         """See Host."""
         target = PurePosixPath(path)
         draft = str(target.with_name(_draft_name(target.name)))
@@ -300,13 +412,15 @@ class SSHHost(Host):
                     sftp.remove(draft)
                 raise
 
-    def get(self, path: str) -> bytes:
+    def _get(self, path: str, most: int) -> bytes:
         """See Host."""
         with self._files(path, "get") as sftp, sftp.open(path, "rb") as file:
-            if stat.S_ISDIR(file.stat().st_mode or 0):
+            found = file.stat()
+            if stat.S_ISDIR(found.st_mode or 0):
                 raise IsADirectoryError(None, "is a directory")
-            file.prefetch()
-            return file.read()
+            if (found.st_size or 0) <= most:
+                file.prefetch()
+            return file.read(most + 1)
 
     def close(self) -> None:
         """See Host."""
@@ -319,16 +433,17 @@ class SSHHost(Host):
     def _files(self, path: str, operation: str) -> Iterator["SFTPClient"]:
         from paramiko import SFTPClient, SFTPError, SSHException
 
-        self.note("host", self.name)
         channel = self._open_channel()
         try:
             channel.settimeout(FILE_SECONDS)
-            channel.invoke_subsystem("sftp")
+            self._request(channel, lambda: channel.invoke_subsystem("sftp"))
             with SFTPClient(channel) as sftp:
                 yield sftp
         except TimeoutError as error:
             raise ConnectionLost(
-                f"no answer for {FILE_SECONDS:g} s about {path}", **self._where(operation)
+                f"no answer about {path}: {error or f'for {FILE_SECONDS:g} s'}",
+                hint="is the host up, or does it hang?",
+                **self._where(operation),
             ) from error
         except (SSHException, SFTPError, EOFError, OSError) as error:
             raise self._file_service_error(error, path, operation) from error
@@ -348,12 +463,25 @@ class SSHHost(Host):
             **self._where(operation),
         )
 
+    def _request(self, channel: "Channel", ask: Callable[[], None]) -> None:
+        """Ask for something to be started; paramiko itself would wait for ever for the answer.
+
+        Raises TimeoutError, after which the channel is closed: that ends the wait, too.
+        """
+        limit = connect_seconds()
+        late = partial(TimeoutError, f"its service did not start within {limit:g} s")
+        try:
+            within(limit, ask, late=late)
+        except TimeoutError:
+            briefly(channel.close)
+            raise
+
     def _open_channel(self) -> "Channel":
         from paramiko import ChannelException, SSHException
 
         transport = self._connection()
         try:
-            return transport.open_session(timeout=CONNECT_SECONDS)
+            return self._opened_channel(transport)
         except ChannelException as error:
             raise HostUnreachable(
                 f"the SSH server opens no further channel: {error}",
@@ -361,12 +489,23 @@ class SSHHost(Host):
                 **self._where("connect"),
             ) from error
         except (SSHException, OSError, EOFError) as error:
-            transport.close()  # it does not answer: the next use makes a new one
+            briefly(transport.close)  # it does not answer: the next use makes a new one
             raise HostUnreachable(
                 f"the connection that there was does not answer: {error}",
                 hint="is the host up, or does it hang?",
                 **self._where("connect"),
             ) from error
+
+    def _opened_channel(self, transport: "Transport") -> "Channel":
+        # Its own time limit is by the wall clock, and covers only the wait for the answer.
+        limit = connect_seconds()
+        late = partial(TimeoutError, f"no channel within {limit:g} s")
+        return within(
+            limit,
+            lambda: transport.open_session(timeout=limit),
+            late=late,
+            discard=lambda channel: briefly(channel.close),
+        )
 
     def _connection(self) -> "Transport":
         with self._lock:
@@ -384,6 +523,7 @@ class SSHHost(Host):
         try:
             self._check_host_key(transport.get_remote_server_key())
             self._authenticate(transport, identity)
+            self._check_shell(transport)
         except (SSHException, OSError, EOFError) as error:
             transport.close()
             raise HostUnreachable(
@@ -425,12 +565,12 @@ class SSHHost(Host):
         try:
             transport = OrderedTransport(_connected_socket(self.address, self.port))
             transport.set_log_channel(_quiet_log_channel())
-            transport.banner_timeout = transport.handshake_timeout = CONNECT_SECONDS
-            transport.auth_timeout = transport.channel_timeout = CONNECT_SECONDS
+            transport.banner_timeout = transport.handshake_timeout = connect_seconds()
+            transport.auth_timeout = transport.channel_timeout = connect_seconds()
             self._prefer_pinned_type(transport)
-            transport.start_client(timeout=CONNECT_SECONDS)
+            transport.start_client(timeout=connect_seconds())
             if not transport.initial_kex_done:
-                raise SSHException(f"no key exchange within {CONNECT_SECONDS:g} s")
+                raise SSHException(f"no key exchange within {connect_seconds():g} s")
             return transport
         except (SSHException, OSError, EOFError) as error:
             if transport is not None:
@@ -480,6 +620,29 @@ class SSHHost(Host):
         if missing:
             raise self._refused(identity)
 
+    def _check_shell(self, transport: "Transport") -> None:
+        """Every command begins with the account's shell, whose words nothing could tell apart."""
+        mark = secrets.token_hex(8)
+        said, limit = bytearray(), connect_seconds()
+        channel = self._opened_channel(transport)
+        try:
+            channel.settimeout(limit)
+            ask = f'export FARSIDE_MARK={mark}; echo "$FARSIDE_MARK"'  # no POSIX shell, no mark
+            self._request(channel, lambda: channel.exec_command(ask.encode()))
+            while len(said) < _NOISE and (data := channel.recv(_NOISE)):
+                said += data
+        finally:
+            briefly(channel.close)
+        noise, found, _ = said.decode(errors="replace").partition(mark)
+        if noise or not found:
+            raise ShellNotQuiet(
+                f"the shell of {self.user} prints something when a command is run: "
+                f"{noise.strip()[:200]!r}",
+                hint="let the account's start-up files (~/.bashrc, /etc/profile.d) print only in "
+                "a terminal, and let its shell be a POSIX one",
+                **self._where("connect"),
+            )
+
     def _refused(self, identity: "PKey") -> AuthenticationRefused:
         return AuthenticationRefused(
             f"{self.address} port {self.port} refuses {self.user} with the key of "
@@ -496,8 +659,16 @@ AnyHost = Annotated[SSHHost | LocalHost, Field(discriminator="kind")]
 """Any kind of host, told apart by `kind`."""
 
 
+def _program(argv: Sequence[str]) -> str:
+    """What runs in the end: `env` only changes variables for the words behind it."""
+    if argv[0] != "env":
+        return argv[0]
+    behind = (word for word in argv if "=" not in word and not word.startswith("-"))
+    return next((word for word in behind if word != "env"), argv[0])
+
+
 def _connected_socket(address: str, port: int) -> socket.socket:
-    connection = socket.create_connection((address, port), timeout=CONNECT_SECONDS)
+    connection = socket.create_connection((address, port), timeout=connect_seconds())
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         # A host that vanished acknowledges nothing: break the connection instead of waiting on it.

@@ -1,13 +1,14 @@
 """What a fence says to nftables, and what nftables says of those who ran into it."""
 
-import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
+from blocks.artifact import wire
+from blocks.ids import id_in
+
 Network = IPv4Network | IPv6Network
 
-PREFIX = "farside_"
 #: How long a denied call is remembered: longer than any rehearsal takes.
 MEMORY_SECONDS = 7 * 24 * 3600
 
@@ -100,11 +101,6 @@ class DeniedCall:
     seconds_ago: float
 
 
-def table_of(rehearsal_id: str) -> str:
-    """The name of a rehearsal's table."""
-    return PREFIX + rehearsal_id.replace("-", "_")
-
-
 def ruleset(table: str, networks: Collection[Network], port: int) -> str:
     """Commands for `nft -f -` that make the table anew, all at once.
 
@@ -138,28 +134,39 @@ def ruleset(table: str, networks: Collection[Network], port: int) -> str:
     )
 
 
-def id_of(table: str) -> str:
-    """The rehearsal whose table it is."""
-    return table.removeprefix(PREFIX).replace("_", "-")
+@wire.reading("a list of tables")
+def handles(listing: str) -> dict[str, int]:
+    """The tables of rehearsals in what `nft -j list tables` prints, with their handles.
+
+    A table that is deleted and made again has another handle. Raises WireError.
+    """
+    found = [item["table"] for item in wire.parsed(listing)["nftables"] if "table" in item]
+    return {
+        table["name"]: int(table["handle"])
+        for table in found
+        if table["family"] == "inet" and id_in(table["name"])
+    }
 
 
 def tables(listing: str) -> list[str]:
-    """The tables of rehearsals in what `nft -j list tables` prints. Raises ValueError, KeyError."""
-    found = [item["table"] for item in json.loads(listing)["nftables"] if "table" in item]
-    return [
-        table["name"]
-        for table in found
-        if table["family"] == "inet" and table["name"].startswith(PREFIX)
-    ]
+    """The names alone. Raises as `handles`."""
+    return list(handles(listing))
 
 
-def denied_calls(listing: str) -> Iterator[DeniedCall]:
-    """The calls in what `nft -j list table inet NAME` prints. Raises ValueError, KeyError."""
-    for item in json.loads(listing)["nftables"]:
+@wire.reading("a list of rules")
+def denied_calls(listing: str, name: str | None = None) -> list[DeniedCall]:
+    """The calls of table `name`, or of all, in what `nft -j list ruleset inet` prints.
+
+    Raises WireError.
+    """
+    found = []
+    for item in wire.parsed(listing)["nftables"]:
+        if name is not None and item.get("set", {}).get("table") != name:
+            continue
         for element in item.get("set", {}).get("elem", []):
             value = element["elem"]
             address, protocol, *more = value["val"]["concat"]
-            yield DeniedCall(
+            call = DeniedCall(
                 address=str(address),
                 protocol=str(protocol),
                 port=int(more[0]) if more else 0,
@@ -167,3 +174,5 @@ def denied_calls(listing: str) -> Iterator[DeniedCall]:
                 packets=int(value["counter"]["packets"]),
                 seconds_ago=float(MEMORY_SECONDS - value["expires"]),
             )
+            found.append(call)
+    return found

@@ -1,11 +1,10 @@
 """Plan: what is rehearsed. A YAML file, validated; every mistake is reported with its line."""
 
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -20,9 +19,11 @@ from pydantic import (
     model_validator,
 )
 
+from blocks import plan_checks
 from blocks.artifact.age_keys import parse_recipient
 from blocks.artifact.manifest import key_id
 from blocks.base import StrictBlock
+from blocks.binding import Binding
 from blocks.domain import FailureDomain
 from blocks.engines.base import Engine, Facts, engine_of
 from blocks.errors import PermanentError
@@ -30,6 +31,9 @@ from blocks.evidence.findings import CATALOGUE
 from blocks.evidence.record import Topology
 from blocks.evidence.topology import counterparts
 from blocks.fences import AnyFence, Gap
+from blocks.plan_digest import digest_of
+from blocks.retention import Retention
+from blocks.sets import Load
 
 _DURATION = re.compile(r"(?:(\d+)h)?\s*(?:(\d+)m)?\s*(?:(\d+(?:\.\d+)?)s)?")
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMG]?)(bit/s|bps|B/s)")
@@ -138,6 +142,28 @@ class BackupSelection(_Part):
         default="fresh",
         description="fresh, latest, oldest, random, or the id of a set",
     )
+    rate: Rate | None = Field(
+        default=None, description="Limit of reading a fresh backup at the source, e.g. 50MB/s"
+    )
+    checkpoint: Literal["spread", "fast"] = Field(
+        default="spread",
+        description="Whether a fresh backup waits for a spread checkpoint, or has one made at once",
+    )
+    spool: Size = Field(
+        default=10 * 10**9,
+        description="Log that may wait on the backup's host for the source's store; more ends the"
+        " rehearsal",
+    )
+    retained: Size = Field(
+        default=10 * 10**9,
+        description="Log that the source may keep for a receiver that is behind; more ends the"
+        " rehearsal",
+    )
+
+    @property
+    def load(self) -> Load:
+        """What a capture may cost the source."""
+        return Load(self.rate, self.checkpoint == "fast", self.spool, self.retained)
 
 
 class Keys(_Part):
@@ -151,8 +177,17 @@ class Keys(_Part):
         default=None, description="Name of the Ed25519 signing key in the source domain's vault"
     )
     signer: Signer = Field(description="Pinned public key of the manifests' signer")
+    former_signers: list[Signer] = Field(
+        default_factory=list,
+        description="Public keys that older sets are signed with, from before a change of key",
+    )
     record_key: str | None = Field(
         default=None, description="Name of the key in the recovery vault that signs records"
+    )
+    record_signer: Signer | None = Field(
+        default=None,
+        description="Pinned public key of that key: earlier records that it did not sign do not "
+        "count",
     )
 
 
@@ -247,6 +282,9 @@ class Plan(StrictBlock):
     keys: Keys
     objectives: Objectives
     backup: BackupSelection = BackupSelection()
+    retention: Retention | None = Field(
+        default=None, description="Which of its sets a sweep with --expire keeps; without it, all"
+    )
     transfer: Transfer
     fence: AnyFence = Field(description="What makes the source unreachable")
     heartbeat: Heartbeat | None = None
@@ -260,6 +298,14 @@ class Plan(StrictBlock):
         default_factory=list,
         description="Files on the recovery hosts to search for the source's addresses, besides the "
         "usual ones, as in /etc/shop/*.conf",
+    )
+    search_rows: bool = Field(
+        default=False,
+        description="Whether the rows of all restored tables are searched for the source's "
+        "addresses, names and paths, too, and not only definitions",
+    )
+    search_rows_limit: Duration = Field(
+        default=timedelta(minutes=10), description="How long that may take, e.g. 10m"
     )
     topology: Shape = Shape()
     production: Production | None = None
@@ -290,7 +336,14 @@ class Plan(StrictBlock):
                 )
             if given.count(name) > 1:
                 raise ValueError(f"topology.mapping: {name!r} takes the place of several nodes")
+        plan_checks.refuse("Plan", plan_checks.mistakes(self))
         return self
+
+    @property
+    def binding(self) -> Binding:
+        """What a backup set must say of itself to be one of this plan's."""
+        signers = (self.keys.signer, *self.keys.former_signers)
+        return Binding(self.name, self.engine.label, self.source.name, signers)
 
     def gap(self, rehearsal_id: str | None = None) -> Gap:
         """What the fence stands between, for one rehearsal, or for any."""
@@ -314,12 +367,12 @@ class Plan(StrictBlock):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the plan's content; a record names the plan that it rehearsed by it."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """What a record names the plan by that it rehearsed (see `plan_digest`)."""
+        return digest_of(self)
 
 
-def load_plan(path: Path) -> Plan:
-    """Read and validate a plan file.
+def load_plan(path: Path, *, local_files: bool = False) -> Plan:
+    """Read and validate a plan file; with `local_files`, also the files that it names here.
 
     Raises PlanError that lists every mistake as `FILE:LINE: where: what`.
     """
@@ -330,20 +383,26 @@ def load_plan(path: Path) -> Plan:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        repeated = list(_repeated(root))
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
         raise PlanError(f"{path}{line}: not YAML: {problem}") from None
+    except RecursionError:
+        raise PlanError(f"{path}: nested too deeply, or inside itself") from None
     if root is None or not isinstance(document, dict):
         raise PlanError(f"{path}:1: a plan is a mapping; see the example in the README")
     duplicates = [
-        f"{path}:{node.start_mark.line + 1}: {node.value}: given twice" for node in _repeated(root)
+        f"{path}:{node.start_mark.line + 1}: {node.value}: given twice" for node in repeated
     ]
     if duplicates:
         raise PlanError("\n".join(duplicates))
     try:
-        return Plan.model_validate(document)
+        plan = Plan.model_validate(document)
+        if local_files:
+            plan_checks.refuse("Plan", plan_checks.missing_files(plan))
+        return plan
     except ValidationError as error:
         raise PlanError("\n".join(_mistakes(path, root, error))) from None
 
@@ -382,7 +441,7 @@ def _locate(root: yaml.Node, loc: Sequence[int | str]) -> tuple[yaml.Node, str]:
     return marked, place
 
 
-def _repeated(node: yaml.Node) -> Iterator[yaml.Node]:
+def _repeated(node: yaml.Node | None) -> Iterator[yaml.Node]:
     """Keys that a mapping holds twice: YAML would silently take the last."""
     if isinstance(node, yaml.MappingNode):
         seen = set()

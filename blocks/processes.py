@@ -10,19 +10,28 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
 from blocks.errors import PermanentError, TransientError
+from blocks.limits import briefly, within
 
 if TYPE_CHECKING:  # paramiko is imported at the first connection: this module loads with Prefect
     from paramiko import Channel
 
 EXIT_GRACE_SECONDS = 5.0
 """How long a process may go on after its input was closed, before it is killed."""
+OUTPUT_BYTES = 256 << 20
+"""What a command may write in all, where its caller sets no other limit."""
+LINE_BYTES = 64 << 20
+"""How long a line may be that is read as it comes."""
+WRITE_SECONDS = 60.0
+"""How long a host may take no input of what it was sent."""
 
 _CHUNK = 1 << 16
-_TAIL = 8192
+STDERR_BYTES = 8192
+"""How much of the end of standard error is kept."""
 _QUEUED_CHUNKS = 64
 
 
@@ -32,6 +41,10 @@ class ConnectionLost(TransientError):
 
 class CommandTimeout(TransientError):
     """A command took longer than its time limit; it was killed."""
+
+
+NOT_RUN = (126, 127)
+"""Exit codes of a shell that could not run the command, or did not find it."""
 
 
 class CommandFailed(PermanentError):
@@ -44,6 +57,12 @@ class CommandFailed(PermanentError):
         super().__init__(message, **where)
         self.exit_code = exit_code
         self.stderr = stderr
+        if exit_code in NOT_RUN:
+            self.finding = "tool-missing"
+
+
+class OutputTooLarge(PermanentError):
+    """A command wrote, or a file holds, more than can be meant; the command was killed."""
 
 
 class CommandNotStarted(PermanentError):
@@ -150,7 +169,7 @@ class Process(ABC):
 
     def _keep_stderr(self, data: bytes) -> None:
         self._stderr += data
-        del self._stderr[:-_TAIL]
+        del self._stderr[:-STDERR_BYTES]
 
     def _chunk(self, timeout: float | None) -> bytes | None:
         """The next bytes of standard output, None at its end; raises queue.Empty."""
@@ -167,12 +186,15 @@ class Process(ABC):
     def lines(self, idle: float | None = None) -> Iterator[str]:
         """Lines of standard output as they come, without their ends.
 
-        Raises CommandTimeout when `idle` seconds pass without output.
+        Raises CommandTimeout when `idle` seconds pass without output, and OutputTooLarge for a
+        line longer than `LINE_BYTES`.
         """
         rest = bytearray()
         while (data := self._chunk_or_timeout(idle)) is not None:
             start = len(rest)
             rest += data
+            if len(rest) > LINE_BYTES and b"\n" not in data:
+                raise self.too_large(f"a line of more than {LINE_BYTES:,} bytes")
             if (end := rest.rfind(b"\n", start)) >= 0:
                 whole = bytes(rest[:end])
                 del rest[: end + 1]
@@ -180,6 +202,17 @@ class Process(ABC):
                     yield line.decode(errors="replace")
         if rest:
             yield rest.decode(errors="replace")
+
+    def too_large(self, what: str) -> OutputTooLarge:
+        """The process is killed; the error to raise."""
+        self.kill()
+        return OutputTooLarge(
+            f"{self.program} wrote {what}",
+            operation="run",
+            domain=self.domain,
+            host=self.host,
+            hint="run the command there by hand, and see what it writes",
+        )
 
     def _chunk_or_timeout(self, timeout: float | None) -> bytes | None:
         try:
@@ -247,20 +280,35 @@ class Process(ABC):
 
 
 class Collector:
-    """Brings a started process to its end with everything it writes kept, within a time limit."""
+    """Brings a started process to its end with everything it writes kept, within limits.
 
-    def __init__(self, process: Process, timeout: float) -> None:
+    `timeout` seconds count from `began` (monotonic), or from now; `most` is in bytes.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        timeout: float,
+        most: int = OUTPUT_BYTES,
+        began: float | None = None,
+    ) -> None:
         self._process = process
         self._timeout = timeout
-        self._deadline = time.monotonic() + timeout
+        self._most = most
+        self._deadline = (time.monotonic() if began is None else began) + timeout
 
     def run(self, data: bytes | None) -> tuple[int, bytes]:
-        """Exit code and output, with `data` on standard input. Raises CommandTimeout."""
+        """Exit code and output, with `data` on standard input.
+
+        Raises CommandTimeout, OutputTooLarge.
+        """
         feeder = threading.Thread(target=self._feed, args=(data,), daemon=True)
         feeder.start()
         output = bytearray()
         while (chunk := self._chunk()) is not None:
             output += chunk
+            if len(output) > self._most:
+                raise self._process.too_large(f"more than {self._most:,} bytes")
         return self._code(), bytes(output)
 
     def _feed(self, data: bytes | None) -> None:
@@ -366,18 +414,17 @@ class SSHProcess(Process):
         try:
             # In slices: paramiko copies what is left each time that the window is full.
             for start in range(0, len(rest), _CHUNK):
-                self._channel.sendall(bytes(rest[start : start + _CHUNK]))
+                part = bytes(rest[start : start + _CHUNK])
+                within(WRITE_SECONDS, partial(self._channel.sendall, part), late=TimeoutError)
         except (OSError, EOFError) as error:
             raise self._input_refused() from error
 
     def close_input(self) -> None:
-        with contextlib.suppress(OSError, EOFError):
-            self._channel.shutdown_write()
+        briefly(self._channel.shutdown_write)
 
     def kill(self) -> None:
         """See Process. A server without RFC 4254 signals closes the process's streams only."""
-        with contextlib.suppress(Exception):  # best effort: the connection may be what is broken
-            _send_signal(self._channel, "KILL")
+        briefly(partial(_send_signal, self._channel, "KILL"))
         self._release()
 
     def _read(self) -> bytes:
@@ -402,8 +449,7 @@ class SSHProcess(Process):
         return channel.exit_status
 
     def _release(self) -> None:
-        with contextlib.suppress(OSError, EOFError):
-            self._channel.close()
+        briefly(self._channel.close)
 
 
 def _send_signal(channel: "Channel", name: str) -> None:

@@ -1,6 +1,7 @@
 """Backup sets in a store: written in the source, copied across, read in the recovery domain.
 
 sets/PLAN/SET_ID/manifest.json      signed; a set without one is unfinished
+sets/PLAN/SET_ID/header.json        signed; the manifest in short, for lists
 sets/PLAN/SET_ID/log.json           signed; what of the log has been stored so far
 sets/PLAN/SET_ID/base.tar.zst.age.000, ...
 sets/PLAN/SET_ID/wal/...
@@ -8,20 +9,24 @@ sets/PLAN/SET_ID/wal/...
 
 import importlib.metadata
 import random
+import re
 import secrets
 import shlex
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
+from functools import partial
+from typing import Any, Protocol
 
 from pydantic import SecretStr
 
+from blocks.artifact import stamp
 from blocks.artifact.job import (
+    ClaimJob,
     CopyJob,
-    Made,
-    MarkJob,
     OpenItem,
     OpenJob,
     OpenResult,
@@ -37,23 +42,40 @@ from blocks.artifact.manifest import (
     ManifestForged,
     ManifestMalformed,
     SealedObject,
+    SetHeader,
+    header_of,
     sign,
-    verify,
 )
+from blocks.binding import Binding, Document, ForeignSet
 from blocks.domain import FailureDomain
-from blocks.errors import PermanentError
-from blocks.helper import CopyLeases, HelperThread, StoreLeases, mark, run_job
+from blocks.errors import FarsideError, PermanentError
+from blocks.following import Follower
+from blocks.helper import CopyLeases, HelperRun, StoreLeases, claim, run_job
 from blocks.hosts import Host
-from blocks.stores import ObjectStore, S3Store
-
-_Document = TypeVar("_Document", Manifest, LogIndex)
+from blocks.stores import ObjectMissing, ObjectStore, S3Store
 
 ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 """S3 storage classes whose objects are retrieved in hours, before they can be read."""
-MANIFEST, LOG = "manifest.json", "log.json"
+MANIFEST, LOG, HEADER = "manifest.json", "log.json", "header.json"
+_SET_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+_AT_ONCE = 8
 
 Moved = Callable[[int, str], None]
 """Told how many bytes of which object have moved so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a capture may cost the source: bytes a second and bytes; None is no limit."""
+
+    rate: int | None = None
+    """At which the base backup is read."""
+    fast_checkpoint: bool = False
+    """Whether it begins with an immediate checkpoint, or waits for one that is spread."""
+    spool: int | None = None
+    """Log that waits on the backup's host for the store."""
+    retained: int | None = None
+    """Log that the server keeps because the receiver is behind."""
 
 
 class NoSuchSet(PermanentError):
@@ -92,9 +114,11 @@ class SetWriter:
         rehearsal_id: str,
         recipients: Sequence[str],
         engine: str,
+        load: Load | None = None,
     ) -> None:
         self.rehearsal_id = rehearsal_id
         self.store = domain.store
+        self.load = load or Load()
         self._domain = domain
         self._plan = plan
         self._recipients = tuple(recipients)
@@ -102,9 +126,10 @@ class SetWriter:
         self._prefix = _prefix(plan, rehearsal_id)
         self._objects: list[SealedObject] = []
         self._followed: list[tuple[SealedObject, datetime]] = []
-        self._follower: HelperThread | None = None
+        self._follower: Follower | None = None
         self._leases: StoreLeases | None = None
-        self._superseded: list[str] = []
+        self._manifest: Manifest | None = None
+        self._published: dict[str, LogIndex] = {}
         self._signing_key: SecretStr | None = None
         self._sequence = 0
         self._lock = threading.Lock()
@@ -115,12 +140,11 @@ class SetWriter:
         self.abandon()
         self._objects.clear()
         self._followed.clear()
-        self._superseded.clear()
         self._moved = moved
 
     def work(self, host: Host) -> str:
         """This rehearsal's directory on `host`."""
-        return f"{host.work_dir}/{self.rehearsal_id}"
+        return f"{host.work_root}/{self.rehearsal_id}"
 
     def seal(
         self,
@@ -129,8 +153,12 @@ class SetWriter:
         *,
         secret: SecretStr,
         sources: Sequence[Source],
+        begun: Callable[[], None] = lambda: None,
     ) -> int:
-        """Run `argv` on `host` and store its streams, sealed; returns the bytes stored."""
+        """Run `argv` on `host` and store its streams, sealed; returns the bytes stored.
+
+        `begun` is called once something comes, and again as more does.
+        """
         job = SealJob(
             argv=tuple(argv),
             sources=tuple(sources),
@@ -140,10 +168,26 @@ class SetWriter:
             marker=self.work(host),
         )
         leases = StoreLeases(self._domain.store, self._prefix)
-        done = run_job(host, self.rehearsal_id, job, leases, self._moved)
+        moved = self._moved
+
+        def moving(count: int, of: str) -> None:
+            begun()
+            moved(count, of)
+
+        with (
+            HelperRun(host, self.rehearsal_id, job, leases, moving) as run,
+            self.guarding(run.kill),
+        ):
+            done = run.run().result
         assert isinstance(done, SealResult)
+        for item in done.objects:
+            _refuse_mistakes(item, host)
         self._objects += done.objects
         return sum(item.sealed_bytes for item in done.objects)
+
+    def guarding(self, end: Callable[[], None]) -> AbstractContextManager[None]:
+        """What needs the log: `end` is called once it is not followed any more. See Follower."""
+        return nullcontext() if self._follower is None else self._follower.guarding(end)
 
     def follow(
         self,
@@ -153,26 +197,35 @@ class SetWriter:
         secret: SecretStr,
         directory: str,
         interval: float,
+        prepare: Callable[[], None],
+        release_argv: Sequence[str],
+        check: Callable[[], None],
     ) -> None:
-        """Run `argv`, which receives the log into `directory`, and store it as it comes."""
+        """Run `argv`, which receives the log into `directory`, and store it as it comes.
+
+        `release_argv` gives back what the server keeps for it; the host runs it however this ends.
+        That is made by `prepare`, on another thread, once the host is ready to give it back.
+        `check` is Follower's.
+        """
         job = WalJob(
             argv=tuple(argv),
             directory=directory,
+            release_argv=tuple(release_argv),
+            spool_bytes=self.load.spool,
             recipients=self._recipients,
             interval_seconds=interval,
             secret=secret.get_secret_value(),
             ca_pem=self._domain.store.ca_pem,
             marker=self.work(host),
         )
-        self._leases = StoreLeases(self._domain.store, self._prefix, on_stored=self._stored)
-        self._follower = HelperThread(host, self.rehearsal_id, job, self._leases)
+        self._leases = StoreLeases(
+            self._domain.store, self._prefix, partial(self._stored, host), prepare
+        )
+        self._follower = Follower(host, self.rehearsal_id, job, self._leases, check)
 
-    def _stored(self, event: Stored) -> None:
+    def _stored(self, host: Host, event: Stored) -> None:
+        _refuse_mistakes(event.object, host)
         with self._lock:
-            stem = _stem(event.object.name)
-            self._superseded += [
-                item.name for item, _ in self._followed if _stem(item.name) == stem
-            ]
             self._followed.append((event.object, datetime.now(UTC)))
 
     def check_follower(self) -> None:
@@ -203,7 +256,10 @@ class SetWriter:
         self._signing_key = signing_key
         self.publish(self.log(), self._domain.store)
         envelope = sign(manifest, signing_key.get_secret_value())
+        header = sign(header_of(manifest, len(envelope)), signing_key.get_secret_value())
+        self._domain.store.put(self._prefix + HEADER, header)
         self._domain.store.put(self._prefix + MANIFEST, envelope)
+        self._manifest = manifest
         return manifest
 
     def log(self) -> LogIndex:
@@ -224,24 +280,42 @@ class SetWriter:
         if self._signing_key is None:
             raise PermanentError("the set is not finished", operation="publish log")
         store.put(self._prefix + LOG, sign(index, self._signing_key.get_secret_value()))
+        self._published[store.domain] = index
 
-    def prune(self, index: LogIndex, *stores: ObjectStore) -> None:
-        """Remove the states of unfinished segments that `index` no longer needs."""
-        needed = {item.name for item in index.objects}
-        with self._lock:
-            keys = [self._prefix + name for name in self._superseded if name not in needed]
-        for store in stores:
-            store.remove(keys)
+    def prune(self, store: ObjectStore) -> None:
+        """Remove from a complete set what neither its manifest nor its published index names.
+
+        Those are states of unfinished segments, and what an attempt before the last one stored.
+        """
+        index = self._published.get(store.domain)
+        if self._manifest is None or index is None:
+            return
+        named = (*self._manifest.objects, *index.objects)
+        needed = {self._prefix + volume.key for item in named for volume in item.volumes}
+        needed |= {self._prefix + name for name in (MANIFEST, HEADER, LOG)}
+        listed = (info.key for info in store.objects(self._prefix))
+        store.remove([key for key in listed if key not in needed])
 
     def lose(self) -> None:
         """The source is about to be lost: its store is not called any more."""
         if self._leases is not None:
             self._leases.lose()
 
+    def release(self) -> bool:
+        """Stop following the log; whether the source's server keeps nothing for it any more.
+
+        Raises what ended it earlier.
+        """
+        if self._follower is None:
+            return True
+        self._follower.check()
+        return self._follower.release()
+
     def abandon(self) -> None:
         """Stop following the log, whatever state its host is in. Works a second time."""
         follower, self._follower = self._follower, None
         if follower is not None:
+            follower.release()
             follower.abandon()
 
 
@@ -271,8 +345,11 @@ class SetCopier:
         """Report to `moved` from here on."""
         self._moved = moved
 
-    def copy(self, objects: Sequence[SealedObject]) -> int:
-        """Copy those of `objects` that were not copied yet; returns their bytes."""
+    def copy(self, objects: Sequence[SealedObject], writer: SetWriter | None = None) -> int:
+        """Copy those of `objects` that were not copied yet; returns their bytes.
+
+        Ends at once, and raises why, when `writer` cannot follow the log any more.
+        """
         wanted = tuple(item for item in objects if item.name not in self._done)
         if not wanted:
             return 0
@@ -283,14 +360,17 @@ class SetCopier:
             ca_source=self._source.ca_pem,
             ca_target=self.target.ca_pem,
         )
-        run_job(self._host, self._set_id, job, self._leases, self._moved)
+        run = HelperRun(self._host, self._set_id, job, self._leases, self._moved)
+        with run, nullcontext() if writer is None else writer.guarding(run.kill):
+            run.run()
         self._done.update(item.name for item in wanted)
         return sum(item.sealed_bytes for item in wanted)
 
     def finish(self, manifest: Manifest) -> None:
         """Bring the signed manifest across, last: with it the set is complete there."""
         if MANIFEST not in self._done and {o.name for o in manifest.objects} <= self._done:
-            self.target.put(self._prefix + MANIFEST, self._source.get(self._prefix + MANIFEST))
+            for name in (HEADER, MANIFEST):
+                self.target.put(self._prefix + name, self._source.get(self._prefix + name))
             self._done.add(MANIFEST)
 
     def abandon(self) -> None:
@@ -310,44 +390,32 @@ class Defect:
 class SetReader:
     """A set in the recovery store, and what it takes to open it on a host."""
 
-    def __init__(self, recovery: FailureDomain, plan: str, set_id: str, rehearsal_id: str) -> None:
+    def __init__(
+        self, recovery: FailureDomain, binding: Binding, set_id: str, rehearsal_id: str
+    ) -> None:
         self.set_id = set_id
         self.marked = False
+        self._token = secrets.token_hex(16)
         self._recovery = recovery
+        self._binding = binding
         self._rehearsal_id = rehearsal_id
-        self._prefix = _prefix(plan, set_id)
+        self._prefix = _prefix(binding.plan, set_id)
         self._moved: Moved = lambda _count, _of: None
 
     def begin(self, moved: Moved) -> None:
         """Report to `moved` from here on."""
         self._moved = moved
 
-    def manifest(self, signer: str) -> Manifest:
-        """The manifest, if `signer` signed it. Raises ManifestForged, ManifestMalformed."""
-        return self._signed(MANIFEST, signer, Manifest)
+    def manifest(self) -> Manifest:
+        """The manifest. Raises ManifestForged, ManifestMalformed, ForeignSet."""
+        return self._signed(Manifest, MANIFEST)
 
-    def log(self, signer: str) -> LogIndex:
-        """The index of the log, if `signer` signed it. Raises as `manifest`."""
-        return self._signed(LOG, signer, LogIndex)
+    def log(self) -> LogIndex:
+        """The index of the log. Raises as `manifest`."""
+        return self._signed(LogIndex, LOG)
 
-    def _signed(self, name: str, signer: str, kind: type[_Document]) -> _Document:
-        try:
-            document = verify(self._recovery.store.get(self._prefix + name), signer)
-        except (ManifestForged, ManifestMalformed) as error:
-            raise type(error)(
-                f"{self._prefix}{name}: {error.message}",
-                operation="verify manifest",
-                domain=self._recovery.name,
-                hint=error.hint,
-            ) from None
-        if not isinstance(document, kind) or document.set_id != self.set_id:
-            raise ManifestMalformed(
-                f"{self._prefix}{name} is the signed document of something else",
-                operation="verify manifest",
-                domain=self._recovery.name,
-                hint="do not restore this set; find out who wrote to the store",
-            )
-        return document
+    def _signed(self, kind: type[Document], name: str) -> Document:
+        return _signed(self._recovery.store, self._binding, kind, self.set_id, name)
 
     def defects(self, objects: Iterable[SealedObject]) -> Iterator[Defect]:
         """What the recovery store lists of `objects`, other than whole and readable at once."""
@@ -366,25 +434,32 @@ class SetReader:
                     text = f"its storage class is {info.storage_class}: it must be retrieved first"
                     yield Defect("copy-is-cold", volume.key, text)
 
-    def mark(self, host: Host, *made: Made) -> None:
-        """Note on `host`, before it is made, what the sweep has to remove."""
+    def claim(
+        self, host: Host, directories: Sequence[str], ports: Sequence[tuple[str, int]] = ()
+    ) -> None:
+        """Take directories, made or found empty, and ports on `host`. Raises TargetOccupied."""
         self.marked = True
-        mark(host, MarkJob(work_dir=host.work_dir, rehearsal_id=self._rehearsal_id, made=made))
+        job = ClaimJob(
+            work_dir=host.work_root,
+            rehearsal_id=self._rehearsal_id,
+            token=self._token,
+            directories=tuple(directories),
+            ports=tuple(ports),
+        )
+        claim(host, job)
 
-    def open(
-        self, host: Host, items: Sequence[OpenItem], identity: SecretStr, made: Sequence[Made] = ()
-    ) -> int:
-        """Fetch, verify, decrypt and unpack on `host`; returns the bytes read from the store.
+    def stamped(self, argv: Sequence[str]) -> list[str]:
+        """`argv` with this rehearsal's stamp in its environment: a sweep knows it by that."""
+        mark = stamp.text(self._rehearsal_id, self._token)
+        return ["env", f"{stamp.VARIABLE}={mark}", *argv]
 
-        `made` is marked first, in the same run of the helper.
-        """
-        self.marked = self.marked or bool(made)
+    def open(self, host: Host, items: Sequence[OpenItem], identity: SecretStr) -> int:
+        """Fetch, verify, decrypt and unpack on `host`; returns the bytes read from the store."""
         job = OpenJob(
             items=tuple(items),
             identity=identity.get_secret_value(),
             ca_pem=self._recovery.store.ca_pem,
-            marker=f"{host.work_dir}/{self._rehearsal_id}",
-            made=tuple(made),
+            marker=f"{host.work_root}/{self._rehearsal_id}",
         )
         leases = StoreLeases(self._recovery.store, self._prefix)
         # Several hosts may fetch the same objects at once.
@@ -400,44 +475,110 @@ class SetReader:
         return done.sealed_bytes
 
 
+def _signed(
+    store: ObjectStore, binding: Binding, kind: type[Document], set_id: str, name: str
+) -> Document:
+    key = _prefix(binding.plan, set_id) + name
+    try:
+        return binding.document(kind, set_id, store.get(key))
+    except (ManifestForged, ManifestMalformed, ForeignSet) as error:
+        raise type(error)(
+            f"{key}: {error.message}",
+            operation="verify manifest",
+            domain=store.domain,
+            hint=error.hint or "do not restore this set; find out who wrote to the store",
+            subject=f"set {set_id}",
+        ) from None
+
+
+def _refuse_mistakes(item: SealedObject, host: Host) -> None:
+    if wrong := item.mistake():
+        raise PermanentError(
+            f"it says that it stored {item.name[:100]!r}: {wrong}",
+            operation="seal",
+            domain=host.domain,
+            host=host.name,
+            hint="do not trust this host until you know why",
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """The set that a selection led to, and how."""
 
     set_id: str
     how: str
+    passed_over: tuple[FarsideError, ...] = ()
+    """What is wrong with sets that came before it, and are none of this plan's."""
 
 
 def set_ids(store: ObjectStore, plan: str) -> list[str]:
-    """Ids of the complete sets of a plan in a store, oldest first."""
-    prefix = f"sets/{plan}/"
-    found = (info.key.removeprefix(prefix) for info in store.objects(prefix))
-    return sorted(key.removesuffix(f"/{MANIFEST}") for key in found if key.endswith(MANIFEST))
+    """Ids of what may be complete sets of a plan in a store, oldest first: names, unproven."""
+    return [id for id, _ in _complete(store, plan)]
 
 
-def retained(store: ObjectStore, plan: str, signer: str) -> Iterator[Manifest]:
-    """The manifests of all complete sets, oldest first. Raises ManifestForged."""
-    for id in set_ids(store, plan):
-        document = verify(store.get(_prefix(plan, id) + MANIFEST), signer)
-        if isinstance(document, Manifest):
-            yield document
+def _complete(store: ObjectStore, plan: str) -> list[tuple[str, int]]:
+    """The same, each with the size of its manifest."""
+    prefix, found = f"sets/{plan}/", list[tuple[str, int]]()
+    for info in store.objects(prefix):
+        id, slash, name = info.key.removeprefix(prefix).partition("/")
+        if slash and name == MANIFEST and _SET_ID.fullmatch(id):
+            found.append((id, info.size))
+    return sorted(found)
 
 
-def choose(store: ObjectStore, plan: str, select: str) -> Chosen:
-    """The set that `latest`, `oldest`, `random` or an id stands for. Raises NoSuchSet."""
-    ids = set_ids(store, plan)
-    if select == "random" and ids:
+def headers(store: ObjectStore, binding: Binding) -> Iterator[tuple[str, SetHeader | FarsideError]]:
+    """Each complete set's id and header, or why it has none that holds; oldest first.
+
+    Read side by side, and small: hundreds of sets take seconds.
+    """
+
+    def read(place: tuple[str, int]) -> tuple[str, SetHeader | FarsideError]:
+        id, size = place
+        try:
+            try:
+                header = _signed(store, binding, SetHeader, id, HEADER)
+            except ObjectMissing:  # of a set from before there were headers
+                return id, header_of(_signed(store, binding, Manifest, id, MANIFEST), size)
+            if header.manifest_bytes == size:
+                return id, header
+            text = f"its manifest has {size} bytes, its header says {header.manifest_bytes}"
+            return id, ManifestForged(text, domain=store.domain)
+        except (ManifestForged, ManifestMalformed, ForeignSet, ObjectMissing) as error:
+            return id, error
+
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="headers") as pool:
+        yield from pool.map(read, _complete(store, binding.plan))
+
+
+def choose(store: ObjectStore, binding: Binding, select: str) -> Chosen:
+    """The set that `latest`, `oldest`, `random` or an id stands for: a proven one.
+
+    Anyone who may write to the store can add a name: what is not signed, or is another plan's, is
+    passed over. Raises NoSuchSet, and what is wrong with the only ones that there are.
+    """
+    ids, how = set_ids(store, binding.plan), select
+    if select == "random":
         seed = secrets.randbelow(10**6)
-        return Chosen(random.Random(seed).choice(ids), f"random, seed {seed}")
-    wanted = {"latest": ids[-1:], "oldest": ids[:1]}.get(select, [select] if select in ids else [])
-    if not wanted:
-        raise NoSuchSet(
-            f"no set {select!r} of plan {plan}; retained: {', '.join(ids) or 'none'}",
-            operation="select",
-            domain=store.domain,
-            hint="rehearse with --select fresh once, or choose a set that is there",
-        )
-    return Chosen(wanted[0], select)
+        wanted, how = random.Random(seed).sample(ids, len(ids)), f"random, seed {seed}"
+    else:
+        wanted = {"latest": ids[::-1], "oldest": ids}.get(select, [select] if select in ids else [])
+    refused: list[FarsideError] = []
+    for id in wanted:
+        try:
+            _signed(store, binding, Manifest, id, MANIFEST)
+        except (ManifestForged, ManifestMalformed, ForeignSet) as error:
+            refused.append(error)
+        else:
+            return Chosen(id, how, tuple(refused))
+    if refused:
+        raise refused[0]
+    raise NoSuchSet(
+        f"no set {select!r} of plan {binding.plan}; retained: {', '.join(ids) or 'none'}",
+        operation="select",
+        domain=store.domain,
+        hint="rehearse with --select fresh once, or choose a set that is there",
+    )
 
 
 def unfinished(store: ObjectStore, plan: str) -> list[str]:
@@ -459,6 +600,14 @@ def discard_unfinished(store: ObjectStore, plan: str, set_id: str) -> list[str]:
     return keys
 
 
+def retract(store: ObjectStore, plan: str, set_ids: Iterable[str]) -> None:
+    """Make unfinished sets of complete ones, all at once: from here on nothing restores them.
+
+    Their other objects are `discard_unfinished`'s, also where this process does not come to it.
+    """
+    store.remove([_prefix(plan, id) + MANIFEST for id in set_ids])
+
+
 def fetch_commands(store: S3Store, plan: str, set_id: str) -> tuple[str, ...]:
     """Shell functions for the runbook: `fetch KEY...` prints objects, `unseal` opens a stream."""
     base = f"{store.endpoint or f'https://s3.{store.region}.amazonaws.com'}/{store.bucket}"
@@ -473,8 +622,8 @@ def fetch_commands(store: S3Store, plan: str, set_id: str) -> tuple[str, ...]:
             if store.ca_pem
             else []
         ),
-        'fetch() { for key in "$@"; do curl -fsS --config "$STORE_LOGIN"'
-        f" --aws-sigv4 'aws:amz:{store.region}:s3'{trust}"
+        'fetch() { for key in "$@"; do curl -gfsS --config "$STORE_LOGIN"'
+        f" --aws-sigv4 {shlex.quote(f'aws:amz:{store.region}:s3')}{trust}"
         f' {shlex.quote(f"{base}/{prefix}{_prefix(plan, set_id)}")}"$key" || return; done; }}',
         'unseal() { age -d -i "$IDENTITY" | zstd -q -d; }',
     )

@@ -10,18 +10,31 @@ import threading
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, PrivateAttr, field_validator
 
-from blocks.base import DomainPart
+from blocks.artifact.web import content_md5
+from blocks.base import DomainPart, url_port
 from blocks.errors import FarsideError, PermanentError, TransientError
 
 URL_SECONDS = 6 * 3600
 """How long a presigned URL works, unless asked otherwise."""
+PUT_SECONDS = 900
+"""How long one works with which something is written. The helper asks for another when one has
+expired; one that outlived its rehearsal would let a host replace what has been stored."""
+
+DOCUMENT_BYTES = 2**28
+"""What is read of an object at most: the manifest of some 30 TB."""
+
+
+_BATCH = 1000
+"""Objects that S3 removes with one request."""
 
 
 class ObjectMissing(PermanentError):
@@ -97,6 +110,10 @@ class ObjectStore(DomainPart):
         """What is known of an object, None if there is none."""
 
     @abstractmethod
+    def age(self, key: str) -> float | None:
+        """How many seconds ago an object was written, by the store's own clock; None if missing."""
+
+    @abstractmethod
     def objects(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """All objects whose keys begin with `prefix`, in the order of their keys."""
 
@@ -128,12 +145,12 @@ class ObjectStore(DomainPart):
         """A URL that gets the object, for `expires` seconds."""
 
     @abstractmethod
-    def presign_put(self, key: str, expires: int = URL_SECONDS) -> str:
+    def presign_put(self, key: str, expires: int = PUT_SECONDS) -> str:
         """A URL that puts the object, for `expires` seconds."""
 
     @abstractmethod
     def presign_part(
-        self, key: str, upload_id: str, part_number: int, expires: int = URL_SECONDS
+        self, key: str, upload_id: str, part_number: int, expires: int = PUT_SECONDS
     ) -> str:
         """A URL that puts part `part_number` (from 1) of an upload, for `expires` seconds."""
 
@@ -160,7 +177,7 @@ class S3Store(ObjectStore):
 
     kind: Literal["s3"] = Field(default="s3", description="An S3 service")
     endpoint: str | None = Field(
-        default=None, description="https URL of the service; none for AWS", pattern=r"^https?://"
+        default=None, description="https URL of the service; none for AWS", pattern=r"^https://"
     )
     bucket: str = Field(description="Bucket, which exists", min_length=1)
     region: str = Field(default="us-east-1", description="Region", min_length=1)
@@ -186,6 +203,7 @@ class S3Store(ObjectStore):
         parts = urlsplit(value or "https://aws")
         if not parts.hostname or parts.path.strip("/") or parts.query or parts.username:
             raise ValueError("expected https://HOST[:PORT]")
+        url_port(value or "https://aws")
         return value.rstrip("/") if value else value
 
     @field_validator("prefix")
@@ -196,13 +214,22 @@ class S3Store(ObjectStore):
     def put(self, key: str, data: bytes) -> None:
         """See ObjectStore."""
         with self._call("put", key) as client:
-            client.put_object(**self._at(key), Body=data)
+            # A bucket with Object Lock takes nothing without a checksum.
+            client.put_object(**self._at(key), Body=data, ContentMD5=content_md5(data))
 
     def get(self, key: str) -> bytes:
         """See ObjectStore."""
         with self._call("get", key) as client:
-            body: bytes = client.get_object(**self._at(key))["Body"].read()
-            return body
+            found = client.get_object(**self._at(key))
+            body: bytes = found["Body"].read(DOCUMENT_BYTES + 1)
+        if len(body) > DOCUMENT_BYTES:
+            raise StoreRefused(
+                f"{key}: larger than {DOCUMENT_BYTES:,} bytes, which no document is",
+                operation="get",
+                domain=self.domain,
+                hint="find out who wrote it to the store",
+            )
+        return body
 
     def head(self, key: str) -> ObjectInfo | None:
         """See ObjectStore."""
@@ -212,6 +239,18 @@ class S3Store(ObjectStore):
         except ObjectMissing:
             return None
         return ObjectInfo(key, found["ContentLength"], found["LastModified"], _storage_class(found))
+
+    def age(self, key: str) -> float | None:
+        """See ObjectStore."""
+        try:
+            with self._call("head", key) as client:
+                found = client.head_object(**self._at(key))
+        except ObjectMissing:
+            return None
+        told = found["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+        now = parsedate_to_datetime(told) if told else datetime.now(UTC)
+        age: float = (now - found["LastModified"]).total_seconds()
+        return age
 
     def objects(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """See ObjectStore."""
@@ -230,10 +269,26 @@ class S3Store(ObjectStore):
 
     def remove(self, keys: Iterable[str]) -> None:
         """See ObjectStore."""
-        # One by one: not every S3 service has the call that removes many.
-        for key in keys:
-            with contextlib.suppress(ObjectMissing), self._call("remove", key) as client:
-                client.delete_object(**self._at(key))
+        wanted = iter(keys)
+        while batch := list(islice(wanted, _BATCH)):
+            try:
+                left = self._remove_batch(batch)
+            except StoreRefused:
+                left = batch  # not every S3 service has the call that removes many
+            for key in left:
+                with contextlib.suppress(ObjectMissing), self._call("remove", key) as client:
+                    client.delete_object(**self._at(key))
+
+    def _remove_batch(self, keys: Sequence[str]) -> list[str]:
+        """Remove many at once; those that the service has not removed, for whatever reason."""
+        if len(keys) == 1:
+            return list(keys)
+        objects = [{"Key": self.prefix + key} for key in keys]
+        with self._call("remove", keys[0]) as client:
+            answer = client.delete_objects(
+                Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True}
+            )
+        return [self._own(error["Key"]) for error in answer.get("Errors", ())]
 
     def create_upload(self, key: str) -> str:
         """See ObjectStore."""
@@ -273,12 +328,12 @@ class S3Store(ObjectStore):
         """See ObjectStore."""
         return self._presign("get_object", key, expires)
 
-    def presign_put(self, key: str, expires: int = URL_SECONDS) -> str:
+    def presign_put(self, key: str, expires: int = PUT_SECONDS) -> str:
         """See ObjectStore."""
         return self._presign("put_object", key, expires)
 
     def presign_part(
-        self, key: str, upload_id: str, part_number: int, expires: int = URL_SECONDS
+        self, key: str, upload_id: str, part_number: int, expires: int = PUT_SECONDS
     ) -> str:
         """See ObjectStore."""
         return self._presign(
@@ -291,14 +346,17 @@ class S3Store(ObjectStore):
         if self.ca_file is None:
             return None
         try:
-            return self.ca_file.read_text()
+            pem = self.ca_file.read_text()
         except OSError as error:
             raise self._unreadable("ca_file", self.ca_file, error) from error
+        if not pem.strip():
+            raise self._unreadable("ca_file", self.ca_file, OSError(0, "it is empty"))
+        return pem
 
     def endpoints(self) -> list[tuple[str, int]]:
         """See ObjectStore."""
         url = urlsplit(self.endpoint or f"https://s3.{self.region}.amazonaws.com")
-        return [(url.hostname or "", url.port or (443 if url.scheme == "https" else 80))]
+        return [(url.hostname or "", url.port or 443)]
 
     def close(self) -> None:
         """See ObjectStore."""
@@ -399,7 +457,8 @@ class S3Store(ObjectStore):
         return self.profile if named else None
 
     def _unreadable(self, field: str, path: Path | None, error: OSError) -> PermanentError:
-        return PermanentError(
+        kind = StoreUntrusted if field == "ca_file" else AccessDenied
+        return kind(
             f"{field} {path}: {error.strerror}",
             operation="connect",
             domain=self.domain,

@@ -6,13 +6,22 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, SecretStr
 
-from blocks.base import DomainPart
+from blocks.base import Directory, DomainPart
 from blocks.errors import PermanentError
 from blocks.hosts import AnyHost, FileMissing
 from blocks.processes import CommandFailed, CommandTimeout
 
 PUBLIC = ".pub"
 """What the name of a secret's public half ends with."""
+
+_LOCKED = {
+    "age": r"age-encryption\.org/|-----BEGIN AGE ENCRYPTED",
+    "GnuPG": r"-----BEGIN PGP MESSAGE",
+    "OpenSSL": r"Salted__|U2FsdGVkX1|-----BEGIN ENCRYPTED",
+    "Ansible Vault": r"\$ANSIBLE_VAULT",
+    "a hardware token": r"AGE-PLUGIN-",
+}
+"""What locks files -> how such a file begins."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -48,9 +57,20 @@ class KeyVault(DomainPart):
     def close(self) -> None:
         """Close what is open; the next use opens it again."""
 
+    def exposed(self) -> dict[str, str]:
+        """Secret -> why other accounts could read or replace it; raises as `read` does."""
+        return {}
+
     def runs_as(self, process: str) -> bool:  # noqa: ARG002 (others run a command of their own)
         """Whether a process's command line is the vault's own, giving a secret out."""
         return False
+
+    def locked(self, name: str) -> str:  # noqa: ARG002 (others give out what can be used)
+        """What has locked a secret: `age`, `GnuPG`, ...; empty if nothing known has.
+
+        Told by how it begins, on the vault's own side: no secret is read. Raises as `read` does.
+        """
+        return ""
 
     def identities(self) -> dict[str, str]:
         """age recipient -> name of the identity that opens what is sealed to it.
@@ -78,7 +98,7 @@ class HostVault(KeyVault):
 
     kind: Literal["host"] = Field(default="host", description="Secrets are files on a host")
     host: AnyHost = Field(description="The host that holds the files")
-    directory: str = Field(description="Absolute path of their directory", pattern=r"^/")
+    directory: Directory = Field(description="Absolute path of their directory")
     read_argv: list[str] = Field(
         default=[],
         description="Command on the host that prints the secret whose file is appended to it, for "
@@ -112,6 +132,17 @@ class HostVault(KeyVault):
                 host=self.host.name,
             ) from None
 
+    def locked(self, name: str) -> str:
+        """See KeyVault. With a command that unlocks them, secrets may well be locked."""
+        if self.read_argv or name not in self.names():
+            return ""
+        script = 'head -c 64 "$1" | tr -d "\\000" | grep -aqE "^($2)"'
+        for by, beginning in _LOCKED.items():
+            argv = ["sh", "-c", script, "sh", f"{self.directory}/{name}", beginning]
+            if self.host.run(argv, check=False).exit_code == 0:
+                return by
+        return ""
+
     def runs_as(self, process: str) -> bool:
         """See KeyVault."""
         return bool(self.read_argv) and f"{self.directory}/" in process
@@ -120,7 +151,7 @@ class HostVault(KeyVault):
         if name not in self.names():
             raise self._missing(name)
         try:
-            return self.host.run([*self.read_argv, path]).stdout
+            return self.host.run([*self.read_argv, path], secret=True).stdout
         except (CommandFailed, CommandTimeout) as error:
             raise VaultLocked(
                 f"{name} could not be unlocked: {error.message}",
@@ -137,6 +168,29 @@ class HostVault(KeyVault):
         # The path with a slash at its end: a link to the directory is followed.
         listing = self.host.run(["ls", "-1", f"{self.directory}/"]).text.splitlines()
         return sorted(name for name in listing if _NAME.fullmatch(name))
+
+    def exposed(self) -> dict[str, str]:
+        """See KeyVault: files that others may read or write, in a directory that they may change.
+
+        A public half may be read by all, but written by its owner only.
+        """
+        script = (
+            'cd "$1" || exit 1; me=$(id -u); stat -L -c "%u %a %n" . ./* | while read -r owner mode'
+            ' name; do case $owner in 0|"$me") ;; *) printf "%s owner %s\\n" "$name" "$owner";;'
+            " esac;"
+            ' printf "%s mode %s\\n" "$name" "$mode"; done'
+        )
+        found: dict[str, str] = {}
+        for line in self.host.run(["sh", "-c", script, "sh", self.directory]).text.splitlines():
+            path, kind, value = line.rsplit(" ", 2)
+            name = path.removeprefix("./")
+            if name != "." and not _NAME.fullmatch(name):
+                continue
+            if kind == "owner":
+                found[name] = f"it belongs to the account with id {value}"
+            elif int(value, 8) & _too_open(name):
+                found[name] = f"its mode is {value}"
+        return {"the directory" if name == "." else name: text for name, text in found.items()}
 
     def credentials(self) -> set[str]:
         """See DomainPart."""
@@ -155,6 +209,11 @@ class HostVault(KeyVault):
             hint="put it there, or correct its name in the plan",
             subject=name,
         )
+
+
+def _too_open(name: str) -> int:
+    """The bits of a mode that give others what they must not have."""
+    return 0o022 if name == "." or name.endswith(PUBLIC) else 0o027
 
 
 AnyVault = HostVault

@@ -48,6 +48,10 @@ class Assumption:
     severity: Severity
     title: str
     remedy: str
+    stops: bool = False
+    """Met in preflight, it ends the rehearsal there: to go on would endanger production."""
+    isolation: bool = False
+    """The restored service can reach production, or be reached: never accepted wholesale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,12 @@ class Finding:
         """The broken assumption in a few words; the id, if this version does not know it."""
         known = CATALOGUE.get(self.id)
         return known.title if known else self.id
+
+    @property
+    def stops(self) -> bool:
+        """Whether preflight ends the rehearsal on it; see Assumption."""
+        known = CATALOGUE.get(self.id)
+        return known is not None and known.stops
 
 
 def finding(
@@ -148,6 +158,7 @@ class Findings:
 
 
 _CRITICAL, _HIGH, _MEDIUM = Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM
+_INFO = Severity.INFO
 
 _KEYS = (
     (
@@ -167,7 +178,7 @@ _KEYS = (
     (
         "key-stale",
         _CRITICAL,
-        "the key in the recovery vault is not the one that this set was sealed to",
+        "the key in the recovery vault is not the one that a set was sealed to, or that is pinned",
         "Escrow the identity that belongs to the recipients in the manifest, and keep older "
         "identities for as long as sets sealed to them are retained.",
     ),
@@ -192,6 +203,13 @@ _KEYS = (
         "Escrow the application's own secrets in the recovery vault together with the backup key.",
     ),
     (
+        "secret-exposed",
+        _HIGH,
+        "a secret in the recovery vault can be read or replaced by other accounts",
+        "Give the file to the vault's account alone (mode 0600, its directory 0700), and change "
+        "the secret if others may have read it.",
+    ),
+    (
         "login-missing",
         _CRITICAL,
         "the application's role cannot connect after the restore",
@@ -204,6 +222,13 @@ _KEYS = (
         "the recovery side does not trust a certificate that it meets",
         "Install the recovery domain's own CA certificate there and name it in the plan "
         "(ca_file); never trust one that the source issues.",
+    ),
+    (
+        "ca-in-source",
+        _HIGH,
+        "who issued a certificate that the recovery side meets is the source domain's",
+        "Let an authority that outlives the source issue the recovery side's certificates: with "
+        "this one lost, none can be renewed or revoked, and who takes it can issue any.",
     ),
     (
         "ssh-trust-missing",
@@ -262,6 +287,13 @@ _TOOLING = (
         "text index into the RTO.",
     ),
     (
+        "locale-missing",
+        _CRITICAL,
+        "a locale or time zone that data or settings name is not on the recovery side",
+        "Install the locale (Debian: locales; RHEL: glibc-langpack-*) or the time zones on the "
+        "recovery host, or change what names them.",
+    ),
+    (
         "setting-too-low",
         _CRITICAL,
         "a setting on the recovery side is too low for the replay",
@@ -272,6 +304,13 @@ _TOOLING = (
         _HIGH,
         "a tool, package, image or script was fetched from the source domain",
         "Install it ahead of time, or mirror it into the recovery domain.",
+    ),
+    (
+        "tool-linked-to-source",
+        _HIGH,
+        "a library, interpreter, module or link that a tool needs leads into the source domain",
+        "Install the tool on the recovery host with all that it loads; ldd, the script's first "
+        "line and readlink -f show what leads where.",
     ),
     (
         "control-plane-in-source",
@@ -297,6 +336,13 @@ _TOOLING = (
         "the object store that the recovery needs does not answer",
         "Start the store, or correct its endpoint in the plan; check the route from where farside "
         "and the recovery hosts run.",
+    ),
+    (
+        "store-not-writable",
+        _CRITICAL,
+        "a store refuses a request that storing a backup set needs",
+        "Allow the request that the evidence names, in the bucket's policy and in what the store "
+        "demands of requests: sets are put as objects and in parts, each with its Content-MD5.",
     ),
     (
         "host-unreachable",
@@ -326,6 +372,21 @@ _TOPOLOGY = (
         _HIGH,
         "a name used on the recovery side leads back to the source",
         "Serve the name from resolvers of the recovery domain, with the recovery side's address.",
+    ),
+    (
+        "storage-from-source",
+        _HIGH,
+        "a directory or file in use on the recovery side is mounted from, or linked into, the "
+        "source domain",
+        "Give the recovery host storage of its own; findmnt -T and readlink -f show where a path "
+        "leads.",
+    ),
+    (
+        "access-from-source-only",
+        _HIGH,
+        "the source's access rules let the application in from the source's networks only",
+        "Add rules for the recovery domain's networks to the source's configuration now, so that "
+        "what is taken over on the day lets the application in.",
     ),
     (
         "node-count-differs",
@@ -363,6 +424,13 @@ _TOPOLOGY = (
         _CRITICAL,
         "a port that the restored service needs is taken",
         "Stop what listens there, or give the target another port in the plan.",
+    ),
+    (
+        "work-dir-untrusted",
+        _CRITICAL,
+        "other accounts could write to farside's directory on a host",
+        "Name a work_dir that the account owns, to which no other account can write, with no link "
+        "on the way; the default ~/.farside is one.",
     ),
     (
         "target-occupied",
@@ -427,6 +495,26 @@ _TIME = (
         "archiver's failures.",
     ),
     (
+        "log-not-followed",
+        _CRITICAL,
+        "the following of the source's log ended before it was to",
+        "Look at the receiver's last words in the evidence, and at the source's and the backup "
+        "host's logs; then rehearse again.",
+    ),
+    (
+        "log-retention-unbounded",
+        _INFO,
+        "nothing limits what the source keeps for a replication slot",
+        "Set max_slot_wal_keep_size to less than the free space of the source's log directory.",
+    ),
+    (
+        "source-not-archiving",
+        _HIGH,
+        "the source's own archiving does not work: its log piles up, and its backups end",
+        "Mend archive_command (or archive_library) at the source, and alert on "
+        "pg_stat_archiver.failed_count and on the age of the newest archived segment.",
+    ),
+    (
         "copy-is-cold",
         _CRITICAL,
         "objects cannot be read at once: they are in an archive storage class",
@@ -470,6 +558,13 @@ _INTEGRITY = (
         "on purpose, pin the new public key in the plan.",
     ),
     (
+        "set-of-another-plan",
+        _CRITICAL,
+        "a set in the recovery store is another plan's, or an older state of itself",
+        "Do not restore it. Find out who copied or replaced it there, remove it, and give each "
+        "plan a signing key of its own.",
+    ),
+    (
         "incomplete-restore",
         _CRITICAL,
         "what came back is not all of it",
@@ -504,6 +599,13 @@ _INTEGRITY = (
         "Mend what the evidence names on the source side: today's data has no way across.",
     ),
     (
+        "log-replay-short",
+        _CRITICAL,
+        "the log was not replayed to the end that crossed",
+        "Find the record at the position that the evidence names (pg_waldump); take a new base "
+        "backup, and look at the disk and the memory of the host that wrote the log.",
+    ),
+    (
         "restore-failed",
         _CRITICAL,
         "the restore did not succeed",
@@ -512,6 +614,12 @@ _INTEGRITY = (
 )
 
 _ISOLATION = (
+    (
+        "recovery-is-source",
+        _CRITICAL,
+        "a machine of the recovery side is one of the source's",
+        "Correct the address in the plan: a restore there, or its fence, would hit production.",
+    ),
     (
         "archive-into-production",
         _CRITICAL,
@@ -523,6 +631,13 @@ _ISOLATION = (
         _CRITICAL,
         "a scheduler, subscription, slot or hook is awake on the restored service",
         "Disable it during the restore, before the service may reach anything.",
+    ),
+    (
+        "service-more-open",
+        _CRITICAL,
+        "the restored service asks its clients for less than the source did",
+        "Have the restored service ask for what the source asks for (user and password, client "
+        "certificate, TLS), before anything can reach it.",
     ),
     (
         "fence-leaks",
@@ -545,8 +660,24 @@ _ISOLATION = (
     ),
 )
 
+_STOPS = frozenset({"recovery-is-source", "source-used", "store-region-hard-coded", "fence-leaks"})
+"""What endangers production, or leaves no safe fence. All else is learned from, or ends a restore
+before it begins; what a single case makes unsafe (another rehearsal on the target, a fence that
+cannot be raised, farside inside the source) preflight puts among its `ends` itself."""
+_BREAKS_ISOLATION = frozenset(
+    {
+        "recovery-is-source",
+        "source-used",
+        "store-region-hard-coded",
+        "fence-leaks",
+        "archive-into-production",
+        "restored-jobs-fire",
+        "service-more-open",
+    }
+)
+
 CATALOGUE: dict[str, Assumption] = {
-    id: Assumption(id, category, severity, title, remedy)
+    id: Assumption(id, category, severity, title, remedy, id in _STOPS, id in _BREAKS_ISOLATION)
     for category, rows in (
         (Category.KEYS, _KEYS),
         (Category.TOOLING, _TOOLING),
@@ -566,4 +697,5 @@ _BY_CODE = {
     "age-malformed": "object-corrupt",
     "no-space": "disk-too-small",
     "tool-missing": "tool-missing",
+    "untrusted": "work-dir-untrusted",
 }

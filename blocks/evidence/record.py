@@ -4,7 +4,6 @@ Times are UTC, ISO 8601 with Z. A value that is not known is null, never zero. A
 add fields; a change that older readers would misread gets another `schema_version`.
 """
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError, computed_field
 
+from blocks.artifact import wire
 from blocks.errors import PermanentError
 from blocks.evidence.files import write_atomically
 from blocks.evidence.findings import Category, Finding, Severity
@@ -210,6 +210,8 @@ class Topology:
 class BackupSetSummary:
     """The backup set that was restored. `bytes` is what is stored (sealed), `raw_bytes` what
     comes out of it; `selection` is how it was chosen (fresh, latest, oldest, random, or an id).
+    `manifest_digest` is the SHA-256 of its manifest, `log_sequence` the number of the index of its
+    log: a later rehearsal of the same set must not meet a lower one.
     """
 
     id: str
@@ -217,11 +219,13 @@ class BackupSetSummary:
     bytes: int | None
     selection: str
     raw_bytes: int | None = None
+    manifest_digest: str | None = None
+    log_sequence: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PlanSummary:
-    """What was rehearsed; `digest` identifies the plan's exact content."""
+    """What was rehearsed; `digest` identifies what the plan sets (`plan_digest`)."""
 
     name: str
     digest: str
@@ -254,6 +258,9 @@ class Record:
     recovered_until: Moment | None = None
     rta_seconds: float | None = None
     rto_seconds: float | None = None
+    waited_seconds: float | None = None
+    """What the rehearsal waited for its orchestrator between declaration and usable service; it
+    is not in `rta_seconds`."""
     rpa_seconds: float | None = None
     rpo_seconds: float | None = None
     transactions_lost: int | None = None
@@ -267,6 +274,8 @@ class Record:
     runbook: tuple[RunbookStep, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     trigger: str = "manual"
+    overrides: dict[str, str] = field(default_factory=dict)
+    """What the caller chose otherwise than the plan: name of the option -> value."""
 
     @property
     def rto_met(self) -> bool | None:
@@ -433,8 +442,8 @@ def _met(actual: float | None, objective: float | None) -> bool | None:
 
 def _refuse_newer(text: str | bytes, origin: str) -> None:
     try:
-        document = json.loads(text)
-    except ValueError as error:
+        document = wire.parsed(text)
+    except wire.WireError as error:
         raise RecordMalformed(
             "not a JSON document",
             operation=f"reading {origin}",

@@ -39,16 +39,24 @@ def load_signed(path: Path, public_key: str) -> Record:
         SignatureRefused: record or signature are not what was signed with this key.
         PermanentError: a file cannot be read, or is no record (see `Record.from_json`).
     """
-    signed = signature_path(path)
-    if not signed.exists():
+    document, signed = _read(path), signature_path(path)
+    signature = _read(signed) if signed.exists() else None
+    return proven(document, signature, public_key, str(path))
+
+
+def proven(document: bytes, signature: bytes | None, public_key: str, origin: str) -> Record:
+    """The record in `document`, if `signature` is that of `public_key`; `origin` is its name.
+
+    Raises RecordUnsigned, SignatureRefused, and as `Record.from_json`.
+    """
+    if signature is None:
         raise RecordUnsigned(
             "there is no signature",
-            operation=f"reading {signed}",
+            operation=f"reading {origin}.sig",
             hint="compare the record with the copy in the recovery domain's store",
         )
-    document = _read(path)
-    verify_bytes(document, _read(signed), public_key)
-    return Record.from_json(document, origin=str(path))
+    verify_bytes(document, signature, public_key)
+    return Record.from_json(document, origin)
 
 
 def _read(path: Path) -> bytes:

@@ -7,6 +7,7 @@ noted.
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
@@ -52,6 +53,8 @@ class Ledger:
 
     def note(self, kind: UseKind, name: str, domain: str, detail: str = "") -> None:
         """Note that `name` of `domain` was used now."""
+        if _unnoted.get():
+            return
         with self._lock:
             key = (self._stage, kind, name, domain)
             if key not in self._uses:
@@ -72,6 +75,17 @@ class Ledger:
 
 
 _current = Ledger()
+_unnoted = ContextVar("unnoted", default=False)
+
+
+@contextmanager
+def unnoted() -> Iterator[None]:
+    """What is used inside, by this thread and what it waits for, is no use: no stage needs it."""
+    former = _unnoted.set(True)
+    try:
+        yield
+    finally:
+        _unnoted.reset(former)
 
 
 def ledger() -> Ledger:

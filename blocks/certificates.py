@@ -1,0 +1,130 @@
+"""Whose authority issued the certificates that a rehearsal meets, and what these refer to."""
+
+import socket
+import ssl
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
+
+from blocks.artifact.mentions import Belongings
+from blocks.stores import ObjectStore
+
+_PATIENCE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """Who issued a certificate: by name, and by its key where that is known."""
+
+    name: x509.Name
+    key: bytes | None
+
+    def __str__(self) -> str:
+        common = self.name.get_attributes_for_oid(NameOID.COMMON_NAME)
+        text = str(common[0].value) if common else self.name.rfc4514_string()
+        return f"{text} (key {self.key.hex()[:16]})" if self.key else text
+
+
+def met(store: ObjectStore) -> tuple[x509.Certificate, ...]:
+    """The certificates that a store shows and the pinned ones that vouch for them, leaf first.
+
+    Empty where the store does not answer, or is not trusted: that is found elsewhere.
+    """
+    pinned = _pinned(store)
+    host, port = store.endpoints()[0]
+    try:
+        context = ssl.create_default_context(cadata=store.ca_pem)
+        with (
+            socket.create_connection((host, port), _PATIENCE) as raw,
+            context.wrap_socket(raw, server_hostname=host) as tls,
+        ):
+            shown = _shown(tls)
+    except OSError:
+        return ()
+    chain = list(shown)
+    for certificate in pinned:
+        if certificate not in chain and any(_issued_by(item, certificate) for item in chain):
+            chain.append(certificate)
+    return tuple(chain)
+
+
+def authorities(chain: Sequence[x509.Certificate]) -> frozenset[Authority]:
+    """All that issued a certificate of a chain."""
+    return frozenset(_issuer(item, chain) for item in chain)
+
+
+def references(chain: Sequence[x509.Certificate], foreign: Belongings) -> Iterator[tuple[str, str]]:
+    """What in a chain names another domain: issuer or URLs of CRL, OCSP and issuer; and what."""
+    for item in chain:
+        texts = {"its issuer's name": item.issuer.rfc4514_string().replace("=", " = ")}
+        for extension in item.extensions:
+            match extension.value:
+                case x509.CRLDistributionPoints():
+                    texts["where its CRL is"] = " ".join(_urls(extension.value))
+                case x509.AuthorityInformationAccess():
+                    texts["where OCSP or its issuer is"] = " ".join(
+                        str(access.access_location.value) for access in extension.value
+                    )
+        for what, text in texts.items():
+            for found in dict.fromkeys((*foreign.places_in(text), *foreign.hosts_of(text))):
+                yield what, found
+
+
+def _urls(points: x509.CRLDistributionPoints) -> Iterator[str]:
+    for point in points:
+        yield from (str(name.value) for name in point.full_name or ())
+
+
+def _pinned(store: ObjectStore) -> list[x509.Certificate]:
+    pem = store.ca_pem
+    try:
+        return x509.load_pem_x509_certificates(pem.encode()) if pem else []
+    except ValueError:
+        return []
+
+
+def _shown(tls: ssl.SSLSocket) -> list[x509.Certificate]:
+    """All that the server sends; the leaf alone where Python cannot tell."""
+    chain = getattr(tls, "get_unverified_chain", None) or getattr(
+        getattr(tls, "_sslobj", None), "get_unverified_chain", None
+    )
+    leaf = tls.getpeercert(binary_form=True) or b""
+    shown = [] if chain is None else list(chain() or ())
+    ders = [item if isinstance(item, bytes) else _der(item) for item in shown]
+    return [x509.load_der_x509_certificate(der) for der in ders or [leaf]]
+
+
+def _der(certificate: object) -> bytes:
+    """Of what Python before 3.13 gives for a certificate of the chain."""
+    public_bytes = certificate.public_bytes  # type: ignore[attr-defined]
+    pem: str = public_bytes()
+    return ssl.PEM_cert_to_DER_cert(pem)
+
+
+def _issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    if certificate.issuer != authority.subject:
+        return False
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except Exception:  # another key of the same name, or an algorithm that is not known here
+        return False
+    return True
+
+
+def _issuer(certificate: x509.Certificate, chain: Sequence[x509.Certificate]) -> Authority:
+    for other in chain:
+        if _issued_by(certificate, other):
+            return Authority(certificate.issuer, _key(other))
+    return Authority(certificate.issuer, None)
+
+
+def _key(certificate: x509.Certificate) -> bytes:
+    digest = hashes.Hash(hashes.SHA256())
+    digest.update(
+        certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    )
+    return digest.finalize()

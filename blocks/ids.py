@@ -1,0 +1,17 @@
+"""What a rehearsal names after itself: only what bears the whole id of one is taken for its own."""
+
+import re
+
+PREFIX = "farside_"
+_NAME = re.compile(rf"{PREFIX}(r[0-9]{{8}})_([0-9]{{6}})_([0-9a-f]{{6}})", re.ASCII)
+
+
+def name_of(rehearsal_id: str) -> str:
+    """The name of what a rehearsal makes where letters, digits and underscores alone may stand."""
+    return PREFIX + re.sub(r"[^a-z0-9]", "_", rehearsal_id.lower())
+
+
+def id_in(name: str) -> str | None:
+    """The id of the rehearsal in a name; None for a name that is not farside's."""
+    found = _NAME.fullmatch(name)
+    return "-".join(found.groups()) if found else None

@@ -1,0 +1,84 @@
+"""What a machine itself says that it is: addresses, network stack, name, SSH host keys."""
+
+import re
+from dataclasses import dataclass
+
+from blocks.artifact.mentions import canonical
+from blocks.base import is_ip
+from blocks.errors import PermanentError
+from blocks.hosts import Host
+
+_ASK = """\
+echo "boot $(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
+echo "network $(readlink /proc/self/ns/net 2>/dev/null)"
+echo "name $(cat /etc/machine-id 2>/dev/null) $(uname -n)"
+cat /etc/ssh/ssh_host_*_key.pub 2>/dev/null
+cat /proc/net/fib_trie /proc/net/if_inet6 2>/dev/null
+true"""
+_SAID = re.compile(r"^(boot|network|name) (.*)$", re.MULTILINE)
+_HOST_KEY = re.compile(r"^((?:ssh|ecdsa|sk)-\S+ AAAA\S+)", re.MULTILINE)
+_LOCAL_IPV4 = re.compile(r"\|-- ([\d.]+)\n\s+/32 host LOCAL")
+_IPV6 = re.compile(r"^([0-9a-f]{32}) [0-9a-f]{2} ", re.MULTILINE)
+
+
+class MachineUnknown(PermanentError):
+    """A host does not show its own addresses: what a fence there would cut off cannot be told."""
+
+    finding = "fence-leaks"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A host's own addresses, loopback ones left out, and what else tells machines apart.
+
+    Two hosts of one `stack` (a kernel's boot, and a network namespace) are one machine, whatever a
+    plan calls them; of two stacks they are two, whatever else they share: hosts in containers have
+    the machine-id, the name and the keys of an image. Only of a host that does not show its stack
+    these three together tell.
+    """
+
+    addresses: frozenset[str]
+    stack: str = ""
+    name: str = ""
+    """Its machine-id and host name; empty unless it has both."""
+    keys: frozenset[str] = frozenset()
+    """Its SSH host keys, as far as they lie where OpenSSH puts them."""
+
+    def is_same(self, other: "Machine") -> bool:
+        """Whether both are one machine."""
+        if self.stack and other.stack:
+            return self.stack == other.stack
+        return bool(self.name == other.name != "" and self.keys & other.keys)
+
+
+def machine(host: Host) -> Machine:
+    """Ask a host what it is; writes nothing there.
+
+    Raises MachineUnknown where it shows no address, and as `Host.run`.
+    """
+    text = host.run(["sh", "-c", _ASK]).text
+    said = dict(_SAID.findall(text))
+    found = {canonical(item) for item in _LOCAL_IPV4.findall(text)}
+    found |= {canonical(":".join(re.findall("....", item))) for item in _IPV6.findall(text)}
+    if not found:
+        raise MachineUnknown(
+            "it shows none of its own addresses",
+            operation="fence",
+            domain=host.domain,
+            host=host.name,
+            hint="let the account read /proc/net/fib_trie there: farside raises no filter on a "
+            "machine that it cannot tell from one of the source's",
+        )
+    own = frozenset(item for item in found if is_ip(item) and not _loopback(item))
+    boot, network = said.get("boot", ""), said.get("network", "")
+    name = said.get("name", "").strip()
+    return Machine(
+        own,
+        f"{boot} {network}" if boot and network else "",
+        name if len(name.split()) == 2 else "",
+        frozenset(_HOST_KEY.findall(text)),
+    )
+
+
+def _loopback(address: str) -> bool:
+    return address.startswith("127.") or address == "::1"

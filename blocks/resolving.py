@@ -1,0 +1,50 @@
+"""Names that something on a recovery host uses, and that lead to the source there."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+
+from blocks.artifact.facts import NAMES
+from blocks.artifact.job import FactsJob
+from blocks.artifact.mentions import Belongings, hosts_in
+from blocks.evidence.findings import Finding, finding
+from blocks.helper import facts_of
+from blocks.hosts import Host
+
+MOST = 3000
+"""Names that are resolved for one service."""
+
+
+def used_by(texts: Iterable[tuple[str, str]], foreign: Belongings) -> dict[str, str]:
+    """Hosts that objects use in their texts and that are not plainly `foreign`, each with the first
+    object that does.
+    """
+    found: dict[str, str] = {}
+    for subject, text in texts:
+        for name in hosts_in(text):
+            if not foreign.owns_name(name):
+                found.setdefault(name, subject)
+    return found
+
+
+def leading_to(
+    host: Host,
+    rehearsal_id: str,
+    used: Mapping[str, str],
+    foreign: Belongings,
+    unseen: list[str],
+) -> Iterator[Finding]:
+    """Of names with what uses them, those that `host` resolves to an address of `foreign`.
+
+    That there are too many is added to `unseen`. Raises as `facts_of`.
+    """
+    if len(used) > MOST:
+        unseen.append(f"where {len(used) - MOST} of {len(used)} names lead that it uses as hosts")
+    left = iter(islice(used, MOST))
+    while names := tuple(islice(left, NAMES)):
+        for item in facts_of(host, rehearsal_id, FactsJob(names=names)).names:
+            leading = [address for address in item.addresses if foreign.owns_address(address)]
+            if leading:
+                text = f"{used[item.name]} uses it; on {host.domain}/{host.name} it leads to"
+                yield finding(
+                    "name-resolves-to-source", item.name, f"{text} {', '.join(leading)}", "verify"
+                )
