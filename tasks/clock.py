@@ -1,7 +1,7 @@
 """The clock of a rehearsal: what each stage and step took, as the record keeps it.
 
-Stamps come from the wall clock, durations from the monotonic one, so that a clock that is set in
-the middle of a rehearsal does not change what it measured.
+Stamps are the wall clock's at the start plus what the monotonic clock has counted since, so that a
+clock that is set in the middle of a rehearsal changes nothing that it measures.
 """
 
 import threading
@@ -9,12 +9,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from prefect.exceptions import CancelledRun
 
 from blocks.errors import PermanentError
+from blocks.evidence import bounds
 from blocks.evidence.record import STAGES, Stage, StageState, Step
 from blocks.evidence.uses import ledger
 
@@ -106,12 +107,12 @@ class StageInProgress:
         self._clock._check_runs(self)
         self._clock.listener.step_started(self.name, name)
         step = StepInProgress(name)
-        started_at, started = datetime.now(UTC), time.monotonic()
+        started_at, started = self._clock.now(), time.monotonic()
         try:
             yield step
         finally:
             seconds = round(time.monotonic() - started, 3)
-            ended_at = datetime.now(UTC)
+            ended_at = self._clock.now()
             self._add(Step(step.name, started_at, ended_at, seconds, step.bytes, self.attempt))
 
     def add_step(
@@ -150,6 +151,25 @@ class StageClock:
         self._runs: dict[str, _Run] = {}
         self._skipped: dict[str, str] = {}
         self._lock = threading.Lock()
+        self._origin = (datetime.now(UTC), time.monotonic())
+
+    def now(self) -> datetime:
+        """The present by this clock (UTC): the difference of two is the time that has passed."""
+        began_at, began = self._origin
+        return began_at + timedelta(seconds=time.monotonic() - began)
+
+    def outside(self, since: datetime, until: datetime) -> float:
+        """Seconds between two times of this clock in which no stage ran.
+
+        The rehearsal waited then, for whatever orchestrates it.
+        """
+        with self._lock:
+            runs = sorted(self._runs.values(), key=lambda run: run.started_at)
+        waited, reached = 0.0, since
+        for run in runs:
+            waited += max(0.0, (min(run.started_at, until) - reached).total_seconds())
+            reached = max(reached, min(run.ended_at or until, until))
+        return waited + (until - reached).total_seconds()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[StageInProgress]:
@@ -172,7 +192,7 @@ class StageClock:
     def skip(self, name: str, reason: str) -> None:
         """Note that stage `name` is left out on purpose, and why."""
         with self._lock:
-            self._skipped[name] = reason
+            self._skipped[name] = bounds.text(reason)
             self._know(name)
             stage = self._stage(name)
         self.listener.stage_ended(stage)
@@ -190,15 +210,6 @@ class StageClock:
                     return name
         return None
 
-    def step_at(self, moment: datetime) -> tuple[str, str] | None:
-        """Stage and name of the step that ran at a moment, if it has ended; None if none did."""
-        with self._lock:
-            for name, run in self._runs.items():
-                for step in run.steps:
-                    if step.started_at <= moment <= (step.ended_at or moment):
-                        return name, step.name
-        return None
-
     def _know(self, name: str) -> None:
         if name not in self._names:
             self._names.append(name)
@@ -207,7 +218,7 @@ class StageClock:
         ledger().enter(name)
         with self._lock:
             self._know(name)
-            run = self._runs.setdefault(name, _Run(datetime.now(UTC), time.monotonic()))
+            run = self._runs.setdefault(name, _Run(self.now(), time.monotonic()))
             run.attempt += 1
             run.state = run.ended_at = run.ended = run.error = run.bytes = run.expected = None
             run.moved = {}
@@ -219,7 +230,7 @@ class StageClock:
         with self._lock:
             run = self._runs[name]
             run.state, run.error = state, error
-            run.ended_at, run.ended = datetime.now(UTC), time.monotonic()
+            run.ended_at, run.ended = self.now(), time.monotonic()
             stage = self._stage(name)
         self.listener.stage_ended(stage)
 
@@ -277,5 +288,5 @@ class StageClock:
 def _cause(error: BaseException) -> str:
     """Why a stage ended, for the operator: a signal has no message worth reading."""
     if isinstance(error, Exception):
-        return str(error) or type(error).__name__
+        return bounds.text(str(error)) or type(error).__name__
     return f"interrupted ({type(error).__name__})"

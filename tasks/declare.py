@@ -1,14 +1,17 @@
 """Declare: the source is lost from this moment on, and it is proven that nothing of it answers."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
+from blocks.binding import KnownState
+from blocks.errors import FarsideError
 from blocks.sets import SetWriter
 from tasks.diagnose import FoundProblems
 from tasks.leaks import leaks
+from tasks.log_end import note_end_of_log
 from tasks.rehearsal import Rehearsal, stage
 from tasks.source_listing import listing
-from tasks.transfer import Crossed
 
 STAGE = "declare"
 
@@ -24,24 +27,48 @@ class Declaration:
 def declare(
     rehearsal: Rehearsal,
     writer: SetWriter | None,
-    crossed: Crossed | None,  # noqa: ARG001 (it orders the DAG: nothing is lost before it crossed)
+    crossed: KnownState | None,  # noqa: ARG001 (it orders the DAG: nothing is lost before it crossed)
 ) -> Declaration:
     """Cut the source off. Raises FoundProblems if anything of it still answers."""
     plan, gap = rehearsal.plan, rehearsal.plan.gap(rehearsal.id)
     with rehearsal.clock.stage(STAGE) as clock:
         with clock.step("list the source's store"):
             rehearsal.source_listing = listing(plan.source.store)
+        if rehearsal.fresh:
+            with clock.step("last look at the source"), suppress(FarsideError):
+                rehearsal.last_look = plan.engine.last_look(plan.source)
+        with clock.step("end of the source's log"):
+            note_end_of_log(rehearsal)
+        if writer is not None:
+            with clock.step("end of the log"):
+                _release(rehearsal, writer)
+        with clock.step("calls before the loss"):
+            plan.fence.remember(gap)
         with clock.step("cut off"):
+            rehearsal.lease.note_fence(plan.recovery.name, plan.fence.marks)
             rehearsal.cut = True
+            rehearsal.lease.leave(plan.source.name)
             if writer is not None:
                 writer.lose()
-            at = plan.fence.cut(gap)
+            at = rehearsal.clock.now()
+            plan.fence.cut(gap)
             if writer is not None:
                 writer.abandon()
             plan.source.close()
         with clock.step("prove"):
-            found, _ = leaks(rehearsal, STAGE)  # a host that is silent is asked again at the end
+            # What answers ends it here. The rest, and what the fence saw, is asked at the end,
+            # off the RTA clock.
+            found = leaks(rehearsal, STAGE, watched=False).leaking
         if found:
             rehearsal.findings.add(*found)
             raise FoundProblems(STAGE, found)
         return Declaration(at)
+
+
+def _release(rehearsal: Rehearsal, writer: SetWriter) -> None:
+    """Free the source of what it keeps for the log's sake: behind the fence it could not be told.
+
+    Raises what keeps it from that, or ended the following of the log before.
+    """
+    if not writer.release():
+        rehearsal.plan.engine.withdraw(rehearsal.source, rehearsal.id)

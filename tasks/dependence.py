@@ -1,15 +1,19 @@
 """Dependence: what was used of the source, by farside or by what it restored, becomes findings."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from datetime import timedelta
 
 from blocks.artifact.job import FactsJob, FactsResult, Mention
+from blocks.base import addresses_of
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, Severity, finding
 from blocks.evidence.uses import Use, ledger
-from blocks.fences import Attempt
+from blocks.fences import Attempt, FenceBroken
 from blocks.helper import facts_of
-from blocks.hosts import Host
+from blocks.hosts import Host, SSHHost
 from blocks.inventory import Inventory
 from tasks.rehearsal import Rehearsal
 
@@ -18,36 +22,178 @@ AFTER_THE_LOSS = ("key fetch", "restore", "verify")
 SEARCHED = (
     "/etc/hosts",
     "/etc/resolv.conf",
+    "/run/systemd/resolve/resolv.conf",
+    "/etc/nsswitch.conf",
+    "/etc/host.conf",
+    "/etc/systemd/resolved.conf",
+    "/etc/systemd/resolved.conf.d/*",
+    "/etc/dnsmasq.conf",
+    "/etc/dnsmasq.d/*",
+    "/etc/unbound/**",
+    "/etc/bind/named.conf*",
     "/etc/fstab",
     "/etc/exports",
+    "/etc/auto.*",
+    "/etc/auto.master.d/*",
+    "/etc/autofs*",
+    "/etc/idmapd.conf",
+    "/etc/nfs.conf",
+    "/etc/iscsi/*",
+    "/etc/drbd.d/*",
+    "/etc/nbdtab",
+    "/etc/multipath.conf",
+    "/etc/ceph/*.conf",
     "/etc/environment",
+    "/etc/environment.d/*",
+    "/etc/profile",
     "/etc/profile.d/*",
+    "/etc/bash.bashrc",
+    "/etc/default/*",
+    "/etc/sysconfig/*",
+    "/etc/security/pam_env.conf",
+    "/etc/security/access.conf",
+    "/etc/hosts.allow",
+    "/etc/hosts.deny",
+    "/etc/pam.d/*",
+    "/etc/sssd/sssd.conf",
+    "/etc/sssd/conf.d/*",
+    "/etc/krb5.conf",
+    "/etc/krb5.conf.d/*",
+    "/etc/nslcd.conf",
+    "/etc/ldap.conf",
+    "/etc/ldap/ldap.conf",
+    "/etc/openldap/ldap.conf",
+    "/etc/samba/smb.conf",
+    "/etc/yp.conf",
+    "/etc/realmd.conf",
     "/etc/apt/sources.list",
     "/etc/apt/sources.list.d/*",
+    "/etc/apt/apt.conf",
+    "/etc/apt/apt.conf.d/*",
+    "/etc/yum.conf",
     "/etc/yum.repos.d/*",
+    "/etc/dnf/dnf.conf",
+    "/etc/zypp/repos.d/*",
+    "/etc/apk/repositories",
     "/etc/pip.conf",
+    "/etc/xdg/pip/pip.conf",
+    "/etc/docker/daemon.json",
+    "/etc/containers/registries.conf",
+    "/etc/containers/registries.conf.d/*",
+    "/etc/containerd/config.toml",
     "/etc/ntp.conf",
+    "/etc/ntpsec/ntp.conf",
+    "/etc/chrony.conf",
     "/etc/chrony/*",
+    "/etc/chrony.d/*",
     "/etc/systemd/timesyncd.conf",
+    "/etc/systemd/timesyncd.conf.d/*",
     "/etc/crontab",
     "/etc/cron.d/*",
+    "/etc/cron.hourly/*",
+    "/etc/cron.daily/*",
+    "/etc/cron.weekly/*",
+    "/etc/anacrontab",
+    "/etc/systemd/system/**",
+    "/etc/systemd/network/*",
+    "/etc/systemd/system.conf",
+    "/etc/network/interfaces",
+    "/etc/network/interfaces.d/*",
+    "/etc/netplan/*",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d/*",
+    "/etc/ld.so.preload",
+    "/etc/ssl/openssl.cnf",
+    "/etc/pki/tls/openssl.cnf",
     "/etc/ssh/ssh_config",
+    "/etc/ssh/ssh_config.d/*",
+    "/etc/ssh/sshd_config",
+    "/etc/ssh/sshd_config.d/*",
+    "/etc/gitconfig",
+    "/etc/wgetrc",
+    "/etc/odbc.ini",
+    "/etc/odbcinst.ini",
+    "/etc/postgresql-common/*",
+    "/etc/pg_service.conf",
+    "/etc/pgbackrest.conf",
+    "/etc/pgbackrest/**",
+    "/etc/barman.conf",
+    "/etc/barman.d/*",
+    "/etc/wal-g.*",
+    "/etc/wal-g/*",
+    "/etc/wal-e.d/env/*",
+    "/etc/patroni*",
+    "/etc/patroni/*",
+    "/etc/pgbouncer/*",
+    "/etc/haproxy/*.cfg",
+    "/etc/keepalived/*.conf",
+    "/etc/my.cnf",
+    "/etc/my.cnf.d/*",
+    "/etc/mysql/**",
+    "/etc/etcd/**",
+    "/etc/consul.d/*",
+    "/etc/vault.d/*",
+    "/etc/rclone.conf",
+    "/etc/puppet/puppet.conf",
+    "/etc/puppetlabs/puppet/puppet.conf",
+    "/etc/salt/minion",
+    "/etc/salt/minion.d/*",
     "~/.pgpass",
     "~/.pg_service.conf",
     "~/.psqlrc",
+    "~/.postgresql/*",
+    "~/.my.cnf",
+    "~/.mylogin.cnf",
+    "~/.odbc.ini",
     "~/.ssh/config",
+    "~/.ssh/authorized_keys",
+    "~/.ssh/environment",
+    "~/.ssh/rc",
     "~/.profile",
+    "~/.bash_profile",
+    "~/.bash_login",
     "~/.bashrc",
+    "~/.zshrc",
+    "~/.zshenv",
+    "~/.zprofile",
+    "~/.env",
+    "~/.netrc",
+    "~/.curlrc",
+    "~/.wgetrc",
+    "~/.gitconfig",
+    "~/.npmrc",
     "~/.config/pip/pip.conf",
+    "~/.pip/pip.conf",
+    "~/.config/environment.d/*",
+    "~/.config/systemd/user/**",
+    "~/.config/rclone/rclone.conf",
+    "~/.config/containers/*",
+    "~/.docker/config.json",
+    "~/.kube/config",
+    "~/.aws/config",
+    "~/.aws/credentials",
+    "~/.s3cfg",
+    "~/.mc/config.json",
+    "~/.boto",
+    "~/.config/gcloud/configurations/*",
+    "~/.azure/config",
+    "~/.walg.json",
+    "~/.vault",
+    "~/.vaultrc",
 )
 """Files of a recovery host that say where it gets names, tools, time and logins from."""
-RESOLVING = ("/etc/hosts", "/etc/resolv.conf")
+RESOLVING = (
+    "/etc/hosts",
+    "/etc/resolv.conf",
+    "/run/systemd/resolve/resolv.conf",
+    "/etc/systemd/resolved.conf",
+)
 
-_NAMING = ("address-hard-coded", "peer-list-stale")
+_NAMING = frozenset({"address-hard-coded", "peer-list-stale"})
 """Findings whose evidence names the address that is called because of them."""
 _BY_KIND = {
     "credential": "credential-from-source",
-    "certificate": "credential-from-source",
+    "certificate": "ca-in-source",
     "key": "key-chain-in-source",
     "tool": "tool-fetched-from-source",
     "name": "name-resolves-to-source",
@@ -59,12 +205,32 @@ def inventory(rehearsal: Rehearsal) -> Inventory:
     return Inventory(rehearsal.source, rehearsal.recovery)
 
 
-def store_of_source(rehearsal: Rehearsal) -> Iterator[Finding]:
-    """The recovery domain's store, where the plan gives it an address of the source."""
-    for host, port in rehearsal.recovery.store.endpoints():
-        if rehearsal.source.owns_name(host):
-            text = f"the store of {rehearsal.recovery.name} is at an address of the source"
+def parts_of_source(rehearsal: Rehearsal) -> Iterator[Finding]:
+    """Parts of the recovery domain that are at an address of the source, whatever they are called.
+
+    What a plan's text shows is refused when it is loaded; here names are resolved as well.
+    """
+    recovery, nodes = rehearsal.recovery, rehearsal.plan.engine.predicted_nodes(rehearsal.recovery)
+    machines = [
+        (host.name, host.address) for host in recovery.machines() if isinstance(host, SSHHost)
+    ]
+    machines += [(f"{node.host} ({node.role})", node.address) for node in nodes]
+    for what, address in machines:
+        if owned := _source_address(rehearsal, address):
+            text = f"{address} is {owned}, an address of {rehearsal.source.name}"
+            yield finding("recovery-is-source", f"{recovery.name}/{what}", text, "preflight")
+    for host, port in recovery.store.endpoints():
+        if _source_address(rehearsal, host):
+            text = f"the store of {recovery.name} is at an address of the source"
             yield finding("store-region-hard-coded", f"{host}:{port}", text, "preflight")
+
+
+def _source_address(rehearsal: Rehearsal, address: str) -> str:
+    """The source's address that `address` is, or leads to from here; empty for none."""
+    if rehearsal.source.owns_name(address):
+        return address
+    found = addresses_of(address)
+    return next((item for item in found if rehearsal.source.owns_address(item)), "")
 
 
 def misplaced(rehearsal: Rehearsal) -> list[Finding]:
@@ -116,32 +282,46 @@ def _of_use(rehearsal: Rehearsal, use: Use, stage: str, text: str) -> Finding:
 
 
 def calls_to_source(rehearsal: Rehearsal) -> tuple[list[Finding], tuple[FarsideError, ...]]:
-    """Who called the source after the declaration; and why that could not be seen everywhere."""
-    plan = rehearsal.plan
+    """Who called the source after the declaration; and why that could not be seen everywhere.
+
+    By farside's own calls among them is known whether a fence can tell, and how its clock goes.
+    """
+    plan, knocks = rehearsal.plan, rehearsal.reach.knocks
     seen = plan.fence.attempts(plan.gap(rehearsal.id))
-    found = [item for attempt in seen.attempts for item in _of_attempt(rehearsal, attempt)]
-    return found, seen.unseen
+    unseen, own, ahead = seen.unseen, list[Attempt](), timedelta()
+    if knocks is not None:
+        own = knocks.among(seen.attempts)
+        ahead = knocks.ahead(own)
+        if plan.fence.tells and (text := knocks.doubt(own)):
+            hint = "observe_argv must print each call that the fence denies, soon, with its time"
+            unseen += (FenceBroken(text, operation="fence", hint=hint),)
+    calls = (Counter(seen.attempts) - Counter(own)).elements()
+    found = [item for call in calls for item in _of_attempt(rehearsal, _earlier(call, ahead))]
+    return found, unseen
+
+
+def _earlier(call: Attempt, by: timedelta) -> Attempt:
+    with suppress(OverflowError):  # no clock shows such a time
+        return call.model_copy(update={"at": call.at - by})
+    return call
 
 
 def _of_attempt(rehearsal: Rehearsal, attempt: Attempt) -> Iterator[Finding]:
     process = attempt.process or "a process that could not be named"
-    # farside's own proof knocks at every endpoint; nothing else may.
-    if rehearsal.id in process and process.rstrip().endswith(" probe"):
-        return
-    # It hangs up quickly: a busy machine looks it up too late to name it.
-    if attempt.process is None and rehearsal.clock.step_at(attempt.at) == ("declare", "prove"):
-        return
     stage = rehearsal.clock.stage_at(attempt.at) or "verify"
     place = f"{attempt.address}:{attempt.port}"
     text = f"{process} (pid {attempt.pid}) called it at {attempt.at:%H:%M:%S}, during {stage}"
-    # What the search has named already is one cause with the call that it leads to.
+    # What the search has named already is one cause with the call that it leads to. A plan that
+    # accepts all that is named has accepted no call: that is a broken isolation.
+    wholesale = {risk.finding for risk in rehearsal.plan.accepted if risk.subject is None}
     for known in rehearsal.findings.all():
-        if known.id in _NAMING and _names(known.evidence, attempt.address):
+        if known.id in _NAMING - wholesale and _names(known.evidence, attempt.address):
             yield finding(known.id, known.subject, text, known.stage)
             return
     vault = rehearsal.recovery.vault
     unlocking = stage == "key fetch" or (vault is not None and vault.runs_as(process))
     id = "key-chain-in-source" if unlocking else "source-used"
+    id = "source-used" if id in wholesale else id
     yield finding(id, place, text, "verify")
 
 
@@ -154,13 +334,26 @@ def _names(text: str, address: str) -> bool:
 def mentions(rehearsal: Rehearsal, host: Host, found: Iterable[Mention]) -> Iterator[Finding]:
     """Lines in a recovery host's own files that name the source."""
     for item in found:
-        id = "address-hard-coded"
-        if item.path in RESOLVING:
+        id, text = "address-hard-coded", f"line {item.line} names {item.text}"
+        if not item.line:
+            id, text = "storage-from-source", item.text
+        elif item.path in RESOLVING:
             id = "name-resolves-to-source"
         elif item.text in rehearsal.source.paths:
             id = "path-hard-coded"
         subject = f"{rehearsal.recovery.name}/{host.name} {item.path}"
-        yield finding(id, subject, f"line {item.line} names {item.text}", "preflight")
+        yield finding(id, subject, text, "preflight")
+
+
+def origins(rehearsal: Rehearsal, host: Host, facts: FactsResult) -> Iterator[Finding]:
+    """Directories in use, and what programs need to run, that lead to the source."""
+    lead = f"{rehearsal.recovery.name}/{host.name}"
+    for item in facts.origins:
+        id = "storage-from-source" if item.kind == "storage" else "tool-linked-to-source"
+        text = item.origin if item.of == item.path else f"{item.of} uses it: {item.origin}"
+        known = {directory.path for directory in facts.directories}
+        worst = Severity.CRITICAL if item.kind == "storage" and item.of in known else None
+        yield finding(id, f"{lead} {item.path}", text, "preflight", severity=worst)
 
 
 def names(rehearsal: Rehearsal, host: Host, facts: FactsResult) -> Iterator[Finding]:
@@ -169,7 +362,9 @@ def names(rehearsal: Rehearsal, host: Host, facts: FactsResult) -> Iterator[Find
     for item in facts.names:
         leading = [address for address in item.addresses if source.owns_address(address)]
         if leading:
-            text = f"on {rehearsal.recovery.name}/{host.name} it leads to {', '.join(leading)}"
+            used = f"{item.where} uses it; " if item.where else ""
+            lead = f"{rehearsal.recovery.name}/{host.name}"
+            text = f"{used}on {lead} it leads to {', '.join(leading)}"
             yield finding("name-resolves-to-source", item.name, text, "preflight")
 
 

@@ -1,11 +1,12 @@
 """Every host of a plan, looked at at once: what it has, what is in the way, where it looks to."""
 
+import re
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from blocks.artifact.job import FactsJob, FactsResult, ToolFacts
+from blocks.artifact.job import DirectoryFacts, FactsJob, FactsResult, ToolFacts
 from blocks.artifact.mentions import Belongings
 from blocks.domain import FailureDomain
 from blocks.engines.base import Requirements
@@ -13,10 +14,12 @@ from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, Severity, finding
 from blocks.helper import facts_of, work_folder
 from blocks.hosts import Host
+from blocks.workers import Workers
 from tasks import dependence
 from tasks.diagnose import diagnose, unreachable
 from tasks.inspection import STAGE, Inspection
-from tasks.rehearsal import Rehearsal, running_plan
+from tasks.lease import has_ended
+from tasks.rehearsal import Rehearsal
 
 SKEW_SECONDS = 5.0
 """Clocks may disagree by this much: signatures bear minutes, recovery points only seconds."""
@@ -49,35 +52,67 @@ def inspect_hosts(
     plan = rehearsal.plan
     needs = {item.host: item for item in requirements}
     targets = {f"{plan.recovery.name}/{host}" for host in needs}
+    ending = _taking(rehearsal)
     places = [(plan.recovery, host) for host in plan.recovery.hosts]
     if rehearsal.fresh:
         places += [(plan.source, host) for host in plan.source.hosts]
-    with ThreadPoolExecutor(max_workers=8, thread_name_prefix="preflight") as pool:
+    living: set[str] = set()
+    with Workers(8, "preflight") as pool:
         for seen in pool.map(lambda place: _look(rehearsal, place[0], place[1], needs), places):
             if isinstance(seen, _Seen):
-                _note(rehearsal, seen, needs, into)
+                _note(rehearsal, seen, needs, living, into)
             else:
-                lacking = [item for item in seen if item.subject in targets]
-                into.blockers += lacking
-                into.found += [item for item in seen if item not in lacking]
+                into.ends += [item for item in seen if _ends(item, ending)]
+                rest = [item for item in seen if not _ends(item, ending)]
+                into.blockers += [item for item in rest if item.subject in targets]
+                into.found += [item for item in rest if item.subject not in targets]
 
 
-def _note(rehearsal: Rehearsal, seen: _Seen, needs: _Needs, into: Inspection) -> None:
-    into.found += _general(seen)
-    for item, runs in _others(rehearsal, seen):
+def _taking(rehearsal: Rehearsal) -> set[str]:
+    """Hosts without which no backup can be taken and copied; none for one that is there already."""
+    plan = rehearsal.plan
+    if not rehearsal.fresh:
+        return set()
+    sources = {f"{plan.source.name}/{name}" for _, name in plan.engine.source_hosts()}
+    return sources | {f"{plan.recovery.name}/{plan.transfer.host}"}
+
+
+def _ends(item: Finding, hosts: set[str]) -> bool:
+    return item.id == "tool-missing" and item.subject in hosts
+
+
+def _note(
+    rehearsal: Rehearsal, seen: _Seen, needs: _Needs, living: set[str], into: Inspection
+) -> None:
+    general = list(_general(seen))
+    ending = _taking(rehearsal)
+    into.ends += [item for item in general if _ends(item, ending)]
+    into.found += [item for item in general if not _ends(item, ending)]
+    for item, runs in _others(rehearsal, seen, living):
         (into.ends if runs else into.found).append(item)
     if seen.domain is not rehearsal.recovery:
         return
     into.found += dependence.mentions(rehearsal, seen.host, seen.facts.mentions)
     into.found += dependence.names(rehearsal, seen.host, seen.facts)
+    for item in dependence.origins(rehearsal, seen.host, seen.facts):
+        # What would be restored there would be written into production's storage.
+        (into.ends if item.severity is Severity.CRITICAL else into.found).append(item)
     into.unseen += [
         f"addresses of the source in {seen.where} {path}: not readable"
         for path in seen.facts.unread
     ]
     into.unseen += [
+        f"addresses of the source in {seen.where} {path}, beyond its first MiB"
+        for path in seen.facts.cut
+    ]
+    if more := seen.facts.more_mentions:
+        into.unseen.append(f"{more} more lines of files on {seen.where} that name the source")
+    if more := seen.facts.more_names:
+        into.unseen.append(f"where {more} more names lead that files on {seen.where} use")
+    into.unseen += [
         f"where {name.name} leads: {seen.where} does not resolve it"
         for name in seen.facts.names
-        if not name.addresses
+        if not name.addresses and not name.where
     ]
     if seen.host.name in needs:
         for item in _of_target(rehearsal, seen, needs[seen.host.name]):
@@ -92,25 +127,65 @@ def _look(
     recovering = domain is plan.recovery
     target = needs.get(host.name) if recovering else None
     job = FactsJob(
-        directories=(*target.directories, host.work_dir) if target else (),
+        directories=(*(target.directories if target else ()), host.work_root),
         ports=target.ports if target else (),
         tools=target.programs if target else (),
-        work_dir=host.work_dir,
+        work_dir=host.work_root,
         names=tuple(plan.names) if recovering else (),
         files=(*dependence.SEARCHED, *plan.files) if recovering else (),
         foreign=plan.source.belongings if recovering else Belongings(),
+        origins=recovering,
     )
-    before = time.time()
+    needed = recovering and host.name in (*needs, plan.transfer.host)
     try:
+        if (problem := _old_python(host)) is not None:
+            return (_no_python(rehearsal, domain, host, problem),)
         work_folder(host, rehearsal.id)
         rehearsal.claimed.add(f"{domain.name}/{host.name}")
+        before = time.time()
         facts = facts_of(host, rehearsal.id, job)
     except FarsideError as error:
-        needed = recovering and host.name in (*needs, plan.transfer.host)
         if needed:
             return diagnose(error, STAGE, plan.source.name, subject=f"{domain.name}/{host.name}")
         return (unreachable(error, host, STAGE),)
-    return _Seen(host, domain, facts, facts.time - (before + time.time()) / 2)
+    # What the answer's own time on the way may explain is no skew.
+    skew = facts.time - min(max(facts.time, before), time.time())
+    return _Seen(host, domain, facts, skew)
+
+
+_OLDEST = (3, 11)
+# Of any version of Python, 2 included; a shell that prints something is not to be taken for it.
+_ASK_PYTHON = "import sys; print('farside-python %d %d' % tuple(sys.version_info[:2]))"
+_PYTHON = re.compile(r"^farside-python (\d+) (\d+)\r?$", re.MULTILINE)
+
+
+def _old_python(host: Host) -> str | None:
+    """Why the host's Python cannot run what farside brings; None if it can. Raises as Host.run."""
+    done = host.run([host.python, "-c", _ASK_PYTHON], check=False)
+    found = _PYTHON.search(done.text)
+    if found is None:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        return f"{host.python} does not run: {said[-1] if said else f'exit {done.exit_code}'}"
+    version = int(found[1]), int(found[2])
+    return None if version >= _OLDEST else f"{host.python} is Python {found[1]}.{found[2]}"
+
+
+def _no_python(rehearsal: Rehearsal, domain: FailureDomain, host: Host, problem: str) -> Finding:
+    """Critical where the rehearsal needs the host; one that it can do without is worth mending."""
+    where = f"{domain.name}/{host.name}"
+    sources = {name for _, name in rehearsal.plan.engine.source_hosts()}
+    nodes = rehearsal.plan.engine.predicted_nodes(rehearsal.recovery)
+    targets = {rehearsal.plan.transfer.host, *(node.host for node in nodes)}
+    needed = host.name in (targets if domain is rehearsal.recovery else sources)
+    return finding(
+        "tool-missing",
+        where,
+        f"{problem}; Python 3.11 or later is needed",
+        STAGE,
+        severity=Severity.CRITICAL if needed else Severity.MEDIUM,
+        remedy=f"Install Python 3.11 or later on {where}, or correct `python` of the host in the "
+        "plan.",
+    )
 
 
 def _general(seen: _Seen) -> Iterator[Finding]:
@@ -142,22 +217,46 @@ def _of_target(rehearsal: Rehearsal, seen: _Seen, needs: Requirements) -> Iterat
             yield finding(
                 "tool-fetched-from-source", subject, text, STAGE, severity=Severity.CRITICAL
             )
+        for library in tool.lacking:
+            text = f"{tool.name} needs this library, which is not there"
+            yield finding("tool-missing", f"{where} {library}", text, STAGE)
     for port in seen.facts.ports:
         if not port.free:
             place = f"{where} {port.address}:{port.port}"
             yield finding("port-taken", place, f"it cannot be bound: {port.reason}", STAGE)
     for directory in seen.facts.directories:
         place = f"{where} {directory.path}"
-        own = directory.path == seen.host.work_dir
+        own = directory.path == seen.host.work_root
+        remedy = _elsewhere(needs, directory.path)
         if directory.exists and not directory.empty and not own:
-            yield finding("target-occupied", place, "it is not empty", STAGE)
+            yield finding("target-occupied", place, "it is not empty", STAGE, remedy=remedy)
         elif not directory.writable:
             text = f"{seen.facts.user} may not write there"
-            yield finding("target-occupied", place, text, STAGE)
-        need = needs.work_bytes if own else needs.directories[directory.path]
-        if need > directory.free_bytes:
-            text = f"{need:,} bytes needed, {directory.free_bytes:,} free"
-            yield finding("disk-too-small", place, text, STAGE)
+            yield finding("target-occupied", place, text, STAGE, remedy=remedy)
+    yield from _space(seen, needs)
+
+
+def _elsewhere(needs: Requirements, directory: str) -> str | None:
+    if directory not in needs.fields:
+        return None
+    return f"Set {needs.fields[directory]} in the plan to a directory that is free and fits."
+
+
+def _space(seen: _Seen, needs: Requirements) -> Iterator[Finding]:
+    """What does not fit; directories of one filesystem share its space."""
+    wanted = {seen.host.work_root: needs.work_bytes, **needs.directories}
+    by_device = defaultdict[int, list[DirectoryFacts]](list)
+    for directory in seen.facts.directories:
+        by_device[directory.device].append(directory)
+    for sharing in by_device.values():
+        need, free = sum(wanted[d.path] for d in sharing), min(d.free_bytes for d in sharing)
+        if need > free:
+            largest, *others = sorted(sharing, key=lambda d: -wanted[d.path])
+            text = f"{need:,} bytes needed, {free:,} free"
+            if shared := [d.path for d in others if wanted[d.path]]:
+                text += f"; {', '.join(shared)} on the same filesystem included"
+            place, remedy = f"{seen.where} {largest.path}", _elsewhere(needs, largest.path)
+            yield finding("disk-too-small", place, text, STAGE, remedy=remedy)
 
 
 def _origin_in(source: FailureDomain, tool: ToolFacts) -> str:
@@ -167,20 +266,28 @@ def _origin_in(source: FailureDomain, tool: ToolFacts) -> str:
     return next(iter([*own.paths_in(where), *own.places_in(tool.real)]), "")
 
 
-def _others(rehearsal: Rehearsal, seen: _Seen) -> Iterator[tuple[Finding, bool]]:
+def _others(rehearsal: Rehearsal, seen: _Seen, living: set[str]) -> Iterator[tuple[Finding, bool]]:
     """Other rehearsals that are there: dead ones left something, living ones are in the way.
 
-    With each, whether it runs now.
+    With each, whether it runs now. `living` gathers those that do: the recovery hosts, which come
+    first, know of them, and what they hold on hosts of the source is not left over.
     """
     for left in seen.facts.leftovers:
         if left.rehearsal_id == rehearsal.id:
             continue
-        plan = running_plan(seen.host, left.rehearsal_id)
-        if plan == rehearsal.plan.name:
-            text = f"rehearsal {left.rehearsal_id} of this plan runs there now"
+        alive = left.state == "alive" and not has_ended(left.owner)
+        own = left.plan in ("", rehearsal.plan.name)
+        if alive:
+            living.add(left.rehearsal_id)
+        if alive and own:
+            how = "is kept there" if left.kept else "runs there now"
+            text = f"rehearsal {left.rehearsal_id} of this plan {how}"
             remedy = "Wait for its end; what must be gone at once is removed by flows.sweep --all."
             yield finding("target-occupied", seen.where, text, STAGE, remedy=remedy), True
-        elif plan is None:
+        # On the source's hosts another plan's lease says nothing once its source is declared lost.
+        elif left.rehearsal_id not in living and (own or seen.domain is rehearsal.recovery):
             text = f"rehearsal {left.rehearsal_id} was not cleared away: "
+            if left.state == "unknown":
+                text = f"rehearsal {left.rehearsal_id} left no lease, so may still run: "
             text += ", ".join([*left.paths, *left.processes][:4])
             yield finding("leftovers", seen.where, text, STAGE), False

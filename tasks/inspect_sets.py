@@ -1,14 +1,19 @@
 """Keys, credentials and backup sets, looked at from the recovery side before anything is lost."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from blocks.artifact.manifest import LogIndex, Manifest, ManifestForged, ManifestMalformed
+from blocks.artifact.manifest import LogIndex, Manifest, ManifestMalformed, SetHeader
+from blocks.artifact.signing import KeyMalformed, key_id, public_key_of
+from blocks.binding import ForeignSet, KnownState
 from blocks.domain import FailureDomain
-from blocks.errors import FarsideError
+from blocks.engines.base import listed
+from blocks.errors import FarsideError, PermanentError
 from blocks.evidence.findings import Finding, Severity, finding
-from blocks.sets import SetReader, set_ids
-from tasks.inspection import STAGE
+from blocks.evidence.history import history
+from blocks.sets import SetReader, headers, set_ids
+from blocks.store_writes import try_writing
+from tasks.inspection import STAGE, Inspection
 from tasks.rehearsal import Rehearsal
 
 
@@ -38,7 +43,133 @@ def _absent(domain: FailureDomain, names: list[tuple[str, str]]) -> Iterator[Fin
             yield finding(id, name, text, STAGE, remedy=own)
 
 
-def recipients(rehearsal: Rehearsal, *, chosen: Manifest | None) -> Iterator[Finding]:
+def authentic(rehearsal: Rehearsal, reader: SetReader) -> Manifest:
+    """The manifest of a set, of which a restore may be made.
+
+    Raises ManifestForged, and ManifestMalformed where its facts are not what a source says.
+    """
+    plan = rehearsal.plan
+    manifest = reader.manifest()
+    try:
+        plan.engine.check_facts(manifest.engine_facts)
+    except PermanentError as error:
+        raise ManifestMalformed(
+            f"set {reader.set_id}: {error.message}",
+            operation="verify manifest",
+            domain=plan.recovery.name,
+            hint="it is signed, so whoever holds the signing key wrote this: restore another set,"
+            " and find out what the source has become",
+        ) from None
+    return manifest
+
+
+def exposed_secrets(rehearsal: Rehearsal) -> Iterator[Finding]:
+    """Secrets of the recovery vault that other accounts of its host could read or replace."""
+    vault = rehearsal.recovery.vault
+    for name, text in vault.exposed().items() if vault is not None else ():
+        yield finding("secret-exposed", f"{rehearsal.recovery.name} vault, {name}", text, STAGE)
+
+
+def record_signer(rehearsal: Rehearsal) -> Iterator[Finding]:
+    """A key in the recovery vault of which the plan pins another's public half.
+
+    What it signs never counts: not in the history, and not for expiry.
+    """
+    keys = rehearsal.plan.keys
+    if keys.record_key is None or keys.record_signer is None:
+        return
+    try:
+        public = public_key_of(rehearsal.recovery.secret(keys.record_key).get_secret_value())
+        if key_id(public) == key_id(keys.record_signer):
+            return
+        text = f"it signs as {public}, and record_signer in the plan is {keys.record_signer}"
+        remedy = "Give the plan the public half of the key, or the vault the key that is pinned."
+    except KeyMalformed as error:
+        text, remedy = error.message, "Put a signing key there: no record is signed until then."
+    except FarsideError:
+        return  # what is not there, or cannot be had, is found by its name
+    text = f"{text}: no record of this plan counts as evidence"
+    yield finding(
+        "key-stale", keys.record_key, text, STAGE, severity=Severity.MEDIUM, remedy=remedy
+    )
+
+
+def locked_keys(rehearsal: Rehearsal) -> Iterator[Finding]:
+    """Secrets of the recovery vault that are encrypted themselves, and nothing there opens."""
+    plan, vault = rehearsal.plan, rehearsal.recovery.vault
+    wanted = [plan.keys.identity, *([plan.keys.record_key] if plan.keys.record_key else [])]
+    for name in wanted if vault is not None else ():
+        if vault is not None and (by := vault.locked(name)):
+            text = f"it is encrypted itself, by {by}: what opens it is not in the recovery vault"
+            yield finding(
+                "key-chain-in-source",
+                name,
+                text,
+                STAGE,
+                severity=Severity.CRITICAL,
+                remedy="Keep the key there as it is used, or give the vault a read_argv that "
+                "unlocks it with what the recovery domain has.",
+            )
+
+
+def writes(rehearsal: Rehearsal) -> Iterator[Finding]:
+    """What the stores refuse of the requests that a fresh set needs, before one is taken."""
+    plan = rehearsal.plan
+    for domain in (plan.source, plan.recovery):
+        try:
+            try_writing(domain.store, f"sets/{plan.name}/{rehearsal.id}/write-test")
+        except FarsideError as error:
+            yield finding(
+                error.finding or "store-not-writable",
+                f"{domain.name} store, sets/",
+                f"{error.operation}: {error.message}",
+                STAGE,
+                severity=Severity.CRITICAL,
+                remedy=error.hint or None,
+            )
+
+
+def known_state(rehearsal: Rehearsal, set_id: str, into: Inspection) -> KnownState | None:
+    """What a set was at least when it was rehearsed before; None if no record tells of it.
+
+    The store says itself how new a set is: what is remembered lies outside it. Records that do not
+    count may have told more: they go to `into.unseen`.
+    """
+    plan, text = rehearsal.plan, f"whether set {set_id} has been further than the store says"
+    try:
+        earlier = history(rehearsal.options.results, plan.name, plan.keys.record_signer)
+    except FarsideError as error:
+        into.unseen.append(f"{text}: no record could be asked: {error}")
+        return None
+    if earlier.left_out:
+        into.unseen.append(f"{text}: records that do not count: {listed(earlier.left_out)}")
+    sets = [record.backup_set for record in earlier.records if record.backup_set is not None]
+    seen = [item.log_sequence or 0 for item in sets if item.id == set_id]
+    return KnownState(set_id, max(seen)) if seen else None
+
+
+def retained(rehearsal: Rehearsal, *, chosen: Manifest | None) -> Iterator[Finding]:
+    """What is wrong with the sets in the recovery store, of which each is looked at."""
+    plan = rehearsal.plan
+    found = list(headers(plan.recovery.store, plan.binding))
+    for id, header in found:
+        if isinstance(header, FarsideError):
+            # Such a set is never chosen by `latest`, `oldest` or `random`.
+            yield finding(
+                header.finding or "manifest-forged",
+                f"set {id}",
+                header.message,
+                STAGE,
+                severity=None if isinstance(header, ForeignSet) else Severity.HIGH,
+            )
+    yield from _recipients(rehearsal, found, chosen)
+
+
+def _recipients(
+    rehearsal: Rehearsal,
+    retained: Sequence[tuple[str, SetHeader | FarsideError]],
+    chosen: Manifest | None,
+) -> Iterator[Finding]:
     """Sets that no key in the recovery vault opens, told by the public halves beside the keys.
 
     Without public halves nothing can be told before the loss: the key fetch compares.
@@ -53,24 +184,18 @@ def recipients(rehearsal: Rehearsal, *, chosen: Manifest | None) -> Iterator[Fin
     if rehearsal.fresh and not set(keys) & set(plan.keys.recipients):
         text = f"{own}; the plan seals to {', '.join(plan.keys.recipients)}"
         yield finding("sealed-to-source-only", plan.keys.identity, text, STAGE)
-    for id in set_ids(plan.recovery.store, plan.name):
-        reader = SetReader(plan.recovery, plan.name, id, rehearsal.id)
+    for id, header in retained:
+        if isinstance(header, FarsideError) or set(keys) & set(header.recipients):
+            continue
         is_chosen = chosen is not None and chosen.set_id == id
-        try:
-            manifest = reader.manifest(plan.keys.signer)
-        except (ManifestForged, ManifestMalformed) as error:
-            yield finding(
-                "manifest-forged", f"set {id}", error.message, STAGE, severity=Severity.HIGH
-            )
-            continue
-        if set(keys) & set(manifest.recipients):
-            continue
-        text = f"{own}; set {id} is sealed to {', '.join(manifest.recipients)}"
-        worst = Severity.CRITICAL if is_chosen else None
-        yield replace(unopened(rehearsal, manifest, text, STAGE), severity=worst or Severity.HIGH)
+        text = f"{own}; set {id} is sealed to {', '.join(header.recipients)}"
+        worst = Severity.CRITICAL if is_chosen else Severity.HIGH
+        yield replace(unopened(rehearsal, header, text, STAGE), severity=worst)
 
 
-def unopened(rehearsal: Rehearsal, manifest: Manifest, text: str, stage: str) -> Finding:
+def unopened(
+    rehearsal: Rehearsal, manifest: Manifest | SetHeader, text: str, stage: str
+) -> Finding:
     """A set that no key of the recovery vault opens: never sealed to it, or to one that is gone."""
     if set(manifest.recipients) <= set(rehearsal.plan.keys.recipients):
         return finding("sealed-to-source-only", rehearsal.plan.keys.identity, text, stage)

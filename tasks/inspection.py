@@ -17,8 +17,9 @@ Look = Callable[[Rehearsal], Iterable[Finding]]
 class Inspection:
     """Findings of preflight.
 
-    `blockers` are those with which no restore can succeed; `ends` those with which not even a
-    backup may be taken or copied. `unseen` is what could not be looked at, and why.
+    `blockers` are those with which no restore can succeed; `ends` those that end the rehearsal
+    before a backup is taken, as do all whose catalogue entry `stops`. `unseen` is what could not
+    be looked at, and why.
     """
 
     found: list[Finding] = field(default_factory=list)
@@ -31,6 +32,11 @@ class Inspection:
         """Every finding, those in the way first."""
         return [*self.ends, *self.blockers, *self.found]
 
+    @property
+    def stopping(self) -> tuple[Finding, ...]:
+        """What ends the rehearsal before anything is made: it would endanger production."""
+        return (*self.ends, *(item for item in (*self.blockers, *self.found) if item.stops))
+
     def look(self, rehearsal: Rehearsal, *looks: Look) -> None:
         """Note what looks find; one that breaks off is a finding as well, and the others go on."""
         self.found += _seen(rehearsal, looks)
@@ -38,6 +44,10 @@ class Inspection:
     def look_for_blockers(self, rehearsal: Rehearsal, *looks: Look) -> None:
         """The same for what stands in the way of a restore."""
         self.blockers += _seen(rehearsal, looks)
+
+    def look_for_ends(self, rehearsal: Rehearsal, *looks: Look) -> None:
+        """The same for what makes it unsafe to go on."""
+        self.ends += _seen(rehearsal, looks)
 
 
 def _seen(rehearsal: Rehearsal, looks: Iterable[Look]) -> list[Finding]:

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from blocks.artifact.age_keys import AgeKeyMalformed, recipient_of
-from blocks.artifact.manifest import LogIndex, Manifest
+from blocks.artifact.age_keys import AgeKeyMalformed, recipient_of, without_comments
+from blocks.artifact.manifest import LogIndex, Manifest, digest_of
+from blocks.binding import KnownState
 from blocks.evidence.findings import Finding, finding
 from blocks.sets import SetReader
 from tasks import inspect_sets
@@ -30,17 +31,25 @@ def key_fetch(
     rehearsal: Rehearsal,
     reader: SetReader,
     declaration: Declaration,  # noqa: ARG001 (it orders the DAG: no key is read before the loss)
+    known: KnownState | None,
 ) -> Opening:
-    """Check the signatures, fetch the key and compare it with the recipients of this very set."""
+    """Check the signatures, fetch the key and compare it with the recipients of this very set.
+
+    `known` is what the set must be at least: what was written, or what a record tells of it.
+    """
     plan = rehearsal.plan
     with rehearsal.clock.stage(STAGE) as clock:
         with clock.step("manifest"):
-            manifest, log = reader.manifest(plan.keys.signer), reader.log(plan.keys.signer)
+            manifest = inspect_sets.authentic(rehearsal, reader)
+            log = reader.log()
+            if known is not None:
+                known.compare(digest_of(manifest), log.sequence)
         with clock.step("objects"):
             rehearsal.findings.add(*inspect_sets.objects(reader, manifest, log, STAGE))
         with clock.step("vault"):
             name = _identity_for(rehearsal, manifest)
-            identity = plan.recovery.secret(name)
+            secret = plan.recovery.secret(name).get_secret_value()
+            identity = SecretStr(without_comments(secret))
         try:
             recipient = recipient_of(identity.get_secret_value())
         except AgeKeyMalformed as error:

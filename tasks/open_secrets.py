@@ -4,6 +4,7 @@ from blocks.engines.base import Service
 from blocks.errors import FarsideError
 from blocks.evidence.record import Check, CheckStatus
 from blocks.plan import AppSecret
+from blocks.processes import NOT_RUN
 from tasks.rehearsal import Rehearsal
 
 SECONDS = 60.0
@@ -16,15 +17,21 @@ def open_secret(rehearsal: Rehearsal, service: Service, item: AppSecret) -> Chec
     name = f"secret-{item.name}"
     try:
         value = plan.engine.value(service, plan.recovery, item.database, item.sql)
-        secret = plan.recovery.secret(item.secret).get_secret_value()
+        if not value:  # a program may well open nothing, and prove nothing by it
+            text = f"the query yields no value in {item.database}: there is nothing to open"
+            return Check(name, CheckStatus.FAILED, expected, text, finding=_MISSING)
         done = plan.recovery.host(service.host).run(
-            item.open_argv, input=f"{secret}\n{value}".encode(), timeout=SECONDS, check=False
+            item.open_argv,
+            input=value.encode(),
+            password=plan.recovery.secret(item.secret),
+            timeout=SECONDS,
+            check=False,
         )
     except FarsideError as error:
         if error.finding is not None:  # the secret itself is missing, or its vault is locked
             return Check(name, CheckStatus.FAILED, expected, error.message, finding=_MISSING)
         return Check(name, CheckStatus.UNKNOWN, expected, f"could not run: {error.message}")
-    if done.exit_code in (126, 127):
+    if done.exit_code in NOT_RUN:
         text = f"could not run: {item.open_argv[0]} is not on {service.host}"
         return Check(name, CheckStatus.UNKNOWN, expected, text)
     if done.exit_code != 0:

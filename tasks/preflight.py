@@ -1,6 +1,7 @@
 """Preflight: look before anything is touched, and report everything that can be seen at once."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -8,19 +9,23 @@ from urllib.parse import urlsplit
 
 from prefect.settings import get_current_settings
 
-from blocks.artifact.manifest import Manifest, ManifestForged, ManifestMalformed
+from blocks.artifact.manifest import Manifest, ManifestForged, ManifestMalformed, digest_of
 from blocks.base import is_ip
+from blocks.binding import ForeignSet, KnownState
 from blocks.engines.base import Facts, Requirements
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, Severity, finding
 from blocks.evidence.record import Topology
 from blocks.evidence.uses import ORCHESTRATOR, ledger
 from blocks.sets import SetReader, choose
-from tasks import dependence, inspect_sets
-from tasks.diagnose import FoundProblems
+from tasks import dependence, inspect_own, inspect_sets, source_clock
+from tasks.diagnose import FoundProblems, diagnose
 from tasks.inspect_hosts import inspect_hosts
 from tasks.inspection import STAGE, Inspection
-from tasks.rehearsal import Rehearsal, claim, running_plan, stage
+from tasks.leaks import reach
+from tasks.liveness import look, running
+from tasks.rehearsal import Rehearsal, stage
+from tasks.signs import servers_of_source, signs_of_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,8 @@ class Survey:
     selection: str
     blockers: tuple[Finding, ...] = ()
     """Findings with which no restore can succeed: what can be learned until then, is."""
+    known: KnownState | None = None
+    """Of a retained set, what it was when it was rehearsed before; None if it never was."""
     unseen: tuple[str, ...] = ()
     """What could not be looked at, and why."""
 
@@ -44,19 +51,31 @@ class Survey:
 def preflight(rehearsal: Rehearsal) -> Survey:
     """Look at both domains; all that is seen becomes findings.
 
-    Raises FoundProblems where the recovery store is the source's own, or where another rehearsal
-    of the plan runs, and what keeps a backup from being taken or chosen.
+    Raises FoundProblems for what endangers production or makes a fence unsafe (see
+    `Inspection.stopping`), and what keeps a backup from being taken or chosen.
     """
     with rehearsal.clock.stage(STAGE) as clock:
-        claim(rehearsal)
-        seen = Inspection(ends=list(dependence.store_of_source(rehearsal)))
+        seen = Inspection(ends=list(dependence.parts_of_source(rehearsal)))
+        # A store that is the source's in truth is not even asked who else runs.
+        if not seen.ends and (others := list(_others(rehearsal))):
+            rehearsal.findings.add(*others)
+            raise FoundProblems(STAGE, tuple(others))  # its source may be lost: a call would count
+        if not seen.ends:
+            seen.look_for_ends(rehearsal, partial(signs_of_source, into=seen))
+        if any(item.id == "recovery-is-source" for item in seen.ends):
+            raise FoundProblems(STAGE, seen.stopping)  # before anything is written there
+        rehearsal.lease.start()
         with clock.step("backup set"):
-            survey = None if seen.ends else _survey(rehearsal)
+            survey = None if seen.ends else _survey(rehearsal, seen)
         known = survey if isinstance(survey, Survey) else None
+        if known is not None:
+            seen.look_for_ends(rehearsal, partial(servers_of_source, facts=known.facts, into=seen))
+            if seen.ends:
+                raise FoundProblems(STAGE, seen.stopping)
         with clock.step("hosts"):
             inspect_hosts(rehearsal, known.needs if known else (), seen)
         with clock.step("fence"):
-            seen.look_for_blockers(rehearsal, _fence)
+            seen.look_for_ends(rehearsal, _fence)
         with clock.step("keys and sets"):
             _inspect_sets(rehearsal, survey, seen)
         if known is not None:
@@ -65,15 +84,34 @@ def preflight(rehearsal: Rehearsal) -> Survey:
                 seen.unseen.append(f"topology.mapping of {', '.join(strangers)}: {text}")
             with clock.step("versions"):
                 _compare(rehearsal, known, seen)
+            if rehearsal.fresh:
+                seen.look(rehearsal, partial(_dangers, facts=known.facts))
+        with clock.step("source's clock"):
+            seen.look(rehearsal, source_clock.measure)
         seen.look(rehearsal, _control_plane, dependence.misplaced, dependence.shared_credentials)
+        with clock.step("own machine"):
+            seen.look(rehearsal, inspect_own.files_in_use, inspect_own.settings_in_use)
+            seen.look(rehearsal, inspect_own.issuers)
         rehearsal.findings.add(*seen.all)
+        if seen.stopping:
+            raise FoundProblems(STAGE, seen.stopping)
+        with clock.step("reach of the source"):
+            reach(rehearsal)
         if isinstance(survey, FarsideError):
             # What a killed rehearsal left includes its fence, which hides the source.
             dead = tuple(item for item in seen.found if item.id == "leftovers")
             raise FoundProblems(STAGE, dead) if dead else survey
-        if survey is None or seen.ends:
-            raise FoundProblems(STAGE, tuple(seen.ends))
+        assert survey is not None  # it is looked for unless something stops
         return replace(survey, blockers=tuple(seen.blockers), unseen=tuple(seen.unseen))
+
+
+def _others(rehearsal: Rehearsal) -> Iterator[Finding]:
+    """Rehearsals of this plan that run now. A store that cannot be asked is reported later."""
+    with suppress(FarsideError):
+        for id in running(rehearsal.plan):
+            text = f"rehearsal {id} of this plan runs there now: its lease in the store is renewed"
+            remedy = "Wait for its end; what must be gone at once is removed by flows.sweep --all."
+            yield finding("target-occupied", rehearsal.recovery.name, text, STAGE, remedy=remedy)
 
 
 def _fence(rehearsal: Rehearsal) -> Iterable[Finding]:
@@ -87,7 +125,7 @@ def _fence(rehearsal: Rehearsal) -> Iterable[Finding]:
             yield finding("fence-leaks", f"{name}:{port}", text, STAGE, remedy=remedy)
 
 
-def _survey(rehearsal: Rehearsal) -> Survey | FarsideError:
+def _survey(rehearsal: Rehearsal, seen: Inspection) -> Survey | FarsideError:
     """What there is to restore, or why that cannot be told: all else is looked at in any case."""
     plan, select = rehearsal.plan, rehearsal.options.select
     try:
@@ -95,12 +133,17 @@ def _survey(rehearsal: Rehearsal) -> Survey | FarsideError:
             facts = plan.engine.survey(plan.source)
             needs = plan.engine.requirements(facts)
             return Survey(facts, plan.topology_from(facts), needs, None, select)
-        chosen = choose(plan.recovery.store, plan.name, select)
-        reader = SetReader(plan.recovery, plan.name, chosen.set_id, rehearsal.id)
-        manifest = reader.manifest(plan.keys.signer)
+        chosen = choose(plan.recovery.store, plan.binding, select)
+        for error in chosen.passed_over:
+            rehearsal.findings.add(*diagnose(error, STAGE, plan.source.name))
+        reader = SetReader(plan.recovery, plan.binding, chosen.set_id, rehearsal.id)
+        manifest = inspect_sets.authentic(rehearsal, reader)
+        known = inspect_sets.known_state(rehearsal, chosen.set_id, seen)
+        if known is not None:
+            known.compare(digest_of(manifest), reader.log().sequence)
         facts = manifest.engine_facts
         needs = plan.engine.requirements(facts)
-        return Survey(facts, plan.topology_from(facts), needs, manifest, chosen.how)
+        return Survey(facts, plan.topology_from(facts), needs, manifest, chosen.how, known=known)
     except FarsideError as error:
         return error
 
@@ -111,12 +154,16 @@ def _inspect_sets(
     # A source that cannot be asked for its facts has its finding: not a second one of its vault.
     of_source = rehearsal.fresh and isinstance(survey, Survey)
     seen.look(rehearsal, partial(inspect_sets.secrets, of_source=of_source))
-    if survey is None or isinstance(survey, ManifestForged | ManifestMalformed):
+    seen.look_for_blockers(rehearsal, inspect_sets.locked_keys)
+    seen.look(rehearsal, inspect_sets.exposed_secrets, inspect_sets.record_signer)
+    if survey is None or isinstance(survey, ManifestForged | ManifestMalformed | ForeignSet):
         return  # nothing is read from a store that is the source's in truth, or was meddled with
     chosen = survey.manifest if isinstance(survey, Survey) else None
-    if isinstance(survey, Survey):
+    if of_source:
+        seen.ends += inspect_sets.writes(rehearsal)
+    if isinstance(survey, Survey) and not seen.ends:
         seen.look(rehearsal, inspect_sets.evidence)
-    seen.look(rehearsal, partial(inspect_sets.recipients, chosen=chosen))
+    seen.look(rehearsal, partial(inspect_sets.retained, chosen=chosen))
     if not rehearsal.fresh:  # else the set that is taken now shows how copying works
         try:
             seen.found += inspect_sets.copies(rehearsal)
@@ -141,11 +188,18 @@ def _compare(rehearsal: Rehearsal, survey: Survey, seen: Inspection) -> None:
     seen.look(rehearsal, compared)
 
 
+def _dangers(rehearsal: Rehearsal, facts: Facts) -> Iterable[Finding]:
+    """What makes a backup of the live source dangerous."""
+    return rehearsal.plan.engine.dangers(facts, rehearsal.source)
+
+
 def _left_in_source(rehearsal: Rehearsal) -> Iterator[Finding]:
     """What dead rehearsals left in the source's server, where it may do harm for ever."""
     plan = rehearsal.plan
-    for id in plan.engine.remains(plan.source):
-        if not any(running_plan(host, id) for host in plan.recovery.hosts):
+    ids = plan.engine.remains(plan.source)
+    seen = look(plan, (plan.recovery, plan.source)) if ids else None
+    for id in ids:
+        if seen is not None and id != rehearsal.id and seen.state(id) != "alive":
             text = (
                 f"rehearsal {id} left something in the server: `python -m flows.sweep` removes it"
             )
@@ -154,8 +208,8 @@ def _left_in_source(rehearsal: Rehearsal) -> Iterator[Finding]:
 
 def _defects(rehearsal: Rehearsal, manifest: Manifest) -> Iterable[Finding]:
     plan = rehearsal.plan
-    reader = SetReader(plan.recovery, plan.name, manifest.set_id, rehearsal.id)
-    return inspect_sets.objects(reader, manifest, reader.log(plan.keys.signer), STAGE)
+    reader = SetReader(plan.recovery, plan.binding, manifest.set_id, rehearsal.id)
+    return inspect_sets.objects(reader, manifest, reader.log(), STAGE)
 
 
 def _control_plane(rehearsal: Rehearsal) -> Iterator[Finding]:

@@ -1,14 +1,9 @@
 """What every stage of one rehearsal shares, and how a stage becomes a Prefect task."""
 
-import json
-import os
-import platform
 import secrets
-import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,15 +15,13 @@ from prefect.runtime import deployment
 from prefect.tasks import exponential_backoff
 
 from blocks.domain import FailureDomain
-from blocks.errors import FarsideError, TransientError
+from blocks.errors import TransientError
 from blocks.evidence.findings import Findings
-from blocks.helper import work_folder
-from blocks.hosts import FileMissing, Host
+from blocks.hosts import Host
 from blocks.plan import Plan
 from tasks.clock import StageClock
-
-OWNER_FILE = "owner.json"
-
+from tasks.lease import Lease
+from tasks.reach import Reach
 
 Listing = Mapping[str, tuple[int, datetime]]
 """Key -> size and time of an object."""
@@ -41,7 +34,27 @@ class Options:
     select: str = "fresh"
     rate: int | None = None
     results: Path = Path("rehearsals")
-    keep: bool = False
+    keep: timedelta | None = None
+    """How long the restored service stays, behind its fence; None removes it."""
+    rpo_given: bool = False
+    """Whether the caller gave the RPO: then it is judged whatever set is chosen."""
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    """What the caller chose otherwise than the plan, as it was given."""
+    plan_digest: str | None = None
+    """That of the plan before anything was chosen otherwise; None: nothing was."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceClock:
+    """How many seconds the source's clock is ahead of the rehearsal's, and how exactly known."""
+
+    ahead: float
+    within: float
+
+    @property
+    def correction(self) -> float:
+        """What a time of the source is to be reduced by: nothing that may be mere latency."""
+        return self.ahead if abs(self.ahead) > self.within else 0.0
 
 
 class Rehearsal:
@@ -52,16 +65,27 @@ class Rehearsal:
         self.plan = plan
         self.options = options
         self.clock = clock
+        self.plan_digest = options.plan_digest or plan.digest
         self.trigger = deployment.name or "manual"
         """The deployment that runs it. Asked now: Prefect's server may be gone by the end."""
         self.findings = Findings()
+        domains = (plan.recovery, plan.source) if self.fresh else (plan.recovery,)
+        self.lease = Lease(id, plan.name, domains)
         self.cut = False
         """Whether this rehearsal raised the fence, or tried to: then it lifts it."""
         self.source_listing: Listing | None = None
         """What the source's store held, beside sets, when it was lost; None where nobody knows."""
-        self.claimed: set[str] = set()
+        self.reach = Reach()
+        """What of the source the recovery side could reach before the loss."""
+        self.last_look: Any = None
+        """What the engine saw of the source just before its loss; None where it did not look."""
+        self.claimed = self.lease.reached
         """Hosts, as DOMAIN/HOST, that were reached: something of this rehearsal is there."""
-        self.started_at = datetime.now(UTC)
+        self.source_clock: SourceClock | None = None
+        """How far the source's clock is from here; None if it could not be asked."""
+        self.log_ends: list[tuple[datetime, int]] = []
+        """Moments before the loss, and where the source's log ended then."""
+        self.started_at = clock.now()
 
     @property
     def source(self) -> FailureDomain:
@@ -80,7 +104,7 @@ class Rehearsal:
 
     def work(self, host: Host) -> str:
         """This rehearsal's directory on `host`."""
-        return f"{host.work_dir}/{self.id}"
+        return f"{host.work_root}/{self.id}"
 
     def __str__(self) -> str:
         return f"{self.plan.name} {self.id}"
@@ -89,26 +113,6 @@ class Rehearsal:
 def new_id() -> str:
     """An id that sorts by time and names one rehearsal everywhere: r20260131-070500-1a2b3c."""
     return f"r{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-
-
-def owner(plan: str) -> dict[str, Any]:
-    """Who runs a rehearsal of which plan: enough to tell later whether that process still lives."""
-    pid = os.getpid()
-    return {
-        "plan": plan,
-        "machine": platform.node(),
-        "pid": pid,
-        "start": process_start(pid),
-        "at": time.time(),
-    }
-
-
-def process_start(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot; None if it is gone."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return None
 
 
 def is_transient(task: Any, task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001 (Prefect's own)
@@ -139,31 +143,3 @@ def stage(name: str, *, retries: int = 0, limit: float | None = None) -> Callabl
         cache_policy=NO_CACHE,
         persist_result=False,
     )()
-
-
-def claim(rehearsal: Rehearsal) -> None:
-    """Leave word on every recovery host who runs this rehearsal, so that no sweep ends it."""
-    note = json.dumps(owner(rehearsal.plan.name)).encode()
-    for host in rehearsal.recovery.hosts:
-        with suppress(FarsideError):  # a host that cannot be reached is preflight's finding
-            folder = work_folder(host, rehearsal.id)
-            rehearsal.claimed.add(f"{host.domain}/{host.name}")
-            host.put(note, f"{folder}/{OWNER_FILE}")
-
-
-def running_plan(host: Host, id: str) -> str | None:
-    """The plan of a rehearsal that left its claim on `host`, if it may still run; else None.
-
-    On another machine nobody can tell: there it counts as running for a day. Raises FarsideError
-    if the host does not answer.
-    """
-    try:
-        told = json.loads(host.get(f"{host.work_dir}/{id}/{OWNER_FILE}"))
-        if told["machine"] != platform.node():
-            running = time.time() - float(told["at"]) < 24 * 3600
-        else:
-            start = process_start(int(told["pid"]))
-            running = start is not None and start == told["start"]
-        return str(told["plan"]) if running else None
-    except (FileMissing, ValueError, KeyError, TypeError):
-        return None

@@ -42,6 +42,7 @@ _SEVERITY_STYLES = {
 _FINDINGS_SHOWN = 5
 _CHECKS_SHOWN = 5
 _NOT_VERIFIED_SHOWN = 3
+_WAITED_SHOWN = 2.0
 
 
 def summary(
@@ -80,7 +81,7 @@ def markdown(record: Record, lifecycle: pd.DataFrame | None = None) -> str:
         _markdown_summary(record),
         "## Stages\n\n" + _markdown_table(_stage_rows(record)),
     ]
-    sections += [f"**{name}** {what}" for name, what in _errors(record)]
+    sections += [f"**{name}** {_cell(what)}" for name, what in _errors(record)]
     sections.append("## Findings\n\n" + (_markdown_findings(counted, histories) or "None."))
     if accepted:
         rows = _accepted_rows(accepted, histories)
@@ -113,7 +114,8 @@ def publish(record: Record, lifecycle: pd.DataFrame | None = None) -> None:
             description=f"Stages of rehearsal {record.rehearsal_id}",
         )
     except Exception as error:
-        _log.warning("The artifacts of %s were not published: %s", record.rehearsal_id, error)
+        text = printable(str(error))
+        _log.warning("The artifacts of %s were not published: %s", record.rehearsal_id, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +145,14 @@ class _Bar:
 def _verdict(record: Record) -> str:
     """The verdict, and what spoils it; an objective whose missing is accepted does not."""
     accepted = {item.id for item in record.findings if item.accepted}
+    words = {True: "", False: "MISSED", None: "UNKNOWN"}
+    set_for = {"rto-missed": record.rto_seconds, "rpo-missed": record.rpo_seconds}
     missed = [
-        f"{id.removesuffix('-missed').upper()} MISSED"
+        f"{id.removesuffix('-missed').upper()} {words[met]}"
         for id, met in record.objectives.items()
-        if met is False and id not in accepted
+        if id not in accepted
+        and set_for[id] is not None
+        and (met is False or (met is None and record.verdict is Verdict.VERIFIED))
     ]
     return ", ".join([record.verdict.value.upper(), *missed])
 
@@ -154,7 +160,7 @@ def _verdict(record: Record) -> str:
 def _headline(record: Record) -> RenderableType:
     text = _verdict(record)
     style = _VERDICT_STYLES[record.verdict]
-    if "MISSED" in text and record.verdict is Verdict.VERIFIED:
+    if "," in text and record.verdict is Verdict.VERIFIED:
         style = "bold yellow"
     plan = record.plan
     return Text.assemble(
@@ -174,7 +180,7 @@ def _objectives(record: Record) -> RenderableType:
         Text("RTA", "bold"),
         _seconds(record.rta_seconds),
         _against(record.rto_met, record.rto_seconds, "RTO"),
-        "declared disaster to verified service",
+        f"declared disaster to verified service{_waited(record)}",
     )
     table.add_row(
         Text("RPA", "bold"),
@@ -183,6 +189,13 @@ def _objectives(record: Record) -> RenderableType:
         _lost(record),
     )
     return table
+
+
+def _waited(record: Record) -> str:
+    """The time lost to the orchestrator, where it is worth a word."""
+    if record.waited_seconds is None or record.waited_seconds < _WAITED_SHOWN:
+        return ""
+    return f", and {duration(record.waited_seconds)} of waiting for Prefect"
 
 
 def _nodes(record: Record) -> str:
@@ -468,6 +481,7 @@ def _markdown_summary(record: Record) -> str:
             f"{_seconds(record.rpa_seconds)}, "
             f"{_against(record.rpo_met, record.rpo_seconds, 'RPO').plain}",
         ),
+        ("Waited", f"{_seconds(record.waited_seconds)} for Prefect, not in the RTA"),
         ("Lost", _lost(record)),
         ("Backup set", f"{chosen.id} ({chosen.selection})" if chosen else "none"),
     ]
@@ -508,9 +522,16 @@ def _accepted_rows(
 def _markdown_runbook(record: Record) -> str:
     return "\n\n".join(
         f"{number}. {_cell(step.title)}{f' (on {_cell(step.where)})' if step.where else ''}\n\n"
-        + textwrap.indent("```sh\n" + "\n".join(step.commands) + "\n```", "   ")
+        + textwrap.indent(_code("\n".join(step.commands)), "   ")
         for number, step in enumerate(record.runbook, 1)
     )
+
+
+def _code(text: str) -> str:
+    """A block of code whose end no line of it can forge."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}sh\n{text}\n{fence}"
 
 
 def _markdown_table(rows: Sequence[dict[str, str]]) -> str:

@@ -33,6 +33,10 @@ def restoration(
         identity=opening.identity,
         steps=clock,
         spread=_spread,
+        last_look=rehearsal.last_look,
+        search_rows=rehearsal.plan.search_rows_limit.total_seconds()
+        if rehearsal.plan.search_rows
+        else 0.0,
     )
 
 
@@ -61,7 +65,7 @@ def restore(rehearsal: Rehearsal, survey: Survey, reader: SetReader, opening: Op
         if reader.marked:
             with clock.step("clear"):
                 for needs in survey.needs:
-                    sweep_host(using.host(needs.host), rehearsal.id, remove=True)
+                    sweep_host(using.host(needs.host), rehearsal.id, remove=True, keep_marker=True)
         reader.begin(clock.moved)
         sealed = sum(item.sealed_bytes for item in opening.manifest.objects)
         clock.expect(sealed * len(survey.needs))

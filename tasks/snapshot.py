@@ -11,11 +11,17 @@ STAGE = "snapshot"
 
 @stage(STAGE, retries=2, limit=24 * 3600)
 def snapshot(rehearsal: Rehearsal, survey: Survey, writer: SetWriter) -> Manifest:
-    """Capture into `writer`. Run again, it begins anew under the same names."""
-    plan = rehearsal.plan
+    """Capture into `writer`. Run again, it begins anew under the same names.
+
+    What preflight saw may be hours old by then: the source is surveyed again.
+    """
+    plan, facts = rehearsal.plan, survey.facts
     with rehearsal.clock.stage(STAGE) as clock:
+        if clock.attempt > 1:
+            with clock.step("survey"):
+                facts = plan.engine.survey(plan.source)
         writer.begin(clock.moved)
-        captured = plan.engine.capture(plan.source, writer, survey.facts, clock)
+        captured = plan.engine.capture(plan.source, writer, facts, clock)
         with clock.step("sign"):
             if plan.keys.signing_key is None:
                 raise PermanentError(

@@ -5,15 +5,16 @@ from itertools import islice
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, finding
 from blocks.stores import ObjectStore
+from tasks.lease import STORED
 from tasks.rehearsal import Listing, Rehearsal
 
 _MOST = 100_000
-_OWN = "sets/"
+_OWN = ("sets/", STORED)
 """Where farside itself writes, other plans' rehearsals included."""
 
 
 def listing(store: ObjectStore) -> Listing | None:
-    """What the store holds beside backup sets; None if it cannot be listed, or holds too much."""
+    """What is stored beside sets and leases; None if it cannot be listed, or is too much."""
     try:
         infos = list(islice(store.objects(), _MOST + 1))
     except FarsideError:

@@ -2,10 +2,11 @@
 
 import math
 import time
-from dataclasses import dataclass
 
-from blocks.artifact.manifest import Manifest
+from blocks.artifact.manifest import Manifest, digest_of
+from blocks.binding import KnownState
 from blocks.sets import SetCopier, SetWriter
+from tasks.log_end import note_end_of_log
 from tasks.rehearsal import Rehearsal, stage
 
 STAGE = "transfer"
@@ -17,35 +18,28 @@ up with: further rounds would lose no less."""
 ROUNDS = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Crossed:
-    """What lies in the recovery store now: the set, and the log up to an index's sequence."""
-
-    set_id: str
-    log_sequence: int
-
-
 @stage(STAGE, retries=1, limit=24 * 3600)
 def transfer(
     rehearsal: Rehearsal, writer: SetWriter, copier: SetCopier, manifest: Manifest
-) -> Crossed:
+) -> KnownState:
     """Copy the set, then the log that has come since, round by round. Run again, it resumes."""
     with rehearsal.clock.stage(STAGE) as clock:
         copier.begin(clock.moved)
         clock.expect(sum(item.sealed_bytes for item in manifest.objects))
         with clock.step("base") as step:
-            step.bytes = copier.copy(manifest.objects)
+            step.bytes = copier.copy(manifest.objects, writer)
         with clock.step("log") as step:
             step.bytes, before = 0, math.inf
             for _ in range(ROUNDS):
                 began = time.monotonic()
+                note_end_of_log(rehearsal)
                 index = writer.log()
-                step.bytes += copier.copy(index.objects)
+                step.bytes += copier.copy(index.objects, writer)
                 writer.publish(index, copier.target)
                 copier.finish(manifest)
                 took = time.monotonic() - began
                 if took < CAUGHT_UP_SECONDS or took > CONVERGES * before:
                     break
                 before = took
-            writer.prune(index, writer.store, copier.target)
-        return Crossed(manifest.set_id, index.sequence)
+            writer.publish(index, writer.store)
+        return KnownState(manifest.set_id, index.sequence, digest_of(manifest))

@@ -1,6 +1,7 @@
 """Verify: a usable service, or not; nothing that could not be asked counts as a yes."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -8,12 +9,13 @@ from blocks.engines.base import Service, SqlQuestion, Ticks, checked, listed
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Check, CheckStatus
-from blocks.plan import Heartbeat
 from blocks.sets import SetReader
 from tasks.dependence import calls_to_source, identify_tools, uses_of_source
 from tasks.diagnose import diagnose
+from tasks.heartbeat import acknowledged_after
 from tasks.key_fetch import Opening
 from tasks.leaks import leaks
+from tasks.log_end import recovered_by_log
 from tasks.open_secrets import open_secret
 from tasks.rehearsal import Rehearsal, stage
 from tasks.restore import restoration
@@ -56,19 +58,19 @@ def verify(
             SqlQuestion(check.name, check.database, check.sql, check.expected)
             for check in plan.checks
         ]
-        began = datetime.now(UTC)
+        began = rehearsal.clock.now()
         serves = False
         for check in plan.engine.verify(service, using, questions):
-            ended_at = datetime.now(UTC)
+            ended_at = rehearsal.clock.now()
             serves = serves or check.status is CheckStatus.PASSED
             clock.add_step(check.name, began, ended_at)
             began = ended_at
             checks.append(check)
         for item in plan.secrets:
             checks.append(open_secret(rehearsal, service, item))
-            clock.add_step(checks[-1].name, began, datetime.now(UTC))
-            began = datetime.now(UTC)
-        ended_at = datetime.now(UTC)
+            clock.add_step(checks[-1].name, began, rehearsal.clock.now())
+            began = rehearsal.clock.now()
+        ended_at = rehearsal.clock.now()
         found = [*_failures(checks), *_cold(rehearsal, checks)]
         rehearsal.findings.add(*found)
         with clock.step("dependencies"):
@@ -79,16 +81,20 @@ def verify(
                 named, expected = [], "nothing in it names the source"
                 text = f"could not run: {error.message}"
                 checks.append(Check("dependencies", CheckStatus.UNKNOWN, expected, text))
+            if using.unseen:
+                expected = "nothing in it names the source"
+                text = f"could not run: {listed(using.unseen)}"
+                checks.append(Check("dependencies", CheckStatus.UNKNOWN, expected, text))
             rehearsal.findings.add(*named)
             rehearsal.findings.add(*uses_of_source(rehearsal))
         # A service of which nothing could be asked is none, although nothing failed.
-        usable = serves and all(check.status is not CheckStatus.FAILED for check in checks)
-        began = datetime.now(UTC)
+        usable = serves and all(_lets_use(check) for check in checks)
+        began = rehearsal.clock.now()
         for check in plan.engine.survive(service, using):
-            clock.add_step(check.name, began, datetime.now(UTC))
+            clock.add_step(check.name, began, rehearsal.clock.now())
             rehearsal.findings.add(*_failures([check]))
             checks.append(check)
-            began = datetime.now(UTC)
+            began = rehearsal.clock.now()
         # Whoever takes over may call, too.
         with clock.step("calls to the source"):
             called, unseen = calls_to_source(rehearsal)
@@ -102,12 +108,9 @@ def verify(
                 checks.append(Check("calls-to-source", CheckStatus.UNKNOWN, expected, text))
         # A source that came back meanwhile may have been asked, or have taken what was written.
         with clock.step("fence"):
-            leaking, silent = leaks(rehearsal, STAGE)
-            rehearsal.findings.add(*leaking)
-            if silent:
-                expected = "nothing of the source answers any recovery host"
-                text = f"could not run: {', '.join(silent)} cannot be asked any more"
-                checks.append(Check("fence", CheckStatus.UNKNOWN, expected, text))
+            proof = leaks(rehearsal, STAGE)
+            rehearsal.findings.add(*proof.leaking)
+            checks.append(proof.check)
         return Verification(tuple(checks), until, lost, ended_at, usable)
 
 
@@ -121,19 +124,21 @@ def _recovery_point(
         until = plan.engine.recovered_until(service, plan.recovery)
     except FarsideError as error:
         checks.append(Check("recovery-point", CheckStatus.UNKNOWN, None, None, error.message))
+    by_log = None
+    with suppress(FarsideError):  # then the log tells nothing, and what is known otherwise counts
+        by_log = recovered_by_log(rehearsal, service)
+    until = max((_aware(at) for at in (until, by_log) if at is not None), default=None)
     if plan.heartbeat is None:
-        return checks, until and _aware(until), None
+        return checks, until, None
     heart = plan.heartbeat
     try:
         ticks = plan.engine.ticks(service, plan.recovery, heart.database, heart.table)
-        acknowledged = read_ledger(heart)
+        lost = acknowledged_after(heart.ledger, ticks.newest_id or 0)
     except (FarsideError, OSError, ValueError) as error:
         expected = "every acknowledged row up to the newest"
         checks.append(Check("heartbeat", CheckStatus.UNKNOWN, expected, None, str(error)))
-        return checks, until and _aware(until), None
-    checks.append(heartbeat_check(ticks, acknowledged))
-    newest = ticks.newest_id or 0
-    lost = sum(1 for id in acknowledged if id > newest)
+        return checks, until, None
+    checks.append(heartbeat_check(ticks, lost))
     known = [_aware(moment) for moment in (until, ticks.newest_at) if moment is not None]
     return checks, max(known, default=None), lost
 
@@ -143,23 +148,7 @@ def _aware(moment: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def read_ledger(heart: Heartbeat) -> dict[int, datetime]:
-    """Row ids whose commit was acknowledged, with the time of it.
-
-    The writer may have been killed in the middle of its last line, which then does not count.
-    Raises OSError, ValueError.
-    """
-    rows = {}
-    for line in heart.ledger.read_text().splitlines(keepends=True):
-        if line.endswith("\n"):
-            id, _, at = line.strip().partition("\t")
-            rows[int(id)] = datetime.fromisoformat(at)
-    if not rows:
-        raise ValueError(f"{heart.ledger} holds no acknowledged row")
-    return rows
-
-
-def heartbeat_check(ticks: Ticks, acknowledged: dict[int, datetime]) -> Check:
+def heartbeat_check(ticks: Ticks, lost: int) -> Check:
     """No gap: every row that was acknowledged up to the newest restored one is there."""
     wrong = []
     if ticks.newest_id is None:
@@ -170,9 +159,16 @@ def heartbeat_check(ticks: Ticks, acknowledged: dict[int, datetime]) -> Check:
         "heartbeat",
         "rows 1 to the newest without a gap, every acknowledged one among them",
         wrong,
-        f"{ticks.count} rows, newest {ticks.newest_id}; {len(acknowledged)} were acknowledged",
+        f"{ticks.count} rows, newest {ticks.newest_id}; {lost} acknowledged after it",
         finding="incomplete-restore",
     )
+
+
+def _lets_use(check: Check) -> bool:
+    """Whether a service with this answer may be in use. Its application must have got in."""
+    if check.name == "login":
+        return check.status is CheckStatus.PASSED
+    return check.status is not CheckStatus.FAILED
 
 
 def _cold(rehearsal: Rehearsal, checks: list[Check]) -> list[Finding]:

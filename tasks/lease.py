@@ -1,0 +1,221 @@
+"""The lease of a rehearsal: renewed while it runs, on every host and in the store of each domain.
+
+Whoever finds something of the rehearsal can tell by it whether the rehearsal still runs, from any
+machine; what farside runs on a host ends by itself when it runs out.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from blocks.artifact import lease, marks
+from blocks.domain import FailureDomain
+from blocks.errors import FarsideError
+from blocks.evidence.uses import unnoted
+from blocks.helper import work_folder
+from blocks.hosts import Host
+from blocks.settings import lease_seconds
+from blocks.stores import ObjectStore
+
+_FIRST_SECONDS = 15.0
+"""How long the first renewals are waited for: a host that is down must not hold a rehearsal."""
+
+
+def this_process() -> str:
+    """What names this process on its machine, across reboots and containers."""
+    pid = os.getpid()
+    return f"{_machine()} {pid} {marks.start_of(pid)}"
+
+
+def has_ended(owner: str) -> bool:
+    """Whether a process is known to have ended: one of this machine, since its last boot."""
+    words = owner.split()
+    if len(words) != 4 or " ".join(words[:2]) != _machine() or not words[2].isdecimal():
+        return False
+    return str(marks.start_of(int(words[2]))) != words[3]
+
+
+def _machine() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return "none"
+
+
+def store_key(id: str) -> str:
+    """The key of a rehearsal's lease in a store."""
+    return f"{STORED}{id}.json"
+
+
+def mark(store: ObjectStore, id: str, plan: str) -> None:
+    """Say in a store, once, that this process works on `id`: whatever it leaves is then a dead
+    rehearsal's to a sweep. Raises what the store raises.
+    """
+    told = lease.Lease(plan, lease_seconds(), owner=this_process())
+    store.put(store_key(id), told.dumps())
+
+
+STORED = "leases/"
+"""Where leases are kept in a store."""
+
+
+class Lease:
+    """The lease of one rehearsal in the domains given. A thread for each place renews it.
+
+    A place that cannot be reached is tried again at the next renewal; preflight reports it.
+    """
+
+    def __init__(self, id: str, plan: str, domains: Iterable[FailureDomain]) -> None:
+        self._id = id
+        self._renewers: dict[str, list[_Renewer]] = {}
+        self._told = lease.Lease(plan, lease_seconds(), owner=this_process())
+        self.reached: set[str] = set()
+        """Hosts, as DOMAIN/HOST, on which it was written: something of the rehearsal is there."""
+        self._ending = False
+        self._stored: dict[str, Callable[[], None]] = {}
+        for domain in domains:
+            self._stored[domain.name] = self._in(domain.store)
+            hosts = [self._on(host) for host in domain.machines()]
+            writes = [*hosts, self._stored[domain.name]]
+            self._renewers[domain.name] = [
+                _Renewer(f"lease-{domain.name}-{number}", write, self._told.seconds / 3)
+                for number, write in enumerate(writes)
+            ]
+
+    def start(self) -> None:
+        """Begin to renew; returns once every place was tried, or after some seconds. Idempotent."""
+        for renewers in self._renewers.values():
+            for renewer in renewers:
+                if renewer.ident is None:
+                    renewer.start()
+        for renewers in self._renewers.values():
+            for renewer in renewers:
+                renewer.tried.wait(_FIRST_SECONDS)
+
+    def enter_no_more(self) -> None:
+        """Renew it where it is; a host that comes back only now must not get a directory."""
+        self._ending = True
+
+    def note_fence(self, domain: str, marks: Iterable[str]) -> None:
+        """Say in the lease that the rehearsal raises what bears these marks; without any, nothing.
+
+        It is in the store of `domain` when this returns, and soon on the hosts. Raises what the
+        store raises: then nothing may be raised, for no sweep would know whose it is.
+        """
+        former, told = self._told, replace(self._told, fences=tuple(sorted(marks)))
+        if told == former:
+            return
+        self._told = told
+        try:
+            self._stored[domain]()
+        except FarsideError:
+            self._told = former
+            raise
+        for renewer in self._renewers.get(domain, []):
+            renewer.renew()
+
+    def leave(self, domain: str) -> None:
+        """From here on nothing of `domain` is touched; its lease stays as it is. Idempotent."""
+        renewers = self._renewers.pop(domain, [])
+        for renewer in renewers:
+            renewer.stop()
+        for renewer in renewers:
+            if renewer.ident is not None:
+                renewer.join(_FIRST_SECONDS)
+
+    def stop(self) -> None:
+        """Renew no more, anywhere. Idempotent."""
+        for domain in list(self._renewers):
+            self.leave(domain)
+
+    def keep(self, domain: FailureDomain, seconds: float) -> None:
+        """Renew no more; what runs in `domain` is kept for so long, by its own clocks.
+
+        Raises FarsideError where that cannot be written: there it counts as left behind soon.
+        """
+        self.stop()
+        kept = replace(self._told, seconds=seconds, kept=True, owner="").dumps()
+        for host in domain.machines():
+            if f"{host.domain}/{host.name}" in self.reached:
+                host.put(kept, f"{host.work_root}/{self._id}/{lease.FILE}")
+        domain.store.put(store_key(self._id), kept)
+
+    def end(self, store: ObjectStore) -> None:
+        """Renew no more, and say in a store that the rehearsal has ended: a sweep does the rest.
+
+        Raises what the store raises: there it runs out.
+        """
+        self.stop()
+        store.put(store_key(self._id), replace(self._told, ended=True).dumps())
+
+    def remove(self, stores: Iterable[ObjectStore]) -> None:
+        """Renew no more, and remove the lease from stores: nothing is left that it is for.
+
+        Raises what the stores raise.
+        """
+        self.stop()
+        for store in stores:
+            store.remove([store_key(self._id)])
+
+    def _on(self, host: Host) -> Callable[[], None]:
+        written: lease.Lease | None = None
+
+        def write() -> None:
+            nonlocal written
+            told, path = self._told, f"{host.work_root}/{self._id}/{lease.FILE}"
+            if written is None:
+                if self._ending:
+                    return
+                work_folder(host, self._id)
+                self.reached.add(f"{host.domain}/{host.name}")
+                host.put(told.dumps(), path)
+            elif written != told:
+                host.put(told.dumps(), path)
+            else:
+                # Without making it: a sweep or a teardown may have removed it.
+                host.run(["touch", "-c", path])
+            written = told
+
+        return write
+
+    def _in(self, store: ObjectStore) -> Callable[[], None]:
+        lock = threading.Lock()
+
+        def write() -> None:
+            with lock:  # or an older lease could replace a newer one
+                store.put(store_key(self._id), self._told.dumps())
+
+        return write
+
+
+class _Renewer(threading.Thread):
+    def __init__(self, name: str, write: Callable[[], None], interval: float) -> None:
+        super().__init__(name=name, daemon=True)
+        self.tried = threading.Event()
+        self._write = write
+        self._interval = interval
+        self._ended = threading.Event()
+        self._due = threading.Event()
+
+    def run(self) -> None:
+        """Renew until told to stop."""
+        while not self._ended.is_set():
+            # Nothing that a restore depends on: the ledger of uses is not told.
+            with suppress(FarsideError), unnoted():
+                self._write()
+            self.tried.set()
+            self._due.wait(self._interval)
+            self._due.clear()
+
+    def renew(self) -> None:
+        """Renew at once."""
+        self._due.set()
+
+    def stop(self) -> None:
+        """Renew no more."""
+        self._ended.set()
+        self._due.set()
