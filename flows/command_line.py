@@ -2,29 +2,32 @@
 
 import logging
 import os
-import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
+from prefect.exceptions import TerminationSignal
 from rich.console import Console
 
+from blocks import settings
 from blocks.artifact.manifest import ManifestForged
 from blocks.errors import FarsideError
-from blocks.evidence.record import exit_code
+from blocks.evidence.record import Record, exit_code
 from blocks.plan import PlanError, load_plan, parse_duration, parse_rate, parse_selection
-from blocks.sets import retained
+from blocks.sets import headers
 from deployments import lab
+from flows.output import tolerate_closed
 from flows.rehearse import Watcher, rehearse, watching
-from flows.server import temporary_server
+from flows.server import bounded_waits, check_server, temporary_server
+from flows.signals import deferred, obey
 from flows.site import check_free, close, is_lab, is_path, opened, saved
 from tasks.progress import Progress
 from tasks.report import summary
+from tasks.units import printable
 
 OK, FAILED, UNVERIFIED, USAGE = 0, 1, 2, 64
 _GOODBYE_SECONDS = 30.0
@@ -96,10 +99,22 @@ def command(
         "rehearsals"
     ),
     keep: Annotated[
-        bool, typer.Option("--keep", help="Leave the restored service up and say how to reach it.")
-    ] = False,
+        str,
+        typer.Option(
+            metavar="[DURATION]",
+            callback=_given(parse_duration),
+            help="Leave the restored service up, behind its fence, for 24h or as long as given.",
+        ),
+    ] = "",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the record on standard output.")
+    ] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Check the plan file and end; keys and CA files that it names may be absent.",
+        ),
     ] = False,
     list_backups: Annotated[
         bool, typer.Option("--list-backups", help="List the sets that the recovery store retains.")
@@ -110,11 +125,15 @@ def command(
 ) -> None:
     """See _HELP."""
     err = Console(stderr=True)
-    _check_plan(plan)
+    _check_plan(plan, local_files=not check)
+    if check:
+        err.print(f"{plan}: valid; files that it names here were not looked at", highlight=False)
+        return
     _check_results(results)
     if list_backups:
         _list(plan, scale)
         return
+    check_server()
     if not verbose:
         quiet()
     watcher = Watcher()
@@ -130,7 +149,7 @@ def command(
                     brought_up = lab.up(scale=scale, on_step=progress.note).fresh
             if not is_lab(plan) and not is_path(plan):
                 saved(plan)  # raises PlanError: within the flow it would be a failed run
-            with watching(watcher):
+            with watching(watcher), bounded_waits():
                 rehearse(
                     plan=plan,
                     select=select,
@@ -142,14 +161,15 @@ def command(
                     scale=scale,
                     return_state=True,
                 )
-        keep_lab = keep and watcher.service is not None
-    except (KeyboardInterrupt, Exception) as error:
+        keep_lab = bool(keep) and watcher.service is not None
+    except (KeyboardInterrupt, TerminationSignal, Exception) as error:
         if watcher.record is None:
             raise
         ended = error  # the evidence is there all the same, and is shown first
     finally:
         if brought_up and not keep_lab:
-            lab.down()
+            with deferred():
+                lab.down()
     if watcher.record is None:
         err.print("The rehearsal ended without a record; run it with --verbose.", style="red")
         raise typer.Exit(UNVERIFIED)
@@ -161,28 +181,43 @@ def command(
         summary(
             watcher.record,
             watcher.path,
-            note=_note(watcher, brought_up),
+            note=printable(_note(watcher, brought_up)),
             lifecycle=watcher.lifecycle,
         )
     )
-    if isinstance(ended, KeyboardInterrupt):
-        raise ended
+    if isinstance(ended, KeyboardInterrupt | TerminationSignal):
+        _say(_interrupted(watcher.record))
+        raise typer.Exit(UNVERIFIED)
     if ended is not None:
         _say(f"Prefect does not know how it ended: {_causes(ended)}")
     raise typer.Exit(exit_code(watcher.record))
+
+
+def _interrupted(record: Record) -> str:
+    """What an interruption left behind, in truth."""
+    left = [
+        f"{item.subject}: {item.evidence}"
+        for item in record.findings
+        if item.stage == "teardown" and item.id in ("leftovers", "fence-stays")
+    ]
+    if not left:
+        return "interrupted; teardown has removed all that the rehearsal made"
+    return f"interrupted; remaining: {'; '.join(left)} (next: python -m flows.sweep)"
 
 
 def _note(watcher: Watcher, brought_up: bool) -> str:
     if watcher.service is None:
         return ""
     down = "python -m deployments.lab down" if brought_up else "python -m flows.sweep --all"
-    return f"kept: {watcher.service.reach}   remove it with: {down}"
+    until = f"{watcher.kept_until:%Y-%m-%d %H:%M} UTC" if watcher.kept_until else ""
+    reach = watcher.service.reach
+    return f"kept until {until}, behind its fence: {reach}   remove it with: {down}"
 
 
-def _check_plan(plan: str) -> None:
+def _check_plan(plan: str, *, local_files: bool = True) -> None:
     """A bad plan file ends here, before anything is started."""
     if is_path(plan):
-        load_plan(Path(plan))
+        load_plan(Path(plan), local_files=local_files)
 
 
 def _check_results(folder: Path) -> None:
@@ -199,12 +234,17 @@ def _list(plan: str, scale: int | None) -> None:
     """Sets in the recovery store, oldest first."""
     with opened(plan, scale=scale) as site:
         try:
-            sets = retained(site.recovery.store, site.name, site.keys.signer)
+            sets = list(headers(site.recovery.store, site.binding))
         finally:
             close(site)
-        for item in sets:
-            size = sum(stored.sealed_bytes for stored in item.objects)
-            typer.echo(f"{item.set_id}\t{item.taken_at:%Y-%m-%dT%H:%M:%SZ}\t{size}")
+        for id, item in sets:
+            if isinstance(item, FarsideError):
+                text = f"{printable(id)}\tnot this plan's: {printable(item.message)}"
+                typer.echo(text, err=True)
+            else:
+                typer.echo(
+                    f"{printable(id)}\t{item.taken_at:%Y-%m-%dT%H:%M:%SZ}\t{item.sealed_bytes}"
+                )
 
 
 def quiet() -> None:
@@ -215,18 +255,13 @@ def quiet() -> None:
     for logger in loggers:
         logger.handlers = [h for h in logger.handlers if not isinstance(h, PrefectConsoleHandler)]
     logging.getLogger().handlers = []
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 (signal's own)
-    # Only once: teardown, which follows, must not be ended by an impatient second signal.
-    signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
+    logging.lastResort = None  # else what Prefect could not send is printed, whole
 
 
 def run(command: typer.Typer, name: str) -> NoReturn:
     """Be the process of a command: obey signals, and end with the command's exit code."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _terminate)
+    tolerate_closed()
+    obey()
     code = outcome(command, name)
     _end_soon(code)
     sys.exit(code)
@@ -236,15 +271,19 @@ def outcome(command: typer.Typer, name: str) -> int:
     """Run a command; every end has a documented exit code, none a traceback."""
     code: int | None
     try:
+        settings.check()
         code = command(standalone_mode=False, prog_name=name)
         if code == _INTERRUPTED:
             raise KeyboardInterrupt
     except KeyboardInterrupt:
-        _say("interrupted; what remained after teardown is among the findings, if anything did")
+        _say("interrupted")
         code = UNVERIFIED
-    except (PlanError, ManifestForged) as error:
+    except (PlanError, settings.BadSetting) as error:
         _say(str(error))
-        code = USAGE if isinstance(error, PlanError) else FAILED
+        code = USAGE
+    except ManifestForged as error:
+        _say(str(error))
+        code = FAILED
     except FarsideError as error:
         _say(str(error))
         code = UNVERIFIED
@@ -279,9 +318,20 @@ def _causes(error: BaseException | None) -> str:
 
 
 def _say(text: str) -> None:
-    print(f"{text}", file=sys.stderr)
+    print("\n".join(printable(line) for line in text.splitlines()), file=sys.stderr)
 
 
 def main() -> NoReturn:
     """The command line of `python -m flows.rehearse`."""
+    sys.argv = _with_duration(sys.argv)
     run(app, "python -m flows.rehearse")
+
+
+def _with_duration(words: list[str]) -> list[str]:
+    """`--keep` may stand alone: then it is for a day."""
+    given: list[str] = []
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        given.append(word)
+        if word == "--keep" and not following[:1].isdecimal():
+            given.append("24h")
+    return given

@@ -20,6 +20,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from blocks.errors import FarsideError
 from blocks.evidence.findings import CATALOGUE, Finding
@@ -30,6 +31,7 @@ from deployments.lab.places import DEFAULT_NETWORK, Network, Places, default_roo
 from flows.command_line import OK, quiet, run
 from flows.rehearse import Watcher, rehearse, watching
 from flows.server import temporary_server
+from tasks.units import printable
 
 PLAN = "postgres"
 CONTROL = "control"
@@ -318,11 +320,11 @@ def scoreboard(outcomes: Sequence[Outcome], seconds: float) -> Table:
             noticed = f"yes; could not be reached: {', '.join(item.hidden)}"
         table.add_row(
             item.id.replace("+", " + "),
-            noticed if not item.problem else f"{noticed}: {item.problem}",
+            Text(noticed if not item.problem else printable(f"{noticed}: {item.problem}")),
             item.stage or "",
             "" if item.seconds is None else f"{item.seconds:.1f} s",
-            "\n".join(item.others),
-            "\n".join(item.left),
+            Text("\n".join(map(printable, item.others))),
+            Text("\n".join(map(printable, item.left))),
             style="" if item.good else "red",
         )
     return table

@@ -1,7 +1,6 @@
 """From a plan's name to a plan that can be rehearsed; a lab plan brings its lab along."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,8 +8,10 @@ from blocks.errors import FarsideError, PermanentError
 from blocks.helper import sweep_host
 from blocks.hosts import Host
 from blocks.plan import Plan, PlanError, load_plan
+from blocks.settings import check, trusted_plans
+from blocks.workers import Workers
 from deployments import lab
-from tasks.rehearsal import running_plan
+from tasks.lease import has_ended
 
 
 def is_lab(name: str) -> bool:
@@ -26,10 +27,11 @@ def opened(
 
     The lab is brought up where it is down, and then taken down again at the end, unless the
     restored service in it is to be kept. `regardless` of a rehearsal that runs in it, or as
-    `check_free`. Raises PlanError.
+    `check_free`. Raises PlanError, and BadSetting: the flow runs of a worker begin here, too.
     """
+    check()
     if not is_lab(name):
-        plan = load_plan(Path(name)) if is_path(name) else saved(name)
+        plan = load_plan(Path(name), local_files=not regardless) if is_path(name) else saved(name)
         try:
             yield plan
         finally:
@@ -75,7 +77,7 @@ def running_without_source() -> tuple[str, ...]:
     plans = [load_plan(path) for path in paths if path.exists()]
     try:
         hosts = {host.name: host for plan in plans for host in plan.recovery.hosts}
-        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="claims") as pool:
+        with Workers(8, "claims") as pool:
             found = pool.map(_claims, hosts.values())
             return tuple(sorted({id for ids in found for id in ids}))
     finally:
@@ -86,8 +88,12 @@ def running_without_source() -> tuple[str, ...]:
 def _claims(host: Host) -> set[str]:
     """Rehearsals that have something on a host, and still run."""
     try:
-        there = {left.rehearsal_id for left in sweep_host(host, None, remove=False).found}
-        return {id for id in there if running_plan(host, id) is not None}
+        there = sweep_host(host, None, remove=False).found
+        return {
+            left.rehearsal_id
+            for left in there
+            if left.state == "alive" and not has_ended(left.owner)
+        }
     except FarsideError:
         return set()
 
@@ -104,6 +110,13 @@ def saved(name: str) -> Plan:
         ) from None
     if not isinstance(plan, Plan):
         raise PermanentError("Prefect answered with a coroutine", operation="loading a plan block")
+    trusted = trusted_plans()
+    if trusted is not None and plan.digest not in trusted:
+        raise PlanError(
+            f"the saved plan {name!r} has digest {plan.digest}, which FARSIDE_TRUSTED_PLANS does"
+            " not list: whoever reaches Prefect's API can change it, and its commands run here",
+            hint="compare the block with the plan's file, then list its digest for this worker",
+        )
     return plan
 
 

@@ -1,7 +1,12 @@
-"""Remove what a killed rehearsal left: `python -m flows.sweep [PLAN]`, or a scheduled flow."""
+"""Remove what a killed rehearsal left, and backup sets that retention does not keep.
+
+`python -m flows.sweep [PLAN] [--expire]`, or a scheduled flow.
+"""
 
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,10 +14,15 @@ from prefect import flow
 from pydantic import Field
 
 from blocks.errors import FarsideError
+from blocks.plan import Plan, PlanError
+from blocks.retention import Retention
+from blocks.settings import trusted_plans
 from deployments import lab
 from flows.server import end_orphaned_servers
-from flows.site import is_lab, opened, running_without_source
+from flows.site import is_lab, is_path, opened, running_without_source
+from tasks.expiry import expire_sets
 from tasks.sweeping import Swept, sweep_plan
+from tasks.units import printable
 
 
 @flow(name="sweep", persist_result=False)
@@ -23,9 +33,13 @@ def sweep(
     everything: Annotated[
         bool, Field(description="Also what a rehearsal that still runs has made, or has kept")
     ] = False,
+    results: Annotated[str, Field(description="Folder for the records")] = "rehearsals",
+    expire: Annotated[
+        bool, Field(description="Also backup sets that the plan's retention does not keep")
+    ] = False,
 ) -> None:
     """Remove what dead rehearsals of a plan left on hosts, in stores and in the source."""
-    swept = _swept(plan, everything)
+    swept = _swept(plan, everything, Path(results), expire=expire)
     if swept.remaining:
         raise FarsideError(f"remaining: {'; '.join(swept.remaining)}", operation="sweep")
 
@@ -39,35 +53,81 @@ def command(
     everything: Annotated[
         bool, typer.Option("--all", help="Also rehearsals that still run, or were kept.")
     ] = False,
+    results: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of the records: those of killed rehearsals are written there, and those "
+            "there say which sets are verified."
+        ),
+    ] = Path("rehearsals"),
+    expire: Annotated[
+        bool,
+        typer.Option(
+            "--expire", help="Also backup sets, in both stores, that retention does not keep."
+        ),
+    ] = False,
 ) -> None:
-    """Remove what a killed rehearsal left behind, and prove it.
+    """Remove what a killed rehearsal left behind, and prove it; write down how far it came.
 
     Exit codes: 0 nothing is left; 1 something could not be removed; 64 bad usage or plan.
     """
     servers = end_orphaned_servers()
-    swept = _swept(plan, everything)
+    swept = _swept(plan, everything, results, expire=expire)
     _tell(replace(swept, removed=(*servers, *swept.removed)))
     raise typer.Exit(1 if swept.remaining else 0)
 
 
-def _swept(plan: str, everything: bool) -> Swept:
-    if is_lab(plan):
-        if not lab.plan_path(None, plan).exists():
+def _swept(name: str, everything: bool, results: Path, *, expire: bool) -> Swept:
+    if is_lab(name):
+        if not lab.plan_path(None, name).exists():
             return Swept((), (), ())  # a lab that is down holds nothing
         if not everything and (alive := running_without_source()):
             return Swept((), alive, ())  # until its end, to look at the source is to call it
-    with opened(plan, regardless=True) as site:
-        return sweep_plan(site, everything=everything)
+    with opened(name, regardless=True) as plan:
+        retention = _retention(name, plan) if expire else None
+        swept = sweep_plan(plan, everything=everything, results=results)
+        if retention is None:
+            return swept
+        told = expire_sets(plan, retention, results, datetime.now(UTC))
+        return replace(
+            swept,
+            expired=tuple(told.expired),
+            kept=tuple(told.kept),
+            alive=(*swept.alive, *told.alone),
+            remaining=(*swept.remaining, *told.remaining),
+        )
+
+
+def _retention(name: str, plan: Plan) -> Retention:
+    """What a plan says of its sets. Raises PlanError where nothing may be removed by it."""
+    if plan.retention is None:
+        raise PlanError(
+            f"{name}: retention: missing, so every backup set is kept and --expire removes none",
+            hint="say in the plan what is kept, as in `retention: {last: 7, days: 30}`",
+        )
+    if trusted_plans() is not None and not is_lab(name) and not is_path(name):
+        raise PlanError(
+            f"the saved plan {name!r} expires nothing here: the digests in FARSIDE_TRUSTED_PLANS"
+            " do not cover its retention, which any client of Prefect's API can change",
+            hint="give --expire the path of a plan file",
+        )
+    return plan.retention
 
 
 def _tell(swept: Swept) -> None:
+    for text in swept.recorded:
+        typer.echo(f"recorded   {printable(text)}")
     for text in swept.removed:
-        typer.echo(f"removed    {text}")
+        typer.echo(f"removed    {printable(text)}")
+    for text in swept.expired:
+        typer.echo(f"expired    {printable(text)}")
+    for text in swept.kept:
+        typer.echo(f"kept       {printable(text)}")
     for text in swept.alive:
-        typer.echo(f"left alone {text}")
+        typer.echo(f"left alone {printable(text)}")
     for text in swept.remaining:
-        typer.echo(f"REMAINS    {text}")
-    if not (swept.removed or swept.alive or swept.remaining):
+        typer.echo(f"REMAINS    {printable(text)}")
+    if swept == Swept((), (), ()):
         typer.echo("nothing to remove")
 
 
