@@ -11,6 +11,7 @@ import typer
 from blocks.errors import FarsideError
 from deployments.lab.domains import PARTS
 from deployments.lab.places import Network, Places
+from tasks.units import printable
 
 app = typer.Typer(
     help="Two failure domains, east and west, on this machine.",
@@ -103,15 +104,21 @@ def down(context: typer.Context) -> None:
     from deployments.lab import lifecycle
 
     for path in lifecycle.down(context.obj):
-        typer.echo(f"left, because the lab did not make it: {path}")
+        typer.echo(f"left, because the lab did not make it: {printable(str(path))}")
 
 
 @app.command()
-def lose(context: typer.Context, domain: str) -> None:
+def lose(
+    context: typer.Context,
+    domain: str,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say whether it could be lost; change nothing.")
+    ] = False,
+) -> None:
     """Lose a domain: kill its processes, make its files unreadable, watch its addresses."""
     from deployments.lab import lifecycle
 
-    lifecycle.lose(context.obj, domain)
+    (lifecycle.check_can_be_lost if check else lifecycle.lose)(context.obj, domain)
 
 
 @app.command()
@@ -152,7 +159,7 @@ def main() -> None:
     try:
         app()
     except FarsideError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(1)
 
 

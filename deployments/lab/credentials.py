@@ -16,6 +16,7 @@ class Pins:
 
     recipients: dict[str, str]
     signer: str
+    record_signer: str
     host_keys: dict[tuple[str, str], str]
 
 
@@ -26,6 +27,7 @@ def pins(places: Places, sites: tuple[Site, Site]) -> Pins:
             site.name: (places.operator(site.name) / "recipient.pub").read_text() for site in sites
         },
         signer=(places.operator("east") / "signer.pub").read_text(),
+        record_signer=(places.operator("west") / "record_signer.pub").read_text(),
         host_keys={
             (site.name, host.name): host_key_pin(places, site, host).read_text()
             for site in sites

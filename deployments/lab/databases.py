@@ -25,6 +25,7 @@ _SETTINGS = {
     "max_connections": "50",
     "max_wal_size": "2GB",
     "wal_keep_size": "512MB",
+    "max_slot_wal_keep_size": "4GB",
     # Loopback labs may be in directories too long for a Unix socket.
     "unix_socket_directories": "",
     # Shared memory in files of the data directory: nothing is left in /dev/shm by a kill.

@@ -149,6 +149,11 @@ def lose(places: Places, name: str) -> None:
         fence.lose(places, sites)
 
 
+def check_can_be_lost(places: Places, name: str) -> None:
+    """Whether `lose` could do its work; changes nothing. Raises PermanentError."""
+    fence.check_can_be_lost(name, _built(places).sites)
+
+
 def wan(places: Places, *, rate: str | None, carries: bool) -> None:
     """Cut the WAN link, or let it carry again, at a rate in tc's words. Raises PermanentError."""
     with locked(places):

@@ -49,7 +49,8 @@ def create(places: Places, sites: tuple[Site, Site], account: Account) -> None:
     _store_secret(places, east, account, "postgres-password", secrets.token_urlsafe(18))
     _store_secret(places, east, account, "replication-password", secrets.token_urlsafe(18))
     _store_secret(places, west, account, "shop-password", shop)
-    _store_secret(places, west, account, "record-signing-key", generate_signing_key())
+    record_key = generate_signing_key()
+    _store_secret(places, west, account, "record-signing-key", record_key)
     root, writer = secrets.token_urlsafe(18), secrets.token_urlsafe(18)
     for site in sites:
         _store_secret(places, site, account, "etcd-root-password", root)
@@ -65,6 +66,7 @@ def create(places: Places, sites: tuple[Site, Site], account: Account) -> None:
     write(passwords, f"*:*:*:shop:{shop}\n")
     account.own(passwords)
     write(places.operator(east.name) / "signer.pub", public_key_of(signing_key))
+    write(places.operator(west.name) / "record_signer.pub", public_key_of(record_key))
     for site in sites:
         identity = (places.secrets(site.name) / "farside-age-identity").read_text()
         write(places.operator(site.name) / "recipient.pub", recipient_of(identity))
@@ -116,6 +118,23 @@ def certificate_authority(name: str) -> str:
     """The certificate of an authority that has signed nothing, as PEM."""
     ca = _authority(f"{name} CA", ec.generate_private_key(ec.SECP256R1()))
     return ca.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def issue_from_one(
+    name: str, servers: Sequence[tuple[str, str]]
+) -> tuple[str, list[tuple[str, str]]]:
+    """A new authority as PEM, and of each server (name, address) certificate and key from it."""
+    authority = ec.generate_private_key(ec.SECP256R1())
+    ca = _authority(f"{name} CA", authority)
+    pem = serialization.Encoding.PEM
+    issued = []
+    for host, address in servers:
+        key = ec.generate_private_key(ec.SECP256R1())
+        addresses = [ipaddress.ip_address(address)]
+        usage = ExtendedKeyUsageOID.SERVER_AUTH
+        leaf = _issued(ca, authority, key, host, addresses, usage)
+        issued.append((leaf.public_bytes(pem).decode(), _pem(key)))
+    return ca.public_bytes(pem).decode(), issued
 
 
 def _authority(text: str, authority: ec.EllipticCurvePrivateKey) -> x509.Certificate:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from blocks.settings import lab_load
 from deployments.lab.credentials import password_file
 from deployments.lab.domains import EAST, Site
 from deployments.lab.places import Places
@@ -9,7 +10,7 @@ from deployments.lab.processes import Service
 
 PRIMARY, STANDBY = EAST.databases
 #: Clients on a rate of transactions a second that two cores hardly notice.
-LOAD_CLIENTS, LOAD_RATE = 4, 100
+LOAD_CLIENTS = 4
 _FOREVER_SECONDS = 10**9
 
 
@@ -37,7 +38,7 @@ def load(places: Places, site: Site) -> Service:
     """pgbench, until it is killed."""
     home = places.host(site.name, "app")
     pgbench = places.postgres_bin(site.name) / "pgbench"
-    arguments = ("--no-vacuum", f"--client={LOAD_CLIENTS}", f"--rate={LOAD_RATE}")
+    arguments = ("--no-vacuum", f"--client={LOAD_CLIENTS}", f"--rate={lab_load():g}")
     return Service(
         name=f"{site.name}-load",
         tree=places.tree(site.name),

@@ -55,6 +55,7 @@ def _values(places: Places, sites: tuple[Site, Site], account: Account) -> dict[
         "bucket": credentials.BUCKET,
         "region": credentials.REGION,
         "signer": pins.signer,
+        "record_signer": pins.record_signer,
         "recipients": list(pins.recipients.values()),
         "ledger": str(places.ledger / "heartbeat.tsv"),
         "etcd_ledger": str(places.ledger / "etcd.tsv"),
@@ -118,6 +119,7 @@ def _fence(places: Places, recovery: Site) -> dict[str, Any]:
         "raise_argv": _command(places, "lose", "east"),
         "lift_argv": _command(places, "up"),
         "observe_argv": _command(places, "tripped"),
+        "check_argv": _command(places, "lose", "east", "--check"),
     }
     if not recovery.namespaces:
         return losing

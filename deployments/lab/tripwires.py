@@ -25,6 +25,8 @@ from typing import TextIO
 
 import psutil
 
+from blocks.artifact.redaction import redacted_command
+
 BIND_SECONDS = 10.0
 _RETRY_SECONDS = 0.005
 _BACKLOG = 128
@@ -163,7 +165,7 @@ def process_of(pid: int | None) -> str | None:
         return None
     try:
         process = psutil.Process(pid)
-        return (" ".join(process.cmdline()) or process.name())[:_PROCESS_LENGTH]
+        return (redacted_command(process.cmdline()) or process.name())[:_PROCESS_LENGTH]
     except psutil.Error:
         return None
 

@@ -54,6 +54,7 @@ ONE_PART = (
         "object-missing",
     },
     {"manifest-forged", "incomplete-restore", "disk-too-small"},
+    {"set-of-another-plan", "key-rotated-away"},
     {"key-only-in-source", "key-stale"},
     # Nobody can look at a host that cannot be entered.
     {
@@ -68,6 +69,8 @@ ONE_PART = (
         "disk-too-small",
         "clock-skew",
         "tool-fetched-from-source",
+        "tool-linked-to-source",
+        "storage-from-source",
         "leftovers",
     },
     {"restore-failed", "setting-too-low"},
@@ -103,9 +106,10 @@ _POSTGRES_TOGETHER = (
         "extension-missing",
         "library-preloaded",
         "path-hard-coded",
-        "locale-changed",
         "address-hard-coded",
     ),
+    ("locale-changed", "log-replay-short"),
+    ("locale-missing",),
     ("restored-jobs-fire", "app-secret-missing", "login-missing"),
     ("source-used", "index-corrupt", "usable-not-restored", "archive-into-production"),
     ("page-corrupt", "incomplete-restore", "fence-stays", "rpo-missed"),
@@ -202,33 +206,53 @@ _STANDBYS_TOGETHER = (
 _ONE_REHEARSAL = {
     "use-unattributed": "needs a network file system of neither domain; its test is in tests/tasks",
     "many-at-once": "one rehearsal cannot see it",
+    "store-not-writable": "the lab's stores refuse nothing; its test is in tests/tasks",
+}
+_NO_LOG = {
+    "log-not-followed": "no log is followed",
+    "log-retention-unbounded": "it keeps no log for anything",
+    "source-not-archiving": "it archives no log",
+    "log-replay-short": "it replays no log",
 }
 _POSTGRES_UNDRILLED = _ONE_REHEARSAL | {
     "node-count-differs": "one PostgreSQL server has no other shape",
     "revision-reused": "one PostgreSQL server has timelines instead",
+    "service-more-open": "the restore writes a pg_hba.conf that asks each role for a password",
     "node-identity-reused": "one PostgreSQL server joins nobody",
     "peer-list-stale": "one PostgreSQL server has no peers",
     "placement-dropped": "one PostgreSQL server has no replicas",
 }
-_ETCD_UNDRILLED = _ONE_REHEARSAL | {
-    "extension-missing": "etcd has no extensions",
-    "library-preloaded": "etcd loads no libraries",
-    "locale-changed": "etcd sorts bytes",
-    "setting-too-low": "no setting of a member must be as high as the source's",
-    "placement-dropped": "every member of etcd holds everything",
-    "log-gap": "etcd is restored to a snapshot, without a log",
-    "index-corrupt": "a member makes its index anew whenever it starts",
-    "page-corrupt": "etcd's pages have no checksums: the hash of all keys is compared",
-    "archive-into-production": "etcd archives nothing",
-    "restored-jobs-fire": "nothing in etcd runs by itself but the end of leases, which is its use",
-}
-_GALERA_UNDRILLED = _ONE_REHEARSAL | {
-    "locale-changed": "MariaDB has collations of its own: its version is compared",
-    "setting-too-low": "what the data needs is set as it was in the source: a plan sets nothing",
-    "revision-reused": "clients of MariaDB watch no revisions",
-    "log-gap": "Galera is restored to a backup, without a log",
-    "archive-into-production": "MariaDB archives nothing",
-}
+_ETCD_UNDRILLED = (
+    _ONE_REHEARSAL
+    | _NO_LOG
+    | {
+        "access-from-source-only": "etcd lets in by certificate, from anywhere",
+        "extension-missing": "etcd has no extensions",
+        "library-preloaded": "etcd loads no libraries",
+        "locale-changed": "etcd sorts bytes",
+        "locale-missing": "etcd knows no locales",
+        "setting-too-low": "no setting of a member must be as high as the source's",
+        "placement-dropped": "every member of etcd holds everything",
+        "log-gap": "etcd is restored to a snapshot, without a log",
+        "index-corrupt": "a member makes its index anew whenever it starts",
+        "page-corrupt": "etcd's pages have no checksums: the hash of all keys is compared",
+        "archive-into-production": "etcd archives nothing",
+        "restored-jobs-fire": "nothing in etcd runs by itself but the end of leases",
+    }
+)
+_GALERA_UNDRILLED = (
+    _ONE_REHEARSAL
+    | _NO_LOG
+    | {
+        "access-from-source-only": "an account's host is part of its name: address-hard-coded",
+        "locale-changed": "MariaDB has collations of its own: its version is compared",
+        "locale-missing": "MariaDB has locales of its own",
+        "setting-too-low": "what the data needs is set as it was in the source",
+        "revision-reused": "clients of MariaDB watch no revisions",
+        "log-gap": "Galera is restored to a backup, without a log",
+        "archive-into-production": "MariaDB archives nothing",
+    }
+)
 _STANDBYS_UNDRILLED = {
     id: reason
     for id, reason in (

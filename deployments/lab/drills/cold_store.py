@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from deployments.lab.credentials import certificate_files
 from deployments.lab.drills.ground import Ground
 
 PORT = 9643
@@ -16,13 +17,16 @@ def cold_store(ground: Ground) -> Iterator[None]:
 
     store = ground.document["recovery"]["store"]
     host, _ = ground.west.store
-    argv = (sys.executable, "-m", "moto.server", f"--host={host}", f"--port={PORT}")
+    certificate, key = certificate_files(ground.places, ground.west)
+    listen = (f"--host={host}", f"--port={PORT}", f"--ssl-cert={certificate}", f"--ssl-key={key}")
+    argv = (sys.executable, "-m", "moto.server", *listen)
     with ground.stranger(ground.west.domain.store.name, (host, PORT), argv):
-        endpoint = f"http://{host}:{PORT}"
+        endpoint = f"https://{host}:{PORT}"
         client = boto3.client(
             "s3",
             endpoint_url=endpoint,
             region_name=store["region"],
+            verify=store["ca_file"],
             aws_access_key_id="any",
             aws_secret_access_key="any",
         )
@@ -33,5 +37,4 @@ def cold_store(ground: Ground) -> Iterator[None]:
             body = ground.store("west").get(info.key)
             client.put_object(Bucket=store["bucket"], Key=info.key, Body=body, StorageClass=kind)
         store["endpoint"] = endpoint
-        del store["ca_file"]
         yield

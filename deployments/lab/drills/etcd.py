@@ -62,10 +62,22 @@ def incomplete_restore(ground: Ground) -> Iterator[None]:
     """East had another key and another lease when it was backed up than there are in the backup."""
 
     def more(facts: Any) -> None:
-        facts["snapshot"]["hash"] = str(int(facts["snapshot"]["hash"]) ^ 1)
+        facts["snapshot"]["digest"] = hashlib.sha256(b"another key").hexdigest()
         facts["leases"]["4711"] = 10**9
 
     with ground.facts(more):
+        yield
+
+
+@drill("service-more-open", "preflight", plans=ETCD)
+def service_more_open(ground: Ground) -> Iterator[None]:
+    """East asked its clients for a certificate, and the plan says that west does not."""
+
+    def asked(facts: Any) -> None:
+        facts["client_certificates"] = True
+
+    ground.target["client_cert_auth"] = False
+    with ground.facts(asked):
         yield
 
 

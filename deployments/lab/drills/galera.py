@@ -116,6 +116,18 @@ def restore_failed(ground: Ground) -> Iterator[None]:
     yield
 
 
+@drill("service-more-open", "verify", plans=GALERA)
+def service_more_open(ground: Ground) -> Iterator[None]:
+    """East let the application in with a certificate only."""
+
+    def asked(facts: Any) -> None:
+        (shop,) = (name for name in facts["demands"] if name.startswith("shop@"))
+        facts["demands"][shop] = facts["demands"][shop].replace("TLS 0", "TLS 2")
+
+    with ground.facts(asked):
+        yield
+
+
 @drill("page-corrupt", "verify", select="fresh", plans=GALERA)
 def page_corrupt(ground: Ground) -> Iterator[None]:
     """The disk of a node of west changes a page after it was written."""

@@ -12,10 +12,10 @@ from typing import Any
 import psutil
 import yaml
 
-from blocks.artifact.manifest import LogIndex, Manifest, sign, verify
+from blocks.artifact.manifest import LogIndex, Manifest, SetHeader, header_of, sign, verify
 from blocks.evidence.record import Node
 from blocks.plan import Plan, load_plan
-from blocks.sets import LOG, MANIFEST, set_ids
+from blocks.sets import HEADER, LOG, MANIFEST, set_ids
 from blocks.stores import S3Store
 from deployments.lab import credentials, lifecycle, processes
 from deployments.lab.accounts import Account, service_account
@@ -254,8 +254,19 @@ class Ground:
 
     @contextmanager
     def wrapped(self, program: str, script: str, domain: str = "west") -> Iterator[None]:
-        """A shell script in the place of one of the database's programs; "$REAL" is that one."""
-        with self._wrapped(self.live.bin(domain) / program, script):
+        """A shell script in the place of one of the database's programs; "$REAL" is that one.
+
+        Its text lies in a file beside it: it stands for what no look at a program can see.
+        """
+        path = self.live.bin(domain) / program
+        text = Path(f"{_aside(path)}.sh")
+        with self.file(text, script), self._wrapped(path, f'. "{text}"'):
+            yield
+
+    @contextmanager
+    def wrapped_openly(self, program: str, script: str) -> Iterator[None]:
+        """As `wrapped`, on west, with the text in the program's place."""
+        with self._wrapped(self.live.bin("west") / program, script):
             yield
 
     @contextmanager
@@ -332,8 +343,13 @@ class Ground:
         assert isinstance(manifest, Manifest)
         facts = copy.deepcopy(dict(manifest.engine_facts))
         change(facts)
-        changed = self.sign(replace(manifest, engine_facts=facts))
-        with self.stored(MANIFEST, lambda _whole: changed):
+        manifest = replace(manifest, engine_facts=facts)
+        changed = self.sign(manifest)
+        header = self.sign(header_of(manifest, len(changed)))
+        with (
+            self.stored(HEADER, lambda _whole: header),
+            self.stored(MANIFEST, lambda _whole: changed),
+        ):
             yield
 
     @contextmanager
@@ -354,9 +370,11 @@ class Ground:
     def signed(self, name: str) -> Manifest | LogIndex:
         """A signed document of the newest set in west."""
         text = self.store("west").get(f"sets/{self.name}/{self.newest()}/{name}")
-        return verify(text, self.plan.keys.signer)
+        found = verify(text, self.plan.keys.signer)
+        assert not isinstance(found, SetHeader)
+        return found
 
-    def sign(self, document: Manifest | LogIndex) -> bytes:
+    def sign(self, document: Manifest | LogIndex | SetHeader) -> bytes:
         """A document signed with the source's own key."""
         return sign(document, credentials.secret(self.places, "east", "farside-signing-key"))
 

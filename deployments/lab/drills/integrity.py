@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from blocks.sets import MANIFEST
 from deployments.lab.drills.board import POSTGRES, drill
-from deployments.lab.drills.ground import Ground
+from deployments.lab.drills.ground import OLDER, Ground
 
 
 def flipped(data: bytes) -> bytes:
@@ -37,13 +38,34 @@ def manifest_forged(ground: Ground) -> Iterator[None]:
         yield
 
 
+@drill("set-of-another-plan", "preflight")
+def set_of_another_plan(ground: Ground) -> Iterator[None]:
+    """A set of the staging system, truly signed with the same key, was copied among the sets."""
+    with ground.another_set("west", OLDER, lambda m: replace(m, set_id=OLDER, plan="staging")):
+        yield
+
+
+@drill("log-replay-short", "verify", plans=POSTGRES)
+def log_replay_short(ground: Ground) -> Iterator[None]:
+    """A record of the newest log is damaged on its way to west's server, which then stops there."""
+    spoil = (
+        f'case "$2 $3" in "{ground.live.data} -W") archive="${{6%/*}}/wal"'
+        " newest=$(ls \"$archive\" | grep -E '^[0-9A-F]{24}$' | tail -n 1)\n"
+        ' printf damaged | dd of="$archive/$newest" bs=1 seek=8300 conv=notrunc status=none ;;'
+        ' esac\nexec "$REAL" "$@"'
+    )
+    with ground.wrapped("pg_ctl", spoil):
+        yield
+
+
 @drill("incomplete-restore", "verify", plans=POSTGRES)
 def incomplete_restore(ground: Ground) -> Iterator[None]:
     """East had ten times as many accounts when it was backed up as there are in the backup."""
 
     def more(facts: Any) -> None:
         tables = (table for database in facts["databases"] for table in database["tables"])
-        next(table for table in tables if table["name"] == "pgbench_accounts")["rows"] *= 10
+        accounts = next(table for table in tables if table["name"] == "pgbench_accounts")
+        accounts["count"] = 10 * (accounts["count"] or accounts["rows"])
 
     with ground.facts(more):
         yield

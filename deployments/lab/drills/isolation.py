@@ -44,6 +44,19 @@ def fence_stays(ground: Ground) -> Iterator[None]:
     yield
 
 
+@drill("work-dir-untrusted", "preflight")
+def work_dir_untrusted(ground: Ground) -> Iterator[None]:
+    """Every account may write to farside's directory on a host of west."""
+    folder = ground.home("west") / "farside"
+    folder.mkdir(exist_ok=True)
+    ground.own(folder)
+    folder.chmod(0o777)
+    try:
+        yield
+    finally:
+        folder.chmod(0o700)
+
+
 @drill("leftovers", "preflight")
 def leftovers(ground: Ground) -> Iterator[None]:
     """An earlier rehearsal was killed, and left its directory on a host of west."""

@@ -1,13 +1,15 @@
 """Drills of keys and secrets."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 
 from blocks.artifact.age import generate_identity
 from blocks.artifact.age_keys import recipient_of
+from deployments.lab.credentials import certificate_files
 from deployments.lab.drills.board import drill
 from deployments.lab.drills.ground import OLDER, Ground
-from deployments.lab.minting import certificate_authority
+from deployments.lab.minting import certificate_authority, issue_from_one
 
 IDENTITY = "farside-age-identity"
 
@@ -32,6 +34,17 @@ def key_stale(ground: Ground) -> Iterator[None]:
     """Another identity lies in west's vault under the name of the right one."""
     with ground.secret(IDENTITY, generate_identity()):
         yield
+
+
+@drill("secret-exposed", "preflight")
+def secret_exposed(ground: Ground) -> Iterator[None]:
+    """Every account of west's vault host may read the identity."""
+    path = ground.places.secrets("west") / IDENTITY
+    path.chmod(0o644)
+    try:
+        yield
+    finally:
+        path.chmod(0o600)
 
 
 @drill("key-rotated-away", "preflight")
@@ -112,3 +125,33 @@ def credential_from_source(ground: Ground) -> Iterator[None]:
         east = ground.places.operator("east") / "id_ed25519"
         ground.document["recovery"]["hosts"][1]["identity_file"] = str(east)
         yield
+
+
+@drill("ca-in-source", "preflight")
+def ca_in_source(ground: Ground) -> Iterator[None]:
+    """One authority has issued the certificates of both domains' stores."""
+    with ExitStack() as stack:
+        stores = {
+            site.name: (f"{site.domain.store.name}.{site.name}.lab", site.store[0])
+            for site in (ground.east, ground.west)
+        }
+        authority, issued = issue_from_one("shared", list(stores.values()))
+        path = ground.folder / "shared-ca.pem"
+        path.write_text(authority)
+        for site, (leaf, key) in zip((ground.east, ground.west), issued, strict=True):
+            files = certificate_files(ground.places, site)
+            stack.enter_context(ground.file(files[0], leaf + authority))
+            stack.enter_context(ground.file(files[1], key))
+            part = "source" if site is ground.east else "recovery"
+            ground.document[part]["store"]["ca_file"] = str(path)
+        restart = [f"{name}-store" for name in stores]
+        for name in restart:
+            with ground.without(name):
+                pass
+        try:
+            yield
+        finally:
+            stack.close()
+            for name in restart:
+                with ground.without(name):
+                    pass

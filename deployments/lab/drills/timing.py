@@ -51,6 +51,43 @@ def log_gap(ground: Ground) -> Iterator[None]:
         yield
 
 
+@drill("log-not-followed", "snapshot", select="fresh", plans=POSTGRES)
+def log_not_followed(ground: Ground) -> Iterator[None]:
+    """The receiver of the log dies while the base backup is taken."""
+    dies = 'case "$*" in *" -D "*) exec timeout 2 "$REAL" "$@" ;; esac\nexec "$REAL" "$@"'
+    slow = 'sleep 6\nexec "$REAL" "$@"'
+    with (
+        ground.wrapped("pg_receivewal", dies, domain="east"),
+        ground.wrapped("pg_basebackup", slow, domain="east"),
+    ):
+        yield
+
+
+@drill("log-retention-unbounded", "preflight", select="fresh", plans=POSTGRES)
+def log_retention_unbounded(ground: Ground) -> Iterator[None]:
+    """The source keeps for a slot whatever it takes."""
+    setting = "max_slot_wal_keep_size"
+    ground.postgres.sql(f"ALTER SYSTEM SET {setting} = -1", "SELECT pg_reload_conf()")
+    try:
+        yield
+    finally:
+        ground.postgres.sql(f"ALTER SYSTEM RESET {setting}", "SELECT pg_reload_conf()")
+
+
+@drill("source-not-archiving", "preflight", select="fresh", plans=POSTGRES)
+def source_not_archiving(ground: Ground) -> Iterator[None]:
+    """The source is told to archive its log, and cannot."""
+    ground.postgres.sql(
+        "ALTER SYSTEM SET archive_mode = on", "ALTER SYSTEM SET archive_command = ''"
+    )
+    ground.postgres.restart()
+    try:
+        yield
+    finally:
+        ground.postgres.sql("ALTER SYSTEM RESET archive_mode", "ALTER SYSTEM RESET archive_command")
+        ground.postgres.restart()
+
+
 @drill("copy-is-cold", "preflight")
 def copy_is_cold(ground: Ground) -> Iterator[None]:
     """West's bucket has moved the set into an archive class."""
@@ -58,7 +95,7 @@ def copy_is_cold(ground: Ground) -> Iterator[None]:
         yield
 
 
-@drill("usable-not-restored", "verify", select="fresh", plans=POSTGRES)
+@drill("usable-not-restored", "preflight", select="fresh", plans=POSTGRES)
 def usable_not_restored(ground: Ground) -> Iterator[None]:
     """An index was left invalid when its building failed."""
     ground.postgres.sql("CREATE TABLE twice (n int)", "INSERT INTO twice VALUES (1), (1)")

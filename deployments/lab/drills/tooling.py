@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from deployments.lab.drills.board import POSTGRES, drill
 from deployments.lab.drills.ground import Ground
@@ -55,16 +56,29 @@ def library_preloaded(ground: Ground) -> Iterator[None]:
             ground.postgres.restart()
 
 
-@drill("locale-changed", "verify", select="fresh", plans=POSTGRES)
+@drill("locale-changed", "verify", plans=POSTGRES)
 def locale_changed(ground: Ground) -> Iterator[None]:
-    """The data was sorted by another version of the collation."""
-    # What is recorded in the data differs from what the machine has, as after a move to a newer
-    # C library: one machine has only one.
-    change = "UPDATE pg_database SET datcollversion = {} WHERE datname = 'shop'"
-    (version,) = ground.postgres.sql(
-        "SELECT datcollversion FROM pg_database WHERE datname = 'shop'"
-    )[0]
-    with ground.postgres.sql_undone(change.format("'0.9'"), undo=(change.format(f"'{version}'"),)):
+    """The source sorted by another version of the collation than west does."""
+
+    # What the facts say differs from what the machine has, as after a move to a newer C library:
+    # one machine has only one.
+    def older(facts: Any) -> None:
+        shop = next(item for item in facts["databases"] if item["name"] == "shop")
+        shop["actual_version"] = shop["recorded_version"] = "0.9"
+
+    with ground.facts(older):
+        yield
+
+
+@drill("locale-missing", "preflight", plans=POSTGRES)
+def locale_missing(ground: Ground) -> Iterator[None]:
+    """A database of east has a locale that west does not know."""
+
+    def foreign(facts: Any) -> None:
+        shop = next(item for item in facts["databases"] if item["name"] == "shop")
+        shop["collate"] = "xx_XX.UTF-8"
+
+    with ground.facts(foreign):
         yield
 
 
@@ -123,4 +137,13 @@ def host_unreachable(ground: Ground) -> Iterator[None]:
 def store_unreachable(ground: Ground) -> Iterator[None]:
     """West's object store is down."""
     with ground.without("west-store"):
+        yield
+
+
+@drill("tool-linked-to-source", "preflight")
+def tool_linked_to_source(ground: Ground) -> Iterator[None]:
+    """A wrapper around a program of west's reads its settings from a directory of east."""
+    settings = ground.places.tree("east") / "tools.env"
+    script = f'if [ -r "{settings}" ]; then . "{settings}"; fi\nexec "$REAL" "$@"'
+    with ground.wrapped_openly(ground.live.tools[1], script):
         yield

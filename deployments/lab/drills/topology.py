@@ -1,7 +1,10 @@
 """Drills of topology and addressing."""
 
+import shutil
 from collections.abc import Iterator
 from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from deployments.lab.drills.board import ETCD, GALERA, POSTGRES, drill
 from deployments.lab.drills.ground import Ground
@@ -56,9 +59,18 @@ def target_occupied(ground: Ground) -> Iterator[None]:
 
 @drill("store-region-hard-coded", "preflight")
 def store_region_hard_coded(ground: Ground) -> Iterator[None]:
-    """The recovery domain's store has the endpoint of east's."""
-    source = ground.document["source"]["store"]
-    ground.document["recovery"]["store"]["endpoint"] = source["endpoint"]
+    """The recovery domain's store has a name that leads to east's."""
+    parts = urlsplit(ground.document["source"]["store"]["endpoint"])
+    name = hex(int(ip_address(parts.hostname or "")))  # needs no DNS, as above
+    ground.document["recovery"]["store"]["endpoint"] = f"https://{name}:{parts.port}"
+    yield
+
+
+@drill("recovery-is-source", "preflight")
+def recovery_is_source(ground: Ground) -> Iterator[None]:
+    """A host of west has a name that leads to a host of east."""
+    source = ground.document["source"]["hosts"][0]["address"]
+    ground.document["recovery"]["hosts"][-1]["address"] = hex(int(ip_address(source)))
     yield
 
 
@@ -96,3 +108,38 @@ def source_used(ground: Ground) -> Iterator[None]:
         ),
     ):
         yield
+
+
+@drill("storage-from-source", "preflight")
+def storage_from_source(ground: Ground) -> Iterator[None]:
+    """The directory in which west restores is a link into a directory of east."""
+    data = ground.live.data
+    folder = data.parent
+    inside = ground.places.tree("east") / "spare"
+    there = folder.exists()
+    aside = folder.with_name("recovered.aside")
+    if there:
+        folder.rename(aside)
+    inside.mkdir()
+    ground.own(inside)
+    folder.symlink_to(inside)
+    try:
+        yield
+    finally:
+        folder.unlink()
+        shutil.rmtree(inside)
+        if there:
+            aside.rename(folder)
+
+
+@drill("access-from-source-only", "preflight", select="fresh", plans=POSTGRES)
+def access_from_source_only(ground: Ground) -> Iterator[None]:
+    """East's pg_hba.conf lets the application in from east's network only."""
+    network = ground.document["source"]["networks"][0]
+    ((file,),) = ground.postgres.sql("SHOW hba_file")
+    path = Path(file)
+    text = path.read_text()
+    with ground.file(path, text.replace("samenet", network)):
+        ground.postgres.sql("SELECT pg_reload_conf()")
+        yield
+    ground.postgres.sql("SELECT pg_reload_conf()")
