@@ -26,8 +26,59 @@ from cryptography.x509.oid import NameOID
 
 from blocks.errors import PermanentError
 from deployments.lab import namespaces
+from tests import servers
 
 _PATIENCE = 30.0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any worker starts: the folder of what they share.
+
+    Signals that end are as on a terminal, for tests that send them: nohup and `&` ignore some.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            default = signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, default)
+    if not hasattr(config, "workerinput"):
+        servers.begin()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """After the last worker."""
+    if not hasattr(config, "workerinput"):
+        servers.end()
+
+
+WITH_SERVERS = {
+    *("places", "shared", "shared_apart", "shared_lab", "under_test", "environment", "made"),
+    "can_have_namespaces",
+}
+"""Fixtures that bring up a lab, or several database servers: what needs one of them is slow."""
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in this same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow, and keep together what shares its servers: a class, or a file's others.
+
+    The longest of these groups, by the seconds that `slow` estimates, comes first: the last to
+    end then is a short one.
+    """
+    seconds: dict[str, float] = {}
+    groups: dict[pytest.Item, str] = {}
+    for item in items:
+        needs = WITH_SERVERS.intersection(getattr(item, "fixturenames", ()))
+        if needs and not item.get_closest_marker("essential"):
+            item.add_marker(pytest.mark.slow)
+        own = item.get_closest_marker("xdist_group")
+        scope = item.getparent(pytest.Class) or item.getparent(pytest.Module)
+        groups[item] = str(own.args[0]) if own else scope.nodeid if scope else item.nodeid
+        if own is None:
+            item.add_marker(pytest.mark.xdist_group(groups[item]))
+        slow = item.get_closest_marker("slow")
+        estimate = float(slow.args[0]) if slow and slow.args else 10 if slow else 0.2
+        seconds[groups[item]] = seconds.get(groups[item], 0) + estimate
+    items.sort(key=lambda item: -seconds[groups[item]])
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ def environment(place: Path) -> Iterator[dict[str, str]]:
         "PREFECT_HOME": str(place / "prefect"),
         "FARSIDE_LAB": str(lab),
         "LANG": "C.UTF-8",
+        "FARSIDE_LAB_LOAD": os.environ["FARSIDE_LAB_LOAD"],
     }
     environment = {**served, "PREFECT_API_URL": export.partition("=")[2]}
     with running(start, served):
@@ -58,6 +59,14 @@ def environment(place: Path) -> Iterator[dict[str, str]]:
             yield environment
         finally:
             shell("python -m deployments.lab down", served)
+
+
+@pytest.fixture(autouse=True)
+def _no_lab_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What one test leaves when it fails must not fail the next."""
+    yield
+    if "environment" in request.fixturenames:
+        shell("python -m deployments.lab down", request.getfixturevalue("environment"))
 
 
 @contextmanager
@@ -75,6 +84,10 @@ def running(command: str, environment: dict[str, str]) -> Iterator[None]:
             yield
         finally:
             os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:  # a worker of Prefect's now and then misses it
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def shell(command: str, environment: dict[str, str], seconds: float = 240) -> str:
@@ -117,6 +130,8 @@ def test_every_option_exists() -> None:
     assert {option for option in used if option not in shown} == {"--help"} - {"--help"}
 
 
+@pytest.mark.slow(90)
+@pytest.mark.timeout(1800)
 def test_everyday_commands(environment: dict[str, str], tmp_path: Path) -> None:
     """The lab kept up by hand, and every way of calling shown, on a smaller database."""
     results = f" --results {tmp_path}"
@@ -125,10 +140,13 @@ def test_everyday_commands(environment: dict[str, str], tmp_path: Path) -> None:
     shell(f"{lines[0]} --scale 1", environment)
     for line in lines[1:-1]:
         said = shell(line + ("" if "--list" in line else results), environment)
-        assert "VERIFIED" in said or line.endswith("--list-backups")
+        if "flows.sweep" in line:
+            assert "kept       sets in west: 1 by last: 3" in said
+        else:
+            assert "VERIFIED" in said or line.endswith("--list-backups")
     for line in block("python -m flows.rehearse --help"):
         if "--keep" in line:
-            assert "kept: psql" in shell(line + results, environment)
+            assert "kept until" in shell(line + results, environment)
             shell("python -m flows.sweep --all", environment)
         elif "--json" in line:
             shell(line.replace("record.json", f"{tmp_path}/record.json") + results, environment)
@@ -155,6 +173,7 @@ def test_hosts_with_a_network_of_their_own(environment: dict[str, str], tmp_path
     assert not Path(environment["FARSIDE_LAB"]).exists()
 
 
+@pytest.mark.slow(60)
 def test_other_shapes(environment: dict[str, str], tmp_path: Path) -> None:
     """In one small lab, to which the second plan adds what it needs."""
     shell("python -m deployments.lab up --scale 1", environment)
@@ -187,7 +206,7 @@ def test_worker_and_deployment(environment: dict[str, str], place: Path) -> None
 
 
 def _wait_for_server(environment: dict[str, str]) -> None:
-    for _ in range(60):
+    for _ in range(180):
         done = subprocess.run(
             ["curl", "-fs", f"{environment['PREFECT_API_URL']}/health"],
             capture_output=True,

@@ -35,6 +35,7 @@ def possible() -> set[str]:
     return NAMES | {"wan"}
 
 
+@pytest.mark.slow(120)
 @pytest.mark.timeout(900)
 def test_every_benchmark_yields_a_ratio(tmp_path: Path) -> None:
     results = tmp_path / "results.json"

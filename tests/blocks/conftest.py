@@ -30,6 +30,8 @@ class _Session(asyncssh.SSHServerProcess):  # type: ignore[type-arg]
     """A session as sshd has it: a command in a process group of its own, and its signals."""
 
     group: int | None = None
+    greeting = ""
+    """What the account's start-up files do before each command."""
 
     def signal_received(self, name: str) -> None:
         self._send(getattr(signal, f"SIG{name}"))
@@ -67,7 +69,7 @@ def _end(pipe: asyncio.StreamWriter | None) -> None:
 async def _serve(session: Any) -> None:
     pipe = asyncio.subprocess.PIPE
     child = await asyncio.create_subprocess_exec(
-        *("/bin/sh", "-c", session.command),
+        *("/bin/sh", "-c", _Session.greeting + session.command),
         stdin=pipe,
         stdout=pipe,
         stderr=pipe,

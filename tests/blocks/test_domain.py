@@ -104,6 +104,7 @@ def test_everything_in_it_knows_its_domain(east: FailureDomain) -> None:
         ({"hosts": [{"kind": "local", "name": "a"}] * 2}, "two hosts are called a"),
         ({"hosts": [{"kind": "telnet", "name": "a"}]}, "telnet"),
         ({"networks": ["10.1.0.1/16"]}, "networks"),
+        ({"networks": ["::ffff:10.1.0.0/112"]}, "write it as IPv4"),
         ({"colour": "red"}, "colour"),
         ({"name": "east/west"}, "name"),
     ],

@@ -1,10 +1,15 @@
 """A fence of commands."""
 
 import json
+import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -19,6 +24,8 @@ from blocks.fences import (
     SeveralFences,
 )
 from blocks.hosts import LocalHost
+from blocks.ids import name_of
+from blocks.machine import MachineUnknown, machine
 from blocks.processes import CommandFailed, CommandTimeout
 from blocks.stores import S3Store
 
@@ -119,12 +126,21 @@ def test_several_see_what_each_sees(tmp_path: Path) -> None:
     assert "it died" in problem.message
 
 
-def test_commands_lift_nothing_under_a_rehearsal_that_lives(tmp_path: Path) -> None:
-    made = fence(tmp_path)
+def test_commands_are_lifted_by_the_last_that_raised_them(tmp_path: Path) -> None:
+    made, other = fence(tmp_path), fence(tmp_path, lift_argv=["true"])
+    ours, another = "r20260101-000000-aaaaaa", "r20260101-000000-bbbbbb"
     made.cut(GAP)
-    made.lift(replace(GAP, living=frozenset({"r20260101-000000-bbbbbb"})))
-    assert (tmp_path / "up").exists()
-    made.lift(GAP)
+    swept = replace(GAP, rehearsal_id=None)
+    assert made.lift(swept) == frozenset()
+    assert (tmp_path / "up").exists(), "an operator has raised it"
+    made.lift(replace(swept, raised={another: other.marks}))
+    assert (tmp_path / "up").exists(), "another command's rehearsal is none of its own"
+    both = {ours: made.marks, another: made.marks | other.marks}
+    for gap in (GAP, swept):
+        held = replace(gap, spared=frozenset({another}), raised=both)
+        assert SeveralFences(fences=[made]).lift(held) == {another}
+        assert (tmp_path / "up").exists()
+    made.lift(replace(swept, raised=both))
     assert not (tmp_path / "up").exists()
 
 
@@ -147,3 +163,108 @@ def test_an_nft_that_may_not_is_a_fence_that_leaks() -> None:
     assert "sudoers" in caught.value.hint
     with pytest.raises(FarsideError, match="may not"):
         made.lift(GAP)
+
+
+def test_a_mistake_in_a_command_is_seen_before_anything_is_lost(tmp_path: Path) -> None:
+    fence(tmp_path, check_argv=["true"]).check(GAP)
+    assert not (tmp_path / "up").exists()
+    with pytest.raises(FarsideError, match="not today") as caught:
+        fence(tmp_path, check_argv=["sh", "-c", "echo not today >&2; exit 3"]).check(GAP)
+    assert caught.value.finding == "fence-leaks"
+    for name in ("raise_argv", "lift_argv", "observe_argv"):
+        with pytest.raises(FarsideError, match="/nowhere/fence is not there") as caught:
+            fence(tmp_path, **{name: ["/nowhere/fence", "up"]}).check(GAP)
+        assert caught.value.finding == "tool-missing"
+
+
+def test_a_bad_line_hides_no_good_one_and_old_ones_are_not_of_this_rehearsal(
+    tmp_path: Path,
+) -> None:
+    """What is new is told by what was there before, and not by the clock of the site's tool."""
+
+    def line(at: datetime, port: int) -> str:
+        return json.dumps({"at": at.isoformat(), "host": "a", "address": "b", "port": port}) + "\n"
+
+    behind = datetime.now(UTC) - timedelta(minutes=9)
+    before = line(behind - timedelta(days=1), 1) + line(behind, 2)
+    log = tmp_path / "log"
+    log.write_text(before)
+    made = fence(tmp_path, observe_argv=["cat", str(log)])
+    several = SeveralFences(fences=[made])
+    several.remember(GAP)
+    several.cut(GAP)
+    log.write_text(before + line(behind, 2) + "nonsense\n" + line(behind, 3))
+    several.cut(GAP)
+    seen = several.attempts(GAP)
+    assert [item.port for item in seen.attempts] == [2, 3]
+    assert ["nonsense" in str(item) for item in seen.unseen] == [True]
+
+
+def test_a_tool_that_tells_nothing_before_the_loss_tells_after_it(tmp_path: Path) -> None:
+    line = json.dumps({"at": "2026-01-02T00:00:00Z", "host": "a", "address": "b", "port": 1})
+    script = f"test -e {tmp_path}/up && echo '{line}'"
+    made = fence(tmp_path, observe_argv=["sh", "-c", script])
+    made.remember(GAP)
+    made.cut(GAP)
+    seen = made.attempts(GAP)
+    assert ([item.port for item in seen.attempts], seen.unseen) == ([1], ())
+
+
+def test_no_filter_is_raised_on_a_machine_of_the_sources() -> None:
+    own = machine(LocalHost(name="here")).addresses
+    assert own, "this machine has an address"
+    source = domain("east")
+    source.networks.append(ip_network(min(own)))
+    made = NftablesFence(nft_argv=["sh", "-c", "echo '{\"nftables\": []}'"])
+    gap = replace(GAP, source=source)
+    for do in (made.check, made.cut):
+        with pytest.raises(FarsideError, match="would hit production") as caught:
+            do(gap)
+        assert caught.value.finding == "recovery-is-source"
+
+
+def test_a_machine_that_shows_no_address_is_not_taken_for_harmless() -> None:
+    answer = SimpleNamespace(text="")
+    quiet: Any = SimpleNamespace(run=lambda _: answer, domain="west", name="quiet")
+    with pytest.raises(MachineUnknown):
+        machine(quiet)
+
+
+def test_commands_that_nothing_tries_before_the_loss(tmp_path: Path) -> None:
+    tried, untried = fence(tmp_path, check_argv=["true"]), fence(tmp_path)
+    assert tried.untried == ()
+    assert untried.untried == ("touch",)
+    several = SeveralFences(fences=[tried, untried, NftablesFence()])
+    assert several.untried == ("touch",)
+
+
+@pytest.fixture
+def apart() -> Iterator[list[str]]:
+    """An nft that changes the packet filter of a network of its own."""
+    with subprocess.Popen(
+        ["unshare", "--net", "sh", "-c", "echo; exec sleep 600"], stdout=subprocess.PIPE
+    ) as there:
+        assert there.stdout is not None
+        if there.stdout.read(1):
+            yield ["nsenter", "--net", f"--target={there.pid}", "nft"]
+            there.kill()
+        else:
+            pytest.skip("only root can have a network of its own")
+
+
+def test_a_sweep_lifts_only_what_is_known_to_have_ended(apart: list[str]) -> None:
+    """What nobody has heard of may be a living rehearsal's of another account, or a site's own."""
+    dead, unheard, living = (f"r20260101-000000-{end * 6}" for end in "abc")
+    for name in (*map(name_of, (dead, unheard, living)), "farside_allow"):
+        subprocess.run([*apart, "add", "table", "inet", name], check=True)
+    fence, gap = NftablesFence(nft_argv=apart), replace(GAP, rehearsal_id=None)
+    known = replace(gap, spared=frozenset({living}), ended=frozenset({dead}))
+    assert fence.lift(known) == {unheard}
+    assert there(apart) == {name_of(unheard), name_of(living), "farside_allow"}
+    assert fence.lift(gap) == frozenset()
+    assert there(apart) == {"farside_allow"}
+
+
+def there(nft: list[str]) -> set[str]:
+    listed = subprocess.run([*nft, "list", "tables"], check=True, capture_output=True, text=True)
+    return {line.split()[-1] for line in listed.stdout.splitlines()}

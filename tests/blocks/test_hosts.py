@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from blocks.errors import FarsideError
 from blocks.evidence.uses import new_ledger
@@ -42,6 +42,13 @@ def gone(pid: int, within: float = 5.0) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+def refused(host: Host, argv: list[str], password: SecretStr) -> tuple[str, str]:
+    """What an error says of a command that fails."""
+    with pytest.raises(CommandFailed) as caught:
+        host.run(argv, password=password)
+    return str(caught.value), caught.value.stderr
 
 
 class TestEveryHost:
@@ -77,6 +84,27 @@ class TestEveryHost:
             host.run(argv)
         assert (caught.value.exit_code, caught.value.stderr) == (3, "because")
         assert caught.value.host == host.name
+
+    @pytest.mark.parametrize("password", ["hunter2", 'it\'s "q" $x \\', "näive%/", "x" * 900])
+    def test_a_password_is_the_first_line_and_never_said(self, host: Host, password: str) -> None:
+        script = 'read -r line; set -x; : "$line" "user:$line@"; cat; printf %s "$line" >&2; exit 3'
+        given = SecretStr(password)
+        argv = ["bash", "-c", script]
+        done = host.run(argv, password=given, input=b"the rest", check=False)
+        assert done.text == "the rest"
+        for said in (done.stderr.decode(), *refused(host, argv, given)):
+            assert password not in said
+            assert "***" in said
+
+    def test_no_part_of_a_password_begins_what_is_kept(self, host: Host) -> None:
+        script = 'read -r line; for i in 1 2 3 4 5 6 7 8 9; do printf %s "$line" >&2; done; exit 3'
+        for said in refused(host, ["sh", "-c", script], SecretStr("hunter22" * 150)):
+            assert "hunter2" not in said
+
+    def test_what_looks_like_a_secret_is_in_no_error(self, host: Host) -> None:
+        argv = ["sh", "-c", "echo postgresql://app:hunter2@10.1.1.1/shop is down >&2; exit 3"]
+        with pytest.raises(CommandFailed, match=r"app:\*\*\*@10\.1\.1\.1/shop is down"):
+            host.run(argv)
 
     def test_error_does_not_repeat_the_arguments(self, host: Host) -> None:
         with pytest.raises(CommandFailed) as caught:
@@ -207,9 +235,11 @@ class TestEveryHost:
         with new_ledger() as uses:
             uses.enter("restore")
             host.run(["true"])
-            host.run(["true"])
+            host.run(["env", "-uFOO", "BAR=a b", "true"])
+            host.run(["env", "BAR=b", "env", "-uFOO", "true"])
         noted = [(use.stage, use.kind, use.name, use.domain) for use in uses.uses()]
-        assert noted.count(("restore", "tool", f"{host.name}:true", "east")) == 1
+        tools = [item for item in noted if item[1] == "tool"]
+        assert tools == [("restore", "tool", f"{host.name}:true", "east")]
         assert ("restore", "host", host.name, "east") in noted
 
     def test_close_and_use_again(self, host: Host) -> None:
@@ -270,7 +300,7 @@ class TestSSH:
     def test_what_listens_is_no_ssh_server(
         self, ssh_server: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("blocks.hosts.CONNECT_SECONDS", 0.5)
+        monkeypatch.setenv("FARSIDE_CONNECT_SECONDS", "0.5")
         with socket.create_server(("127.0.0.1", 0)) as mute:
             began = time.monotonic()
             with pytest.raises(HostUnreachable):

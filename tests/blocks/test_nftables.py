@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks import nftables
+from blocks.ids import name_of
 from deployments.lab import namespaces
 
-TABLE = nftables.table_of("r20260101-000000-aaaaaa")
+TABLE = name_of("r20260101-000000-aaaaaa")
 
 networks = st.lists(
     st.one_of(
@@ -53,9 +54,12 @@ def test_tables_of_others_are_left_alone() -> None:
             {"table": {"family": "inet", "name": TABLE, "handle": 4}},
             {"table": {"family": "ip", "name": TABLE, "handle": 5}},
             {"table": {"family": "inet", "name": "docker", "handle": 6}},
+            {"table": {"family": "inet", "name": "farside_allow", "handle": 7}},
+            {"table": {"family": "inet", "name": f"{TABLE}_2", "handle": 8}},
         ]
     }
     assert nftables.tables(json.dumps(listing)) == [TABLE]
+    assert nftables.handles(json.dumps(listing)) == {TABLE: 4}
     assert TABLE == "farside_r20260101_000000_aaaaaa"
 
 
@@ -68,4 +72,6 @@ def test_denied_calls() -> None:
     listing = {"nftables": [{"set": {"name": "called_ip", "elem": [{"elem": element}]}}]}
     (call,) = nftables.denied_calls(json.dumps(listing))
     assert call == nftables.DeniedCall("10.1.0.5", "udp", 53, "65534", 2, 3.0)
+    another = json.dumps({"nftables": [{"set": {"table": "docker", "elem": [{"elem": element}]}}]})
+    assert list(nftables.denied_calls(another, TABLE)) == []
     assert list(nftables.denied_calls('{"nftables": [{"set": {"name": "called_ip"}}]}')) == []

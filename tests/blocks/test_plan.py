@@ -88,6 +88,8 @@ def test_a_good_plan_loads(tmp_path: Path, text: str) -> None:
         ("networks: [10.2.0.0/16]", "networks: [10.1.9.0/24]", "plan", "overlap"),
         ("recipients: [age1", "recipients: [age2", "keys.recipients[0]", ""),
         ('signer: "ed25519', 'signer: "ed25518', "keys.signer", ""),
+        ("objectives:", "retention: {last: 0}\nobjectives:", "retention.last", "greater than"),
+        ("objectives:", "retention: {}\nobjectives:", "retention", "give last, days or both"),
     ],
 )
 def test_a_mistake_is_reported_with_its_line(

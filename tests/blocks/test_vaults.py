@@ -53,3 +53,24 @@ def test_what_is_no_text_is_not_shown(vault: HostVault) -> None:
 def test_no_such_directory(host: Host, tmp_path: Path) -> None:
     with pytest.raises(CommandFailed, match="No such file"):
         HostVault(host=host, directory=str(tmp_path / "nothing")).names()
+
+
+@pytest.mark.parametrize(
+    ("beginning", "by"),
+    [
+        (b"age-encryption.org/v1\n-> scrypt abc 18\n", "age"),
+        (b"-----BEGIN AGE ENCRYPTED FILE-----\nYWdl", "age"),
+        (b"-----BEGIN PGP MESSAGE-----\n", "GnuPG"),
+        (b"$ANSIBLE_VAULT;1.1;AES256\n", "Ansible Vault"),
+        (b"Salted__\x00\x01\xff", "OpenSSL"),
+        (b"AGE-SECRET-KEY-1QQQ\n", ""),
+        (b"# created: 2026-01-01\nAGE-SECRET-KEY-1QQQ\n", ""),
+    ],
+)
+def test_what_is_locked_itself(host: Host, tmp_path: Path, beginning: bytes, by: str) -> None:
+    (tmp_path / "identity").write_bytes(beginning)
+    vault = HostVault(host=host, directory=str(tmp_path))
+    assert vault.locked("identity") == by
+    assert vault.locked("no-such") == ""
+    unlocking = HostVault(host=host, directory=str(tmp_path), read_argv=["cat"])
+    assert unlocking.locked("identity") == ""

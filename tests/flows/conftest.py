@@ -2,18 +2,18 @@
 
 import copy
 import os
+import re
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -23,9 +23,11 @@ from blocks.sets import unfinished
 from deployments import lab
 from deployments.lab.drills import Ground
 from deployments.lab.places import Places
+from tests.servers import PrefectServer
 
 CHECKOUT = Path(lab.__file__).parents[2]
-PATIENCE = 180.0
+_ID = re.compile(r"\br\d{8}-\d{6}-[0-9a-f]{6}\b")
+PATIENCE = 400.0
 """Seconds for one rehearsal of a small database, on a busy machine."""
 
 Change = Callable[[Any], None]
@@ -99,6 +101,8 @@ class World:
     places: Places
     api: str
     folder: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Variables for the commands that it starts."""
 
     @property
     def ground(self) -> Ground:
@@ -131,9 +135,11 @@ class World:
     def environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "FARSIDE_"))}
         return kept | {
+            "FARSIDE_LAB_LOAD": os.environ["FARSIDE_LAB_LOAD"],
             "FARSIDE_LAB": str(self.places.root),
             "PREFECT_API_URL": self.api,
             "PREFECT_HOME": str(self.folder / "prefect"),
+            **self.settings,
         }
 
     def start(self, *words: str, module: str = "flows.rehearse") -> Running:
@@ -164,6 +170,28 @@ class World:
         """`python -m flows.sweep`, of a plan of the lab, or of this test's."""
         return self.start(plan or str(self.plan()), module="flows.sweep").end()
 
+    def started_on(self, domain: str) -> dict[int, str]:
+        """Processes that farside started on a domain's hosts, with their command lines."""
+        tree, found = str(self.places.tree(domain)), {}
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                line = " ".join(process.cmdline())
+                if tree in f"{line} {process.exe()}" and _ID.search(line):
+                    found[process.pid] = line
+        return found
+
+    def burdens(self) -> list[str]:
+        """What of any rehearsal burdens the source, if it is there: slots, followers, agents."""
+        held = self.ground.live.left() if lab.is_up(self.places.root) else []
+        return [*held, *self.started_on("east").values()]
+
+    def unburdened(self, within: float) -> list[str]:
+        """What burdens the source once nothing does, or after so many seconds."""
+        give_up = time.monotonic() + within
+        while (found := self.burdens()) and time.monotonic() < give_up:
+            time.sleep(0.2)
+        return found
+
     def left(self) -> list[str]:
         """What is there that was not there before any rehearsal; asked without farside's help."""
         if not lab.is_up(self.places.root):
@@ -180,57 +208,18 @@ def newest_record(results: Path) -> Record | None:
     return Record.from_json(found[-1].read_text()) if found else None
 
 
-@pytest.fixture(scope="package")
-def prefect_home(open_directory: Path) -> Path:
-    """Where the Prefect server keeps its database."""
-    return Path(tempfile.mkdtemp(prefix="prefect-", dir=open_directory))
+@pytest.fixture(scope="session")
+def prefect() -> PrefectServer:
+    """One server for all rehearsals; it starts while a lab comes up."""
+    return PrefectServer.shared()
 
 
 @pytest.fixture(scope="package")
-def prefect_server(prefect_home: Path) -> Iterator[Callable[[], str]]:
-    """One server for all rehearsals; it starts while the lab comes up. Called, it is ready."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
-    environment |= {
-        "PREFECT_HOME": str(prefect_home),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-    }
-    words = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with (prefect_home / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", *words],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-
-    def ready() -> str:
-        give_up = time.monotonic() + PATIENCE
-        while time.monotonic() < give_up and server.poll() is None:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=5).close()
-            except OSError:
-                time.sleep(0.2)
-            else:
-                return f"http://127.0.0.1:{port}/api"
-        raise AssertionError((prefect_home / "log").read_text()[-2000:])
-
-    yield ready
-    os.killpg(server.pid, signal.SIGKILL)
-    server.wait()
-
-
-@pytest.fixture(scope="package")
-def shared(open_directory: Path, prefect_server: Callable[[], str]) -> Iterator[tuple[Places, str]]:
+def shared(open_directory: Path, prefect: PrefectServer) -> Iterator[tuple[Places, str]]:
     """A lab that is up and has a set in west's store, and a Prefect server."""
     places = Places.at(open_directory / "lab")
     lab.up(places.root, scale=1)
-    api = prefect_server()
+    api = prefect.ready()
     try:
         first = World(places, api, open_directory)
         outcome = first.rehearse(select="fresh")

@@ -2,9 +2,10 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,17 @@ from deployments.lab.drills.board import ETCD, GALERA, POSTGRES, STANDBYS
 from flows.drill import CONTROL, combinations, shared
 from tests.conftest import missing
 from tests.flows.conftest import CHECKOUT
+from tests.servers import PrefectServer
+
+SEED = os.environ.get("FARSIDE_TESTS_SEED", "1")
+"""Chooses the part of each board that is drilled with the other slow tests."""
 
 
 def run(api: str, folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     """`python -m flows.drill` in a lab of its own, with the tests' Prefect server."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "FARSIDE_"))}
     more = {
+        "FARSIDE_LAB_LOAD": os.environ["FARSIDE_LAB_LOAD"],
         "FARSIDE_LAB": str(folder / "drills"),
         "PREFECT_API_URL": api,
         "PREFECT_HOME": str(folder / "drills-prefect"),
@@ -82,33 +88,33 @@ def test_bad_usage(tmp_path: Path, words: tuple[str, ...], says: str) -> None:
     assert not (tmp_path / "drills-drills").exists()
 
 
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("plan", [*POSTGRES, *ETCD])
-def test_the_whole_board(
-    prefect_server: Callable[[], str], open_directory: Path, plan: str
-) -> None:
-    """Every assumption is broken, some by themselves, the others with those they leave alone."""
-    drilled = all_are_noticed(prefect_server, open_directory, plan, "--all", "--together")
-    assert drilled == {CONTROL, *BOARDS[plan].drills}
+def parts(plan: str, wanted: list[str], most: int = 6) -> list[Any]:
+    """A board in parts of about `most` rehearsals, each for a lab, and perhaps a worker.
+
+    Every third or fourth drill goes into the same part: neighbours on the board cost alike, and
+    break the same kind of thing. One part, by the seed, is run with the other slow tests; the
+    whole board is for `pytest -m full`.
+    """
+    count = -(-len(wanted) // most)
+    sample = random.Random(f"{SEED} {plan}").randrange(count)
+    return [
+        pytest.param(
+            plan,
+            wanted[number::count],
+            id=f"{plan}-{number + 1}-of-{count}",
+            marks=[
+                pytest.mark.slow(15 * most),
+                pytest.mark.timeout(1800),
+                pytest.mark.xdist_group(f"{plan}-{number}"),
+                *([] if number == sample else [pytest.mark.full]),
+            ],
+        )
+        for number in range(count)
+    ]
 
 
-@pytest.mark.timeout(1800)
-def test_standbys_notice_what_one_server_cannot_break(
-    prefect_server: Callable[[], str], open_directory: Path
-) -> None:
-    drilled = all_are_noticed(prefect_server, open_directory, *STANDBYS, *shared(*STANDBYS))
-    assert drilled == set(BOARDS["standbys"].drills)
-
-
-@pytest.mark.timeout(1800)
-def test_galera_notices_another_topology(
-    prefect_server: Callable[[], str], open_directory: Path
-) -> None:
-    """By ways of its own: drills of topology that it shares with others are on their boards."""
-    try:
-        galera.check()
-    except PermanentError as error:
-        missing(error.message)
+def of_galera() -> list[str]:
+    """What Galera notices by ways of its own: drills that it shares are on other boards."""
     drills = BOARDS["galera"].drills
     own = {
         id
@@ -118,26 +124,47 @@ def test_galera_notices_another_topology(
         and drills[id] is not BOARDS["postgres"].drills.get(id)
     }
     assert {"node-count-differs", "node-identity-reused", "peer-list-stale"} < own
-    groups = [id for id in shared(*GALERA) if own.intersection(id.split("+"))]
-    assert all_are_noticed(prefect_server, open_directory, *GALERA, *groups) >= own
+    return [id for id in shared("galera") if own.intersection(id.split("+"))]
 
 
-def all_are_noticed(
-    prefect_server: Callable[[], str], open_directory: Path, plan: str, *words: str
-) -> set[str]:
-    """Drill in a lab of its own; the drills, if each is noticed and nothing is found beside it."""
-    of_plan = ("--plan", plan, "--json")
-    done = run(prefect_server(), open_directory, *words, *of_plan)
-    outcomes = {item["id"]: item for item in json.loads(done.stdout)}
-    assert done.returncode in (0, 1), done.stderr
+BOARD_OF = {
+    **{plan: [CONTROL, *shared(plan)] for plan in (*POSTGRES, *ETCD)},
+    **{plan: shared(plan) for plan in STANDBYS},
+    **{plan: of_galera() for plan in GALERA},
+}
+
+
+@pytest.mark.parametrize(
+    ("plan", "drills"),
+    [part for plan in BOARD_OF for part in parts(plan, BOARD_OF[plan])],
+)
+def test_every_drill_of_the_board(
+    prefect: PrefectServer, open_directory: Path, plan: str, drills: list[str]
+) -> None:
+    """Every assumption is broken, some by themselves, the others with those they leave alone."""
+    if plan == "galera":
+        try:
+            galera.check()
+        except PermanentError as error:
+            missing(error.message)
+    folder = Path(tempfile.mkdtemp(prefix="drills-", dir=open_directory))
+    folder.chmod(0o711)
+    outcomes = drilled(prefect, folder, plan, drills)
     # What a busy machine has spoilt is good by itself; what is not is broken.
     if spoilt := [id for id, item in outcomes.items() if not good(item)]:
-        again = run(prefect_server(), open_directory, *spoilt, *of_plan)
-        outcomes |= {item["id"]: item for item in json.loads(again.stdout)}
-    bad = [item for item in outcomes.values() if not good(item)]
-    assert bad == [], done.stderr
-    assert not (open_directory / "drills-drills").exists()
-    return {part for id in outcomes for part in id.split("+")}
+        outcomes |= drilled(prefect, folder, plan, spoilt)
+    assert [item for item in outcomes.values() if not good(item)] == []
+    assert set(outcomes) == set(drills)
+    assert not (folder / "drills-drills").exists()
+
+
+def drilled(
+    prefect: PrefectServer, folder: Path, plan: str, drills: list[str]
+) -> dict[str, dict[str, Any]]:
+    """Drill in a lab of its own: what came of each."""
+    done = run(prefect.ready(), folder, *drills, "--plan", plan, "--json")
+    assert done.returncode in (0, 1), done.stderr
+    return {item["id"]: item for item in json.loads(done.stdout)}
 
 
 def good(outcome: dict[str, Any]) -> bool:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from blocks.evidence.findings import finding
+from blocks.evidence.history import history
 from blocks.evidence.record import PlanSummary, Record, RecordMalformed, Verdict
-from flows.rehearse import history
+from flows.rehearse import lifecycle_of
 
 FIRST = Record(
     rehearsal_id="r1",
@@ -25,8 +26,9 @@ def test_history_is_of_this_plan_and_up_to_this_record(tmp_path: Path) -> None:
     other = replace(FIRST, rehearsal_id="r0", plan=replace(FIRST.plan, name="bank"))
     for record in (other, FIRST, SECOND):
         record.save(tmp_path)
-    assert history(FIRST, tmp_path) is None
-    found = history(SECOND, tmp_path)
+    known = history(tmp_path, "shop", None)
+    assert lifecycle_of(FIRST, known) is None
+    found = lifecycle_of(SECOND, known)
     assert found is not None
     assert found[["plan", "state"]].to_numpy().tolist() == [["shop", "recurring"]]
 
@@ -35,4 +37,4 @@ def test_a_record_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     FIRST.save(tmp_path)
     (tmp_path / "torn.json").write_text("{")
     with pytest.raises(RecordMalformed, match=r"torn\.json"):
-        history(FIRST, tmp_path)
+        history(tmp_path, "shop", None)

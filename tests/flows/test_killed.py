@@ -54,7 +54,10 @@ def settled(world: World) -> list[str]:
     return world.left()
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    "stage",
+    [pytest.param(s, marks=pytest.mark.essential) if s == "restore" else s for s in STAGES],
+)
 def test_killed_then_swept(world: World, stage: str) -> None:
     running = started(world, stage)
     time.sleep(0.3)  # into the stage's work

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from deployments.lab.domains import Site
 from deployments.lab.places import Places, load_state
 from tests.blocks.engines.test_command import redis_plan
 from tests.flows.conftest import PATIENCE, Outcome, Running, World
+from tests.servers import PrefectServer
 
 pytestmark = pytest.mark.usefixtures("can_have_namespaces")
 #: What a set holds at least, so that it takes a while to cross, and the link's rate meanwhile.
@@ -25,14 +26,12 @@ NOISE_MB, RATE_MBIT = 32, 20
 
 
 @pytest.fixture(scope="module")
-def shared_apart(
-    open_directory: Path, prefect_server: Callable[[], str]
-) -> Iterator[tuple[Places, str]]:
+def shared_apart(open_directory: Path, prefect: PrefectServer) -> Iterator[tuple[Places, str]]:
     """A lab of namespaces that has a set in west's store."""
     places = Places.at(open_directory / "apart")
     lab.up(places.root, scale=1, network="netns")
     try:
-        first = World(places, prefect_server(), open_directory)
+        first = World(places, prefect.ready(), open_directory)
         outcome = first.rehearse(select="fresh")
         assert outcome.code == 0, outcome.text
         yield places, first.api
@@ -226,10 +225,13 @@ def test_a_recovery_host_that_dies_during_the_restore(apart: World) -> None:
     finally:
         said(*nft, "delete", "table", "inet", "dead")
     outcome = running.end()
-    assert (outcome.code, outcome.findings) == (1, ["host-unreachable"]), outcome.text
-    assert "west/db3" in outcome.said("host-unreachable")
+    assert outcome.code == 1, outcome.text
+    assert set(outcome.findings) == {"host-unreachable", "leftovers", "fence-stays"}, outcome.text
+    for finding in outcome.findings:
+        assert "west/db3" in outcome.said(finding)
     assert outcome.record is not None
     assert outcome.record.verdict is Verdict.FAILED
+    assert apart.sweep("standbys").code == 0
     assert apart.left() == []
 
 

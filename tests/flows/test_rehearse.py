@@ -13,11 +13,15 @@ from typing import Any
 import pytest
 
 from blocks.artifact.signing import public_key_of
+from blocks.errors import PermanentError
 from blocks.evidence.record import CheckStatus, Record, StageState, Verdict
 from blocks.evidence.signature import load_signed
 from deployments import lab
 from flows import command_line
+from flows.rehearse import rehearse
+from flows.sweep import sweep
 from tests.flows.conftest import CHECKOUT, PATIENCE, World
+from tests.servers import PrefectServer
 
 
 def test_whole_way_with_nothing_but_the_command(open_directory: Path, world: World) -> None:
@@ -63,13 +67,21 @@ def test_record_is_signed_and_kept_where_the_source_is_not(world: World) -> None
 
 def test_kept_service_is_there_until_it_is_swept(world: World) -> None:
     running = world.start(
-        str(world.plan()), "--select", "latest", "--rto", "1h", "--rpo", "24h", "--keep"
+        str(world.plan()), "--select", "fresh", "--rto", "1h", "--rpo", "24h", "--keep"
     )
     outcome = running.end()
     assert outcome.code == 0, outcome.text
-    assert "kept: psql -h" in outcome.text
+    assert "kept until" in outcome.text
+    assert "psql -h" in outcome.text
     assert (world.data / "postmaster.pid").exists()
-    assert lab.is_up(world.places.root)
+    assert not lab.is_up(world.places.root), "its fence is kept, too"
+    plain = world.start(str(world.plan()), module="flows.sweep").end()
+    assert plain.code == 0, plain.text
+    assert (world.data / "postmaster.pid").exists()
+    lab.up(world.places.root)  # a site's source is there, behind the fence
+    another = world.rehearse(select="fresh")
+    assert another.code == 1
+    assert set(another.findings) == {"target-occupied", "port-taken"}  # and no leftovers
     swept = world.start(str(world.plan()), "--all", module="flows.sweep").end()
     assert swept.code == 0, swept.text
     assert world.left() == []
@@ -124,7 +136,7 @@ class Watch:
                     self.note(path.read_bytes(), path)
 
 
-def test_secrets_are_nowhere_but_in_the_vaults(world: World, prefect_home: Path) -> None:
+def test_secrets_are_nowhere_but_in_the_vaults(world: World, prefect: PrefectServer) -> None:
     """The private key, and all else that the vaults hold, during a rehearsal and after it."""
     vaults = {domain: world.places.secrets(domain) for domain in ("east", "west")}
     secrets = {
@@ -145,7 +157,7 @@ def test_secrets_are_nowhere_but_in_the_vaults(world: World, prefect_home: Path)
     assert outcome.code == 0, outcome.text
     assert watch.looked > 20
     watch.search(world.folder)
-    watch.search(prefect_home)
+    watch.search(prefect.home)
     for domain in vaults:
         watch.search(world.places.tree(domain), "secrets", "runtime")
     assert watch.found == set()
@@ -202,6 +214,29 @@ def test_bad_usage(
     assert says in err
     assert "Traceback" not in err
     assert len(err.splitlines()) <= 3
+    assert touched == []
+
+
+def test_bad_setting(
+    touched: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FARSIDE_LEASE_SECONDS", "two minutes")
+    code, err = said(monkeypatch, capsys)
+    assert (code, touched) == (64, [])
+    assert (
+        err == "FARSIDE_LEASE_SECONDS must be a number of seconds above zero, not 'two minutes'\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["FARSIDE_LEASE_SECONDS", "FARSIDE_TEARDOWN_SECONDS"])
+def test_bad_setting_of_a_worker(
+    name: str, touched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No command has looked at it there: the state of the flow run is all that says so."""
+    monkeypatch.setenv(name, "two minutes")
+    for flow in (rehearse, sweep):
+        with pytest.raises(PermanentError, match=f"^{name} must be a number of seconds"):
+            flow.fn("plan.yaml")
     assert touched == []
 
 
@@ -265,14 +300,3 @@ def test_plan_that_is_none(
     assert str(path) in err
     assert "Traceback" not in err
     assert touched == []
-
-
-def test_prefect_server_that_does_not_answer(world: World) -> None:
-    """Nothing can be rehearsed; what is wrong is said in a few words, and nothing was touched."""
-    nobody = World(world.places, "http://127.0.0.1:9/api", world.folder)
-    outcome = nobody.rehearse()
-    assert outcome.code == 2
-    assert "Traceback" not in outcome.text
-    assert "127.0.0.1:9" in outcome.text
-    assert outcome.record is None
-    assert world.left() == []

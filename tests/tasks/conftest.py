@@ -1,8 +1,10 @@
 """Records to compute from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -23,6 +25,9 @@ from blocks.evidence.record import (
     Verdict,
 )
 from blocks.evidence.uses import Use
+from blocks.plan import Plan
+from tests.conftest import S3
+from tests.tasks.sites import RECORD_KEY, Site, document, domain
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
@@ -158,3 +163,21 @@ def many(verified: Record) -> Callable[[int], list[Record]]:
     return lambda count: [
         replace(verified, rehearsal_id=f"r{n}", started_at=at(n)) for n in range(count)
     ]
+
+
+@pytest.fixture
+def site(s3: S3, s3_far: S3, tmp_path: Path) -> Iterator[Site]:
+    prefix = uuid4().hex
+    vault = tmp_path / "vault"
+    vault.mkdir(mode=0o700)
+    (vault / "record-key").write_text(RECORD_KEY)
+    (vault / "record-key").chmod(0o600)
+    held = {"kind": "host", "host": {"kind": "local"}, "directory": str(vault)}
+    east = domain("east", s3, tmp_path, prefix)
+    west = domain("west", s3_far, tmp_path, prefix, vault=held)
+    plan = Plan.model_validate(document(east, west))
+    # At one address, which no plan may give to both domains.
+    plan = plan.model_copy(update={"source": east, "recovery": west})
+    yield Site(plan, tmp_path)
+    for side in (east, west):
+        side.close()

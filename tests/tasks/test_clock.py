@@ -8,6 +8,7 @@ import pytest
 from prefect.exceptions import CancelledRun
 
 from blocks.errors import PermanentError, TransientError
+from blocks.evidence import bounds
 from blocks.evidence.record import STAGES, Stage
 from blocks.evidence.uses import new_ledger
 from tasks.clock import Silence, StageClock, StageInProgress
@@ -112,6 +113,16 @@ def test_a_stage_that_is_run_again_is_one_stage_with_two_attempts() -> None:
     ]
 
 
+def test_what_an_error_says_is_bounded() -> None:
+    clock = StageClock()
+    with pytest.raises(PermanentError), clock.stage("restore"):
+        raise PermanentError("x" * 10**6)
+    clock.skip("verify", "y" * 10**6)
+    for stage in clock.stages():
+        assert len(stage.error or "") < bounds.TEXT + 100
+        assert stage.error is None or "1,000,000 characters" in stage.error
+
+
 @pytest.mark.parametrize(
     ("error", "state", "message"),
     [
@@ -184,3 +195,34 @@ def test_a_thread_that_outlives_its_stage_begins_no_step() -> None:
     with clock.stage("restore") as second, second.step("start"):
         pass
     assert [step.name for step in clock.stages()[5].steps] == ["start"]
+
+
+def test_a_clock_that_is_set_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour forward, a day back: stamps and durations come from one moment on."""
+    clock = StageClock()
+    began = clock.now()
+
+    class Set(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> "Set":  # noqa: ARG003
+            return cls(2031, 1, 1, tzinfo=UTC)
+
+    monkeypatch.setattr("tasks.clock.datetime", Set)
+    with clock.stage("verify"):
+        pass
+    (verify,) = (item for item in clock.stages() if item.name == "verify")
+    assert verify.started_at is not None
+    assert timedelta(0) <= verify.started_at - began < timedelta(minutes=5)
+
+
+def test_what_is_waited_between_stages_is_told_apart() -> None:
+    clock = StageClock()
+    with clock.stage("declare"):
+        since = clock.now()
+    time.sleep(0.3)
+    with clock.stage("restore"):
+        time.sleep(0.1)
+    time.sleep(0.2)
+    with clock.stage("verify"):
+        until = clock.now()
+    assert 0.5 <= clock.outside(since, until) <= (until - since).total_seconds() - 0.1

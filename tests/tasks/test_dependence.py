@@ -1,5 +1,7 @@
 """What was used of the source becomes findings that are the same in every rehearsal."""
 
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from blocks.artifact.job import Mention
 from blocks.domain import FailureDomain
+from blocks.errors import FarsideError
 from blocks.evidence.findings import Findings, Severity, finding
 from blocks.evidence.uses import new_ledger
 from blocks.fences import Attempt, Observed
@@ -17,6 +20,10 @@ from blocks.hosts import SSHHost
 from blocks.stores import S3Store
 from tasks import dependence
 from tasks.clock import StageClock
+from tasks.knocks import Knocks
+from tasks.reach import Reach
+
+ID = "r20260701-120000-1a2b3c"
 
 
 def domain(name: str, net: int, **more: Any) -> FailureDomain:
@@ -32,13 +39,15 @@ def domain(name: str, net: int, **more: Any) -> FailureDomain:
 
 @pytest.fixture
 def rehearsal() -> Any:
+    now = datetime.now(UTC)
     return SimpleNamespace(
-        id="r20260701-120000-1a2b3c",
+        id=ID,
         source=domain("east", 1),
         recovery=domain("west", 2),
         findings=Findings(),
         clock=StageClock(),
-        plan=SimpleNamespace(),
+        reach=Reach(knocks=Knocks(ID, Counter(), frozenset(), now, now)),
+        plan=SimpleNamespace(engine=SimpleNamespace(predicted_nodes=lambda _: [])),
     )
 
 
@@ -86,11 +95,24 @@ def test_a_credential_that_opens_both_domains(rehearsal: Any, tmp_path: Path) ->
     assert found.severity is Severity.MEDIUM
 
 
-def test_a_recovery_store_at_an_address_of_the_source(rehearsal: Any) -> None:
-    assert list(dependence.store_of_source(rehearsal)) == []
-    rehearsal.recovery = domain("west", 2, endpoint="https://s3.east.example")
-    (found,) = dependence.store_of_source(rehearsal)
-    assert (found.id, found.subject) == ("store-region-hard-coded", "s3.east.example:443")
+@pytest.mark.parametrize("endpoint", ["https://s3.east.example", "https://0x0a010009"])
+def test_a_recovery_store_at_an_address_of_the_source(rehearsal: Any, endpoint: str) -> None:
+    assert list(dependence.parts_of_source(rehearsal)) == []
+    rehearsal.recovery = domain("west", 2, endpoint=endpoint)
+    (found,) = dependence.parts_of_source(rehearsal)
+    subject = f"{endpoint.removeprefix('https://')}:443"
+    assert (found.id, found.subject, found.stops) == ("store-region-hard-coded", subject, True)
+
+
+@pytest.mark.parametrize("address", ["10.1.7.7", "db.east.example", "0x0a010005"])
+def test_a_recovery_host_whose_name_leads_to_the_source(rehearsal: Any, address: str) -> None:
+    rehearsal.recovery.hosts[0].address = address
+    (found,) = dependence.parts_of_source(rehearsal)
+    assert (found.id, found.subject, found.stops) == ("recovery-is-source", "west/db1", True)
+    rehearsal.recovery = domain("west", 2)
+    node = SimpleNamespace(host="db1", role="primary", address=address)
+    rehearsal.plan.engine.predicted_nodes = lambda _: [node]
+    assert [item.id for item in dependence.parts_of_source(rehearsal)] == ["recovery-is-source"]
 
 
 @pytest.mark.parametrize("id", ["address-hard-coded", "peer-list-stale"])
@@ -108,9 +130,11 @@ def test_a_call_is_one_cause_with_what_names_its_address(rehearsal: Any, id: str
     ]
     rehearsal.plan = SimpleNamespace(
         fence=SimpleNamespace(
-            attempts=lambda gap: Observed(tuple(attempts)) if gap == rehearsal.id else Observed()
+            tells=True,
+            attempts=lambda gap: Observed(tuple(attempts)) if gap == rehearsal.id else Observed(),
         ),
         gap=lambda id: id,
+        accepted=[],
     )
     known = finding(id, "shop: function f()", "line 1 names 10.1.0.1:5432", "verify")
     rehearsal.findings.add(known)
@@ -122,6 +146,22 @@ def test_a_call_is_one_cause_with_what_names_its_address(rehearsal: Any, id: str
         ("key-chain-in-source", "10.1.0.2:5432"),
         ("key-chain-in-source", "10.1.0.10:5432"),
     ]
+
+
+@pytest.mark.parametrize("id", ["address-hard-coded", "key-chain-in-source"])
+def test_what_is_accepted_wholesale_hides_no_call(rehearsal: Any, id: str) -> None:
+    at = datetime.now(UTC) + timedelta(seconds=1)
+    call = Attempt(at=at, host="db1", address="10.1.0.1", port=5432, pid=7, process="curl")
+    rehearsal.plan = SimpleNamespace(
+        fence=SimpleNamespace(tells=True, attempts=lambda _: Observed((call,))),
+        gap=lambda id: id,
+        accepted=[SimpleNamespace(finding=id, subject=None)],
+    )
+    if id == "address-hard-coded":
+        rehearsal.findings.add(finding(id, "function f()", "line 1 names 10.1.0.1", "verify"))
+    with rehearsal.clock.stage("verify" if id == "address-hard-coded" else "key fetch"):
+        (found,), _ = dependence.calls_to_source(rehearsal)
+    assert (found.id, found.subject) == ("source-used", "10.1.0.1:5432")
 
 
 def test_lines_of_a_hosts_files(rehearsal: Any) -> None:
@@ -137,3 +177,132 @@ def test_lines_of_a_hosts_files(rehearsal: Any) -> None:
         ("address-hard-coded", "west/db1 /home/x/.pgpass"),
         ("path-hard-coded", "west/db1 /etc/fstab"),
     ]
+
+
+BEHIND = timedelta(minutes=-7)
+
+
+@dataclass
+class Watched:
+    """A rehearsal that has knocked at the source's endpoints, and what its fence tells."""
+
+    rehearsal: Any
+    told: list[Attempt] = field(default_factory=list)
+    doubts: tuple[FarsideError, ...] = ()
+    tells: bool = True
+
+    def __post_init__(self) -> None:
+        began = self.rehearsal.clock.now()
+        places = Counter({("10.1.0.1", 22): 2, ("10.1.0.1", 5432): 1})
+        self.rehearsal.reach.knocks = Knocks(
+            ID, places, frozenset({("10.1.0.1", 22)}), began, began + timedelta(seconds=3)
+        )
+        self.rehearsal.plan = SimpleNamespace(fence=self, gap=lambda id: id, accepted=[])
+
+    def attempts(self, _: object) -> Observed:
+        return Observed(tuple(sorted(self.told, key=lambda item: item.at)))
+
+    def tell(self, port: int, seconds: float, process: str | None = None, **more: Any) -> None:
+        """A call so long after the knocks began, as the fence's clock has it: in whole seconds."""
+        at = self.rehearsal.reach.knocks.began + timedelta(seconds=seconds)
+        told = {"address": "10.1.0.1", "process": process} | more
+        at = at.replace(microsecond=0)
+        self.told.append(Attempt.model_validate({"at": at, "host": "db1", "port": port} | told))
+
+    def found(self) -> list[str]:
+        calls, self.doubts = dependence.calls_to_source(self.rehearsal)
+        return sorted(f"{item.id} {item.subject}" for item in calls)
+
+
+@pytest.fixture
+def watched(rehearsal: Any) -> Watched:
+    return Watched(rehearsal)
+
+
+def probe(rehearsal: Any) -> str:
+    return f"python3 /var/tmp/farside/{rehearsal.id}/helper-1.pyz probe"
+
+
+@pytest.mark.parametrize("skew", [0.0, BEHIND.total_seconds(), 3600.0])
+def test_an_unnamed_call_is_farsides_own_only_as_often_as_it_knocked(
+    watched: Watched, skew: float
+) -> None:
+    for port, seconds in ((22, 0.1), (22, 0.2), (5432, 0.2), (22, 0.3), (111, 0.3)):
+        watched.tell(port, seconds + skew)
+    assert watched.found() == ["source-used 10.1.0.1:111", "source-used 10.1.0.1:22"]
+    assert watched.doubts == ()
+
+
+def test_knocks_that_the_fence_did_not_tell_of_hide_no_other_call(watched: Watched) -> None:
+    watched.tell(22, 0.5)
+    watched.tell(22, 120)
+    assert watched.found() == ["source-used 10.1.0.1:22"]
+
+
+def test_by_a_clock_that_is_off_few_knocks_may_be_the_calls_of_another(watched: Watched) -> None:
+    """Of 22 it must have told, too: whether another called is not known, nor that none did."""
+    watched.tell(5432, -420)
+    assert watched.found() == []
+    (problem,) = watched.doubts
+    assert "no call of farside's own to 10.1.0.1:22" in problem.message
+    watched.tell(22, -420)
+    assert (watched.found(), watched.doubts) == ([], ())
+
+
+def test_where_a_tool_names_some_knocks_only_their_time_is_that_of_the_others(
+    watched: Watched,
+) -> None:
+    watched.tell(22, -420, probe(watched.rehearsal))
+    watched.tell(22, -419)
+    watched.tell(5432, 1)
+    assert watched.found() == ["source-used 10.1.0.1:5432"]
+
+
+def test_an_address_is_one_however_the_fence_spells_it(watched: Watched) -> None:
+    watched.tell(22, 0.5, address="::ffff:10.1.0.1")
+    assert (watched.found(), watched.doubts) == ([], ())
+
+
+def test_a_fence_that_tells_of_no_knock_cannot_tell_who_calls(watched: Watched) -> None:
+    assert watched.found() == []
+    (problem,) = watched.doubts
+    assert "none of farside's own calls" in problem.message
+    watched.tell(22, 30, "curl 10.1.0.1")
+    assert watched.found() == ["source-used 10.1.0.1:22"]
+    assert len(watched.doubts) == 1, "what it tells of is a call all the same"
+
+
+@pytest.mark.parametrize("why", ["it does not tell", "nothing answered before", "nothing asked"])
+def test_where_no_knock_must_be_told_of_none_is_missing(watched: Watched, why: str) -> None:
+    watched.tells = why != "it does not tell"
+    if why == "nothing answered before":
+        known = watched.rehearsal.reach
+        known.knocks = replace(known.knocks, denied=frozenset())
+    elif why == "nothing asked":
+        watched.rehearsal.reach.knocks = None
+    assert (watched.found(), watched.doubts) == ([], ())
+
+
+@pytest.mark.parametrize("skew", [0.0, BEHIND.total_seconds()])
+def test_the_stage_of_a_call_is_told_by_the_rehearsals_clock(watched: Watched, skew: float) -> None:
+    watched.tell(22, skew - 40)
+    watched.tell(111, skew + 5)
+    early, known = timedelta(seconds=40), watched.rehearsal.reach
+    known.knocks = replace(
+        known.knocks, began=known.knocks.began - early, ended=known.knocks.ended - early
+    )
+    with watched.rehearsal.clock.stage("key fetch"):
+        assert watched.found() == ["key-chain-in-source 10.1.0.1:111"]
+
+
+def test_a_fence_whose_clock_says_nothing_is_no_error(watched: Watched) -> None:
+    watched.told.append(
+        Attempt.model_validate(
+            {"at": "0001-01-01T00:00:00Z", "host": "a", "address": "10.1.0.1", "port": 22}
+        )
+    )
+    watched.told.append(watched.told[0].model_copy(update={"port": 111}))
+    assert watched.found() == ["source-used 10.1.0.1:111"]
+    last = {"at": datetime.max.replace(tzinfo=UTC), "port": 112}
+    watched.told.append(watched.told[0].model_copy(update=last))
+    assert watched.found() == ["source-used 10.1.0.1:111", "source-used 10.1.0.1:112"]

@@ -10,13 +10,14 @@ import pytest
 from prefect import flow
 from prefect.artifacts import Artifact
 from prefect.client.schemas.objects import Artifact as ArtifactResponse
-from prefect.testing.utilities import prefect_test_harness
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 from rich.console import Console
 
 from blocks.evidence.findings import Acceptance, finding
 from blocks.evidence.record import Check, CheckStatus, Counterpart, Record
 from tasks.frames import lifecycle
 from tasks.report import markdown, publish, summary
+from tests.servers import PrefectServer
 
 PATH = Path("rehearsals/r20260701-120000-1a2b3c.json")
 
@@ -161,15 +162,28 @@ def test_markdown_has_everything_and_cells_stay_cells(verified: Record, failed: 
     assert "fetch+extract 2.4 s, replay 4.0 s" in good
 
 
+HOSTILE = "gone\n\n# VERIFIED: all is well\n\n![](https://evil/x.png) <img src=//evil>\n```\n| a |"
+
+
+def test_no_error_of_a_stage_forges_a_page(failed: Record) -> None:
+    stages = tuple(replace(stage, error=HOSTILE) for stage in failed.stages)
+    page = markdown(replace(failed, stages=stages))
+    assert [line for line in page.splitlines() if line.startswith("# ")] == ["# FAILED: Shop DB"]
+    (said,) = [line for line in page.splitlines() if line.startswith("**restore failed:**")]
+    assert "gone # VERIFIED: all is well !\\[\\](https://evil/x.png) \\<img src=//evil\\>" in said
+    assert "\n```\n" not in page.partition("## Runbook")[0]
+
+
 def test_artifacts_appear_in_prefect_and_a_server_that_refuses_them_changes_nothing(
-    verified: Record, caplog: pytest.LogCaptureFixture
+    verified: Record, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     @flow
     def rehearse() -> str:
         publish(verified)
         return "done"
 
-    with prefect_test_harness(server_startup_timeout=120):
+    api = PrefectServer.shared().ready()
+    with temporary_settings({PREFECT_API_URL: api, PREFECT_HOME: tmp_path}):
         assert rehearse() == "done"
         page = Artifact.get("farside-shop-db")
         table = Artifact.get("farside-shop-db-stages")

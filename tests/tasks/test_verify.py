@@ -26,9 +26,9 @@ def test_a_question_of_the_plan_is_its_own_finding_whatever_it_is_called() -> No
 
 def test_a_gap_in_the_heartbeat_is_an_incomplete_restore() -> None:
     for ticks in (Ticks(0, None, None, None), Ticks(8, 9, None, 4)):
-        (item,) = _failures([heartbeat_check(ticks, {})])
+        (item,) = _failures([heartbeat_check(ticks, 0)])
         assert (item.id, item.subject) == ("incomplete-restore", "heartbeat")
-    assert heartbeat_check(Ticks(9, 9, None, None), {}).status is CheckStatus.PASSED
+    assert heartbeat_check(Ticks(9, 9, None, None), 0).status is CheckStatus.PASSED
 
 
 def test_a_long_list_is_cut_and_says_so() -> None:

@@ -21,6 +21,7 @@ from blocks.artifact.job import (
     GetLease,
     Job,
     Ok,
+    Prepare,
     PutLease,
     PutObjectLease,
     Stop,
@@ -131,6 +132,7 @@ class Orchestrator:
         self.ignore_volumes: set[int] = set()
         self.runs: list[Run] = []
         self.spoil: Callable[[str], str] = lambda url: url
+        self.prepare: Callable[[], Answer | None] = Ok
 
     def start(self, job: Job) -> Run:
         run = Run(self.helper, job, self.answer)
@@ -160,6 +162,8 @@ class Orchestrator:
                 return Ok()
             case Stored():
                 return Ok()
+            case Prepare():
+                return self.prepare()
         return None
 
     def _url(self, method: str, store: Any, key: str) -> str:

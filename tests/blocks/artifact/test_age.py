@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blocks.artifact import age, age_header
-from blocks.artifact.age_keys import AgeKeyMalformed
+from blocks.artifact.age_keys import AgeKeyMalformed, without_comments
 
 IDENTITY = age.generate_identity()
 RECIPIENT = age.recipient_of(IDENTITY)
@@ -344,3 +344,10 @@ def test_command_refuses_armor_and_a_wrong_identity(tmp_path: Path, identity_fil
     ended = command("-d", "-i", str(other), data=seal(b"secret"))
     assert (ended.returncode, ended.stdout) == (1, b"")
     assert b"none of which" in ended.stderr
+
+
+def test_an_identity_file_as_age_keygen_writes_it() -> None:
+    identity = age.generate_identity()
+    text = f"# created: 2026-01-01T00:00:00Z\n# public key: age1...\n{identity}\n"
+    assert without_comments(text) == identity
+    assert age.recipient_of(without_comments(text)) == age.recipient_of(identity)

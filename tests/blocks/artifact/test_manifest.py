@@ -50,6 +50,18 @@ MANIFEST = Manifest(
 INDEX = LogIndex(set_id="s", sequence=3, updated_at=NOW, objects=(OBJECT,))
 
 
+@pytest.mark.parametrize(
+    "id", ["\x1b[2J\x1b]0;VERIFIED\x07", "A" * 16, "a" * 17, "", "a" * 15 + "\n"]
+)
+def test_a_key_id_is_one_or_the_envelope_is_none(id: str) -> None:
+    """It is not proven, and yet told to the operator."""
+    outer = json.loads(sign(MANIFEST, SECRET)) | {"key_id": id}
+    for read in (signer_of, lambda data: verify(data, PUBLIC)):
+        with pytest.raises(ManifestMalformed, match="key_id is not 16 hexadecimal digits") as no:
+            read(json.dumps(outer).encode())
+        assert "\x1b" not in str(no.value)
+
+
 @pytest.mark.parametrize("document", [MANIFEST, INDEX])
 def test_signed_documents_come_back(document: Manifest | LogIndex) -> None:
     envelope = sign(document, SECRET)

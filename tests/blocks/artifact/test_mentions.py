@@ -1,12 +1,17 @@
 """Where a text mentions what belongs to a domain."""
 
+import json
+import re
+import time
+from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blocks.artifact.mentions import Belongings
+from blocks.artifact.mentions import Belongings, hosts_in
 
 EAST = Belongings(
     networks=("10.1.0.0/16", "fd00:1::/32"),
@@ -28,7 +33,36 @@ EAST = Belongings(
         ("[fd00:1::5]:443", ["fd00:1::5"]),
         ("curl https://vault.example.org/x", ["vault.example.org"]),
         ("192.0.2.7", ["192.0.2.7"]),
+        ("*.east.example", ["east.example"]),
+        ("地址10.1.2.3在", ["10.1.2.3"]),
+        ("host_10.1.2.3", ["10.1.2.3"]),
+        ("10.1.2.3B", ["10.1.2.3"]),
+        ("root:0:0:10.1.2.3", ["10.1.2.3"]),
+        ("[::ffff:10.1.2.3]:5432", ["10.1.2.3"]),
+        ("addr:fd00:1::5 scope", ["fd00:1::5"]),
+        ("to fd00:1::5: refused", ["fd00:1::5"]),
+        # Escaped, once and again.
+        (r'{"conf": "listen 5432\n10.1.2.3 db"}', ["10.1.2.3"]),
+        (r'{"conf": "{\"listen\": \"\\n10.1.2.3\"}"}', ["10.1.2.3"]),
+        (r"\u000a10.1.2.3\u000d", ["10.1.2.3"]),
+        (r"\x0a10.1.2.3, \01210.1.2.4", ["10.1.2.3", "10.1.2.4"]),
+        ("http%3A%2F%2F10.1.2.3%2Fdb", ["10.1.2.3"]),
+        ("http%253A%252F%252F10.1.2.3", ["10.1.2.3"]),
+        ("u:p%4010.1.2.3/db", ["10.1.2.3"]),
+        ("%5Bfd00%3A1%3A%3A5%5D", ["fd00:1::5"]),
+        (r"\ndb1.east.example:5432", ["db1.east.example"]),
+        ("%2Fdb1.east.example", ["db1.east.example"]),
+        # What only looks escaped.
+        (r"\\10.1.2.3\share", ["10.1.2.3"]),
+        ("LIKE '%10.1.2.3%'", ["10.1.2.3"]),
+        ("LIKE '%db1.east.example%'", ["db1.east.example"]),
         # What only looks like it.
+        (r"C:\v10.1.2.3\bin", []),
+        ("v10.1.2.3", []),
+        ("version 1.10.1.2.3", []),
+        ("10.1.2.3000", []),
+        ("libfoo-10.1.2.3.so", []),
+        ("10.1.2.3.in-addr.arpa", []),
         ("10.10.1.2 and 110.1.2.3", []),
         ("version 10.1.2.3.4", []),
         ("northeast.example", []),
@@ -46,12 +80,27 @@ def test_places(text: str, found: list[str]) -> None:
     [
         ("/mnt/east", ["/mnt/east"]),
         ("COPY t FROM '/mnt/east/x.csv'", ["/mnt/east"]),
+        ("file:///mnt/east/x", ["/mnt/east"]),
+        (r"x\n/mnt/east", ["/mnt/east"]),
+        (r"\/mnt\/east\/x", ["/mnt/east"]),
+        ("dir=%2Fmnt%2Feast%2Fx", ["/mnt/east"]),
+        (r"\\u002fmnt\\u002feast", ["/mnt/east"]),
+        ("目录/mnt/east", ["/mnt/east"]),
         ("/mnt/eastern/x", []),
         ("/srv/mnt/east-2", []),
     ],
 )
 def test_paths(text: str, found: list[str]) -> None:
     assert EAST.paths_in(text) == found
+
+
+@pytest.mark.parametrize(
+    "unit", ["x", "1.", "a..", "1:", "%2", "\\\\n", "/a", "://", "host=", "-a@"]
+)
+def test_a_long_line_takes_no_long_time(unit: str) -> None:
+    began = time.process_time()
+    list(EAST.lines(unit * 2**17 + "9"))
+    assert time.process_time() - began < 10
 
 
 def test_lines_are_counted_from_one() -> None:
@@ -74,3 +123,87 @@ def test_every_address_of_its_networks_and_no_other(address: object, around: str
 @given(st.ip_addresses(network="10.1.0.0/16"))
 def test_its_own_are_found(address: object) -> None:
     assert EAST.places_in(f"host={address} x") == [str(address)]
+
+
+def _as_json(text: str) -> str:
+    return json.dumps({"v": f"x\n{text}\t", "w": f"é{text}ü"})
+
+
+def _as_record(text: str) -> str:
+    doubled = text.replace("\\", "\\\\").replace('"', '""')
+    return f'(0,1) (7,"{doubled}")'
+
+
+def _as_bytea(text: str) -> str:
+    raw = text.encode().replace(b"\\", rb"\\")
+    return "".join(chr(byte) if 32 <= byte < 127 else f"\\{byte:03o}" for byte in raw)
+
+
+WRAPS: dict[str, Callable[[str], str]] = {
+    "json": _as_json,
+    "ascii": lambda text: json.dumps(f"\u4e3b{text}\u4e3b"),
+    "escaped": lambda text: _as_json(text).replace("/", r"\/"),
+    "url": lambda text: f"to={quote(f'http://{text}/', safe='')}&x",
+    "user": lambda text: f"http://u:{quote(f'p@{text}', safe='')}/db",
+    "record": _as_record,
+    "bytea": lambda text: _as_bytea(f"é\n{text}\n"),
+    "unicode": lambda text: rf"\u000a{text}\u002f",
+    "hex": lambda text: rf"\x0a{text}\x2f",
+    "underscore": lambda text: f"host_ {text}",
+}
+wrapped = st.lists(st.sampled_from(sorted(WRAPS)), max_size=3)
+
+
+def _wrap(text: str, ways: list[str]) -> str:
+    for way in ways:
+        text = WRAPS[way](text)
+    return text
+
+
+own_addresses = st.one_of(
+    st.ip_addresses(network="10.1.0.0/16"), st.ip_addresses(network="fd00:1::/32")
+).map(str)
+own_places = st.one_of(
+    own_addresses,
+    st.sampled_from(["192.0.2.7", "vault.example.org", "db1.east.example", "::ffff:a01:203"]),
+)
+
+
+@given(own_places, wrapped)
+def test_whatever_it_is_wrapped_into_it_is_found(place: str, ways: list[str]) -> None:
+    text = _wrap(place, ways)
+    assert place in EAST.places_in(text), text
+    assert re.search(EAST.likely(), text, re.IGNORECASE), text
+
+
+@given(wrapped)
+def test_a_path_and_a_host_are_found_whatever_they_are_wrapped_into(ways: list[str]) -> None:
+    assert EAST.paths_in(_wrap("/mnt/east/x", ways)) == ["/mnt/east"]
+    assert re.search(EAST.likely(), _wrap("/mnt/east/x", ways), re.IGNORECASE)
+    assert "db7" in hosts_in(_wrap("https://db7:5432/x", ways))
+
+
+@given(
+    st.one_of(
+        st.ip_addresses(v=4).map(str),
+        st.ip_addresses(network="10.1.0.0/16").map(lambda ip: f"1{ip}"),
+        st.ip_addresses(network="10.1.0.0/16").map(lambda ip: f"1.{ip}"),
+        st.ip_addresses(network="10.1.0.0/16").map(lambda ip: f"{ip}000"),
+        st.just("vault.example.organic"),
+        st.just("northeast.example"),
+    ),
+    wrapped,
+)
+def test_whatever_it_is_wrapped_into_no_other_is_found(place: str, ways: list[str]) -> None:
+    if not EAST.owns_name(place):
+        assert list(EAST.lines(_wrap(place, ways))) == []
+
+
+@given(st.text(st.sampled_from("10.:/%\\unxfdmeast25 ") | st.characters(), max_size=60))
+def test_what_mentions_it_is_likely_to(text: str) -> None:
+    if any(EAST.lines(text)):
+        assert re.search(EAST.likely(), text, re.IGNORECASE)
+
+
+def test_what_nothing_belongs_to_is_never_likely() -> None:
+    assert re.search(Belongings().likely(), "anything\nat all") is None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,16 +14,16 @@ from typing import Any
 
 import pytest
 
-from blocks.artifact import marks
+from blocks.artifact import marks, stamp
 from blocks.artifact.job import (
+    ClaimJob,
+    ClaimResult,
     Done,
     Event,
     FactsJob,
     Job,
     MadePath,
-    MadePidfile,
     MadeProcess,
-    MarkJob,
     ProbeJob,
     Result,
     SweepJob,
@@ -60,9 +61,24 @@ def running(process: "subprocess.Popen[bytes]") -> bool:
     return process.poll() is None
 
 
-def mark(ask: Any, work: Path, name: str, *made: Any) -> Path:
-    ask(MarkJob(work_dir=str(work), rehearsal_id=name, made=made))
+def mark(work: Path, name: str, *made: Any) -> Path:
+    (work / name).mkdir(parents=True, mode=0o700)
+    marks.note(work / name, made)
     return work / name
+
+
+def claimed(ask: Any, work: Path, name: str, *directories: Path, port: int = 0) -> ClaimResult:
+    (work / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+    job = ClaimJob(
+        work_dir=str(work),
+        rehearsal_id=name,
+        token="t" + name,
+        directories=tuple(map(str, directories)),
+        ports=(("127.0.0.1", port),) if port else (),
+    )
+    result = ask(job)
+    assert isinstance(result, ClaimResult)
+    return result
 
 
 def sleeper(*words: str, cwd: Path | None = None) -> "subprocess.Popen[bytes]":
@@ -70,58 +86,112 @@ def sleeper(*words: str, cwd: Path | None = None) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "-c", script, *words], cwd=cwd)
 
 
-def test_sweep_removes_what_is_marked_and_nothing_else(
+def started(mark: str, cwd: Path) -> "subprocess.Popen[bytes]":
+    """What a rehearsal started: it bears the stamp."""
+    script = "import time; time.sleep(1000)"
+    environment = os.environ | {stamp.VARIABLE: mark}
+    return subprocess.Popen([sys.executable, "-c", script], cwd=cwd, env=environment)
+
+
+def test_sweep_removes_what_bears_the_stamp_and_nothing_else(
     ask: Any, tmp_path: Path, processes: list[Any]
 ) -> None:
-    work = tmp_path / "work"
-    data, other = tmp_path / "data", tmp_path / "other"
-    for folder in (data, other):
-        folder.mkdir()
-        (folder / "file").write_text("x")
-    ours, by_pidfile, stranger, reused = (
-        sleeper(str(data / "x")),
-        sleeper(cwd=data),
-        sleeper(str(other)),
-        sleeper(str(data)),
-    )
-    processes += [ours, by_pidfile, stranger, reused]
-    (data / "postmaster.pid").write_text(f"{by_pidfile.pid}\n{data}\n")
-    start = marks.start_of(reused.pid)
+    work, data, other = tmp_path / "work", tmp_path / "data", tmp_path / "other"
+    assert claimed(ask, work, "r1", data).refused == ""
+    assert claimed(ask, work, "r2", other).refused == ""
+    (data / "file").write_text("x")
+    marker = work / "r1"
+    server, agent, stranger = started("r1:tr1", data), sleeper(), started("r1:another", tmp_path)
+    processes += [server, agent, stranger]
+    noted = marks.process(agent.pid)
+    start = marks.start_of(stranger.pid)
+    assert noted is not None
     assert start is not None
-    marker = mark(
-        ask,
-        work,
-        "r1",
-        MadePath(path=str(data)),
-        MadePidfile(pidfile=str(data / "postmaster.pid")),
-        marks.process(ours.pid),
-        marks.process(stranger.pid),  # alive, but nothing of it is in the marker
-        MadeProcess(pid=reused.pid, start=start - 1),  # the number of a process long gone
-    )
-    mark(ask, work, "r2", MadePath(path=str(other)))
+    marks.note(marker, [noted, MadeProcess(pid=stranger.pid, start=start - 1)])
 
     looked = ask(SweepJob(work_dir=str(work)))
     assert [left.rehearsal_id for left in looked.found] == ["r1", "r2"]
     assert looked.found == looked.remaining
-    assert set(looked.found[0].paths) == {str(data), str(marker)}
-    assert {int(text.split(":")[0]) for text in looked.found[0].processes} == {
-        ours.pid,
-        by_pidfile.pid,
-    }
-    assert data.exists()
-
+    assert looked.found[0].paths == (str(data), str(marker))
+    ours = {int(text.split(":")[0]) for text in looked.found[0].processes}
+    assert ours == {server.pid, agent.pid}
     swept = ask(SweepJob(work_dir=str(work), rehearsal_id="r1", remove=True))
-    assert len(swept.found) == 1
     assert swept.remaining == ()
     assert not data.exists()
     assert not marker.exists()
     assert other.exists()
-    assert not running(ours)
-    assert not running(by_pidfile)
+    assert not running(server)
+    assert not running(agent)
     assert running(stranger)
-    assert running(reused)
     again = ask(SweepJob(work_dir=str(work), rehearsal_id="r1", remove=True))
     assert again.found == again.remaining == ()
+
+
+@pytest.mark.parametrize("cleared", ["whole", "contents", "copied back", "contents kept"])
+def test_a_live_cluster_in_the_place_of_what_was_made_is_left_alone(
+    ask: Any, tmp_path: Path, processes: list[Any], cleared: str
+) -> None:
+    work, data = tmp_path / "work", tmp_path / "data"
+    assert claimed(ask, work, "r", data).refused == ""
+    if cleared == "whole":
+        shutil.rmtree(data)
+        data.mkdir()
+    elif cleared == "contents":
+        (data / stamp.FILE).unlink()
+    elif cleared == "copied back":
+        shutil.copytree(data, tmp_path / "copy")
+        shutil.rmtree(data)
+        (tmp_path / "copy").rename(data)
+    (data / "precious").write_text("x")
+    live = sleeper(cwd=data)
+    processes.append(live)
+    (data / "postmaster.pid").write_text(f"{live.pid}\n")
+    swept = ask(SweepJob(work_dir=str(work), remove=True))
+    assert swept.remaining == ()
+    assert str(data) in swept.found[0].left_alone[0]
+    assert running(live)
+    assert (data / "precious").exists()
+
+
+def test_a_target_is_claimed_once(ask: Any, tmp_path: Path) -> None:
+    work, data, found = tmp_path / "work", tmp_path / "a" / "data", tmp_path / "found"
+    found.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert "port" in claimed(ask, work, "r0", data, port=port).refused
+    assert not data.exists()
+    assert not (work / "r0" / marks.FILE).exists()
+    assert claimed(ask, work, "r1", data, found, port=port).refused == ""
+    assert "not empty" in claimed(ask, work, "r2", data).refused
+    assert "taken by r1" in claimed(ask, work, "r2", tmp_path / "b", port=port).refused
+    assert not (tmp_path / "b").exists()
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "file").write_text("x")
+    assert "not empty" in claimed(ask, work, "r3", tmp_path / "c", full).refused
+    assert not (tmp_path / "c").exists()
+    assert [path.name for path in full.iterdir()] == ["file"]
+    assert ask(SweepJob(work_dir=str(work), rehearsal_id="r1", remove=True)).remaining == ()
+    assert not data.exists()
+    assert list(found.iterdir()) == []
+
+
+def test_on_a_source_host_nothing_outside_the_own_directory_is_removed(
+    ask: Any, tmp_path: Path
+) -> None:
+    work, data = tmp_path / "work", tmp_path / "data"
+    assert claimed(ask, work, "r", data).refused == ""
+    assert ask(SweepJob(work_dir=str(work), remove=True, own_only=True)).remaining == ()
+    assert data.exists()
+    assert not (work / "r").exists()
+
+
+def test_a_torn_line_does_not_take_the_next_entry_along(tmp_path: Path) -> None:
+    marks.note(tmp_path, [MadePath(path="/a/b/c")])
+    with (tmp_path / marks.FILE).open("a") as file:
+        file.write('{"kind":"path","pa')
+    marks.note(tmp_path, [MadePath(path="/d/e/f")])
+    assert marks.read(tmp_path) == [MadePath(path="/a/b/c"), MadePath(path="/d/e/f")]
 
 
 def test_a_process_that_does_not_listen_is_killed(
@@ -138,7 +208,7 @@ def test_a_process_that_does_not_listen_is_killed(
     processes.append(stubborn)
     assert stubborn.stdout is not None
     stubborn.stdout.readline()
-    mark(ask, tmp_path / "work", "r", marks.process(stubborn.pid))
+    mark(tmp_path / "work", "r", marks.process(stubborn.pid))
     assert ask(SweepJob(work_dir=str(tmp_path / "work"), remove=True)).remaining == ()
     assert stubborn.wait(5) == -signal.SIGKILL
     stubborn.stdout.close()
@@ -150,7 +220,7 @@ def test_a_damaged_marker_removes_nothing_that_it_should_not(
 ) -> None:
     work = tmp_path / "work"
     (tmp_path / "data").mkdir()
-    mark(ask, work, "r", MadePath(path=path.replace("WORK", str(work))))
+    mark(work, "r", MadePath(path=path.replace("WORK", str(work))))
     with (work / "r" / marks.FILE).open("a") as file:
         file.write('{"kind":"path","pa')
     (work / "unmarked").mkdir()
@@ -160,22 +230,11 @@ def test_a_damaged_marker_removes_nothing_that_it_should_not(
     assert (tmp_path / "data").is_dir()
 
 
-def test_a_link_is_removed_and_not_what_it_leads_to(ask: Any, tmp_path: Path) -> None:
-    kept = tmp_path / "kept"
-    kept.mkdir()
-    (kept / "file").write_text("x")
-    (tmp_path / "link").symlink_to(kept)
-    mark(ask, tmp_path / "work", "r", MadePath(path=str(tmp_path / "link")))
-    ask(SweepJob(work_dir=str(tmp_path / "work"), remove=True))
-    assert not (tmp_path / "link").is_symlink()
-    assert (kept / "file").exists()
-
-
 def test_facts(ask: Any, tmp_path: Path) -> None:
     full = tmp_path / "full"
     full.mkdir()
     (full / "file").write_text("x")
-    mark(ask, tmp_path / "work", "r", MadePath(path=str(full)))
+    mark(tmp_path / "work", "r", MadePath(path=str(full)))
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         result = ask(
@@ -213,7 +272,7 @@ def test_probe(ask: Any) -> None:
             ("name.invalid", 1),
         )
         result = ask(ProbeJob(endpoints=endpoints, timeout=3.0))
-    assert [entry.status for entry in result.endpoints] == ["open", "refused", "unreachable"]
+    assert [entry.status for entry in result.endpoints] == ["open", "refused", "unknown"]
 
 
 @pytest.mark.parametrize("line", ["", "{", "{}", '{"job":"seal"}', '{"job":"none"}'])
@@ -223,3 +282,15 @@ def test_a_job_that_is_none_is_refused(helper: Path, line: str) -> None:
     assert ended.returncode == 1
     assert json.loads(ended.stdout)["code"] == "internal"
     assert ended.stderr == b""
+
+
+def test_a_directory_that_was_there_is_left_as_it_was_found(tmp_path: Path) -> None:
+    found = tmp_path / "found"
+    found.mkdir()
+    found.chmod(0o2775)
+    made = stamp.take(found, "r1:token")
+    assert found.stat().st_mode & 0o7777 == 0o700
+    (found / "base").mkdir()
+    stamp.remove(made)
+    assert found.stat().st_mode & 0o7777 == 0o2775
+    assert list(found.iterdir()) == []

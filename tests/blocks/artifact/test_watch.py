@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-from blocks.artifact import watch
+from blocks import fences
+from blocks.artifact import sweep, watch
+from deployments.lab import tripwires
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
@@ -30,6 +32,27 @@ def test_the_owner_of_a_connection(family: socket.AddressFamily) -> None:
         caller.wait(10)
     assert watch._owners([call]) == {}
     assert watch._command(None) is None
+
+
+def test_a_process_is_named_without_its_secrets() -> None:
+    words = ["postgresql://app:hunter2@10.1.0.1/shop", "--password", "hunter2", "2026-01", "probe"]
+    script = "import sys; sys.stdin.read()"
+    argv = [sys.executable, "-c", script, *words]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE) as caller:
+        shown = watch._command(caller.pid) or ""
+        left = sweep._command(caller.pid)
+        lab = tripwires.process_of(caller.pid) or ""
+    for text in (shown, left, lab):
+        assert "hunter2" not in text
+        assert text.startswith(sys.executable)
+        assert text.endswith("postgresql://app:***@10.1.0.1/shop --password *** 2026-01 probe")
+
+
+def test_a_process_that_a_fence_names_is_shown_without_its_secrets() -> None:
+    """Whatever the site's own observe_argv prints."""
+    line = '{"at": "2026-01-01T00:00:00Z", "host": "db1", "address": "10.1.0.1", "port": 443'
+    seen = fences._attempt(f'{line}, "process": "curl -u backup:hunter2 https://10.1.0.1"}}')
+    assert seen.process == "curl -u *** https://10.1.0.1"
 
 
 def test_an_ipv4_address_inside_ipv6() -> None:

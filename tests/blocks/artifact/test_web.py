@@ -134,3 +134,9 @@ def test_patience_ends(moody: Any, s3: Any, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_store_without_tls_is_refused(s3: Any) -> None:
     with pytest.raises(JobFailed, match="not https"):
         Web(s3.ca_pem).put(lambda _: "http://127.0.0.1/it", memoryview(BODY), "it")
+
+
+@pytest.mark.parametrize("pem", ["", "\n", "no certificate"])
+def test_no_authority_is_not_the_systems(pem: str) -> None:
+    with pytest.raises(JobFailed, match="not PEM"):
+        Web(pem)

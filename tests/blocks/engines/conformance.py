@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -33,7 +34,7 @@ class EngineConformance:
     known_findings: ClassVar[frozenset[tuple[str, str]]] = frozenset()
     """Ids and subjects of what is truly wrong with this plan's source."""
     runbook_variables: ClassVar[Mapping[str, str]]
-    """Where the runbook is to restore to; `{place}` is an empty directory."""
+    """Where the runbook is to restore to; `{place}` is an empty directory, `{port}` a free port."""
     runbook_secrets: ClassVar[Mapping[str, str]] = {}
     """Variable, which will name a file -> the secret of the recovery vault that it holds."""
     runbook_proof: ClassVar[tuple[str, ...]]
@@ -118,8 +119,11 @@ class EngineConformance:
             (place / name).chmod(0o600)
             account.own(place / name)
         account.own(place)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
         for name, value in self.runbook_variables.items():
-            environment[name] = value.format(place=place)
+            environment[name] = value.format(place=place, port=port)
         try:
             with script.open("rb") as typed:
                 done = subprocess.run(

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prefect.testing.utilities import prefect_test_harness
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from deployments import lab
 from deployments.lab.places import Places
 from tests.blocks.engines.worlds import need_debian_15
+from tests.servers import PrefectServer
 
 pytest.register_assert_rewrite("tests.blocks.engines.conformance")
 
@@ -35,7 +36,9 @@ def places() -> Iterator[Places]:
 
 
 @pytest.fixture(scope="package")
-def prefect_server() -> Iterator[None]:
-    """A Prefect server of the tests' own."""
-    with prefect_test_harness(server_startup_timeout=120):
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The tests' Prefect server is the one that flows in this process use."""
+    home = tmp_path_factory.mktemp("prefect")
+    server = PrefectServer.shared()
+    with temporary_settings({PREFECT_API_URL: server.ready(), PREFECT_HOME: home}):
         yield

@@ -41,16 +41,22 @@ def engine(document: Any, places: Places) -> Any:
         ("10.10.0.11", source["address"]),
         ("10.20.0.11", target["address"]),
         ("/var/lib/rehearsal/redis", str(places.host("west", "db1") / "redis")),
+        ("redis-password", "shop-password"),
     ):
         assert shown in text
         text = text.replace(shown, here)
     return yaml.safe_load(text)["engine"]
 
 
+@pytest.mark.essential
 class TestRedis(EngineConformance):
     plan_name = "redis"
     runbook_variables: ClassVar = {"DIRECTORY": "{place}/redis"}
-    runbook_proof: ClassVar = ('redis-cli -s "$DIRECTORY/socket" dbsize',)
+    runbook_secrets: ClassVar = {"PASSWORD": "shop-password"}
+    runbook_proof: ClassVar = (
+        'REDISCLI_AUTH=$(cat "$PASSWORD"); export REDISCLI_AUTH',
+        'redis-cli -s "$DIRECTORY/socket" dbsize',
+    )
     runbook_end = 'redis-cli -s "$DIRECTORY/socket" shutdown nosave'
     proven = rf"{KEYS + 1}\n"
 

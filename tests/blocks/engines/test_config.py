@@ -1,10 +1,16 @@
 """The configuration of a restored server carries behaviour over, and nothing of the old place."""
 
+from collections.abc import Mapping
 from ipaddress import IPv4Network
 from typing import Any
 
+import pytest
+
 from blocks.artifact.mentions import Belongings
+from blocks.artifact.redaction import redacted_value
+from blocks.engines.my import settings as mariadb
 from blocks.engines.pg import config, search
+from blocks.engines.pg import settings as postgres
 
 
 def row(
@@ -134,8 +140,19 @@ def test_settings_that_need_the_old_place() -> None:
             "setting app.files",
             "configuration file: app.files names /mnt/old",
         ),
+        (
+            "path-hard-coded",
+            "setting archive_command",
+            "configuration file: archive_command names /mnt/old",
+        ),
     ]
     assert search.files_in_settings(facts) == {
         "app.files": "/mnt/old/x",
         "ssl_key_file": "/etc/key.pem",
     }
+
+
+@pytest.mark.parametrize("carried", [mariadb.CARRIED, postgres.CARRIED], ids=["my", "pg"])
+def test_no_setting_that_comes_along_is_taken_for_a_secret(carried: Mapping[str, object]) -> None:
+    """Its value would be hidden in the facts, and a restore refuse them."""
+    assert [name for name in carried if redacted_value(name, "8") != "8"] == []

@@ -26,7 +26,7 @@ from blocks.engines.kv.client import Compacted, Etcdctl, LoginRefused
 from blocks.engines.kv.members import snapshot_tool
 from blocks.errors import TransientError
 from blocks.evidence.record import Check, CheckStatus, Record, Verdict, exit_code
-from blocks.helper import sweep_host
+from blocks.helper import HelperFailed
 from blocks.hosts import LocalHost
 from blocks.plan import Plan, load_plan
 from deployments import lab
@@ -39,6 +39,7 @@ from deployments.lab.etcd import SETTINGS, with_members
 from deployments.lab.places import Places
 from flows.rehearse import Watcher, rehearse, watching
 from tasks.clock import Listener, Silence
+from tasks.sweeping import sweep_plan
 from tests.blocks.engines.conformance import EngineConformance
 from tests.blocks.engines.worlds import need_debian
 
@@ -76,7 +77,8 @@ class Conformance(EngineConformance):
         assert rehearsed.topology.observed is not None
         assert len(rehearsed.topology.observed) == self.members
         actual = {check.name: check.actual for check in rehearsed.checks}
-        assert actual["key-space"] == f"the same on {self.members} members"
+        same = rf"[\d,]+ keys, the same on {self.members} members"
+        assert re.fullmatch(same, str(actual["key-space"]))
         assert ("failover" in actual) is (self.members > 2)
 
     def test_what_was_lost_is_known(self, rehearsed: Record) -> None:
@@ -89,6 +91,7 @@ class TestThree(Conformance):
     members = 3
 
 
+@pytest.mark.essential
 class TestOne(Conformance):
     """Its clients must show a certificate; farside shows one in east, too."""
 
@@ -176,10 +179,12 @@ def programs_of(**programs: Path) -> Iterator[Places]:
 
 @pytest.fixture
 def plan(places: Places) -> Iterator[Plan]:
-    """The lab's plan, with everything of it up."""
+    """The lab's plan, with everything of it up; what `r0` left is removed."""
     lab.up(places.root, parts=[ETCD])
     loaded = load_plan(lab.plan_path(places.root, "etcd"))
     yield loaded
+    host = loaded.source.host("kv1")
+    host.run(["rm", "-rf", f"{host.work_dir}/r0"])
     loaded.source.close()
     loaded.recovery.close()
 
@@ -225,13 +230,13 @@ def test_every_check_can_fail(plan: Plan) -> None:
     ended = {**lease, "leases": {"4711": 1}, "leases_at": now - 60}
     assert checks.leases(root, ended).status is CheckStatus.PASSED
     wrong = living(plan, "not the password")
-    failed(checks.login(wrong, engine.application), "authentication failed")
+    failed(checks.login(wrong, engine.application, facts), "authentication failed")
     # Nobody serves where the restored cluster is going to be.
     failed(checks.leader(root, engine.target), "0 leaders")
     at = facts["revision"]
     member = engine.living(plan.source)
-    hash, compacted = member.hash(at)
-    same = {"hash": hash, "compacted": compacted, "revision": at, "digest": root.digest(at)}
+    read = root.read("r0", at)
+    same = {"revision": at, "digest": read.digest, "live": read.keys}
     there = engine.target.model_copy(
         update={
             "members": tuple(
@@ -242,24 +247,23 @@ def test_every_check_can_fail(plan: Plan) -> None:
     )
 
     def key_space(**other: object) -> Check:
-        return checks.key_space(root, there, {"snapshot": same | other})
+        return checks.key_space(root, there, {"snapshot": same | other}, "r0")
 
     assert key_space().status is CheckStatus.PASSED
-    failed(key_space(hash="1"), "2379 has ")
     failed(key_space(digest="1"), "SHA-256 ")
     failed(checks.revision(root, {"snapshot": same}), "it is at", f"revision {at} can still be")
     # Compacted since: only the digest tells.
     root.text("compact", str(at - 1))
     assert key_space().status is CheckStatus.PASSED
     failed(key_space(digest="1"), "SHA-256 ")
-    unread = key_space(digest=None)
-    assert (unread.status, unread.expected) == (CheckStatus.PASSED, "one hash on all members")
-    for ask in (root.digest, member.hash):
-        with pytest.raises(Compacted):
-            ask(at - 2)
+    assert key_space(digest=None).status is CheckStatus.UNKNOWN
+    with pytest.raises(Compacted):
+        member.hash(at - 2)
+    with pytest.raises(HelperFailed, match="compacted"):
+        root.read("r0", at - 2)
     forbidden = living(plan, user="shop")
     other_keys = engine.application.model_copy(update={"prefix": "/not-the-shop/"})
-    failed(checks.login(forbidden, other_keys), "permission denied")
+    failed(checks.login(forbidden, other_keys, facts), "permission denied")
     failed(checks.quorum_write(forbidden, other_keys, there, "r0"), "permission denied")
     with pytest.raises(LoginRefused):
         checks.quorum_write(wrong, engine.application, there, "r0")
@@ -279,7 +283,7 @@ def test_a_hash_of_what_is_compacted_up_to_its_end(plan: Plan, places: Places) -
         member.text("compact", "--physical", str(head))
         hash, compacted = member.hash(head)
         assert (hash != "0", compacted) == (True, head)
-        assert member.digest(head)
+        assert member.read("r0", head).keys
     finally:
         lab.up(places.root)
 
@@ -332,7 +336,7 @@ def ground(
     ground.close()
 
 
-def rehearsed(ground: Ground, listener: Listener | None = None, *, keep: bool = False) -> Record:
+def rehearsed(ground: Ground, listener: Listener | None = None, *, keep: str = "") -> Record:
     """A rehearsal of the ground's plan; the clock of a busy machine is nobody's concern."""
     with watching(Watcher(listener)) as watcher:
         rehearse(
@@ -379,11 +383,17 @@ def dying_host(ground: Ground) -> Iterator[None]:
 def test_a_host_that_dies_during_the_restore(ground: Ground) -> None:
     with dying_host(ground):
         record = rehearsed(ground)
-    assert found(record) == {("host-unreachable", "west/kv2"), ("leftovers", "west/kv2")}
+    # What runs on a host that is gone is unknown: the fence stays until a sweep can tell.
+    assert found(record) == {
+        ("host-unreachable", "west/kv2"),
+        ("leftovers", "west/kv2"),
+        ("fence-stays", "east"),
+    }
     assert (record.verdict, exit_code(record)) == (Verdict.FAILED, 1)
     ground.heal()
     plan = load_plan(ground.write())
-    assert sweep_host(plan.recovery.host("kv2"), record.rehearsal_id, remove=True).remaining == ()
+    assert sweep_plan(plan, everything=True, results=ground.folder / "records").remaining == ()
+    plan.source.close()
     plan.recovery.close()
 
 
@@ -428,7 +438,7 @@ class Told(Silence):
 def test_the_old_cluster_comes_back(ground: Ground) -> None:
     """Somebody lifts the fence by hand: two clusters live side by side, and farside says so."""
     told = Told("verify", lambda: lab.up(ground.places.root))
-    record = rehearsed(ground, told, keep=True)
+    record = rehearsed(ground, told, keep="1h")
     plan = load_plan(ground.write())
     try:
         leaking = {item for item in record.findings if item.accepted is None}
@@ -437,8 +447,9 @@ def test_the_old_cluster_comes_back(ground: Ground) -> None:
         members = {f"{address}:{port}" for (address, port), _ in ground.east.etcd.values()}
         assert members < {item.subject for item in leaking}
         assert (record.verdict, exit_code(record)) == (Verdict.FAILED, 1)
-        unsure = {check.name for check in record.checks if check.status is not CheckStatus.PASSED}
-        assert unsure == {"calls-to-source"}, "who called is not known once the fence is lifted"
+        bad = {c.name: c.status for c in record.checks if c.status is not CheckStatus.PASSED}
+        # Who called is not known once the fence is lifted.
+        assert bad == {"calls-to-source": CheckStatus.UNKNOWN, "fence": CheckStatus.FAILED}
         old, new = living(plan), restored(plan)
         for mine, other, domain in ((old, new, plan.source), (new, old, plan.recovery)):
             answer, elsewhere = (client.json("member", "list") for client in (mine, other))
@@ -456,8 +467,7 @@ def test_the_old_cluster_comes_back(ground: Ground) -> None:
             assert other.get(key) == []
             mine.text("del", key)
     finally:
-        for host in plan.recovery.hosts:
-            assert sweep_host(host, record.rehearsal_id, remove=True).remaining == ()
+        assert sweep_plan(plan, everything=True, results=ground.folder / "records").remaining == ()
         plan.source.close()
         plan.recovery.close()
 

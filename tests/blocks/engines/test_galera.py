@@ -321,6 +321,23 @@ def test_where_a_node_says_that_it_is(place: str, address: str | None, port: int
     assert survey._nodes(node) == [{"name": "n1", "role": "node", "address": address, "port": port}]
 
 
+def test_no_secret_of_the_source_is_in_its_facts() -> None:
+    said = [
+        ["wsrep_sst_auth", "sst:hunter2"],
+        ["s3_secret_key", "hunter2"],
+        ["init_connect", "SET PASSWORD FOR x = PASSWORD('hunter2')"],
+        ["feedback_http_proxy", "http://app:hunter2@10.1.1.1:3128"],
+        ["max_password_errors", "10"],
+    ]
+    node: Any = SimpleNamespace(rows=lambda _: said)
+    assert survey.settings_of(node) == {
+        "s3_secret_key": "***",
+        "init_connect": "SET PASSWORD FOR x = PASSWORD(***)",
+        "feedback_http_proxy": "http://app:***@10.1.1.1:3128",
+        "max_password_errors": "10",
+    }
+
+
 def test_brackets_are_around_an_address_with_a_port(plan: Plan) -> None:
     target = engine_of(plan).target
     first, second, *_ = target.nodes
@@ -391,7 +408,8 @@ def test_what_names_the_source_is_found(living: dict[str, Mariadb]) -> None:
         " CREATE USER free@'10.8.%';",
     )
     try:
-        found = {(item.id, item.subject) for item in search.in_cluster(first, [], foreign)}
+        named = search.in_cluster(first, search.texts(first), foreign)
+        found = {(item.id, item.subject) for item in named}
     finally:
         first.script(
             "shop",
@@ -422,6 +440,7 @@ def test_what_the_recovery_host_lacks_is_found(plan: Plan) -> None:
                 ("spider", "STORAGE ENGINE", 1),
                 ("far", "STORAGE ENGINE", 0),
                 ("audit", "AUDIT", 0),
+                ("provider_lzma", "DAEMON", 0),
             )
         ],
         "settings": {"init_connect": f"CALL log('{engine.source.nodes[0].address}')"},
@@ -435,6 +454,7 @@ def test_what_the_recovery_host_lacks_is_found(plan: Plan) -> None:
         ("extension-missing", "west/ga1 ha_spider.so"),
         ("extension-missing", "west/ga1 ha_far.so"),
         ("library-preloaded", "west/ga1 ha_audit.so"),
+        ("extension-missing", "west/ga1 ha_provider_lzma.so"),
         ("tool-missing", "west/ga1 /nowhere.so"),
         ("ca-unknown", "west/ga1 /nowhere.pem"),
         ("address-hard-coded", "setting init_connect"),
@@ -482,6 +502,8 @@ def test_only_what_the_data_needs_is_carried_over(plan: Plan) -> None:
         {"name": "ed25519", "type": "AUTHENTICATION", "library": "auth.so", "installed": 0},
         {"name": "FEDERATED", "type": "STORAGE ENGINE", "library": "fed.so", "installed": 1},
         {"name": "LOCALES", "type": "INFORMATION SCHEMA", "library": "loc.so", "installed": 0},
+        {"name": "HandlerSocket", "type": "DAEMON", "library": "hs.so", "installed": 1},
+        {"name": "a\nb", "type": "DAEMON", "library": "b.so", "installed": 1},
     ]
     settings = {"sql_mode": "ANSI", "time_zone": "+02:00", "init_connect": "CALL home()"}
     text = configuration(
@@ -497,6 +519,8 @@ def test_only_what_the_data_needs_is_carried_over(plan: Plan) -> None:
     assert 'sql_mode = "ANSI"' in text
     assert 'default_time_zone = "+02:00"' in text
     assert text.count("plugin-load-add") == text.count('"auth.so"') == 1
+    assert "loose-handlersocket = OFF" in text.splitlines()
+    assert text.count("loose-") == 1
     assert "home" not in text
     assert list(plan.source.belongings.lines(text)) == []
 

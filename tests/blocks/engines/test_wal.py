@@ -36,6 +36,37 @@ def test_following_segment_holds_the_next_bytes(lsn: int, size: int, timeline: i
     assert wal.parse_lsn(wal.format_lsn(lsn)) == lsn
 
 
+@pytest.mark.parametrize("far", ["00000001FFFFFFFFFFFFFFFF", "00000001FFFFFFFF000000FF"])
+def test_a_segment_that_is_far_away_takes_no_time(far: str) -> None:
+    found = wal.gaps([FIRST, far], FIRST, FIRST, SIZE)
+    assert found[0] == wal.following(FIRST, SIZE)
+    assert len(found) == wal.MOST_GAPS
+
+
+@given(
+    st.sampled_from([2**20, SIZE, 2**30]),
+    st.lists(st.tuples(st.integers(1, 3), st.integers(0, 2**20), st.integers(0, 30)), max_size=5),
+)
+def test_runs_are_all_segments_and_no_others(size: int, ranges: list[tuple[int, int, int]]) -> None:
+    names = {
+        wal.segment_of((first + n) * size, timeline, size)
+        for timeline, first, count in ranges
+        for n in range(count)
+    }
+    odd = {"00000002.history": "wal/00000002.history.zst.age", "x": "x", FIRST: f"wal/{FIRST}x"}
+    odd["0000000100000000FFFFFFFF"] = "wal/0000000100000000FFFFFFFF.zst.age"
+    files = {name: stored(f"wal/{name}.zst.age") for name in names}
+    files |= {file: stored(name) for file, name in odd.items()}
+    found, others = wal.runs(files, size)
+    assert [
+        wal.segment_of(number * size, int(timeline, 16), size)
+        for timeline, first, last in found
+        for number in range(first, last + 1)
+    ] == sorted(names - {FIRST})
+    assert set(others) == set(odd)
+    assert len(found) <= len(ranges) + 1
+
+
 @given(st.integers(0, 2**45), st.integers(2, 40), st.data())
 def test_every_gap_is_seen(lsn: int, count: int, data: st.DataObject) -> None:
     names = [wal.segment_of(lsn + n * SIZE, 1, SIZE) for n in range(count)]

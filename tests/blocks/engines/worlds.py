@@ -7,6 +7,7 @@ Run as a program, it brings a world back after its domain was lost:
 """
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -88,8 +89,8 @@ QUESTIONS = {
     "view": "SELECT count(*) FROM happy",
     "role-settings": "SELECT string_agg(setrole::regrole || ' ' || setconfig::text, ';'"
     " ORDER BY setrole) FROM pg_db_role_setting",
-    "roles": "SELECT md5(string_agg(rolname || coalesce(rolpassword, ''), ';' ORDER BY rolname))"
-    " FROM pg_authid",
+    "roles": "SELECT md5(string_agg(rolname || rolsuper || rolcanlogin, ';' ORDER BY rolname))"
+    " FROM pg_roles",
     "tablespaces": "SELECT string_agg(spcname, ' ' ORDER BY spcname) FROM pg_tablespace",
     "altered-system": "SELECT reset_val FROM pg_settings WHERE name = 'random_page_cost'",
     "included-file": "SELECT reset_val FROM pg_settings WHERE name = 'statement_timeout'",
@@ -103,6 +104,18 @@ ANSWERS = {
     "unlogged-table": ("SELECT count(*) FROM passing", "0"),
     "fresh-rows": ("SELECT max(id) > 1 FROM heartbeat", "t"),
 }
+
+
+README = Path(__file__).parents[3] / "README.md"
+LEAST = "farside"
+"""The role of the README that is no superuser."""
+
+
+def least_privileges(password: str) -> str:
+    """The README's own statements, which make that role."""
+    (statements,) = re.findall(r"```sql\n(.*?)```", README.read_text(), re.DOTALL)
+    assert f"CREATE ROLE {LEAST} " in statements
+    return str(statements).replace("'secret'", f"'{password}'")
 
 
 def need_debian(package: str, program: str) -> None:
@@ -209,6 +222,7 @@ class World:
             "dynamic_shared_memory_type = mmap",
             "shared_buffers = 32MB",
             "max_connections = 30",
+            "max_slot_wal_keep_size = 1GB",
             "include 'more.conf'",
             *SETTINGS[self.major],
         ]
@@ -217,7 +231,7 @@ class World:
         (self.data / "more.conf").write_text(INCLUDED)
         account.own(self.data / "more.conf")
         (self.data / "pg_hba.conf").write_text(
-            "host all all 127.0.0.0/8 md5\nhost replication replicator 127.0.0.0/8 scram-sha-256\n"
+            f"host all all 127.0.0.0/8 md5\nhost replication {LEAST} 127.0.0.0/8 scram-sha-256\n"
         )
 
     def _fill(self) -> None:
@@ -225,11 +239,7 @@ class World:
         application = credentials.application_password(self.places, EAST.name)
         create = sql.SQL("CREATE ROLE {} LOGIN {} PASSWORD {}")
         with self.connect(database="postgres") as admin:
-            admin.execute(
-                create.format(
-                    sql.Identifier("replicator"), sql.SQL("REPLICATION"), sql.Literal(replication)
-                )
-            )
+            admin.execute(sql.SQL(least_privileges(replication)))
             if self.major == 15:  # the application's own is an old one there
                 admin.execute("SET password_encryption = 'md5'")
             role, plain = sql.Identifier("shop"), sql.SQL("")
@@ -306,14 +316,17 @@ class World:
         """The lab's plan with this world's engine, fence and questions."""
         plan = yaml.safe_load(lab.plan_path(self.places.root, "postgres").read_text())
         engine, target = plan["engine"], self.places.host("west", "db1") / f"world{self.major}"
-        engine["source"] |= {"port": self.port, "bin_dir": self.bin_dir}
-        engine["backup"]["bin_dir"] = self.bin_dir
+        least = {"bin_dir": self.bin_dir, "password": "replication-password"}
+        engine["source"] |= {"port": self.port, "superuser": LEAST, **least}
+        engine["backup"] |= {"role": LEAST, **least}
         engine["target"] |= {
             "port": 6500 + self.major,
             "bin_dir": self.bin_in("west"),
             "data_dir": str(target / "data"),
             "tablespaces": str(target / "table spaces"),
         }
+        if self.major == 16:  # the other's lies next to its data
+            engine["target"]["log_dir"] = str(target / "its log")
         engine["application"]["write"] = "INSERT INTO item (name) VALUES ('after'); SELECT 1;"
         plan["name"] = self.plan_path.stem
         plan["objectives"] = {"rto": "10m", "rpo": "60s"}

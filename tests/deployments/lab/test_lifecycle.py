@@ -66,6 +66,9 @@ def test_what_was_killed_is_started_again(running: LabUnderTest, service: str) -
 
 def test_losing_east(running: LabUnderTest) -> None:
     east, engine = running.places.tree("east"), running.plan["engine"]
+    running.command("lose", "east", "--check")
+    assert lab.is_up(running.root), "asked only"
+    assert "cannot be lost" in running.command("lose", "west", "--check", check=False)
     running.command("lose", "east")
     assert living(east) == []
     assert east.stat().st_mode & 0o777 == 0

@@ -283,7 +283,7 @@ class TestFence:
     def test_what_lives_is_not_lifted_by_a_sweep(self, plan: Plan, fence: NftablesFence) -> None:
         fence.cut(plan.gap(ID))
         another = NftablesFence(nft_argv=fence.nft_argv)
-        another.lift(replace(plan.gap(), living=frozenset({ID})))
+        another.lift(replace(plan.gap(), spared=frozenset({ID})))
         assert "farside_" in self._filters(plan)
         another.lift(plan.gap())
         assert self._filters(plan) == ""

@@ -1,0 +1,44 @@
+"""The lease: three answers, judged by the clock of the place that it lies in."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from blocks.artifact import lease
+
+
+def aged(directory: Path, seconds: float) -> None:
+    then = time.time() - seconds
+    os.utime(directory / lease.FILE, (then, then))
+
+
+def test_a_lease_is_alive_then_dead(tmp_path: Path) -> None:
+    lease.write(tmp_path, lease.Lease("shop", 60))
+    assert lease.state(tmp_path) == "alive"
+    aged(tmp_path, 59)
+    assert lease.state(tmp_path) == "alive"
+    aged(tmp_path, 61)
+    assert lease.read(tmp_path) == (lease.Lease("shop", 60), "dead")
+    lease.write(tmp_path, lease.Lease("shop", 60))
+    assert lease.state(tmp_path) == "alive"
+    assert [path.name for path in tmp_path.iterdir()] == [lease.FILE]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"plan": "x"}', '{"plan": "x", "seconds": 0}'])
+def test_what_cannot_be_read_is_unknown(tmp_path: Path, text: str) -> None:
+    assert lease.state(tmp_path) == "unknown"
+    (tmp_path / lease.FILE).write_text(text)
+    assert lease.state(tmp_path) == "unknown"
+
+
+def test_a_rehearsal_that_is_known_to_have_ended_is_dead(tmp_path: Path) -> None:
+    lease.write(tmp_path, lease.Lease("shop", 60, ended=True))
+    assert lease.read(tmp_path) == (lease.Lease("shop", 60, ended=True), "dead")
+
+
+def test_a_lease_from_the_future_is_unknown(tmp_path: Path) -> None:
+    lease.write(tmp_path, lease.Lease("shop", 60))
+    aged(tmp_path, -61)
+    assert lease.state(tmp_path) == "unknown"

@@ -1,0 +1,163 @@
+"""What a path leads to, and what a program needs, wherever it is."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from blocks.artifact import origins
+from blocks.artifact.facts import run
+from blocks.artifact.job import FactsJob
+from blocks.artifact.mentions import Belongings
+
+
+@pytest.fixture
+def east(tmp_path: Path) -> Path:
+    (tmp_path / "east" / "data").mkdir(parents=True)
+    (tmp_path / "west").mkdir()
+    return tmp_path / "east"
+
+
+@pytest.fixture
+def foreign(east: Path) -> Belongings:
+    return Belongings(networks=("10.1.0.0/16",), paths=(str(east),))
+
+
+@pytest.fixture
+def west(east: Path) -> Path:
+    return east.parent / "west"
+
+
+def test_links_are_followed_one_by_one(east: Path, west: Path, foreign: Belongings) -> None:
+    (west / "near").symlink_to("far")
+    (west / "far").symlink_to(east / "data")
+    assert origins.trail(f"{west}/near/new")[:2] == (f"{west}/near/new", f"{west}/far")
+    assert str(east) in origins.origin(f"{west}/near/new", foreign)
+    assert origins.origin(f"{west}/own", foreign) == ""
+
+
+def test_a_link_that_passes_through(east: Path, west: Path, foreign: Belongings) -> None:
+    (west / "back").mkdir()
+    (east / "hop").symlink_to(west / "back")
+    (west / "there").symlink_to(east / "hop")
+    assert str(east) in origins.origin(f"{west}/there", foreign)
+
+
+@pytest.fixture
+def bound(east: Path, west: Path) -> Iterator[Path]:
+    (west / "data").mkdir()
+    done = subprocess.run(
+        ["mount", "--bind", east / "data", west / "data"], capture_output=True, check=False
+    )
+    if done.returncode:
+        pytest.skip("needs the right to mount")
+    yield west / "data"
+    subprocess.run(["umount", west / "data"], check=True)
+
+
+def test_a_bind_mount(bound: Path, east: Path, foreign: Belongings) -> None:
+    assert str(east / "data" / "sub") in origins.trail(f"{bound}/sub")
+    assert str(east) in origins.origin(f"{bound}/sub", foreign)
+    found = dict(origins.below(str(bound.parent), foreign))
+    assert str(bound) in found
+
+
+MOUNTS = """\
+22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw
+40 22 0:45 / /mnt/nfs rw - nfs4 10.1.0.9:/export rw,addr=10.1.0.9
+41 22 0:46 / /mnt/with\\040space rw - fuse.sshfs backup@db1:/srv rw
+42 22 0:47 / /mnt/merged rw - overlay overlay rw,lowerdir=/usr:/mnt/east/base,upperdir=/up
+43 22 8:1 /srv/east /mnt/part rw - ext4 /dev/sda1 rw
+44 22 0:48 / /mnt/smb rw - cifs //10.1.0.9/share rw,username=app,password=hunter2,addr=10.1.0.9
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/mnt/nfs/x", "10.1.0.9:/export (nfs4 rw,addr=10.1.0.9)"),
+        ("/mnt/with space/x", "backup@db1:/srv (fuse.sshfs rw)"),
+        ("/mnt/merged", "lowerdir=/usr:/mnt/east/base"),
+        ("/mnt/part/sub", "/srv/east/sub"),
+        ("/mnt/smb/x", "//10.1.0.9/share (cifs rw,username=app,password=***,addr=10.1.0.9)"),
+    ],
+)
+def test_what_is_mounted(monkeypatch: pytest.MonkeyPatch, path: str, text: str) -> None:
+    real = Path.read_text
+
+    def read(self: Path, *words: str) -> str:
+        return MOUNTS if str(self) == "/proc/self/mountinfo" else real(self, *words)
+
+    monkeypatch.setattr(Path, "read_text", read)
+    assert any(text in item for item in origins.trail(path)), origins.trail(path)
+
+
+def test_a_library_that_is_a_link(east: Path, west: Path, foreign: Belongings) -> None:
+    if shutil.which("cc") is None:
+        pytest.skip("needs a compiler")
+    (west / "bin").mkdir()
+    (west / "lib").mkdir()
+    (west / "f.c").write_text("int f(void) { return 0; }\n")
+    (west / "m.c").write_text("int f(void); int main(void) { return f(); }\n")
+    subprocess.run(["cc", "-shared", "-o", east / "libf.so", west / "f.c"], check=True)
+    (west / "lib" / "libf.so").symlink_to(east / "libf.so")
+    program = west / "bin" / "tool"
+    subprocess.run(
+        ["cc", "-o", program, west / "m.c", f"-L{west}/lib", "-lf", f"-Wl,-rpath,{west}/lib"],
+        check=True,
+    )
+    paths, lacking = origins.loaded(str(program))
+    assert f"{west}/lib/libf.so" in paths
+    assert lacking == ()
+    result = run(FactsJob(tools=(str(program),), foreign=foreign, origins=True), None)  # type: ignore[arg-type]
+    found = {(item.kind, item.path) for item in result.origins}
+    assert ("tool", f"{west}/lib/libf.so") in found
+    (west / "lib" / "libf.so").unlink()
+    assert origins._libraries.__wrapped__(str(program))[1] == ("libf.so",)
+
+
+def test_scripts_and_their_interpreters(east: Path, west: Path, foreign: Belongings) -> None:
+    interpreter = west / "python"
+    interpreter.symlink_to(east / "python")
+    shutil.copy(os.path.realpath(sys.executable), east / "python")
+    tool = west / "tool"
+    tool.write_text(f"#!{interpreter}\nimport os\n# curl http://10.1.0.7/setup\n")
+    tool.chmod(0o755)
+    result = run(FactsJob(tools=(str(tool),), foreign=foreign, origins=True), None)  # type: ignore[arg-type]
+    found = {(item.path, item.origin) for item in result.origins}
+    assert (str(tool), "its line 3 names 10.1.0.7") in found
+    assert str(interpreter) in {path for path, _ in found}
+
+
+def test_a_directory_is_told_of_with_what_lies_in_it(
+    east: Path, west: Path, foreign: Belongings
+) -> None:
+    (west / "space").symlink_to(east / "data")
+    result = run(FactsJob(directories=(str(west),), foreign=foreign, origins=True), None)  # type: ignore[arg-type]
+    assert [(i.kind, i.of, i.path) for i in result.origins] == [
+        ("storage", str(west), f"{west}/space")
+    ]
+
+
+def test_files_that_lead_away_or_name_hosts(
+    east: Path, west: Path, foreign: Belongings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (east / "real.conf").write_text("nothing\n")
+    (west / "linked.conf").symlink_to(east / "real.conf")
+    (west / "own.conf").write_text("# host=commented\nurl = https://0x0a010005/x\n")
+    (west / "authorized_keys").write_text('from="10.1.0.0/24" ssh-ed25519 AAAA root@10.1.0.9\n')
+    monkeypatch.setenv("HTTPS_PROXY", "http://10.1.0.3:3128")
+    result = run(FactsJob(files=(f"{west}/*",), foreign=foreign, origins=True), None)  # type: ignore[arg-type]
+    mentions = {(Path(item.path).name, item.line, item.text) for item in result.mentions}
+    assert ("linked.conf", 0) in {item[:2] for item in mentions}
+    assert ("authorized_keys", 1, "10.1.0.0") in mentions
+    assert not any(text == "10.1.0.9" for _, _, text in mentions)
+    assert ("$HTTPS_PROXY", 1, "10.1.0.3") in mentions
+    names = {item.name: item for item in result.names}
+    assert names["0x0a010005"].addresses == ("10.1.0.5",)
+    assert names["0x0a010005"].where == f"{west}/own.conf:2"
+    assert "commented" not in names

@@ -1,0 +1,75 @@
+"""A probe tells a refusal from what it could not try."""
+
+import errno
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from blocks.artifact import probe
+from blocks.artifact.channel import Channel
+from blocks.artifact.job import ProbeJob
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+def status(address: str, port: int, patience: float = 0.3) -> str:
+    job = ProbeJob(endpoints=((address, port),), timeout=1.0, patience=patience)
+    return probe.run(job, Channel.__new__(Channel)).endpoints[0].status
+
+
+def test_what_listens_is_open_and_what_does_not_is_refused(listener: socket.socket) -> None:
+    port = listener.getsockname()[1]
+    assert status("127.0.0.1", port) == "open"
+    assert status("localhost", port) == "open"
+    listener.close()
+    assert status("127.0.0.1", port) == "refused"
+
+
+def test_a_name_that_does_not_resolve_is_unknown() -> None:
+    assert status("no-such-name.invalid", 22) == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (errno.EMFILE, "unknown"),
+        (errno.EACCES, "unknown"),
+        (errno.EPERM, "unknown"),
+        (errno.ENOBUFS, "unknown"),
+        (errno.EADDRNOTAVAIL, "unknown"),
+        (errno.EHOSTUNREACH, "unreachable"),
+        (errno.ENETUNREACH, "unreachable"),
+        (errno.ECONNRESET, "reset"),
+    ],
+)
+def test_only_what_the_network_says_is_an_answer(
+    monkeypatch: pytest.MonkeyPatch, number: int, expected: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, "planted")
+
+    monkeypatch.setattr(socket, "create_connection", fail)
+    assert status("127.0.0.1", 1) == expected
+
+
+def test_of_several_addresses_the_one_that_answers_counts(
+    monkeypatch: pytest.MonkeyPatch, listener: socket.socket
+) -> None:
+    port = listener.getsockname()[1]
+    monkeypatch.setattr(probe, "_resolved", lambda *_: ("127.0.0.9", "127.0.0.1"))
+    answer = probe.run(
+        ProbeJob(endpoints=(("db", port),), timeout=1.0, patience=0.0), Channel.__new__(Channel)
+    )
+    (found,) = answer.endpoints
+    assert (found.status, found.addresses) == ("open", ("127.0.0.9", "127.0.0.1"))
+
+
+def test_a_url_that_nobody_serves_is_unreachable_or_refused() -> None:
+    urls = ("https://no-such-name.invalid/b/k?x", "https://127.0.0.1:1/b/k?x")
+    answer = probe.run(ProbeJob(endpoints=(), urls=urls), Channel.__new__(Channel))
+    assert answer.urls == ("unreachable", "refused")

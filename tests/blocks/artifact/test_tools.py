@@ -1,0 +1,34 @@
+"""A site's own programs are looked at, never run."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from blocks.artifact.facts import _tool
+
+
+@pytest.mark.parametrize("name", ["restore.sh", "failover.sh", "fence", "age-wrapper"])
+def test_a_program_of_the_site_is_not_run_for_its_version(tmp_path: Path, name: str) -> None:
+    script, ran = tmp_path / name, tmp_path / "ran"
+    script.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    script.chmod(0o755)
+    facts = _tool(str(script))
+    assert not ran.exists()
+    assert facts.path == str(script)
+    assert facts.version == f"sha256:{hashlib.sha256(script.read_bytes()).hexdigest()}"
+
+
+def test_a_program_that_farside_needs_tells_its_version() -> None:
+    assert "tar" in (_tool("tar").version or "")
+
+
+def test_help_makes_no_keys() -> None:
+    argv = [sys.executable, "-m", "blocks.artifact.keys"]
+    said = subprocess.run([*argv, "--help"], capture_output=True, text=True, check=True).stdout
+    assert "usage" in said
+    assert "AGE-SECRET-KEY" not in said
+    made = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    assert "AGE-SECRET-KEY" in made

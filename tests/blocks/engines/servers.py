@@ -1,0 +1,112 @@
+"""Small servers of PostgreSQL without a lab, for what must be shown on a real one."""
+
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from blocks.engines.pg.psql import UNHURRIED, Psql
+from blocks.hosts import LocalHost
+from deployments.lab.accounts import service_account
+from deployments.lab.places import Places
+from deployments.lab.runtime import install_postgres
+from tests.blocks.engines.worlds import DEBIAN_BIN, need_debian_15
+from tests.servers import exclusive
+
+
+@cache
+def bin_dir(major: int) -> str:
+    """The programs of a version, where the services' account may enter."""
+    if major == 15:
+        need_debian_15()
+        return DEBIAN_BIN.format(15)
+    with exclusive() as folder:
+        places = Places(folder / "postgresql")
+        if not places.root.exists():
+            places.root.mkdir(mode=0o755)
+            install_postgres(places, "east", service_account())
+    return str(places.postgres_bin("east", major))
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that trusts whoever connects from this machine."""
+
+    bin_dir: str
+    folder: Path
+    port: int
+
+    @property
+    def data(self) -> Path:
+        """Its data directory."""
+        return self.folder / "data"
+
+    def psql(self, role: str = "postgres", options: str = UNHURRIED) -> Psql:
+        """A role's sessions."""
+        host = LocalHost(name="here", work_dir=str(self.folder / "work"))
+        return Psql(host, self.bin_dir, "127.0.0.1", self.port, role, options=options)
+
+    def run(self, sql: str, database: str = "postgres", role: str = "postgres") -> str:
+        """Statements as any client runs them; what they printed."""
+        return self.psql(role, "").script(database, sql).strip()
+
+    def ctl(self, *words: str) -> None:
+        """Have pg_ctl do something."""
+        argv = [f"{self.bin_dir}/pg_ctl", "-D", str(self.data), "-w", "-s", *words]
+        subprocess.run(
+            [*argv, "-l", str(self.folder / "log")],
+            check=True,
+            cwd="/",
+            timeout=120,
+            **service_account().identity,
+        )
+
+    def set(self, restart: bool = True, **settings: str) -> None:
+        """Change settings of the server."""
+        for name, value in settings.items():
+            quoted = value.replace("'", "''")
+            self.run(f"ALTER SYSTEM SET {name} = '{quoted}'")
+        if restart:
+            self.ctl("restart", "-m", "fast")
+        else:
+            self.run("SELECT pg_reload_conf()")
+
+
+@contextmanager
+def server(major: int = 15, *lines: str) -> Iterator[Server]:
+    """A server with further lines of configuration; all of it goes at the end."""
+    account, programs = service_account(), bin_dir(major)
+    folder = Path(tempfile.mkdtemp(prefix="farside-server-", dir="/var/tmp"))
+    account.own(folder)
+    made = Server(programs, folder, _free_port())
+    initdb = [f"{programs}/initdb", "-D", str(made.data), "-U", "postgres", "--no-sync", "-k"]
+    initdb += ["--locale=C.UTF-8" if major == 15 else "--locale=C", "--encoding=UTF8"]
+    try:
+        subprocess.run(
+            [*initdb, "--auth=trust"], check=True, cwd="/", capture_output=True, **account.identity
+        )
+        conf = (
+            f"listen_addresses = '127.0.0.1'\nport = {made.port}\nunix_socket_directories = ''\n"
+            "dynamic_shared_memory_type = mmap\nshared_buffers = 16MB\nmax_connections = 40\n"
+            "fsync = off\n"
+        )
+        with (made.data / "postgresql.conf").open("a") as file:
+            file.write(conf + "\n".join(lines) + "\n")
+        made.ctl("start")
+        yield made
+    finally:
+        with suppress(subprocess.CalledProcessError):
+            made.ctl("stop", "-m", "immediate")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

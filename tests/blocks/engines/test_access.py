@@ -1,0 +1,60 @@
+"""Access rules of a source, tried on clients of the recovery domain."""
+
+from ipaddress import IPv4Network
+from typing import Any
+
+import pytest
+
+from blocks.artifact.mentions import Belongings
+from blocks.engines.pg.access import from_source_only
+
+EAST = Belongings(networks=("10.1.0.0/16",), suffixes=("east.example",))
+
+
+def rule(address: str, mask: str = "", method: str = "scram-sha-256", **more: Any) -> Any:
+    return {
+        "line": 7,
+        "type": "host",
+        "database": ["all"],
+        "users": ["all"],
+        "address": address,
+        "netmask": mask,
+        "method": method,
+    } | more
+
+
+B16, B24, B0 = "255.255.0.0", "255.255.255.0", "0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    ("rules", "lacking"),
+    [
+        ([rule("10.1.3.0", B24)], True),
+        ([rule("10.1.3.0", B24), rule("10.2.3.0", B24)], False),
+        ([rule("10.1.3.0", B24), rule("10.2.0.0", B16, "reject"), rule("10.0.0.0", B0)], True),
+        ([rule("10.1.3.0", B24), rule("10.2.9.0", B24, "reject"), rule("0.0.0.0", B0)], False),
+        ([rule("samenet")], False),
+        ([rule("all")], False),
+        ([rule(".east.example")], True),
+        ([rule("app.elsewhere.example")], False),
+        ([rule("10.1.3.0", B24), rule("10.2.0.0", B16, users=["other"])], True),
+        ([rule("10.1.3.0", B24), rule("10.2.0.0", B16, database=["other"])], True),
+        ([rule("10.1.3.0", B24), rule("10.2.0.0", B16, users=["+staff"])], False),
+        ([rule("10.1.3.0", B24), rule("10.2.0.0", B16, database=["/^sh"])], False),
+        # The source lets nobody in from its own networks either.
+        ([rule("192.0.2.0", B24)], False),
+        ([], False),
+    ],
+)
+def test_who_is_let_in(rules: list[Any], lacking: bool) -> None:
+    found = list(
+        from_source_only(rules, "app", "shop", [IPv4Network("10.2.0.0/16")], ["10.2.0.5"], EAST)
+    )
+    assert [item.id for item in found] == ["access-from-source-only"] * lacking
+
+
+def test_a_recovery_domain_without_networks_is_known_by_its_hosts() -> None:
+    rules = [rule("10.1.3.0", B24)]
+    assert list(from_source_only(rules, "app", "shop", [], [], EAST)) == []
+    (found,) = from_source_only(rules, "app", "shop", [], ["10.2.0.5"], EAST)
+    assert "pg_hba.conf:7 10.1.3.0" in found.evidence

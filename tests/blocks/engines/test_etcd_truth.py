@@ -1,0 +1,394 @@
+"""What etcd's checks say of damage, of what they cannot know, and of a service that asks for less.
+
+One member of Debian's etcd with TLS, which stands for the restored cluster.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from blocks import resolving
+from blocks.artifact.job import EtcdKeysJob, EtcdKeysResult
+from blocks.artifact.mentions import Belongings
+from blocks.engines import etcd
+from blocks.engines.capping import NAMED, OTHERS, capped
+from blocks.engines.etcd import Etcd
+from blocks.engines.kv import checks, client
+from blocks.engines.kv.client import Etcdctl, NoSpace
+from blocks.engines.kv.clusters import Application, Member, TargetCluster
+from blocks.engines.kv.members import configuration, snapshot_tool
+from blocks.errors import PermanentError, TransientError
+from blocks.evidence.findings import finding
+from blocks.evidence.record import Check, CheckStatus
+from blocks.helper import run_job
+from blocks.hosts import LocalHost
+from tests.blocks.engines.worlds import need_debian
+from tests.conftest import _certificate
+
+APP = Application(user="shop", password="shop", prefix="/shop/")
+
+
+@dataclass(frozen=True)
+class One:
+    """A cluster of one member, and the plan's target that it stands for."""
+
+    root: Etcdctl
+    target: TargetCluster
+    folder: Path
+
+    def snapshot(self) -> dict[str, Any]:
+        """The facts of a snapshot that is taken now."""
+        path = self.folder / "s.db"
+        self.root.text("snapshot", "save", str(path))
+        found = run_job(self.root.host, "r0", EtcdKeysJob(snapshot=str(path)))
+        assert isinstance(found, EtcdKeysResult)
+        kept = {"digest": found.digest, "lasting": found.lasting, "live": found.keys}
+        return {"snapshot": {"revision": found.revision, **kept}, "auth": False}
+
+    def key_space(self, facts: dict[str, Any], **other: object) -> Check:
+        return checks.key_space(
+            self.root, self.target, facts | {"snapshot": facts["snapshot"] | other}, "r0"
+        )
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., One]]:
+    """Starts a member with some options of its own."""
+    need_debian("etcd-server", "/usr/bin/etcd")
+    need_debian("etcd-client", "/usr/bin/etcdctl")
+    _certificate(tmp_path)
+    running = []
+
+    def begin(*options: str, shows: bool = False) -> One:
+        client_port, peer_port = free_port(), free_port()
+        url, peer = f"https://127.0.0.1:{client_port}", f"http://127.0.0.1:{peer_port}"
+        tls = [f"--cert-file={tmp_path}/cert.pem", f"--key-file={tmp_path}/key.pem"]
+        log = (tmp_path / "etcd.log").open("wb")
+        running.append(
+            subprocess.Popen(
+                [
+                    *("/usr/bin/etcd", "--name=m", f"--data-dir={tmp_path}/data", *tls),
+                    *(f"--listen-client-urls={url}", f"--advertise-client-urls={url}"),
+                    *(f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}"),
+                    *(f"--initial-cluster=m={peer}", "--unsafe-no-fsync", *options),
+                ],
+                stdout=log,
+                stderr=log,
+                cwd=tmp_path,
+            )
+        )
+        host = LocalHost(name="here", work_dir=str(tmp_path / "work"), python=sys.executable)
+        shown = (f"{tmp_path}/cert.pem", f"{tmp_path}/key.pem") if shows else ("", "")
+        root = Etcdctl(
+            host, "/usr/bin", (url,), f"{tmp_path}/ca.pem", "", SecretStr(""), *shown, timeout=20
+        )
+        member = Member(
+            host="m",
+            address="127.0.0.1",
+            client_port=client_port,
+            peer_port=peer_port,
+            data_dir="/d",
+            cert_file="/c",
+            key_file="/k",
+        )
+        target = TargetCluster(members=(member,), bin_dir="/usr/bin", ca_file="/ca")
+        await_true(lambda: serves(root))
+        return One(root, target, tmp_path)
+
+    try:
+        yield begin
+    finally:
+        for process in running:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def serves(root: Etcdctl) -> bool:
+    try:
+        return bool(int(root.status()["leader"]))
+    except (TransientError, PermanentError):
+        return False
+
+
+def await_true(condition: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
+
+
+def failed(check: Check, *words: str) -> None:
+    assert check.status is CheckStatus.FAILED, check
+    for word in words:
+        assert word in str(check.actual), check
+
+
+def test_an_accounts_environment_leads_nowhere_else(
+    start: Callable[..., One], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it differs from an option, etcdctl refuses; what is no option, it believes."""
+    one = start()
+    monkeypatch.setenv("ETCDCTL_ENDPOINTS", "https://192.0.2.1:2379")
+    monkeypatch.setenv("ETCDCTL_USER", "other:secret")
+    monkeypatch.setenv("ETCDCTL_CERT", "/nowhere")
+    monkeypatch.setenv("HTTPS_PROXY", "http://192.0.2.1:3128")
+    one.root.put("/shop/a", "1")
+    assert one.root.count("/shop/a") == 1
+    assert one.root.read("r0", 0).keys == 1
+    monkeypatch.setenv("ETCDCTL_WRITE_OUT", "table")
+    argv = [*client.ALONE, *snapshot_tool(one.root.host, "/usr/bin").argv, "status"]
+    one.root.text("snapshot", "save", f"{one.folder}/s.db")
+    said = one.root.host.run([*argv, f"{one.folder}/s.db", "--write-out=json"]).text
+    assert json.loads(said)["totalKey"] > 0
+
+
+def test_names_in_values_are_resolved_where_they_are_used(start: Callable[..., One]) -> None:
+    """A name says nothing of whose it is: what it leads to on the recovery host does."""
+    one, foreign = start(), Belongings(networks=("127.0.0.0/8",))
+    one.root.put("/shop/config", "upstream: https://localhost:8443/api, or 127.0.0.9")
+    read = one.root.read("r0", 0, foreign)
+    assert read.hosts == {"localhost": "key /shop/config"}
+    (found,) = resolving.leading_to(one.root.host, "r0", read.hosts, foreign, [])
+    assert (found.id, found.subject) == ("name-resolves-to-source", "localhost")
+    assert [item.text for item in read.mentions] == ["127.0.0.9"]
+
+
+def put_many(root: Etcdctl, count: int, size: int = 10) -> None:
+    for first in range(0, count, 100):
+        lines = "".join(f'put k{n:05} "{"x" * size}{n}"\n' for n in range(first, first + 100))
+        argv = [*root.argv(20), "txn"]
+        root.host.run(argv, input=f"\n{lines}\n\n".encode())
+
+
+def test_keys_are_compared_whatever_their_number(start: Callable[..., One]) -> None:
+    """The file and the service have one digest; what was changed, deleted or added has not."""
+    one = start()
+    put_many(one.root, 1500)
+    one.root.put("/shop/a", "1")
+    one.root.put("/shop/a", "2")
+    one.root.text("del", "k00007")
+    lease = one.root.text("lease", "grant", "3600").split()[1]
+    one.root.text("put", "/shop/leased", "x", f"--lease={lease}")
+    facts = one.snapshot()
+    assert facts["snapshot"]["live"] == 1501
+    assert one.key_space(facts).status is CheckStatus.PASSED
+    # What was compacted since makes no difference.
+    one.root.text("compact", str(facts["snapshot"]["revision"] - 1))
+    assert one.key_space(facts).status is CheckStatus.PASSED
+    failed(one.key_space(facts, digest="0" * 64), "1501 keys instead of 1501, SHA-256")
+    unknown = one.key_space(facts, digest=None)
+    assert (unknown.status, "not compared" in str(unknown.actual)) == (CheckStatus.UNKNOWN, True)
+    # A lease that ends takes its key along: that is no loss.
+    one.root.text("lease", "revoke", lease)
+    assert one.key_space(facts).status is CheckStatus.PASSED
+    one.root.text("del", "k00008")
+    failed(one.key_space(facts), "changed or deleted")
+    one.root.put("k00008", "x" * 10 + "8")
+    failed(one.key_space(facts), "changed or deleted")
+
+
+def test_a_snapshot_file_that_cannot_be_read_is_unknown(tmp_path: Path) -> None:
+    from blocks.engines.etcd import _read
+
+    host = LocalHost(name="here", work_dir=str(tmp_path / "work"), python=sys.executable)
+    for number, damage in enumerate((b"", b"no snapshot" * 1000, bytes(32768))):
+        path = tmp_path / f"{number}.db"
+        path.write_bytes(damage)
+        assert _read(host, "r0", str(path)) is None
+
+
+def fill(root: Etcdctl) -> None:
+    for n in range(50):
+        root.put(f"k{n}", "x" * 20000)
+
+
+def test_an_alarm_is_said_for_what_it_is(start: Callable[..., One]) -> None:
+    one = start("--quota-backend-bytes=200000")
+    assert checks.alarms(one.root).status is CheckStatus.PASSED
+    with pytest.raises(NoSpace):
+        fill(one.root)
+    await_true(lambda: one.root.alarms() == ["NOSPACE"])
+    found = checks.alarms(one.root)
+    failed(found, "alarm NOSPACE is raised", "takes no writes")
+    assert (found.finding, found.subjects) == ("usable-not-restored", ("alarm NOSPACE",))
+    written = checks.quorum_write(one.root, APP, one.target, "r0")
+    failed(written, "database space exceeded")
+    assert (written.finding, written.subjects) == (found.finding, found.subjects)
+    assert checks.leader(one.root, one.target).status is CheckStatus.PASSED
+    (told,) = checks.of_alarms({"alarms": one.root.alarms()})
+    assert (told.id, told.subject, told.stage) == (found.finding, "alarm NOSPACE", "preflight")
+
+
+def test_a_login_that_proves_nothing_does_not_pass(start: Callable[..., One]) -> None:
+    one = start()
+    root = one.root
+    nobody_knows = checks.login(root, APP.model_copy(update={"password": None}), {})
+    assert nobody_knows.status is CheckStatus.UNKNOWN
+    failed(checks.login(root, APP, {"below_prefix": 3}), "0 keys, where the source had 3")
+    root.put("/shop/a", "1")
+    open_to_all = APP.model_copy(update={"user": "", "password": None})
+    assert checks.login(root, open_to_all, {}).status is CheckStatus.PASSED
+    failed(checks.login(root, APP, {}), "no client is asked for a password")
+    for name in ("root", "shop"):
+        root.host.run([*root.argv(20), "user", "add", name, "--interactive=false"], input=b"pw\n")
+    root.text("user", "grant-role", "root", "root")
+    root.text("role", "add", "shop")
+    root.text("role", "grant-permission", "shop", "readwrite", "--prefix=true", "/shop/")
+    root.text("user", "grant-role", "shop", "shop")
+    root.text("auth", "enable")
+    shop = replace(root, user="shop", password=SecretStr("pw"))
+    assert checks.login(shop, APP, {}).status is CheckStatus.PASSED
+    failed(checks.login(replace(shop, password=SecretStr("no")), APP, {}), "authentication failed")
+
+
+def test_a_service_that_asks_for_less_fails(start: Callable[..., One]) -> None:
+    one = start()
+    same = {"auth": False, "client_certificates": False}
+    assert checks.access(one.root, one.target, same).status is CheckStatus.PASSED
+    for more, word, about in (
+        ("auth", "asks for no user", "users"),
+        ("client_certificates", "no client cert", checks.CERTIFICATES),  # as preflight calls it
+    ):
+        found = checks.access(one.root, one.target, same | {more: True})
+        failed(found, word)
+        assert (found.finding, found.subjects) == ("service-more-open", (about,))
+    silent = one.target.members[0].model_copy(update={"client_port": free_port()})
+    nowhere = one.target.model_copy(update={"members": (silent,)})
+    with pytest.raises(TransientError):
+        checks.access(replace(one.root, timeout=2), nowhere, same)
+
+
+def test_whether_a_certificate_is_wanted_is_seen(start: Callable[..., One], tmp_path: Path) -> None:
+    one = start("--client-cert-auth", f"--trusted-ca-file={tmp_path}/ca.pem", shows=True)
+    assert checks.wants_certificate(one.root)
+    asked = {"auth": False, "client_certificates": True}
+    assert checks.access(one.root, one.target, asked).status is CheckStatus.PASSED
+
+
+def test_mentions_are_capped_and_counted(start: Callable[..., One]) -> None:
+    one = start()
+    lines = "".join(f'put pod{n} "10.9.0.{n % 200 + 1}"\n' for n in range(120))
+    one.root.host.run([*one.root.argv(20), "txn"], input=f"\n{lines}\n\n".encode())
+    found = one.root.read("r0", 0, Belongings(networks=("10.9.0.0/16",)))
+    assert (len(found.mentions), found.more) == (100, {"address": 20})
+    named = [finding("address-hard-coded", item.path, "x", "verify") for item in found.mentions]
+    told = capped(named, {"address-hard-coded": 20})
+    assert len(told) == NAMED + 1
+    assert (told[-1].subject, told[-1].evidence) == (OTHERS, "100 more like these")
+
+
+def test_few_findings_stay_as_they_are() -> None:
+    few = [finding("path-hard-coded", str(n), "x", "verify") for n in range(NAMED)]
+    assert capped(few) == few
+
+
+def test_room_is_told_whatever_the_disk_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system's name may have blanks, as may the directory that it is mounted on."""
+    folder = tmp_path / "the members' disk"
+    folder.mkdir()
+    (tmp_path / "df").write_text(
+        "#!/bin/sh\necho Filesystem 1024-blocks Used Available Capacity Mounted on\n"
+        f"echo '//nas/the backups 100 90 10 90% {folder}'\n"
+    )
+    (tmp_path / "df").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    host = LocalHost(name="here", work_dir=str(tmp_path / "work"))
+    etcd._have_room(host, "r20260101-000000-aaaaaa", str(folder), 0)
+    with pytest.raises(PermanentError, match="would leave too little of") as caught:
+        etcd._have_room(host, "r20260101-000000-aaaaaa", str(folder), 1 << 60)
+    assert str(folder) in caught.value.message
+
+
+LOGGED = '{"level":"warn","msg":"retrying","error":"rpc error: code = %s desc = %s"}\nError: %s\n'
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "kind"),
+    [
+        ("Unauthenticated", "etcdserver: invalid auth token", client.LoginRefused),
+        ("InvalidArgument", "etcdserver: user name is empty", client.LoginRefused),
+        ("InvalidArgument", "etcdserver: request is too large", PermanentError),
+        ("PermissionDenied", "anything", client.NotAllowed),
+        ("OutOfRange", "anything", client.Compacted),
+        ("ResourceExhausted", "etcdserver: mvcc: database space exceeded", client.NoSpace),
+        ("ResourceExhausted", "etcdserver: too many requests", TransientError),
+        ("ResourceExhausted", "grpc: received message larger than max (9 vs. 4)", PermanentError),
+        ("Unavailable", "certificate of authentication failed: permission denied", TransientError),
+        ("DeadlineExceeded", "x509: certificate signed by unknown authority", client.Untrusted),
+        ("FailedPrecondition", "etcdserver: authentication is not enabled", PermanentError),
+    ],
+)
+def test_errors_are_told_apart_by_their_codes(code: str, text: str, kind: type) -> None:
+    assert client._kind(LOGGED % (code, text, text))[0] is kind
+
+
+def test_a_key_named_as_an_error_changes_nothing() -> None:
+    stderr = "Error: permission denied: required revision has been compacted\n"
+    assert client._kind(stderr)[0] is PermanentError
+    assert client._kind("Error: context deadline exceeded\n")[0] is TransientError
+
+
+def engine(source: dict[str, Any], target: dict[str, Any]) -> Etcd:
+    member = {"host": "m", "address": "10.2.0.1", "data_dir": "/d"}
+    member |= {"cert_file": "/c", "key_file": "/k"}
+    return Etcd.model_validate(
+        {
+            "kind": "etcd",
+            "source": {"host": "e", "endpoints": ["https://10.1.0.1:2379"], "bin_dir": "/b",
+                       "ca_file": "/ca"} | source,
+            "target": {"members": [member], "bin_dir": "/b", "ca_file": "/ca"} | target,
+            "application": {"prefix": "/"},
+        }
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "asks"),
+    [
+        ({}, {}, False),
+        ({"cert_file": "/x", "key_file": "/y"}, {}, True),
+        ({"cert_file": "/x", "key_file": "/y"}, {"client_cert_auth": False}, False),
+        ({}, {"client_cert_auth": True}, True),
+    ],
+)
+def test_certificates_are_asked_for_as_at_the_source(
+    source: dict[str, Any], target: dict[str, Any], asks: bool
+) -> None:
+    made = engine(source, target)
+    assert made.target.client_cert_auth is asks
+    written = configuration(made.target, made.target.members[0], "t", 2**32)
+    security = written["client-transport-security"]
+    assert isinstance(security, dict)
+    assert bool(security.get("client-cert-auth")) is asks
+    assert written["quota-backend-bytes"] == 2**33
+    # A saved plan is the same again.
+    again = Etcd.model_validate(json.loads(made.model_dump_json()))
+    assert again.target.client_cert_auth is asks
+    found = [item.id for item in made._more_open({"client_certificates": True})]
+    assert found == ([] if asks else ["service-more-open"])
+
+
+@pytest.mark.parametrize("version", ["3.5.1\nrm -rf /", "$(x)", "", "3.5"])
+def test_facts_of_no_etcd_are_refused(version: str) -> None:
+    with pytest.raises(PermanentError, match="not etcd's"):
+        engine({}, {}).check_facts({"version": version, "bytes": 1})
+    engine({}, {}).check_facts({"version": "3.6.0-rc.1", "bytes": 1})

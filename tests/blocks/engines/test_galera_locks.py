@@ -1,0 +1,83 @@
+"""A backup of MariaDB never keeps its source from committing for long, however slow the store."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from blocks.engines.my import backup
+from blocks.engines.my.client import Mariadb
+from tests.blocks.engines.test_galera_truth import home, root, server
+from tests.blocks.engines.worlds import need_debian
+
+__all__ = ["home"]
+COMMIT = "INSERT INTO shop.t VALUES (1)"
+
+
+@pytest.fixture
+def node(home: Path) -> Iterator[Mariadb]:
+    """A server, and a table in it."""
+    need_debian("mariadb-backup", "/usr/bin/mariadb-backup")
+    running = server(home)
+    mine = root(home)
+    mine.script("", "CREATE OR REPLACE DATABASE shop; CREATE TABLE shop.t (id INT)")
+    yield mine
+    running.kill()
+    running.wait()
+
+
+def start(home: Path, work: Path, commit_seconds: float) -> "subprocess.Popen[bytes]":
+    argv = ["/usr/bin/mariadb-backup", "--backup", "--stream=xbstream", "--user=root"]
+    argv += [f"--target-dir={work}"]
+    work.mkdir()
+    running = subprocess.Popen(
+        backup.command(sys.executable, str(work), argv, commit_seconds=commit_seconds),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert running.stdin is not None
+    running.stdin.write(f"socket={home}/s\n".encode())
+    running.stdin.close()
+    return running
+
+
+def drain(running: "subprocess.Popen[bytes]", log: Path, until: bytes) -> None:
+    """Take the stream as a store does, until the backup has said something, or its end."""
+    assert running.stdout is not None
+    while os.read(running.stdout.fileno(), 65536):
+        if until in log.read_bytes():
+            return
+
+
+def test_commits_go_on_while_the_store_takes_nothing(
+    node: Mariadb, home: Path, tmp_path: Path
+) -> None:
+    running = start(home, tmp_path / "work", 1)
+    try:
+        drain(running, tmp_path / "work" / "backup.log", b"locks for BACKUP STAGE BLOCK_COMMIT")
+        began = time.monotonic()
+        node.script("", COMMIT, timeout=20)
+        assert time.monotonic() < began + 10
+        assert running.wait(10) != 0
+        assert running.stderr is not None
+        assert b"BACKUP STAGE BLOCK_COMMIT for 1 s" in running.stderr.read()
+    finally:
+        running.kill()
+        running.wait()
+
+
+def test_a_backup_that_is_taken_ends_well(node: Mariadb, home: Path, tmp_path: Path) -> None:
+    running = start(home, tmp_path / "work", 60)
+    taking = threading.Thread(
+        target=drain, args=(running, tmp_path / "work" / "backup.log", b"never")
+    )
+    taking.start()
+    assert running.wait(60) == 0
+    taking.join()
+    node.script("", COMMIT)

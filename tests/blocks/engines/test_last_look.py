@@ -1,0 +1,276 @@
+"""What the source itself changes between its survey and its loss is no damage, and hides none.
+
+Real servers: what one is after its last look stands for what was restored.
+"""
+
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pytest
+
+from blocks.engines.pg import checks, counts, survey
+from blocks.engines.pg.last_look import NO_LOOK, LastLook, last_look
+from blocks.engines.pg.psql import PATIENT_WITH_PRODUCTION, Psql
+from blocks.engines.tally import NOT_ASKED, Tally
+from blocks.evidence.record import Check, CheckStatus
+from tests.blocks.engines.servers import Server, server
+
+PASSED, FAILED, UNKNOWN = CheckStatus.PASSED, CheckStatus.FAILED, CheckStatus.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("found", "first", "last", "status"),
+    [
+        ("a", "a", "a", PASSED),
+        ("a", "a", "b", PASSED),  # restored to before the change
+        ("b", "a", "b", PASSED),
+        ("c", "a", "a", FAILED),
+        ("c", "a", "b", UNKNOWN),
+        ("a", "a", NOT_ASKED, PASSED),
+        ("c", "a", NOT_ASKED, UNKNOWN),
+    ],
+)
+def test_either_of_two_states_is_right(
+    found: str, first: str, last: object, status: CheckStatus
+) -> None:
+    tally = Tally(seen=1)
+    tally.compare("it", "it is wrong", found, first, last)
+    check = tally.check("x", "y", "z", finding="incomplete-restore")
+    assert check.status is status, check
+    assert ("changed at the source since the survey: it" in str(check.actual)) is (
+        last == "b" and found != "c"
+    )
+
+
+@pytest.fixture(scope="module", params=[15, pytest.param(18, marks=pytest.mark.slow)])
+def made(request: pytest.FixtureRequest) -> Iterator[Server]:
+    with server(request.param) as one:
+        yield one
+
+
+@dataclass
+class Source:
+    """A server with a database, surveyed."""
+
+    server: Server
+    facts: dict[str, Any]
+
+    @property
+    def control(self) -> Psql:
+        return self.server.psql()
+
+    @property
+    def there(self) -> list[dict[str, Any]]:
+        return [item for item in self.facts["databases"] if item["name"] == "shop"]
+
+    def run(self, sql: str) -> None:
+        self.server.run(sql, "shop")
+
+    def look(self) -> LastLook:
+        """As just before the loss, with all counters told."""
+        self.run("SELECT pg_stat_force_next_flush()")
+        return last_look(self.server.psql(options=PATIENT_WITH_PRODUCTION))
+
+    def found(self, last: LastLook) -> dict[str, Check]:
+        """What each check says of the server as it is now."""
+        control, there = self.control, self.there
+        made = (
+            checks.roles(control, self.facts, last),
+            checks.schema(control, there, last),
+            checks.sequences(control, there, last),
+            counts.row_counts(control, there, last),
+            counts.large_objects(control, there, last),
+            checks.loadable(control, there, self.server.bin_dir, (), last),
+            checks.indexes_valid(control, there, last),
+            checks.collations(control, there, last),
+        )
+        return {check.name: check for check in made}
+
+    def statuses(self, last: LastLook) -> dict[str, CheckStatus]:
+        """Of those that did not pass."""
+        found = self.found(last)
+        return {name: c.status for name, c in found.items() if c.status is not PASSED}
+
+
+@pytest.fixture
+def source(made: Server) -> Iterator[Source]:
+    made.run("CREATE ROLE lodger; CREATE DATABASE shop")
+    made.run(
+        "CREATE TABLE item (id int PRIMARY KEY, name text);"
+        " INSERT INTO item SELECT i, i::text FROM generate_series(1, 1000) i;"
+        " CREATE TABLE staging (n int); INSERT INTO staging SELECT generate_series(1, 500);"
+        " CREATE TABLE old (id serial); INSERT INTO old SELECT FROM generate_series(1, 50);"
+        " CREATE SEQUENCE round MAXVALUE 40 CYCLE; CREATE SEQUENCE ticket;"
+        " SELECT nextval('round'), nextval('ticket') FROM generate_series(1, 30);"
+        " SELECT lo_create(0) FROM generate_series(1, 20); ANALYZE;"
+        " SELECT pg_stat_force_next_flush()",
+        "shop",
+    )
+    made.run("SELECT pg_stat_force_next_flush()", "shop")
+    yield Source(made, survey.survey(made.psql(options=PATIENT_WITH_PRODUCTION)))
+    made.run("DROP DATABASE shop WITH (FORCE)")
+    made.run("DROP ROLE IF EXISTS lodger; DROP ROLE IF EXISTS newcomer")
+
+
+def test_nothing_moved(source: Source) -> None:
+    assert source.statuses(source.look()) == {}
+    assert source.statuses(NO_LOOK) == {}
+
+
+CHANGES = {
+    "roles": "DROP ROLE lodger; CREATE ROLE newcomer",
+    "row-counts": "DROP TABLE old; ALTER TABLE item RENAME TO article; TRUNCATE staging",
+    "sequences": "DROP SEQUENCE ticket; TRUNCATE old RESTART IDENTITY;"
+    " SELECT nextval('round') FROM generate_series(1, 15)",
+    "schema-digest": "CREATE TABLE part_20260101 (n int)",
+    "large-objects": "SELECT lo_unlink(oid) FROM pg_largeobject_metadata",
+    "indexes-valid": "CREATE MATERIALIZED VIEW later AS SELECT 1 WITH NO DATA",
+}
+UNSURE = {"roles", "row-counts", "sequences", "schema-digest", "indexes-valid"}
+"""What nobody knows of such a change where the source was not asked again."""
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_the_source_changed_itself(source: Source, name: str) -> None:
+    source.run(CHANGES[name])
+    assert source.statuses(source.look()) == {}
+    alone = source.statuses(NO_LOOK)
+    assert (alone.get(name) is UNKNOWN) is (name in UNSURE), alone
+    if name in UNSURE:
+        assert FAILED not in alone.values()
+
+
+def test_what_is_named_as_changed(source: Source) -> None:
+    source.run(";".join(CHANGES[name] for name in ("roles", "sequences", "schema-digest")))
+    found = source.found(source.look())
+    assert (
+        str(found["roles"].actual) == "all 1 roles; dropped at the source since the survey: lodger"
+    )
+    said = str(found["sequences"].actual)
+    assert "dropped at the source since the survey: shop.public.ticket" in said
+    assert "changed at the source since the survey: shop.public.old_id_seq" in said
+    assert "changed at the source since the survey: shop" in str(found["schema-digest"].actual)
+
+
+def test_an_index_that_is_being_made(source: Source) -> None:
+    """CREATE INDEX CONCURRENTLY waits for writers, and its index is not valid meanwhile."""
+    place = f"host=127.0.0.1 port={source.server.port} user=postgres dbname=shop"
+    make = threading.Thread(
+        target=source.run, args=("CREATE INDEX CONCURRENTLY slow ON item (name)",)
+    )
+    ask = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
+    with psycopg.connect(place) as holder:
+        holder.execute("DELETE FROM item WHERE id = 1")
+        before = source.look()
+        make.start()
+        while source.server.run(ask, "shop") == "0":
+            pass
+        assert source.statuses(source.look()) == {}
+        begun_after = source.found(before)["indexes-valid"]
+        assert begun_after.status is UNKNOWN, begun_after
+        assert source.found(NO_LOOK)["indexes-valid"].status is UNKNOWN
+        holder.rollback()
+    make.join()
+
+
+DAMAGE = {
+    "roles": "DROP ROLE lodger",
+    "row-counts": "DROP TABLE old",
+    "sequences": "DROP SEQUENCE ticket",
+    "schema-digest": "ALTER TABLE item DROP CONSTRAINT item_pkey",
+    "large-objects": "SELECT lo_unlink(oid) FROM pg_largeobject_metadata",
+    "indexes-valid": "UPDATE pg_index SET indisvalid = false"
+    " WHERE indexrelid = 'item_pkey'::regclass",
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_what_the_source_had_to_the_end_is_damage(source: Source, name: str) -> None:
+    """Whatever else it changed."""
+    source.run("CREATE TABLE other (n int); CREATE ROLE newcomer; DROP TABLE staging")
+    if name == "schema-digest":  # one digest tells nothing of two changes
+        source.facts = survey.survey(source.control)
+    last = source.look()
+    source.run(DAMAGE[name])
+    check = source.found(last)[name]
+    assert check.status is FAILED, check
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "more"),
+    [
+        ("schema-digest", "CREATE TABLE one (n int)", "CREATE TABLE two (n int)"),
+        (
+            "sequences",
+            "ALTER SEQUENCE ticket RESTART; SELECT nextval('ticket') FROM generate_series(1, 9)",
+            "ALTER SEQUENCE ticket RESTART",
+        ),
+        (
+            "row-counts",
+            "TRUNCATE staging; INSERT INTO staging SELECT generate_series(1, 400)",
+            "TRUNCATE staging",
+        ),
+    ],
+)
+def test_what_lies_between_the_two_looks_is_unknown(
+    source: Source, name: str, change: str, more: str
+) -> None:
+    source.run(change)
+    last = source.look()
+    source.run(more)
+    check = source.found(last)[name]
+    assert check.status is UNKNOWN, check
+    assert "since the survey" in str(check.actual) or "since, and was at" in str(check.actual)
+
+
+def test_a_busy_table_is_held_against_the_estimates(source: Source) -> None:
+    """While somebody writes to it, its counters say nothing."""
+    source.run("DELETE FROM item WHERE id <= 600; ANALYZE item; SELECT pg_stat_force_next_flush()")
+    place = f"host=127.0.0.1 port={source.server.port} user=postgres dbname=shop"
+    with psycopg.connect(place) as holder:
+        holder.execute("INSERT INTO item VALUES (0, 'x')")
+        last = source.look()
+        assert source.found(last)["row-counts"].status is PASSED
+        holder.rollback()
+    source.run("DELETE FROM item WHERE id <= 800")
+    assert source.found(last)["row-counts"].status is FAILED
+
+
+def test_a_database_that_takes_no_connections_any_more(source: Source) -> None:
+    def check(last: LastLook) -> CheckStatus:
+        lacking: Any = None
+        return checks.Databases(source.control, source.facts, last, lacking).check().status
+
+    open_still = source.look()
+    source.server.run("ALTER DATABASE shop ALLOW_CONNECTIONS false")
+    assert check(last_look(source.control)) is PASSED
+    assert check(NO_LOOK) is UNKNOWN
+    assert check(open_still) is FAILED
+    source.server.run("ALTER DATABASE shop ALLOW_CONNECTIONS true")
+
+
+def test_an_extension_that_nobody_knows(source: Source) -> None:
+    """Made after the survey: whether the source could offer it, only a last look tells."""
+    for database in source.there:
+        database["extensions"] = []
+    last = source.look()
+    source.run("UPDATE pg_extension SET extversion = '0.9' WHERE extname = 'plpgsql'")
+    assert source.found(NO_LOOK)["loadable"].status is UNKNOWN
+    assert source.found(last)["loadable"].status is FAILED
+    assert source.found(source.look())["loadable"].status is PASSED, "it has no such file either"
+
+
+def test_a_part_that_takes_too_long_hides_no_other(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = "blocks.engines.pg.last_look"
+    monkeypatch.setitem(sys.modules[inside]._OF_DATABASE, "tables", "SELECT pg_sleep(9)")
+    monkeypatch.setattr(f"{inside}._STATEMENT", "SET statement_timeout = '300ms';\n")
+    last = source.look()
+    assert last.of("shop", "tables") is None
+    assert last.of("shop", "counters")
+    assert last.has("roles", "lodger") is True

@@ -1,0 +1,92 @@
+"""Where the log of a restored server lies: next to its data, or where the plan says."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from blocks.engines.pg.cluster import Cluster
+from blocks.engines.pg.servers import Place
+from blocks.helper import TargetOccupied, sweep_host, work_folder
+from blocks.hosts import LocalHost
+from blocks.sets import SetReader
+
+ID = "r20260102-030405-abcdef"
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> LocalHost:
+    return LocalHost(work_dir=str(tmp_path / "work"), python=sys.executable)
+
+
+def place(folder: Path, **more: str) -> Place:
+    return Place(host="db1", address="127.0.0.1", bin_dir="/bin", data_dir=f"{folder}/data", **more)
+
+
+@pytest.fixture
+def cluster(here: LocalHost, tmp_path: Path) -> Iterator[Cluster]:
+    nothing: Any = SimpleNamespace()
+    reader = SetReader(nothing, SimpleNamespace(plan="shop"), "s1", ID)  # type: ignore[arg-type]
+    using: Any = SimpleNamespace(reader=reader, work=lambda _: work_folder(here, ID))
+    work_folder(here, ID)
+    at = place(tmp_path)
+    yield Cluster(using, here, at.bin_dir, at.data_dir, at.log, {})
+    sweep_host(here, ID, remove=True)
+    shutil.rmtree(tmp_path / "work", ignore_errors=True)
+
+
+def test_by_itself_it_is_next_to_the_data() -> None:
+    assert place(Path("/srv/one")).log == "/srv/one/data.farside-log"
+    at = Place(host="db1", address="127.0.0.1", bin_dir="/bin", data_dir="/srv/one/")
+    assert at.log == "/srv/one.farside-log"
+    assert place(Path("/srv/one"), log_dir="/log/two").log == "/log/two"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"log_dir": "/srv/data"},
+        {"log_dir": "/srv/data/pg_wal"},
+        {"log_dir": "/srv"},
+        {"log_dir": "/spaces/log", "tablespaces": "/spaces"},
+        {"tablespaces": "/srv/data/spaces"},
+    ],
+)
+def test_directories_lie_apart(more: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="lies in"):
+        place(Path("/srv"), **more)
+
+
+def test_it_goes_with_the_data_and_nothing_else_does(
+    cluster: Cluster, here: LocalHost, tmp_path: Path
+) -> None:
+    near = tmp_path / "data.farside-log.old"
+    near.mkdir()
+    cluster.prepare("127.0.0.1", 0)
+    made = tmp_path / "data.farside-log"
+    assert cluster.archive == str(made)
+    assert cluster.archive in cluster.restore_command
+    assert made.stat().st_dev == (tmp_path / "data").stat().st_dev
+    (made / "000000010000000000000001").write_bytes(b"log")
+    (swept,) = sweep_host(here, ID, remove=True).found
+    assert {str(made), str(tmp_path / "data")} < set(swept.paths)
+    assert not made.exists()
+    assert near.is_dir()
+
+
+def test_what_lies_there_is_no_log_of_ours(
+    cluster: Cluster, here: LocalHost, tmp_path: Path
+) -> None:
+    kept = tmp_path / "data.farside-log" / "kept"
+    kept.parent.mkdir()
+    kept.write_text("somebody's")
+    with pytest.raises(TargetOccupied, match=r"data\.farside-log is not empty"):
+        cluster.prepare("127.0.0.1", 0)
+    assert not (tmp_path / "data").exists()
+    sweep_host(here, ID, remove=True)
+    assert kept.read_text() == "somebody's"

@@ -1,0 +1,505 @@
+"""PostgreSQL's checks fail on damage, are unknown where they could not look, and else pass."""
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blocks.artifact.mentions import Belongings
+from blocks.engines.pg import checks, comparing, counts, indexes, replay, survey
+from blocks.engines.pg.installation import Installation
+from blocks.engines.pg.last_look import NO_LOOK, LastLook, last_look
+from blocks.engines.pg.psql import PATIENT_WITH_PRODUCTION, Psql, SqlError
+from blocks.engines.pg.tally import Tally
+from blocks.errors import FarsideError, TransientError
+from blocks.evidence.record import Check, CheckStatus
+from blocks.hosts import LocalHost
+from tests.blocks.engines.servers import Server, server
+
+PASSED, FAILED, UNKNOWN = CheckStatus.PASSED, CheckStatus.FAILED, CheckStatus.UNKNOWN
+NOWHERE = Belongings()
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Server]:
+    with server(15) as one:
+        yield one
+
+
+@pytest.fixture
+def shop(made: Server) -> Iterator[Psql]:
+    """An administrator's sessions in a server with a database of its own."""
+    made.run("CREATE DATABASE shop")
+    made.run(
+        "CREATE TABLE item (id int PRIMARY KEY, name text);"
+        " INSERT INTO item SELECT i, i::text FROM generate_series(1, 1000) i; ANALYZE",
+        "shop",
+    )
+    yield made.psql()
+    made.run("DROP DATABASE shop WITH (FORCE)")
+
+
+def of(psql: Psql) -> list[dict[str, Any]]:
+    """What a survey says of the database."""
+    found: list[dict[str, Any]] = survey.survey(psql)["databases"]
+    return [item for item in found if item["name"] == "shop"]
+
+
+def settle(made: Server) -> None:
+    """Let the server's counters be seen."""
+    made.run("SELECT pg_stat_force_next_flush()", "shop")
+
+
+def rows(psql: Psql, there: list[dict[str, Any]], last: LastLook = NO_LOOK) -> Check:
+    return counts.row_counts(psql, there, last)
+
+
+class TestTally:
+    def test_only_damage_is_damage(self) -> None:
+        tally = Tally(seen=1)
+        with tally.looking("a"):
+            raise SqlError("cancelled", sqlstate="57014")
+        with tally.looking("b"):
+            raise TransientError("gone")
+        assert tally.check("x", "y", "z", finding="index-corrupt").status is UNKNOWN
+        with tally.looking("c"):
+            raise SqlError("bad page", sqlstate="XX001")
+        check = tally.check("x", "y", "z", finding="index-corrupt")
+        assert (check.status, check.actual) == (FAILED, "c cannot be read: bad page")
+
+    def test_nothing_seen_is_no_yes(self) -> None:
+        assert Tally().check("x", "y", "z", finding="index-corrupt").status is UNKNOWN
+
+
+class TestCounts:
+    def test_rows_that_are_missing(self, made: Server, shop: Psql) -> None:
+        settle(made)
+        there = of(shop)
+        last = last_look(shop)
+        check = rows(shop, there, last)
+        assert check.status is PASSED
+        assert "1 of them compared exactly" in str(check.actual)
+        made.run("DELETE FROM item WHERE id = 7", "shop")
+        assert rows(shop, there, last).status is FAILED, "nothing was written before the loss"
+        assert rows(shop, there).status is PASSED, "an estimate: one row may have been deleted"
+        made.run("DELETE FROM item WHERE id <= 300", "shop")
+        assert rows(shop, there).status is FAILED
+        made.run("DELETE FROM item WHERE id > 1", "shop")
+        assert rows(shop, there).status is FAILED
+
+    def test_rows_that_were_deleted_meanwhile(self, made: Server, shop: Psql) -> None:
+        there = of(shop)
+        made.run("DELETE FROM item WHERE id <= 600; SELECT pg_stat_force_next_flush()", "shop")
+        settle(made)
+        last = last_look(shop)
+        assert rows(shop, there, last).status is PASSED
+
+    def test_what_has_neither_count_nor_estimate(self, shop: Psql) -> None:
+        there = of(shop)
+        for table in there[0]["tables"]:
+            table.update(count=None, rows=None)
+        assert rows(shop, there).status is UNKNOWN
+        assert rows(shop, []).status is UNKNOWN
+
+    def test_large_objects(self, made: Server, shop: Psql) -> None:
+        made.run("SELECT lo_create(0) FROM generate_series(1, 20)", "shop")
+        settle(made)
+        there = of(shop)
+        last = last_look(shop)
+        assert counts.large_objects(shop, there, last).status is PASSED
+        made.run("SELECT lo_unlink(min(oid)) FROM pg_largeobject_metadata", "shop")
+        assert counts.large_objects(shop, there, last).status is FAILED
+
+
+class TestSurvey:
+    def test_a_locked_table_hides_nothing_else(self, made: Server, shop: Psql) -> None:
+        import psycopg
+
+        made.run("CREATE SEQUENCE locked; CREATE VIEW names AS SELECT name FROM item", "shop")
+        place = f"host=127.0.0.1 port={made.port} user=postgres dbname=shop"
+        with psycopg.connect(place) as holder:
+            holder.execute("LOCK TABLE item IN ACCESS EXCLUSIVE MODE")
+            holder.execute("ALTER SEQUENCE locked RESTART 5")
+            (found,) = of(made.psql(options="-c lock_timeout=300ms -c search_path=pg_catalog"))
+        assert found["schema_digest"] is None
+        assert found["unread"]["schema_digest"] == "SQLSTATE 55P03"
+        assert [(row["readable"], row["value"]) for row in found["sequences"]] == [(False, None)]
+        assert [table["name"] for table in found["tables"]] == ["item"]
+        assert checks.schema(shop, [found]).status is UNKNOWN
+        assert checks.sequences(shop, [found]).status is UNKNOWN
+
+    def test_a_large_catalog_takes_no_locks_from_others(self, made: Server, shop: Psql) -> None:
+        """More objects than the table of locks holds, which is the whole server's."""
+        for first in range(0, 3000, 500):
+            made.run(
+                f"DO $$BEGIN FOR i IN {first} .. {first + 499} LOOP"
+                " EXECUTE format('CREATE SEQUENCE s%s', i);"
+                " EXECUTE format('CREATE VIEW v%s AS SELECT id FROM item', i);"
+                " END LOOP; END$$",
+                "shop",
+            )
+        ask = "SELECT count(*) FROM pg_locks WHERE pid <> pg_backend_pid()"
+        most, over = list[int](), threading.Event()
+
+        def watch() -> None:
+            while not over.wait(0.02):
+                most.append(int(made.run(ask)))
+
+        watching = threading.Thread(target=watch)
+        watching.start()
+        try:
+            (found,) = of(shop)
+            assert checks.schema(shop, [found]).status is PASSED
+            check = checks.sequences(shop, [found])
+        finally:
+            over.set()
+            watching.join()
+        assert (check.status, check.actual) == (PASSED, "all 3000")
+        assert max(most) < 500
+
+    def test_a_digest_of_an_older_set_is_compared_as_it_was_made(self, shop: Psql) -> None:
+        (found,) = of(shop)
+        former = shop.rows("shop", survey.digest_like("0" * 32))[0]["digest"]
+        assert former != found["schema_digest"]
+        assert checks.schema(shop, [{**found, "schema_digest": former}]).status is PASSED
+
+    def test_what_cannot_be_used_at_the_source(self, made: Server, shop: Psql) -> None:
+        made.run(
+            "CREATE MATERIALIZED VIEW empty AS SELECT 1 WITH NO DATA;"
+            " CREATE INDEX broken ON item (name);"
+            " UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'broken'::regclass",
+            "shop",
+        )
+        facts = survey.survey(shop)
+        check = checks.indexes_valid(shop, facts["databases"])
+        assert check.status is PASSED
+        assert "2 not usable, as at the source" in str(check.actual)
+        found = list(comparing.without_host(facts, {}, "west/db1", NOWHERE))
+        assert {(item.id, item.severity.value) for item in found} == {
+            ("usable-not-restored", "medium")
+        }
+
+
+def had(*databases: str) -> LastLook:
+    """A last look that saw these databases."""
+    return LastLook({"databases": [{"name": name} for name in databases]}, {})
+
+
+class TestDatabases:
+    def check(self, made: Server, last: LastLook) -> Check:
+        psql = made.psql()
+        facts = {"databases": [*of(psql), {"name": "gone", "collate": "C", "ctype": "C"}]}
+        installed = Installation(psql.host, made.bin_dir)
+        return checks.Databases(psql, facts, last, installed).check()
+
+    @pytest.mark.usefixtures("shop")
+    def test_one_that_is_gone(self, made: Server) -> None:
+        dropped = self.check(made, had("shop"))
+        assert dropped.status is PASSED
+        assert "dropped at the source since the survey: gone" in str(dropped.actual)
+        assert self.check(made, had("shop", "gone")).status is FAILED
+        assert self.check(made, NO_LOOK).status is UNKNOWN
+
+
+def test_a_collation_that_was_made_anew(made: Server, shop: Psql) -> None:
+    """By another library: its version is another one, and that of its name at the last look."""
+    create = "CREATE COLLATION mine (provider = {}, locale = '{}')"
+    made.run(f"{create.format('libc', 'C.UTF-8')}; CREATE TABLE w (v text COLLATE mine)", "shop")
+    (there,) = of(shop)
+    there["collations"] = [{"name": "public.mine", "actual_version": "2.36"}]
+    before = last_look(shop)
+    made.run(f"DROP TABLE w; DROP COLLATION mine; {create.format('icu', 'de')}", "shop")
+    made.run("CREATE TABLE w (v text COLLATE mine)", "shop")
+    assert checks.collations(shop, [there], last_look(shop)).status is PASSED
+    assert checks.collations(shop, [there], before).status is FAILED
+    there["collations"] = []
+    assert checks.collations(shop, [there]).status is PASSED, "as it was made"
+    made.run("UPDATE pg_collation SET collversion = '1' WHERE collname = 'mine'", "shop")
+    assert checks.collations(shop, [there]).status is UNKNOWN
+    assert checks.collations(shop, [there], last_look(shop)).status is PASSED
+
+
+class TestIndexes:
+    def test_amcheck_in_another_schema(self, made: Server, shop: Psql) -> None:
+        made.run("CREATE SCHEMA ext; CREATE EXTENSION amcheck SCHEMA ext", "shop")
+        check = indexes.btrees(shop, ["shop"])
+        assert check.status is PASSED, check
+        assert "by amcheck" in str(check.actual)
+
+    def test_scans_run_what_users_wrote_as_its_owner(
+        self, made: Server, shop: Psql, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(indexes, "_SCHEMA", "SELECT NULL")
+        made.run("CREATE ROLE keeper; GRANT ALL ON SCHEMA public TO keeper", "shop")
+        made.run(
+            "SET ROLE keeper; CREATE TABLE own (n int); INSERT INTO own VALUES (1), (2);"
+            " CREATE FUNCTION twice(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN"
+            " IF current_user <> 'keeper' THEN RAISE 'as %', current_user; END IF;"
+            " RETURN 2 * n; END $$; CREATE INDEX own_twice ON own (twice(n))",
+            "shop",
+        )
+        check = indexes.btrees(shop, ["postgres", "shop"])
+        made.run(
+            "UPDATE pg_index SET indisready = false WHERE indexrelid = 'own_twice'::regclass;"
+            " INSERT INTO own VALUES (3);"
+            " UPDATE pg_index SET indisready = true WHERE indexrelid = 'own_twice'::regclass",
+            "shop",
+        )
+        broken = indexes.btrees(shop, ["shop"])
+        made.run("DROP OWNED BY keeper CASCADE; DROP ROLE keeper", "shop")
+        assert check.status is PASSED, check
+        assert (broken.status, "own_twice" in str(broken.actual)) == (FAILED, True), broken
+
+    def test_a_database_that_is_read_only(self, made: Server, shop: Psql) -> None:
+        made.run("ALTER DATABASE shop SET default_transaction_read_only = on")
+        assert indexes.btrees(shop, ["shop"]).status is PASSED
+
+    @pytest.mark.usefixtures("shop")
+    def test_what_amcheck_may_not_look_at(self, made: Server) -> None:
+        made.run("CREATE ROLE guest LOGIN")
+        try:
+            check = indexes.btrees(made.psql("guest", "-c search_path=pg_catalog"), ["shop"])
+        finally:
+            made.run("DROP ROLE guest")
+        assert check.status is UNKNOWN, check
+
+
+class TestSessions:
+    def test_a_library_that_is_not_there(self, made: Server, shop: Psql) -> None:
+        made.run("CREATE ROLE app LOGIN")
+        made.run("ALTER DATABASE shop SET session_preload_libraries = 'only_here'")
+        try:
+            facts = survey.survey(made.psql(options="-c session_preload_libraries="))
+            there = comparing.installation(facts, shop.host, made.bin_dir)
+            lacking = comparing.of_sessions(facts, there, "app", ["shop"])
+            check = checks.login(made.psql("app", ""), ["postgres", "shop"], lacking)
+            assert (check.status, check.finding) == (FAILED, "library-preloaded")
+            assert check.subjects == ("only_here",)
+            found = list(comparing.on_host(facts, shop.host, made.bin_dir, "west/db1"))
+            assert [(item.id, item.subject, item.severity.value) for item in found] == [
+                ("library-preloaded", "only_here", "critical")
+            ]
+        finally:
+            made.run("ALTER DATABASE shop RESET session_preload_libraries; DROP ROLE app")
+
+
+def test_an_event_trigger_that_forbids_ddl_is_no_defect(made: Server, shop: Psql) -> None:
+    made.run(
+        "CREATE FUNCTION forbid() RETURNS event_trigger LANGUAGE plpgsql"
+        " AS $$BEGIN RAISE 'no DDL in production'; END$$;"
+        " CREATE EVENT TRIGGER forbid ON ddl_command_start EXECUTE FUNCTION forbid()"
+    )
+    try:
+        with pytest.raises(SqlError, match="no DDL"):
+            made.run("CREATE TABLE one (i int)")
+        assert checks.committed_write(shop, "r20260701-120000-1a2b3c").status is PASSED
+        assert indexes.btrees(shop, ["postgres"]).status is PASSED
+    finally:
+        shop.script("postgres", "DROP EVENT TRIGGER forbid; DROP FUNCTION public.forbid()")
+
+
+@pytest.mark.parametrize("whose", ["ROLE ALL", "ROLE postgres", "DATABASE postgres"])
+def test_what_sessions_are_made_to_load_is_no_job(made: Server, shop: Psql, whose: str) -> None:
+    """Their own settings are in the data; what the server has for all is farside's to set."""
+    setting, loaded = "session_preload_libraries", "session_preload_libraries = 'auto_explain'"
+    made.run(f"ALTER {whose} SET {loaded}")
+    try:
+        assert loaded not in str(checks.isolation(shop, []).actual)
+        made.set(restart=False, **{setting: "auto_explain"})
+        time.sleep(0.2)  # until the server has read it
+        assert loaded in str(checks.isolation(shop, []).actual)
+    finally:
+        made.run(f"ALTER {whose} RESET {setting}; ALTER SYSTEM RESET {setting}")
+        made.run("SELECT pg_reload_conf()")
+
+
+def test_no_damaged_page_is_passed_over(made: Server, shop: Psql) -> None:
+    """Whatever the source has its administrators' sessions do."""
+    now = "SELECT pg_catalog.current_setting"
+    made.run("ALTER ROLE postgres SET zero_damaged_pages = on")
+    made.run("ALTER ROLE postgres SET ignore_checksum_failure = on")
+    try:
+        assert shop.value("shop", f"{now}('zero_damaged_pages')") == "off"
+        assert shop.value("shop", f"{now}('ignore_checksum_failure')") == "off"
+    finally:
+        made.run("ALTER ROLE postgres RESET ALL")
+
+
+def test_locales_and_zones_that_are_not_there(made: Server, shop: Psql) -> None:
+    facts = survey.survey(shop)
+    facts["databases"][0]["collate"] = "xx_XX.UTF-8"
+    facts["settings"] += [
+        {"name": "lc_monetary", "setting": "yy_YY", "source": "configuration file"},
+        {"name": "TimeZone", "setting": "Mars/Base", "source": "configuration file"},
+    ]
+    for row in facts["settings"]:
+        row.setdefault("category", "")
+    name = facts["databases"][0]["name"]
+    found = list(comparing.on_host(facts, shop.host, made.bin_dir, "west/db1"))
+    assert {(item.id, item.subject) for item in found} == {
+        ("locale-missing", f"database {name}"),
+        ("locale-missing", "setting lc_monetary"),
+        ("locale-missing", "setting TimeZone"),
+    }
+
+
+def test_an_installation_without_pg_config(made: Server, tmp_path: Path) -> None:
+    """Its directories are those that the server's own program names."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "postgres").write_bytes(Path(made.bin_dir, "postgres").read_bytes())
+    host = LocalHost(python=sys.executable)
+    there = Installation(
+        host,
+        str(tmp_path / "bin"),
+        libraries=("$libdir/plpgsql", "nowhere"),
+        extensions=("plpgsql", "nothing"),
+    )
+    assert there.lacking("libraries") == {"nowhere": "missing"}
+    assert there.lacking("extensions") == {"nothing": "missing"}
+    (tmp_path / "bin" / "postgres").write_bytes(b"no server")
+    blind = Installation(host, str(tmp_path / "bin"), libraries=("plpgsql",))
+    assert blind.lacking("libraries") == {}
+    assert blind.unseen("libraries") == ["plpgsql"]
+
+
+def test_a_library_that_only_a_start_loads_is_looked_for() -> None:
+    """As pg_cron: kept asleep, it refuses to be loaded by a session, and is there."""
+    with server(
+        15, "shared_preload_libraries = 'pg_cron'", "cron.use_background_workers = on"
+    ) as it:
+        if not Path("/usr/lib/postgresql/15/lib/pg_cron.so").exists():
+            pytest.skip("Debian's postgresql-15-cron is missing")
+        it.run("CREATE EXTENSION pg_cron")
+        psql = it.psql()
+        facts = survey.survey(psql)
+        assert comparing.asleep(facts) == ["pg_cron"]
+        assert comparing.libraries(facts) == []
+        check = checks.isolation(psql, ["pg_cron"])
+        assert check.status is FAILED
+        assert "pg_cron" in str(check.actual)
+        it.set(shared_preload_libraries="auto_explain")
+        for asleep in (["pg_cron"], []):
+            check = checks.loadable(psql, facts["databases"], it.bin_dir, asleep)
+            assert check.status is PASSED, check
+            assert "not loaded" in str(check.actual)
+
+
+@pytest.fixture(scope="module")
+def newest() -> Iterator[Server]:
+    with server(18) as one:
+        yield one
+
+
+@pytest.mark.slow(15)
+def test_a_limit_on_transactions_ends_no_check(newest: Server) -> None:
+    """Set for the server, the role and the database; each check of an index takes longer."""
+    newest.run("CREATE DATABASE shop")
+    newest.run(
+        "CREATE FUNCTION slow(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS"
+        " 'BEGIN PERFORM pg_sleep(0.8); RETURN n; END';"
+        " CREATE TABLE item (n int); INSERT INTO item VALUES (1), (2), (3);"
+        " CREATE INDEX item_slow ON item (slow(n)); ANALYZE",
+        "shop",
+    )
+    limit = "SET transaction_timeout = '2s'"
+    newest.run(f"ALTER ROLE postgres {limit}; ALTER DATABASE shop {limit}")
+    newest.set(restart=False, transaction_timeout="2s")
+    try:
+        with pytest.raises(FarsideError):
+            newest.run("SELECT pg_sleep(3)", "shop")
+        psql = newest.psql(options=PATIENT_WITH_PRODUCTION)
+        assert psql.value("shop", "SELECT count(*) FROM pg_sleep(3)") == "1"
+        (there,) = of(psql)
+        assert there["unread"] == {}
+        control = newest.psql()
+        started = time.monotonic()
+        check = indexes.btrees(control, ["shop"])
+        assert check.status is PASSED, check
+        assert time.monotonic() > started + 2, "else the limit was never reached"
+        assert counts.row_counts(control, [there]).status is PASSED
+    finally:
+        newest.run(
+            "ALTER SYSTEM RESET ALL; ALTER ROLE postgres RESET ALL; ALTER DATABASE shop RESET ALL"
+        )
+        newest.run("SELECT pg_reload_conf()")
+        newest.run("DROP DATABASE shop")
+
+
+@pytest.mark.slow
+def test_an_old_version_of_an_extension_that_the_source_does_not_offer_either(
+    newest: Server,
+) -> None:
+    folder = next(Path(newest.bin_dir).parent.rglob("plpgsql.control")).parent
+    control, old, new = (folder / f"demo{end}" for end in (".control", "--1.0.sql", "--1.1.sql"))
+    host = LocalHost(name="here", python=sys.executable)
+    try:
+        control.write_text("default_version = '1.0'\n")
+        old.write_text("CREATE TABLE demo (n int);\n")
+        newest.run("CREATE EXTENSION demo")
+        offered = survey.survey(newest.psql())
+        control.write_text("default_version = '1.1'\n")
+        old.unlink()
+        new.write_text("CREATE TABLE demo (n int);\n")
+        facts = survey.survey(newest.psql())
+        assert list(comparing.on_host(facts, host, newest.bin_dir, "west/db1")) == []
+        check = checks.loadable(newest.psql(), facts["databases"], newest.bin_dir)
+        assert check.status is PASSED, check
+        lost = checks.loadable(newest.psql(), offered["databases"], newest.bin_dir)
+        assert (lost.status, lost.finding, lost.subjects) == (
+            *(FAILED, "extension-missing"),
+            ("demo",),
+        ), "the source could still install it"
+    finally:
+        for file in (control, old, new):
+            file.unlink(missing_ok=True)
+
+
+class TestReplay:
+    """What lies behind the place where replay ended."""
+
+    SIZE, END = 2**20, 2**20 + 100 * 8
+
+    def left(self, folder: Path, *segments: bytes) -> Check:
+        names = [f"0000000100000000{number:08X}" for number in range(1, len(segments) + 1)]
+        for name, data in zip(names, segments, strict=True):
+            (folder / name).write_bytes(data)
+        host = LocalHost(python=sys.executable)
+        return replay.check(host, str(folder), names, self.SIZE, self.END)
+
+    def segment(self, record: bytes) -> bytes:
+        start = self.END % self.SIZE
+        whole = bytearray(b"\1" * start + record)
+        return bytes(whole + bytes(self.SIZE - len(whole)))
+
+    def test_where_the_log_ends(self, tmp_path: Path) -> None:
+        assert self.left(tmp_path, self.segment(b"")).status is PASSED
+
+    def test_a_record_that_has_not_come_whole(self, tmp_path: Path) -> None:
+        record = (200).to_bytes(4, "little") + b"\2" * 100
+        assert self.left(tmp_path, self.segment(record)).status is PASSED
+
+    def test_a_whole_record_that_was_left_out(self, tmp_path: Path) -> None:
+        record = (200).to_bytes(4, "little") + b"\2" * 300
+        check = self.left(tmp_path, self.segment(record))
+        assert (check.status, check.finding) == (FAILED, "log-replay-short")
+
+    def test_a_length_that_was_damaged(self, tmp_path: Path) -> None:
+        """It would reach into the segments that follow, which do not continue it."""
+        record = (2**24).to_bytes(4, "little") + b"\2" * 300
+        more = b"\3" * self.SIZE
+        assert self.left(tmp_path, self.segment(record) + b"", more).status is FAILED
+
+    def test_a_server_that_does_not_say(self, tmp_path: Path) -> None:
+        host = LocalHost(python=sys.executable)
+        assert replay.check(host, str(tmp_path), [], self.SIZE, None).status is UNKNOWN
+
+
+def test_parts_of_a_survey_are_json_lines(shop: Psql) -> None:
+    found, failed = shop.parts("shop", {"one": "SELECT 1 AS n", "two": "SELECT 1 / 0"})
+    assert (found, failed) == ({"one": [{"n": 1}]}, {"two": "SQLSTATE 22012"})
+    assert json.dumps(found)

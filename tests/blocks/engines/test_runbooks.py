@@ -1,0 +1,184 @@
+"""Runbooks run in a shell: no text of a source or of a store becomes a command."""
+
+import os
+import re
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blocks.artifact.manifest import Manifest, SealedObject, Volume
+from blocks.domain import FailureDomain
+from blocks.engines.kv import runbook as etcd
+from blocks.engines.kv.clusters import TargetCluster
+from blocks.engines.pg import runbook as postgres
+from blocks.evidence.record import RunbookStep
+from blocks.hosts import LocalHost
+from blocks.stores import S3Store
+from tests.blocks.engines.test_pg_facts import FACTS, row
+
+HOSTILE = [
+    "$(touch PWNED)",
+    "`touch PWNED`",
+    "'; touch PWNED; '",
+    '"; touch PWNED; "',
+    "\ntouch PWNED\n",
+    "END\ntouch PWNED\n",
+    "-x; touch PWNED",
+    "> PWNED",
+    "${IFS}&touch${IFS}PWNED&",
+]
+STUBS = ("curl", "age", "zstd", "tar", "ln", "psql", "pg_ctl", "pg_verifybackup", "etcd", "etcdctl")
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Any:
+    """Runs a runbook where every program is a stub that does nothing and succeeds."""
+    stubs = tmp_path / "bin"
+    stubs.mkdir()
+    for name in STUBS:
+        (stubs / name).write_text("#!/bin/sh\nexit 0\n")
+        (stubs / name).chmod(0o755)
+    place = tmp_path / "cwd"
+    place.mkdir()
+
+    def run(steps: tuple[RunbookStep, ...], kind: str) -> None:
+        script = "\n".join(line for step in steps for line in step.commands)
+        environment = {
+            "PATH": f"{stubs}:{os.environ['PATH']}",
+            "BIN": str(stubs),
+            "DATA": str(place / "data"),
+            "SPACES": str(place / "spaces"),
+            "STORE_LOGIN": "login",
+            "IDENTITY": "identity",
+        }
+        subprocess.run(
+            [kind, "-c", script], cwd=place, env=environment, capture_output=True, timeout=20
+        )
+        made = [path.name for path in place.rglob("*PWNED*") if path.name == "PWNED"]
+        assert not made, script
+
+    return run
+
+
+def sealed(name: str, key: str) -> SealedObject:
+    return SealedObject(name, 1, 1, (Volume(key, 1, ()),))
+
+
+def manifest(facts: dict[str, Any], *objects: SealedObject, set_id: str = "r1") -> Manifest:
+    now = datetime.now(UTC)
+    return Manifest(
+        set_id=set_id,
+        rehearsal_id=set_id,
+        plan="shop",
+        engine="postgres",
+        source="east",
+        taken_at=now,
+        completed_at=now,
+        recipients=(),
+        objects=objects,
+        engine_facts=facts,
+        farside_version="0",
+    )
+
+
+def store(region: str = "x") -> S3Store:
+    return S3Store(bucket="b", region=region, endpoint="https://store.example")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("kind", ["sh", "bash"])
+def test_postgres(shell: Any, text: str, kind: str) -> None:
+    facts = FACTS | {
+        "superuser": text,
+        "version": text,
+        "tablespaces": [{"oid": text, "bytes": 1}],
+        "settings": [row("max_connections", text), row("max_wal_senders", "10")],
+    }
+    objects = [sealed("base.tar.zst.age", text), sealed(f"{text}.tar.zst.age", text)]
+    steps = postgres.commands(
+        manifest(facts, *objects, set_id=text),
+        {text: sealed("wal", text)},
+        store(),
+        bin_dir=text,
+        data_dir=text,
+        spaces_dir=text,
+        where=text,
+    )
+    shell(steps, kind)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("kind", ["sh", "bash"])
+def test_etcd(shell: Any, text: str, kind: str) -> None:
+    recovery = FailureDomain(name="west", hosts=[LocalHost(name="db1")], store=store())
+    path = "/" + text.replace("\n", " ")  # no plan with a control character in a path is taken
+    target = TargetCluster.model_validate(
+        {
+            "bin_dir": path,
+            "ca_file": path,
+            "password": "x",
+            "members": [
+                {
+                    "host": "db1",
+                    "address": "10.2.0.1",
+                    "client_port": 1,
+                    "peer_port": 2,
+                    "data_dir": path,
+                    "cert_file": path,
+                    "key_file": path,
+                }
+            ],
+        }
+    )
+    facts = {"version": text}
+    steps = etcd.commands(
+        manifest(facts, sealed("snapshot.db", text), set_id=text), recovery, target
+    )
+    shell(steps, kind)
+
+
+def whole(file: str) -> SealedObject:
+    """A file of the log, stored under its own name."""
+    return sealed(f"wal/{file}.zst.age", f"wal/{file}.zst.age")
+
+
+@pytest.mark.parametrize("kind", ["sh", "bash"])
+def test_a_long_log_takes_few_lines(kind: str, tmp_path: Path) -> None:
+    names = [
+        f"{timeline:08X}{n // 256:08X}{n % 256:08X}"
+        for timeline, first in ((1, 250), (10, 70_000))
+        for n in range(first, first + 50_000)
+    ]
+    step = commands(manifest(FACTS), {name: whole(name) for name in names})[1]
+    assert len("\n".join(step.commands)) < 3000
+    few = {name: whole(name) for name in (*names[:20], *names[-20:], "0000000A.history")}
+    lines = [
+        line
+        for line in commands(manifest(FACTS), few)[1].commands
+        if ".wal" in line or line.startswith("segments")
+    ]
+    environment = {"PATH": os.environ["PATH"], "DATA": f"{tmp_path}/a b"}
+
+    def run(unseal: str) -> int:
+        head = f'set -eu; fetch() {{ echo "$1"; }}; unseal() {{ {unseal}; }}; mkdir -p "$DATA.wal"'
+        return subprocess.run([kind, "-c", "\n".join([head, *lines])], env=environment).returncode
+
+    assert run("cat") == 0
+    fetched = {path.name: path.read_text().strip() for path in (tmp_path / "a b.wal").iterdir()}
+    assert fetched == {name: item.name for name, item in few.items()}
+    assert run("false") != 0, "a segment that cannot be opened ends it"
+
+
+def commands(made: Manifest, log: dict[str, SealedObject]) -> tuple[RunbookStep, ...]:
+    return postgres.commands(
+        made, log, store(), bin_dir="b", data_dir="d", spaces_dir=None, where="w"
+    )
+
+
+def test_limits_are_numbers_and_quoted() -> None:
+    steps = commands(manifest(FACTS | {"settings": [row("max_connections", "300")]}), {})
+    text = "\n".join(line for step in steps for line in step.commands)
+    assert re.search(r"max_connections = '.{0,4}'?300", text)

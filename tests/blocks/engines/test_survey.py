@@ -1,0 +1,198 @@
+"""The survey of a site with many databases, and by a role that may do little else."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from blocks.artifact.mentions import Belongings
+from blocks.engines.pg import burden, checks, comparing, config, counts, survey
+from blocks.engines.pg.facts import Facts, check
+from blocks.engines.pg.last_look import last_look
+from blocks.engines.pg.privileges import Lacking
+from blocks.engines.pg.psql import PATIENT_WITH_PRODUCTION, Psql
+from blocks.engines.pg.settings import carried
+from blocks.engines.postgres import Postgres
+from blocks.evidence.record import CheckStatus
+from tests.blocks.engines.servers import Server, server
+from tests.blocks.engines.worlds import LEAST, least_privileges
+
+
+@pytest.fixture(scope="module")
+def source() -> Iterator[Server]:
+    with server() as made:
+        for number in range(20):
+            made.run(f"CREATE DATABASE d{number} STRATEGY file_copy")
+        made.run("CREATE TABLE t (n serial)", "d7")
+        yield made
+
+
+@pytest.mark.slow
+def test_each_database_takes_one_session(source: Server, tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    wrapped = tmp_path / "psql"
+    wrapped.write_text(f'#!/bin/sh\necho >> {count}\nsleep 0.3\nexec {source.bin_dir}/psql "$@"\n')
+    wrapped.chmod(0o755)
+    psql = replace(source.psql(options=PATIENT_WITH_PRODUCTION), bin_dir=str(tmp_path))
+    facts = survey.survey(psql)
+    databases = {row["name"]: row for row in facts["databases"]}
+    assert len(databases) == 22
+    assert [row["name"] for row in databases["d7"]["tables"]] == ["t"]
+    assert [row["name"] for row in databases["d7"]["sequences"]] == ["t_n_seq"]
+    assert databases["d7"]["schema_digest"] != databases["d8"]["schema_digest"]
+    assert len(count.read_text().splitlines()) < len(databases) + 15
+
+
+PASSED, UNKNOWN = CheckStatus.PASSED, CheckStatus.UNKNOWN
+
+
+@pytest.fixture(scope="class", params=[15, 18])
+def shop(request: pytest.FixtureRequest) -> Iterator[Server]:
+    with server(request.param, "own.thing = 'blue'") as made:
+        made.run("CREATE DATABASE shop; CREATE DATABASE shut; CREATE DATABASE off")
+        made.run("REVOKE CONNECT ON DATABASE shut FROM PUBLIC")
+        made.run("ALTER DATABASE off ALLOW_CONNECTIONS false")
+        made.run(
+            "CREATE TABLE item (id serial); INSERT INTO item DEFAULT VALUES;"
+            " SELECT lo_create(7); ANALYZE; SELECT pg_stat_force_next_flush()",
+            "shop",
+        )
+        yield made
+
+
+def not_verified(facts: dict[str, Any]) -> list[str]:
+    """What an engine says of a source's facts that it did not look at."""
+    plain: Any = SimpleNamespace(target=SimpleNamespace(standbys=()))
+    return Postgres.not_verified(plain, facts)
+
+
+@pytest.mark.slow(30)
+class TestLeastPrivilege:
+    """A role that is no superuser sees enough; what it does not see is named, and not wrong."""
+
+    @pytest.fixture
+    def least(self, shop: Server) -> Iterator[Psql]:
+        shop.run(least_privileges("secret"))
+        yield shop.psql(LEAST, PATIENT_WITH_PRODUCTION)
+        shop.run(f"DROP OWNED BY {LEAST}; DROP ROLE {LEAST}")
+
+    def test_the_documented_role_sees_what_a_superuser_sees(
+        self, shop: Server, least: Psql
+    ) -> None:
+        facts = survey.survey(least)
+        everything = survey.survey(shop.psql(options=PATIENT_WITH_PRODUCTION))
+        check(facts, Facts)
+        assert facts["superuser"] == everything["superuser"] == "postgres"
+        for part in (
+            "settings",
+            "logins",
+            "access",
+            "tablespaces",
+            "sessions",
+            "system_identifier",
+        ):
+            assert facts[part] == everything[part], part
+        assert "own.thing" in {row["name"] for row in facts["settings"]}
+        mine, all_of = (of(found, "shop") for found in (facts, everything))
+        for part in ("schema_digest", "sequences", "tables", "large_objects", "collations"):
+            assert mine[part] == all_of[part] is not None, part
+        assert facts["roles"] == everything["roles"]
+        assert facts["unread"] == {}
+        last = last_look(least)
+        rows = counts.row_counts(shop.psql(), [mine], last)
+        assert (rows.status, "1 of them compared exactly" in str(rows.actual)) == (PASSED, True)
+        assert checks.sequences(shop.psql(), [mine]).status is PASSED
+
+    def test_a_database_that_it_may_not_enter(self, shop: Server, least: Psql) -> None:
+        facts = survey.survey(least)
+        shut = of(facts, "shut")
+        assert shut["tables"] is None
+        assert counts.row_counts(shop.psql(), facts["databases"]).status is UNKNOWN
+        assert list(comparing.without_host(facts, {}, "west/db1", Belongings())) == []
+        said = not_verified(facts)
+        (line,) = [item for item in said if "database shut" in item]
+        assert f'GRANT CONNECT ON DATABASE "shut" TO "{LEAST}"' in line
+        assert "database off: it takes no connections" in said
+
+    def test_without_what_is_optional(self, shop: Server, least: Psql) -> None:
+        shop.run(f"REVOKE pg_read_all_data FROM {LEAST}; DROP OWNED BY {LEAST}")
+        facts = survey.survey(least)
+        check(facts, Facts)
+        assert facts["access"] is facts["logins"] is None
+        assert {row["password"] for row in facts["roles"]} == {"unknown"}
+        assert config.login_method(facts) == "md5"
+        assert list(comparing.without_host(facts, {}, "west/db1", Belongings())) == []
+        database = of(facts, "shop")
+        assert counts.row_counts(shop.psql(), [database]).status is PASSED
+        sequences = checks.sequences(shop.psql(), [database])
+        assert sequences.status is UNKNOWN
+        assert "pg_read_all_data" in str(sequences.actual)
+        said = "\n".join(not_verified(facts))
+        for grant in ("ON FUNCTION pg_hba_file_rules()", "pg_file_settings", "pg_read_all_data"):
+            assert grant in said
+
+    @pytest.mark.parametrize("right", ["REVOKE pg_monitor FROM {}", "ALTER ROLE {} NOREPLICATION"])
+    def test_without_what_it_must_have(self, shop: Server, least: Psql, right: str) -> None:
+        shop.run(right.format(LEAST))
+        with pytest.raises(Lacking) as refused:
+            survey.survey(least)
+        undone = {"pg_monitor": "GRANT pg_monitor TO farside", "REPL": "farside REPLICATION"}
+        (wanted,) = [text for part, text in undone.items() if part in right]
+        assert wanted in str(refused.value.hint)
+
+    def test_what_following_costs(self, least: Psql) -> None:
+        assert burden.survey(least)["queue_is_seen"]
+        assert not burden.survey(least)["may_switch"]
+
+
+WORDS = {
+    "primary_conninfo": "host=10.1.1.1 user=replica password='hunter2 x' application_name=db2",
+    "archive_command": "AWS_SECRET_ACCESS_KEY=hunter2 aws s3 cp %p s3://wal.east.example/%f",
+    "restore_command": "curl -u backup:hunter2 -o %p https://10.1.1.2/%f",
+    "app.jwt_secret": "hunter2",
+    "app.upstream": "https://app:hunter2@10.1.1.3/api",
+    "app.colour": "blue",
+    "ssl_passphrase_command": "echo hunter2",
+}
+
+
+@pytest.mark.slow
+def test_no_secret_of_the_source_is_in_its_facts() -> None:
+    with server(15, *(f"{name} = {config.quoted(value)}" for name, value in WORDS.items())) as made:
+        rules = made.data / "pg_hba.conf"
+        rules.write_text(
+            f"{rules.read_text()}host all app 10.2.0.0/16 ldap ldapserver=10.1.1.4"
+            ' ldapbinddn="cn=a" ldapbindpasswd="hunter2 x"\n'
+            'host all app 10.3.0.0/16 radius radiusservers=10.1.1.5 radiussecrets="hunter2"\n'
+        )
+        made.run("SELECT pg_reload_conf()")
+        made.run("ALTER ROLE postgres SET app.token = 'hunter2'")
+        facts = survey.survey(made.psql(options=PATIENT_WITH_PRODUCTION))
+    check(facts, Facts)
+    assert "hunter2" not in json.dumps(facts)
+    values = {row["name"]: row["setting"] for row in facts["settings"]}
+    assert values["primary_conninfo"] == (
+        "host=10.1.1.1 user=replica password=*** application_name=db2"
+    )
+    lost = Belongings(networks=("10.1.0.0/16",), suffixes=("east.example",))
+    found = comparing.without_host(facts, {}, "west/db1", lost)
+    subjects = [*("primary_conninfo", "archive_command", "restore_command", "app.upstream")]
+    assert {item.subject for item in found} == {
+        *(f"setting {name}" for name in subjects),
+        *(f"pg_hba.conf:{row['line']}" for row in facts["logins"]),
+    }
+    kept = carried(facts["settings"])
+    assert kept["app.colour"] == "blue"
+    assert "app.jwt_secret" not in kept
+    (line,) = [text for text in not_verified(facts) if "app.jwt_secret" in text]
+    assert "named like a secret" in line
+
+
+def of(facts: dict[str, Any], name: str) -> dict[str, Any]:
+    """What a survey says of a database."""
+    (found,) = [row for row in facts["databases"] if row["name"] == name]
+    return dict(found)

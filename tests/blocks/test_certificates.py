@@ -1,0 +1,91 @@
+"""Whose authority issued the certificates that are met."""
+
+import http.server
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from blocks import certificates
+from blocks.artifact.mentions import Belongings
+from blocks.stores import S3Store
+from deployments.lab.minting import issue_from_one
+from tasks import inspect_own
+
+EAST = Belongings(suffixes=("east.lab",))
+
+
+class Store:
+    """A TLS server with a certificate, and the store that a plan would have of it."""
+
+    def __init__(self, folder: Path, name: str, authority: str, issued: tuple[str, str]) -> None:
+        self.server = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+        leaf, key = folder / f"{name}.pem", folder / f"{name}.key"
+        leaf.write_text(issued[0] + authority)
+        key.write_text(issued[1])
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(leaf, key)
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.ca = folder / f"{name}-ca.pem"
+        self.ca.write_text(authority)
+
+    def store(self) -> S3Store:
+        port = self.server.server_port
+        return S3Store(endpoint=f"https://127.0.0.1:{port}", bucket="b", ca_file=self.ca)
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Any]:
+    made: list[Store] = []
+
+    def start(name: str, authority: str, issued: tuple[str, str]) -> S3Store:
+        made.append(Store(tmp_path, name, authority, issued))
+        return made[-1].store()
+
+    yield start
+    for item in made:
+        item.server.shutdown()
+        item.server.server_close()
+
+
+def rehearsal(east: S3Store, west: S3Store) -> Any:
+    return SimpleNamespace(
+        source=SimpleNamespace(name="east", store=east, belongings=EAST),
+        recovery=SimpleNamespace(name="west", store=west),
+    )
+
+
+def test_one_authority_for_both(serve: Any) -> None:
+    authority, issued = issue_from_one("one", [("a.x", "127.0.0.1"), ("b.x", "127.0.0.1")])
+    east, west = (serve(name, authority, pair) for name, pair in zip("ab", issued, strict=True))
+    (found,) = inspect_own.issuers(rehearsal(east, west))
+    assert (found.id, found.subject) == ("ca-in-source", "west store")
+    assert found.evidence.startswith("one CA (key ")
+    assert found.evidence.endswith("issued the certificates of both east and west")
+
+
+def test_an_authority_each_though_both_trust_both(serve: Any) -> None:
+    first, (a,) = issue_from_one("same name", [("a.x", "127.0.0.1")])
+    second, (b,) = issue_from_one("same name", [("b.x", "127.0.0.1")])
+    east, west = serve("a", first, a), serve("b", second, b)
+    for store in (east, west):
+        assert store.ca_file is not None
+        store.ca_file.write_text(first + second)
+    assert list(inspect_own.issuers(rehearsal(east, west))) == []
+
+
+def test_an_authority_that_names_the_source(serve: Any) -> None:
+    authority, (issued,) = issue_from_one("pki.east.lab", [("b.x", "127.0.0.1")])
+    other, (own,) = issue_from_one("other", [("a.x", "127.0.0.1")])
+    (found,) = inspect_own.issuers(rehearsal(serve("a", other, own), serve("b", authority, issued)))
+    assert "pki.east.lab" in found.evidence
+
+
+def test_a_store_that_does_not_answer() -> None:
+    store = S3Store(endpoint="https://127.0.0.1:1", bucket="b")
+    assert certificates.met(store) == ()

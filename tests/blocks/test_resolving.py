@@ -1,0 +1,24 @@
+"""Names that lead to the source, and what is said of those that nobody has resolved."""
+
+import sys
+
+import pytest
+
+from blocks import resolving
+from blocks.artifact.mentions import Belongings
+from blocks.hosts import LocalHost
+
+HERE = Belongings(networks=("127.0.0.0/8",))
+
+
+def test_all_are_resolved_however_many_and_what_is_beyond_a_limit_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    host, unseen = LocalHost(name="here", python=sys.executable), list[str]()
+    used = {f"no{number}.invalid": "x" for number in range(7)} | {"localhost": "function f()"}
+    monkeypatch.setattr(resolving, "NAMES", 3)
+    (found,) = resolving.leading_to(host, "r0", used, HERE, unseen)
+    assert (found.id, found.subject, unseen) == ("name-resolves-to-source", "localhost", [])
+    monkeypatch.setattr(resolving, "MOST", 5)
+    assert list(resolving.leading_to(host, "r0", used, HERE, unseen)) == []
+    assert unseen == ["where 3 of 8 names lead that it uses as hosts"]

@@ -1,0 +1,59 @@
+"""What commands print comes from stores and hosts: none of it steers a terminal."""
+
+import io
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from blocks.artifact.manifest import ManifestForged
+from blocks.errors import PermanentError
+from deployments.lab import __main__ as lab
+from flows import command_line, drill
+
+STEERING = "\x1b[2J\x1b]0;VERIFIED\x07\x9b2J[/red]"
+
+
+def harmless(text: str) -> bool:
+    """Whether a terminal shows a text as it is."""
+    return all(char.isprintable() or char in "\n\t" for char in text)
+
+
+def test_the_list_of_sets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site: Any = SimpleNamespace(recovery=SimpleNamespace(store=None), binding=None)
+
+    forged = ManifestForged(f"signed by key {STEERING}")
+    monkeypatch.setattr(command_line, "opened", lambda *_, **__: nullcontext(site))
+    monkeypatch.setattr(command_line, "close", lambda _: None)
+    monkeypatch.setattr(command_line, "headers", lambda *_: [(f"s-1{STEERING}", forged)])
+    command_line._list("plan.yaml", None)
+    said = capsys.readouterr().err
+    assert said.startswith("s-1?[2J")
+    assert "not this plan's: signed by key" in said
+    assert harmless(said)
+
+
+def test_the_board_of_drills() -> None:
+    said = (STEERING,)
+    outcome = drill.Outcome("clock-skew", (), (), None, None, said, said, 1.0, STEERING)
+    file = io.StringIO()
+    Console(width=200, file=file).print(drill.scoreboard([outcome], 1.0))
+    text = file.getvalue()
+    assert text.count("[/red]") == 3
+    assert harmless(text)
+
+
+def test_an_error_of_the_lab(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise PermanentError(STEERING)
+
+    monkeypatch.setattr(lab, "app", fail)
+    with pytest.raises(SystemExit):
+        lab.main()
+    assert harmless(capsys.readouterr().err)

@@ -1,0 +1,172 @@
+"""Every kind of end: what is told at once, what is torn down, and what the record says."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from blocks.evidence.record import Record, StageState, Verdict
+from blocks.evidence.signature import load_signed
+from blocks.plan import load_plan
+from tests.flows.conftest import PATIENCE, Running, World, newest_record
+from tests.flows.test_killed import settled, started
+
+pytestmark = pytest.mark.slow
+
+WORDS = ("--select", "latest", "--rpo", "24h", "--rto", "1h")
+
+
+def provisional(running: Running, number: signal.Signals) -> Record:
+    """The record that is there some seconds after a signal, teardown or not."""
+    running.process.send_signal(number)
+    give_up = time.monotonic() + 15  # 5 on a machine that has time
+    while time.monotonic() < give_up:
+        if record := newest_record(running.results):
+            return record
+        time.sleep(0.05)
+    raise AssertionError("no record was written")
+
+
+@pytest.mark.parametrize(
+    ("stage", "number"),
+    [
+        ("preflight", signal.SIGHUP),
+        ("transfer", signal.SIGHUP),
+        ("declare", signal.SIGTERM),
+        ("key fetch", signal.SIGHUP),
+        ("restore", signal.SIGHUP),
+        ("verify", signal.SIGINT),
+    ],
+)
+def test_a_signal_is_written_down_at_once(world: World, stage: str, number: signal.Signals) -> None:
+    running = started(world, stage)
+    record = provisional(running, number)
+    assert record.verdict is Verdict.COULD_NOT_VERIFY
+    running.process.send_signal(signal.SIGINT)  # an impatient second and third
+    running.process.send_signal(number)
+    outcome = running.end()
+    assert outcome.code == 2, outcome.text
+    assert "teardown has removed all that the rehearsal made" in outcome.text
+    assert outcome.record is not None
+    assert outcome.record.verdict is Verdict.COULD_NOT_VERIFY
+    assert outcome.record.rehearsal_id == record.rehearsal_id
+    states = {item.name: item.state for item in outcome.record.stages}
+    assert states["teardown"] is StageState.COMPLETED
+    assert not outcome.record.not_verified[0].startswith("the rest of the rehearsal")
+    assert world.left() == []
+    if stage == "transfer":  # the set is whole in east, has not crossed, and the next would say so
+        world.ground.forget(record.rehearsal_id)
+
+
+@pytest.mark.parametrize("numbers", [(signal.SIGINT,), (signal.SIGTERM, signal.SIGINT) * 3])
+def test_signals_in_teardown_do_not_end_it(
+    world: World, numbers: tuple[signal.Signals, ...]
+) -> None:
+    running = started(world, "teardown")
+    for number in numbers:
+        running.process.send_signal(number)
+        time.sleep(0.05)
+    outcome = running.end()
+    assert outcome.code == 0, outcome.text
+    assert outcome.record is not None
+    assert outcome.record.verdict is Verdict.VERIFIED
+    # Which of two that come at once is seen first is the interpreter's choice.
+    assert any(f"{number.name} came during teardown" in outcome.text for number in numbers)
+    assert world.left() == []
+
+
+def test_a_hangup_that_is_ignored_ends_nothing(world: World) -> None:
+    """As under nohup."""
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # children inherit it
+    try:
+        running = world.start(str(world.plan()), *WORDS)
+    finally:
+        signal.signal(signal.SIGHUP, former)
+    running.until("preflight: started")
+    running.process.send_signal(signal.SIGHUP)
+    outcome = running.end()
+    assert (outcome.code, outcome.findings) == (0, [])
+
+
+@pytest.mark.parametrize("shell", ["2>&1 | head -2", ">&- 2>&-", "> /dev/full 2>&1"])
+def test_output_that_cannot_be_written_ends_nothing(world: World, shell: str) -> None:
+    results = world.results
+    words = f"{sys.executable} -m flows.rehearse {world.plan()} {' '.join(WORDS)}"
+    script = f"{{ {words} --results {results}; echo $? > {world.folder}/code; }} {shell}"
+    subprocess.run(
+        ["sh", "-c", script],
+        env=world.environment(),
+        cwd=Path(__file__).parents[2],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        timeout=PATIENCE,
+        check=False,
+    )
+    give_up = time.monotonic() + PATIENCE
+    while not (world.folder / "code").exists() and time.monotonic() < give_up:
+        time.sleep(0.1)
+    assert (world.folder / "code").read_text().strip() == "0"
+    record = newest_record(results)
+    assert record is not None
+    assert record.verdict is Verdict.VERIFIED
+    assert world.left() == []
+
+
+@pytest.mark.parametrize("stage", ["preflight", "restore", "verify"])
+def test_the_sweep_writes_the_record_of_a_killed_rehearsal(world: World, stage: str) -> None:
+    running = started(world, stage)
+    folder = world.places.root
+    give_up = time.monotonic() + 60
+    while time.monotonic() < give_up:
+        if any(_reached(path, stage) for path in folder.glob("west/hosts/*/farside/*/record.json")):
+            break
+        time.sleep(0.1)
+    running.end(signal.SIGKILL)
+    assert newest_record(world.results) is None
+    settled(world)
+    swept = world.start(
+        str(world.plan()), "--results", str(world.results), module="flows.sweep"
+    ).end()
+    assert swept.code == 0, swept.text
+    assert "recorded" in swept.out
+    record = newest_record(world.results)
+    assert record is not None
+    assert record.verdict is Verdict.COULD_NOT_VERIFY
+    assert "it was killed, or its machine stopped" in record.not_verified[0]
+    states = {item.name: item.state for item in record.stages}
+    assert states[stage] is StageState.CANCELLED
+    plan = load_plan(world.plan())
+    path = world.results / f"{record.rehearsal_id}.json"
+    assert plan.keys.record_signer is not None
+    assert load_signed(path, plan.keys.record_signer) == record
+    assert plan.recovery.store.get(f"records/postgres/{path.name}") == path.read_bytes()
+    assert world.left() == []
+
+
+def _reached(path: Path, stage: str) -> bool:
+    try:
+        stages = json.loads(path.read_text())["stages"]
+    except (OSError, ValueError):
+        return False
+    return any(item["name"] == stage and item["started_at"] for item in stages)
+
+
+def test_a_prefect_server_that_does_not_answer(world: World) -> None:
+    """Nothing is begun, the reason is said, and soon."""
+    elsewhere = replace(world, api="http://127.0.0.1:9/api")
+    began = time.monotonic()
+    outcome = elsewhere.start(str(world.plan()), *WORDS).end()
+    assert time.monotonic() - began < 60
+    assert outcome.code == 2
+    assert "Prefect's server at http://127.0.0.1:9/api does not answer" in outcome.text
+    assert "PREFECT_API_URL" in outcome.text
+    assert len(outcome.text) < 600
+    assert "Traceback" not in outcome.text
+    assert outcome.record is None
+    assert world.left() == []

@@ -1,0 +1,87 @@
+"""What is asked of a host before anything runs there."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from blocks.artifact.job import DirectoryFacts
+from blocks.engines.base import Requirements
+from blocks.hosts import LocalHost
+from tasks.inspect_hosts import _of_target, _old_python
+
+
+@pytest.mark.parametrize(
+    ("script", "problem"),
+    [
+        ("echo Welcome; echo farside-python 3 11", None),
+        ("echo farside-python 3 14", None),
+        ("echo farside-python 3 9", "is Python 3.9"),
+        ("echo farside-python 2 7", "is Python 2.7"),
+        ("echo 'ImportError: no module' >&2; exit 1", "does not run: ImportError: no module"),
+        ("exit 3", "does not run: exit 3"),
+    ],
+)
+def test_a_python_that_is_too_old_or_none(tmp_path: Path, script: str, problem: str | None) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    found = _old_python(LocalHost(python=str(python)))
+    assert found is None if problem is None else found is not None and problem in found
+
+
+def test_no_python_at_all() -> None:
+    found = _old_python(LocalHost(python="/no/such/python3"))
+    assert found is not None
+    assert "does not run" in found
+
+
+LOG = "/srv/data.farside-log"
+NEEDS = Requirements(
+    host="db1",
+    programs=(),
+    directories={"/srv/data": 70, LOG: 40},
+    ports=(),
+    work_bytes=5,
+    fields={LOG: "log_dir of engine.target"},
+)
+
+
+def directory(path: str, device: int = 1, free: int = 100, writable: bool = True) -> DirectoryFacts:
+    return DirectoryFacts(
+        path=path, exists=False, empty=True, writable=writable, free_bytes=free, device=device
+    )
+
+
+def found(*directories: DirectoryFacts) -> list[tuple[str, str, str, str]]:
+    """What preflight says of a target's directories: id, subject, evidence, remedy."""
+    facts = SimpleNamespace(
+        directories=directories, modules={}, tools=(), ports=(), user="postgres"
+    )
+    host = SimpleNamespace(work_root="/work", name="db1")
+    seen: Any = SimpleNamespace(where="west/db1", facts=facts, host=host)
+    rehearsal: Any = None
+    return [
+        (item.id, item.subject, item.evidence, item.remedy)
+        for item in _of_target(rehearsal, seen, NEEDS)
+    ]
+
+
+def test_directories_of_one_filesystem_share_its_space() -> None:
+    data, log, work = directory("/srv/data"), directory(LOG), directory("/work", 2)
+    ((id, subject, evidence, _),) = found(data, log, work)
+    assert (id, subject) == ("disk-too-small", "west/db1 /srv/data")
+    assert evidence == f"110 bytes needed, 100 free; {LOG} on the same filesystem included"
+    assert found(data, directory(LOG, 3), work) == []
+
+
+def test_a_place_for_the_log_that_is_none() -> None:
+    data, work = directory("/srv/data"), directory("/work", 2)
+    ((id, subject, evidence, remedy),) = found(data, directory(LOG, 3, writable=False), work)
+    assert (id, subject) == ("target-occupied", f"west/db1 {LOG}")
+    assert evidence == "postgres may not write there"
+    assert "log_dir of engine.target" in remedy
+    ((id, subject, _, remedy),) = found(data, directory(LOG, 3, free=39), work)
+    assert (id, subject) == ("disk-too-small", f"west/db1 {LOG}")
+    assert "log_dir of engine.target" in remedy

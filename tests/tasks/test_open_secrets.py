@@ -1,0 +1,37 @@
+"""A secret is proven on a value, or not at all."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from blocks.evidence.record import CheckStatus
+from blocks.hosts import LocalHost
+from tasks.open_secrets import open_secret
+
+
+def opened(value: str, *argv: str) -> Any:
+    """The check of a secret whose query yields `value`."""
+    recovery = SimpleNamespace(secret=lambda _: SecretStr("key"), host=lambda _: LocalHost())
+    engine = SimpleNamespace(value=lambda *_: value)
+    rehearsal: Any = SimpleNamespace(plan=SimpleNamespace(engine=engine, recovery=recovery))
+    item: Any = SimpleNamespace(
+        name="card", secret="card-key", database="shop", sql="SELECT 1", open_argv=argv
+    )
+    return open_secret(rehearsal, SimpleNamespace(host="db1"), item)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("argv", [("true",), ("false",)])
+def test_a_query_without_a_value_proves_nothing(argv: tuple[str, ...]) -> None:
+    """No row and NULL: a program that opens nothing may well say that all is in order."""
+    check = opened("", *argv)
+    assert check.status is CheckStatus.FAILED
+    assert check.finding == "app-secret-missing"
+    assert "no value" in check.actual
+
+
+def test_a_value_is_opened_or_not() -> None:
+    assert opened("sealed", "grep", "-q", "sealed").status is CheckStatus.PASSED
+    assert opened("sealed", "grep", "-q", "other").status is CheckStatus.FAILED
+    assert opened("sealed", "/no/such/program").status is CheckStatus.UNKNOWN

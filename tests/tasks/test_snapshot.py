@@ -1,0 +1,44 @@
+"""Snapshot: each attempt has facts of its own."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from blocks.errors import TransientError
+from tasks.clock import StageClock
+from tasks.snapshot import snapshot
+
+
+class Engine:
+    """The source changes from survey to survey; the first backup breaks off."""
+
+    def __init__(self) -> None:
+        self.surveys, self.captured = 1, list[Any]()
+
+    def survey(self, source: Any) -> Any:  # noqa: ARG002
+        self.surveys += 1
+        return {"survey": self.surveys}
+
+    def capture(self, source: Any, sink: Any, facts: Any, steps: Any) -> Any:  # noqa: ARG002
+        self.captured.append(facts)
+        if len(self.captured) == 1:
+            raise TransientError("the connection was lost")
+        return facts
+
+
+def test_a_source_is_surveyed_again_for_another_attempt() -> None:
+    engine = Engine()
+    plan = SimpleNamespace(
+        engine=engine,
+        source=SimpleNamespace(name="east", secret=lambda _: SecretStr("")),
+        keys=SimpleNamespace(signing_key="key"),
+    )
+    rehearsal: Any = SimpleNamespace(plan=plan, clock=StageClock())
+    writer: Any = SimpleNamespace(begin=lambda _: None, finish=lambda captured, _: captured)
+    survey: Any = SimpleNamespace(facts={"survey": 1})
+    with pytest.raises(TransientError):
+        snapshot.fn(rehearsal, survey, writer)
+    assert snapshot.fn(rehearsal, survey, writer) == {"survey": 2}
+    assert engine.captured == [{"survey": 1}, {"survey": 2}]
