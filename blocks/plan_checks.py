@@ -95,6 +95,8 @@ def _of_the_source(plan: "Plan") -> Iterator[Mistake]:
     lent = vault.host if isinstance(vault, HostVault) else None
     if isinstance(lent, SSHHost) and owned(lent.address):
         yield ("recovery", "vault", "host", "address"), text.format(lent.address)
+    if isinstance(vault, HostVault) and not isinstance(lent, SSHHost):
+        yield from _keys_of_the_source(source, Path(vault.directory))
     for address, _ in recovery.store.endpoints():
         if owned(address):
             field = "endpoint" if recovery.store.endpoint else "region"
@@ -108,6 +110,20 @@ def _of_the_source(plan: "Plan") -> Iterator[Mistake]:
     for number, path in enumerate(recovery.paths):
         if source.belongings.paths_in(path):
             yield ("recovery", "paths", number), f"{path} is inside the paths of {source.name}"
+
+
+def _keys_of_the_source(source: FailureDomain, directory: Path) -> Iterator[Mistake]:
+    """A recovery vault on this machine that is the source's, or in what only the source has."""
+    real = directory.expanduser().resolve()
+    place: Place = ("recovery", "vault", "directory")
+    if source.belongings.paths_in(str(directory)) or source.belongings.paths_in(str(real)):
+        yield place, f"{directory} is inside the paths of {source.name}, the domain that is lost"
+        return
+    theirs = source.vault
+    if isinstance(theirs, HostVault) and not isinstance(theirs.host, SSHHost):
+        lost = Path(theirs.directory).expanduser().resolve()
+        if real == lost or lost in real.parents:
+            yield place, f"{directory} is the vault of {source.name}, the domain that is lost"
 
 
 def _place_of(engine: BaseModel, address: str) -> Place:

@@ -190,6 +190,31 @@ def test_what_is_inside_the_sources(
     assert f":{line_of(changed, ours)}: {says}" in said
 
 
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.parametrize("by", ["vault", "paths"])
+def test_a_vault_here_that_is_the_sources(
+    tmp_path: Path, text: str, by: str, linked: bool, inside: bool
+) -> None:
+    place = tmp_path / "vault"
+    if by == "paths":
+        place = tmp_path / "mount"
+        text = text.replace("names: [east.example]", f"paths: [{place}]")
+    if inside:
+        place /= "west"
+    place.mkdir(parents=True, exist_ok=True)
+    if linked:
+        (tmp_path / "link").symlink_to(place)
+        place = tmp_path / "link"
+    old = text[text.index("    directory: /secrets") :].split("engine:")[0]
+    new = f"    directory: {place}\n    host: {{kind: local}}\n"
+    assert text.count(old) == 1
+    changed = text.replace(old, new)
+    (said,) = refused(tmp_path, changed)
+    line = line_of(changed, f"    directory: {place}\n    host")
+    assert f":{line}: recovery.vault.directory: {place} is" in said
+
+
 def test_isolation_is_accepted_of_a_subject(tmp_path: Path, text: str) -> None:
     new = "finding: source-used\n    subject: 10.1.0.7:53"
     (tmp_path / "plan.yaml").write_text(text.replace("finding: rto-missed", new))

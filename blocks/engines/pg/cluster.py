@@ -63,8 +63,8 @@ class Cluster:
 
     @property
     def restore_command(self) -> str:
-        """How the server gets the log that `fetch` brought."""
-        return f"cp {shlex.quote(self.archive)}/%f %p"
+        """How the server gets the log that `fetch` brought; a % of the path's own is doubled."""
+        return f"cp {shlex.quote(self.archive).replace('%', '%%')}/%f %p"
 
     def prepare(self, address: str, port: int) -> str:
         """Take its directories and its port; returns the directory of the socket.

@@ -60,6 +60,7 @@ def commands(
                 f"BIN=${{BIN:-{quote(bin_dir)}}}; DATA=${{DATA:-{quote(data_dir)}}};"
                 " PORT=${PORT:-5432}; SOCKET=$(mktemp -d)",
                 'test ! -e "$DATA" || { echo "$DATA exists: choose another DATA" >&2; exit 1; }',
+                _REFUSED,
                 *(_spaces(spaces_dir or f"{data_dir}.tablespaces") if spaces else ()),
                 *fetch_commands(store, manifest.plan, manifest.set_id),
                 'mkdir -p "$DATA" "$DATA.wal"',
@@ -96,6 +97,13 @@ def _log(log: Mapping[str, SealedObject], segment_size: int) -> list[str]:
 
 def _fetch(item: SealedObject) -> str:
     return f"fetch {' '.join(shlex.quote(volume.key) for volume in item.volumes)} | unseal"
+
+
+# The server reads the path again, in a command in a setting.
+_REFUSED = (
+    r"""case $DATA in *[\'\"\`\$\\%]*)"""
+    r""" echo "$DATA: choose a DATA without quotes, $, \\ and %" >&2; exit 1 ;; esac"""
+)
 
 
 def _spaces(place: str) -> tuple[str, str]:

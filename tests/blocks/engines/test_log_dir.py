@@ -40,6 +40,12 @@ def cluster(here: LocalHost, tmp_path: Path) -> Iterator[Cluster]:
     shutil.rmtree(tmp_path / "work", ignore_errors=True)
 
 
+def test_a_percent_sign_of_the_path_is_no_placeholder(here: LocalHost) -> None:
+    using: Any = SimpleNamespace(work=lambda _: "/w")
+    cluster = Cluster(using, here, "/bin", "/srv/d", "/srv/it's 100%f", {})
+    assert cluster.restore_command == """cp '/srv/it'"'"'s 100%%f'/%f %p"""
+
+
 def test_by_itself_it_is_next_to_the_data() -> None:
     assert place(Path("/srv/one")).log == "/srv/one/data.farside-log"
     at = Place(host="db1", address="127.0.0.1", bin_dir="/bin", data_dir="/srv/one/")

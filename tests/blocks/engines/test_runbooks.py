@@ -178,6 +178,26 @@ def commands(made: Manifest, log: dict[str, SealedObject]) -> tuple[RunbookStep,
     )
 
 
+@pytest.mark.parametrize("kind", ["sh", "bash"])
+@pytest.mark.parametrize(
+    "data", ["/srv/100%", "/srv/it's", '/srv/"', "/srv/$x", "/srv/`x`", "/a\\b"]
+)
+def test_a_directory_that_a_setting_cannot_hold(kind: str, data: str) -> None:
+    steps = postgres.commands(
+        manifest(FACTS, set_id="s1"),
+        {},
+        store(),
+        bin_dir="/bin",
+        data_dir=data,
+        spaces_dir=None,
+        where="db1",
+    )
+    begin = "\n".join(steps[0].commands[:4])
+    ran = subprocess.run([kind, "-c", begin], capture_output=True, text=True, timeout=20)
+    assert ran.returncode == 1
+    assert "choose a DATA without" in ran.stderr
+
+
 def test_limits_are_numbers_and_quoted() -> None:
     steps = commands(manifest(FACTS | {"settings": [row("max_connections", "300")]}), {})
     text = "\n".join(line for step in steps for line in step.commands)

@@ -322,7 +322,7 @@ class World:
         engine["target"] |= {
             "port": 6500 + self.major,
             "bin_dir": self.bin_in("west"),
-            "data_dir": str(target / "data"),
+            "data_dir": str(target / "it's 100% data"),
             "tablespaces": str(target / "table spaces"),
         }
         if self.major == 16:  # the other's lies next to its data
