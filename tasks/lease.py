@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 from blocks.artifact import lease, marks
 from blocks.domain import FailureDomain
@@ -27,23 +26,15 @@ _FIRST_SECONDS = 15.0
 def this_process() -> str:
     """What names this process on its machine, across reboots and containers."""
     pid = os.getpid()
-    return f"{_machine()} {pid} {marks.start_of(pid)}"
+    return f"{marks.machine()} {pid} {marks.start_of(pid)}"
 
 
 def has_ended(owner: str) -> bool:
     """Whether a process is known to have ended: one of this machine, since its last boot."""
     words = owner.split()
-    if len(words) != 4 or " ".join(words[:2]) != _machine() or not words[2].isdecimal():
+    if len(words) != 4 or " ".join(words[:2]) != marks.machine() or not words[2].isdecimal():
         return False
     return str(marks.start_of(int(words[2]))) != words[3]
-
-
-def _machine() -> str:
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return "none"
 
 
 def store_key(id: str) -> str:

@@ -206,22 +206,10 @@ def _tool(name: str) -> ToolFacts:
         name=name,
         path=path,
         version=_version(path) if Path(path).name in _TELL_VERSION else _digest(path),
-        real=" on ".join(filter(None, (real, _server(real)))),
+        real=" on ".join(filter(None, (real, origins.server_of(real)))),
         lacking=origins.loaded(path)[1],
         package=_package(real) or (_package(path) if real != path else ""),
     )
-
-
-def _server(path: str) -> str:
-    """The server of the network file system that a path is on; empty for a disk of the host's."""
-    best = ("", "", "")
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        before, _, after = line.partition(" - ")
-        at, (kind, device, *_) = before.split()[4], after.split()
-        if (path == at or path.startswith(at.rstrip("/") + "/")) and len(at) >= len(best[0]):
-            best = (at, kind, device)
-    _, kind, device = best
-    return device if kind.startswith(("nfs", "cifs", "smb", "ceph", "gluster", "fuse")) else ""
 
 
 def _package(path: str) -> str:

@@ -204,11 +204,15 @@ class MadePort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MadeProcess:
-    """Marks a process; `start` is field 22 of /proc/PID/stat, so that a reused id is told apart."""
+    """Marks a process; `start` is field 22 of /proc/PID/stat, so that a reused id is told apart.
+
+    Of another `machine` (or an earlier boot) the same numbers name another process.
+    """
 
     kind: Literal["process"] = "process"
     pid: int
     start: int
+    machine: str = ""
 
 
 Made = MadePath | MadeStamp | MadePort | MadeProcess

@@ -50,7 +50,21 @@ def read(directory: Path) -> list[Made]:
 def process(pid: int) -> MadeProcess | None:
     """The entry for a process that runs; None if it does not."""
     start = start_of(pid)
-    return None if start is None else MadeProcess(pid=pid, start=start)
+    return None if start is None else MadeProcess(pid=pid, start=start, machine=machine())
+
+
+def runs(made: MadeProcess) -> bool:
+    """Whether a process that was noted runs: the same one, on this machine, since its last boot."""
+    return made.machine == machine() and start_of(made.pid) == made.start
+
+
+def machine() -> str:
+    """This boot of this machine, and the space in which process ids are given: two words."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return "none"
 
 
 def start_of(pid: int) -> int | None:

@@ -23,6 +23,11 @@ _LACKING = re.compile(
     r"(?:loading shared librar(?:y|ies):? )([^:\s]+)|(\S+) => not found", re.IGNORECASE
 )
 _PATH = re.compile(r"(?<![\w.$}/-])/[\w.@+-]+(?:/[\w.@+-]+)+")
+_OF_NETWORKS = (
+    *("nfs", "cifs", "smb", "ceph", "gluster", "lustre", "beegfs", "afs"),
+    *("fuse.sshfs", "fuse.gluster", "fuse.ceph", "fuse.s3fs", "fuse.rclone", "fuse.gcsfuse"),
+)
+"""How the kinds of file systems begin that several machines may have at once."""
 _TOO_WIDE = ("/", "/usr", "/usr/local", "/opt")
 
 
@@ -205,6 +210,12 @@ def mounts() -> tuple[Mount, ...]:
             Mount(fields[2], root, at, kind, _unescaped(source), _unescaped(" ".join(options)))
         )
     return tuple(found)
+
+
+def server_of(path: str) -> str:
+    """The server of the network file system that a path is on; empty for what is not on one."""
+    mount = _mount_of(path)
+    return mount.source if mount is not None and mount.kind.startswith(_OF_NETWORKS) else ""
 
 
 def _unescaped(text: str) -> str:

@@ -101,7 +101,7 @@ def _inventory(directory: Path, *, own_only: bool) -> _Inventory:
     # An entry with an inode is written after the one without: the last one of a path counts.
     named = {entry.path: entry for entry in entries if isinstance(entry, MadePath)}
     for entry in entries:
-        if isinstance(entry, MadeProcess) and marks.start_of(entry.pid) == entry.start:
+        if isinstance(entry, MadeProcess) and marks.runs(entry):
             running.setdefault(entry.pid, _Running(entry.pid, entry.start, signal.SIGTERM))
     running.pop(os.getpid(), None)
     ours: list[MadePath] = []

@@ -4,11 +4,12 @@ import os
 import stat
 from pathlib import Path
 
+from blocks.artifact import origins
 from blocks.artifact.failure import JobFailed
 
 
 class Untrusted(JobFailed):
-    """Another account could have written this; the message says where and why."""
+    """Another account or machine could have written this; the message says where and why."""
 
     def __init__(self, message: str) -> None:
         super().__init__(
@@ -21,7 +22,8 @@ def check(path: Path) -> None:
 
     It is this account's, writable by no other; no link lies on the way; and each directory above
     is root's or this account's, writable by others only where they cannot rename what is not
-    theirs. Raises OSError where one cannot be looked at.
+    theirs. It is on no network file system: what one machine notes there, another would take for
+    its own. Raises OSError where one cannot be looked at.
     """
     if not path.is_absolute() or ".." in path.parts:
         raise Untrusted(f"{path} is not a plain absolute path")
@@ -33,3 +35,5 @@ def check(path: Path) -> None:
             raise Untrusted(f"{place} belongs to another account (uid {info.st_uid})")
         if info.st_mode & 0o022 and (place == path or not info.st_mode & stat.S_ISVTX):
             raise Untrusted(f"other accounts may write to {place}")
+    if server := origins.server_of(str(path)):
+        raise Untrusted(f"{path} is on a network file system, of {server}: other machines see it")

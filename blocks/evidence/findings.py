@@ -428,9 +428,10 @@ _TOPOLOGY = (
     (
         "work-dir-untrusted",
         _CRITICAL,
-        "other accounts could write to farside's directory on a host",
-        "Name a work_dir that the account owns, to which no other account can write, with no link "
-        "on the way; the default ~/.farside is one.",
+        "other accounts or machines could write to farside's directory on a host",
+        "Name a work_dir on a disk of the host's own that the account owns, to which no other "
+        "account can write, with no link on the way; ~/.farside, the default, is one where homes "
+        "are not shared.",
     ),
     (
         "target-occupied",

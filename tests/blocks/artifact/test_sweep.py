@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from blocks.artifact import marks, stamp
+from blocks.artifact import marks, origins, stamp, sweep, trust
 from blocks.artifact.job import (
     ClaimJob,
     ClaimResult,
@@ -107,7 +107,9 @@ def test_sweep_removes_what_bears_the_stamp_and_nothing_else(
     start = marks.start_of(stranger.pid)
     assert noted is not None
     assert start is not None
-    marks.note(marker, [noted, MadeProcess(pid=stranger.pid, start=start - 1)])
+    another = MadeProcess(pid=stranger.pid, start=start - 1, machine=marks.machine())
+    since_booted = MadeProcess(pid=stranger.pid, start=start, machine="an-earlier-boot pid:[1]")
+    marks.note(marker, [noted, another, since_booted])
 
     looked = ask(SweepJob(work_dir=str(work)))
     assert [left.rehearsal_id for left in looked.found] == ["r1", "r2"]
@@ -174,6 +176,26 @@ def test_a_target_is_claimed_once(ask: Any, tmp_path: Path) -> None:
     assert ask(SweepJob(work_dir=str(work), rehearsal_id="r1", remove=True)).remaining == ()
     assert not data.exists()
     assert list(found.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "source"), [("nfs4", "nas:/home"), ("fuse.sshfs", "a@b:/c"), ("cifs", "//nas/x")]
+)
+def test_a_directory_that_machines_share_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, source: str
+) -> None:
+    """Teardown of one host would remove the marks of the others: what they made would stay."""
+    here = origins.Mount("0:9", "/", str(tmp_path), kind, source, "rw")
+    rest = (origins.Mount("8:1", "/", "/", "ext4", "/dev/sda1", "rw"),)
+    work = tmp_path / "work"
+    mark(work, "r1")
+    trust.check(work)
+    monkeypatch.setattr(origins, "mounts", lambda: (*rest, here))
+    with pytest.raises(trust.Untrusted, match=f"{work} is on a network file system, of {source}"):
+        sweep.leftovers(work)
+    local = origins.Mount("0:10", "/", str(work), "ext4", "/dev/sdb1", "rw")
+    monkeypatch.setattr(origins, "mounts", lambda: (*rest, here, local))
+    trust.check(work)
 
 
 def test_on_a_source_host_nothing_outside_the_own_directory_is_removed(
