@@ -3,6 +3,7 @@
 import hashlib
 import json
 import queue
+import time
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -41,7 +42,7 @@ from blocks.hosts import (
     SSHHost,
 )
 from blocks.ids import id_in, name_of
-from blocks.machine import machine
+from blocks.machine import Connection, connections, machine
 from blocks.processes import NOT_RUN, CommandFailed
 from blocks.workers import Workers
 
@@ -53,6 +54,8 @@ WATCHER_SECONDS = 60.0
 
 GUARD_SECONDS = 60.0
 """How long the guard on a host may take to start."""
+KEPT_SECONDS = 3.0
+"""A connection that is there for so long is kept."""
 
 
 class FenceBroken(PermanentError):
@@ -69,6 +72,12 @@ class FenceGone(PermanentError):
     """A packet filter that was raised is not there any more."""
 
     finding = "fence-leaks"
+
+
+class WorksForSource(PermanentError):
+    """A host of the recovery side keeps a connection to the source that a filter would cut."""
+
+    finding = "recovery-is-source"
 
 
 class FenceShared(PermanentError):
@@ -190,6 +199,11 @@ class Fence(DomainPart):
     @abstractmethod
     def shuts_names(self) -> bool:
         """Whether it can shut off what the plan knows by name only: a store of a provider's."""
+
+    @property
+    def is_on_hosts(self) -> bool:
+        """Whether it cuts off the recovery hosts and no other machine of their domain."""
+        return False
 
     @property
     def untried(self) -> tuple[str, ...]:
@@ -454,6 +468,11 @@ class NftablesFence(Fence):
         """See Fence: a packet filter knows addresses."""
         return False
 
+    @property
+    def is_on_hosts(self) -> bool:
+        """See Fence."""
+        return True
+
     def _guard(self, gap: Gap, host: Host) -> None:
         """Leave a guard on a host that lifts the filter if farside dies; once for each host.
 
@@ -634,6 +653,11 @@ class SeveralFences(Fence):
         """See Fence."""
         return any(fence.shuts_names for fence in self.fences)
 
+    @property
+    def is_on_hosts(self) -> bool:
+        """See Fence."""
+        return all(fence.is_on_hosts for fence in self.fences)
+
 
 AnyFence = Annotated[CommandFence | NftablesFence | SeveralFences, Field(discriminator="kind")]
 """Any kind of fence, told apart by `kind`."""
@@ -746,6 +770,41 @@ def _harmless(gap: Gap, host: Host, networks: Sequence[nftables.Network]) -> Non
                 subject=f"{host.domain}/{host.name}",
                 **where,
             )
+    _at_work_for(gap, host)
+
+
+def _at_work_for(gap: Gap, host: Host) -> None:
+    """Raise WorksForSource where a filter on `host` would cut off what the source may wait for.
+
+    That is a connection that the host made to a machine of the source's own and keeps: of a
+    replica, a voter, a mirrored disk, an application. Farside keeps none there, but on its own
+    machine.
+    """
+    if not isinstance(host, SSHHost) or machine(host).is_same(machine(LocalHost(name="here"))):
+        return
+    stores = gap.source.store.endpoints()
+    theirs = {canonical(name) for name, port in gap.endpoints if (name, port) not in stores}
+
+    def made() -> frozenset[Connection]:
+        return frozenset(item for item in connections(host) if item.address in theirs)
+
+    kept = made()
+    deadline = time.monotonic() + KEPT_SECONDS
+    while kept and time.monotonic() < deadline:
+        time.sleep(0.5)
+        kept &= made()
+    if kept:
+        shown = ", ".join(sorted({f"{item.address}:{item.port}" for item in kept})[:5])
+        raise WorksForSource(
+            f"something there keeps a connection to {gap.source.name}, at {shown}: a filter would "
+            "cut it, and production may wait for what has it",
+            hint="see what it is with `ss -tnp` there; rehearse on machines that do no work for "
+            f"{gap.source.name}, or end it first",
+            subject=f"{host.domain}/{host.name}",
+            operation="fence",
+            domain=host.domain,
+            host=host.name,
+        )
 
 
 def _seen_from(gap: Gap, host: Host, networks: Sequence[nftables.Network]) -> None:

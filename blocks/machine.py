@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from blocks.artifact.mentions import canonical
 from blocks.base import is_ip
@@ -18,6 +19,11 @@ true"""
 _SAID = re.compile(r"^(boot|network|name) (.*)$", re.MULTILINE)
 _HOST_KEY = re.compile(r"^((?:ssh|ecdsa|sk)-\S+ AAAA\S+)", re.MULTILINE)
 _LOCAL_IPV4 = re.compile(r"\|-- ([\d.]+)\n\s+/32 host LOCAL")
+_TCP = re.compile(
+    r"^ *\d+: [0-9A-F]+:(?P<own>[0-9A-F]{4}) (?P<address>(?:[0-9A-F]{8}){1,4}):"
+    r"(?P<port>[0-9A-F]{4}) (?P<state>01|0A) ",
+    re.MULTILINE,
+)
 _IPV6 = re.compile(r"^([0-9a-f]{32}) [0-9a-f]{2} ", re.MULTILINE)
 
 
@@ -78,6 +84,37 @@ def machine(host: Host) -> Machine:
         name if len(name.split()) == 2 else "",
         frozenset(_HOST_KEY.findall(text)),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """An established TCP connection that a host made: from its own port to another machine's."""
+
+    own_port: int
+    address: str
+    port: int
+
+
+def connections(host: Host) -> frozenset[Connection]:
+    """The TCP connections that a host made to other machines, whatever account has them.
+
+    Those that it was called on are left out: monitoring, an administrator. Raises as `Host.run`.
+    """
+    text = host.run(["sh", "-c", "cat /proc/net/tcp /proc/net/tcp6 2>/dev/null; true"]).text
+    rows = list(_TCP.finditer(text))
+    listens = {row["own"] for row in rows if row["state"] == "0A"}
+    found = (
+        Connection(int(row["own"], 16), _of_kernel(row["address"]), int(row["port"], 16))
+        for row in rows
+        if row["state"] == "01" and row["own"] not in listens
+    )
+    return frozenset(item for item in found if not _loopback(item.address))
+
+
+def _of_kernel(words: str) -> str:
+    """An address as /proc/net/tcp has it: words of 32 bits, each the wrong way round."""
+    packed = b"".join(bytes.fromhex(word)[::-1] for word in re.findall("." * 8, words))
+    return canonical(str(ip_address(packed)))
 
 
 def _loopback(address: str) -> bool:

@@ -25,7 +25,7 @@ from tasks.inspection import STAGE, Inspection
 from tasks.leaks import reach
 from tasks.liveness import look, running
 from tasks.rehearsal import Rehearsal, stage
-from tasks.signs import servers_of_source, signs_of_source
+from tasks.signs import peers_of_source, servers_of_source, signs_of_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,8 @@ def preflight(rehearsal: Rehearsal) -> Survey:
         known = survey if isinstance(survey, Survey) else None
         if known is not None:
             seen.look_for_ends(rehearsal, partial(servers_of_source, facts=known.facts, into=seen))
+            if rehearsal.fresh:  # of a retained set the facts are of that time
+                seen.look_for_ends(rehearsal, partial(peers_of_source, facts=known.facts))
             if seen.ends:
                 raise FoundProblems(STAGE, seen.stopping)
         with clock.step("hosts"):

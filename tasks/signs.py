@@ -5,8 +5,10 @@ Its addresses, its SSH host key, its kernel and network, and the source's own se
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from ipaddress import ip_address
 
+from blocks.artifact.mentions import canonical
 from blocks.base import is_ip
 from blocks.engines.base import Facts, Running
 from blocks.errors import FarsideError
@@ -16,6 +18,8 @@ from blocks.machine import Machine, machine
 from blocks.workers import Workers
 from tasks.inspection import STAGE, Inspection
 from tasks.rehearsal import Rehearsal
+
+_IS_SOURCE = "recovery-is-source"
 
 
 def signs_of_source(rehearsal: Rehearsal, into: Inspection) -> Iterator[Finding]:
@@ -38,15 +42,15 @@ def signs_of_source(rehearsal: Rehearsal, into: Inspection) -> Iterator[Finding]
         own = sorted(seen.addresses) if seen else []
         for address in (item for item in own if source.owns_address(item)):
             text = f"it has {address}, an address of {source.name}"
-            yield finding("recovery-is-source", subject, text, STAGE)
+            yield finding(_IS_SOURCE, subject, text, STAGE)
         for other in theirs:
             if _key(host) and _key(host) == _key(other):
                 text = f"its SSH host key is that of {other.name} in {source.name}"
-                yield finding("recovery-is-source", subject, text, STAGE)
+                yield finding(_IS_SOURCE, subject, text, STAGE)
             there = known.get(_place(other))
             if seen and there and seen.is_same(there):
                 text = f"it is the machine that {source.name} calls {other.name}"
-                yield finding("recovery-is-source", subject, text, STAGE)
+                yield finding(_IS_SOURCE, subject, text, STAGE)
 
 
 def servers_of_source(rehearsal: Rehearsal, facts: Facts, into: Inspection) -> Iterator[Finding]:
@@ -69,8 +73,35 @@ def servers_of_source(rehearsal: Rehearsal, facts: Facts, into: Inspection) -> I
     for host, there in zip(recovery.hosts, known, strict=True):
         subject = f"{recovery.name}/{host.name}"
         for text in there.of_source:
-            yield finding("recovery-is-source", subject, text, STAGE)
+            yield finding(_IS_SOURCE, subject, text, STAGE)
         into.unseen += [f"what runs on {subject}: {text}" for text in there.unknown]
+
+
+def peers_of_source(rehearsal: Rehearsal, facts: Facts) -> Iterator[Finding]:
+    """What the source works with at an address that the fence is going to cut off from it."""
+    source, recovery = rehearsal.source, rehearsal.recovery
+    peers = rehearsal.plan.engine.peers(facts)
+    if not peers:
+        return
+    with Workers(8, "machine") as pool:
+        own = list(zip(recovery.hosts, pool.map(_addresses, recovery.hosts), strict=True))
+    for peer in peers:
+        address = canonical(peer.address)
+        waits = ", and its commits may wait for it" if peer.awaited else ""
+        at = [f"{recovery.name}/{host.name}" for host, found in own if address in found]
+        text = f"{source.name} works with {peer.name!r} at {peer.address}{waits}: "
+        if at:
+            yield finding(_IS_SOURCE, at[0], f"{text}the fence would cut it off", STAGE)
+        elif peer.awaited and recovery.owns_name(address) and not rehearsal.plan.fence.is_on_hosts:
+            text += f"a fence between {source.name} and {recovery.name} would cut it off"
+            yield finding(_IS_SOURCE, f"{recovery.name}/{peer.address}", text, STAGE)
+
+
+def _addresses(host: Host) -> frozenset[str]:
+    given = frozenset({canonical(host.address)} if isinstance(host, SSHHost) else ())
+    with suppress(FarsideError):  # reported when it was asked for signs
+        return given | machine(host).addresses
+    return given
 
 
 def _asked(host: Host) -> Machine | FarsideError:

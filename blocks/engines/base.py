@@ -79,6 +79,18 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
+class Peer:
+    """What the source itself says that it works with: a node of its own, or a receiver of its log.
+
+    `awaited`: commits of the source may wait for it.
+    """
+
+    name: str
+    address: str
+    awaited: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Captured:
     """What a capture learned: stored in the manifest."""
 
@@ -194,6 +206,11 @@ class Engine(StrictBlock, ABC):
         """
         nodes = facts.get("nodes")
         return None if nodes is None else tuple(SourceNode(**node) for node in nodes)
+
+    def peers(self, facts: Facts) -> tuple[Peer, ...]:
+        """With what the live source works, wherever that runs: cut off, it would be missed."""
+        nodes = self.source_nodes(facts) or ()
+        return tuple(Peer(node.name, node.address, True) for node in nodes if node.address)
 
     @abstractmethod
     def requirements(self, facts: Facts) -> tuple[Requirements, ...]:

@@ -25,6 +25,7 @@ from blocks.engines.base import (
     Captured,
     Engine,
     Facts,
+    Peer,
     Requirements,
     Restoration,
     Running,
@@ -198,6 +199,10 @@ class Postgres(Engine):
                 name = f"{row['name']} {row['address']} {row['pid']}"
             names.add(name)
             yield SourceNode(name, "standby", row["address"])
+
+    def peers(self, facts: Facts) -> tuple[Peer, ...]:
+        """See Engine: standbys, receivers of its log, subscribers; of a standby, its primary."""
+        return tuple(Peer(**row) for row in facts.get("peers", ()))
 
     def running(self, facts: Facts, host: Host) -> Running:
         """See Engine."""

@@ -618,8 +618,9 @@ _ISOLATION = (
     (
         "recovery-is-source",
         _CRITICAL,
-        "a machine of the recovery side is one of the source's",
-        "Correct the address in the plan: a restore there, or its fence, would hit production.",
+        "a machine of the recovery side is one of the source's, or at work for it",
+        "Correct the address in the plan, or rehearse on machines that do no work for the source: "
+        "a restore there, or its fence, would hit production.",
     ),
     (
         "archive-into-production",

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from blocks.domain import FailureDomain
-from blocks.engines.base import Running
+from blocks.engines.base import Peer, Running
 from blocks.hosts import Host, LocalHost, SSHHost
-from blocks.machine import Machine, MachineUnknown, machine
+from blocks.machine import Connection, Machine, MachineUnknown, connections, machine
 from blocks.stores import S3Store
 from tasks import signs
 from tasks.inspection import Inspection
@@ -99,6 +99,26 @@ def test_a_machine_that_does_not_say_what_it_is_is_none_that_was_looked_at(
     ]
 
 
+def test_the_connections_that_a_host_made() -> None:
+    lines = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt
+   0: 0100007F:1538 00000000:0000 0A 00000000:00000000 00:00000000 00000000
+   1: 0702000A:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000
+   2: 0702000A:0016 0501000A:C350 01 00000000:00000000 00:00000000 00000000
+   3: 0702000A:9C40 0501000A:1538 01 00000000:00000000 00:00000000 00000000
+   4: 0702000A:9C41 0501000A:1538 06 00000000:00000000 00:00000000 00000000
+   5: 0100007F:9C42 0100007F:1538 01 00000000:00000000 00:00000000 00000000
+   0: 0000000000000000FFFF00000702000A:9C43 0000000000000000FFFF00000601000A:0CEA 01 0:0 0:0 0
+   1: B80D0120000000000000000001000000:9C44 B80D0120000000000000000009000000:094B 01 0:0 0:0 0
+"""
+    answer = SimpleNamespace(text=lines)
+    host: Any = SimpleNamespace(run=lambda _: answer)
+    assert connections(host) == {
+        Connection(0x9C40, "10.0.1.5", 5432),
+        Connection(0x9C43, "10.0.1.6", 3306),
+        Connection(0x9C44, "2001:db8::9", 2379),
+    }
+
+
 def test_this_machine_says_what_it_is() -> None:
     own = machine(LocalHost(name="here"))
     assert own.stack
@@ -118,6 +138,33 @@ def test_a_server_of_the_source_on_a_recovery_host() -> None:
     (found,) = signs.servers_of_source(one, {}, seen)
     assert (found.id, found.subject, found.stops) == ("recovery-is-source", "west/db1", True)
     assert seen.unseen == ["what runs on west/db1: process 8"]
+
+
+@pytest.mark.parametrize(
+    ("peer", "on_hosts", "subject"),
+    [
+        (Peer("standby", "10.2.0.1", True), True, "west/db1"),  # the address in the plan
+        (Peer("barman", "10.2.0.1", False), True, "west/db1"),
+        (Peer("standby", "192.0.2.7", True), True, "west/db1"),  # another one of that machine's
+        (Peer("standby", "::ffff:192.0.2.7", False), True, "west/db1"),
+        (Peer("standby", "10.2.0.77", True), False, "west/10.2.0.77"),  # another machine of west
+        (Peer("standby", "10.2.0.77", True), True, ""),
+        (Peer("barman", "10.2.0.77", False), False, ""),
+        (Peer("standby", "10.1.0.2", True), False, ""),
+    ],
+)
+def test_what_the_source_works_with_is_not_cut_off(
+    monkeypatch: pytest.MonkeyPatch, peer: Peer, on_hosts: bool, subject: str
+) -> None:
+    """Commits of production would wait for a standby that a fence hides, as long as it stands."""
+    engine: Any = SimpleNamespace(peers=lambda _facts: (peer,))
+    monkeypatch.setattr(signs, "machine", lambda _host: Machine(frozenset({"192.0.2.7"})))
+    one = rehearsal(domain("east", "10.1.0"), domain("west", "10.2.0"), engine)
+    one.plan.fence = SimpleNamespace(is_on_hosts=on_hosts)
+    found = list(signs.peers_of_source(one, {}))
+    assert [(item.id, item.subject, item.stops) for item in found] == (
+        [("recovery-is-source", subject, True)] if subject else []
+    )
 
 
 def test_a_lab_on_loopback_is_one_machine_on_purpose() -> None:

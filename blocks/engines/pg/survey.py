@@ -218,6 +218,16 @@ WHERE r.state <> 'backup' AND r.replay_lsn IS NOT NULL
 ORDER BY 1, 2, 3
 """
 
+# Farside's own receivers come later, and from the source's own hosts.
+_PEERS = """
+SELECT coalesce(application_name, '') AS name, host(client_addr) AS address,
+       coalesce(sync_state, 'sync') <> 'async' AS awaited
+FROM pg_stat_replication WHERE client_addr IS NOT NULL
+UNION ALL
+SELECT 'primary', sender_host, true FROM pg_stat_wal_receiver WHERE sender_host IS NOT NULL
+ORDER BY 1, 2
+"""
+
 COLLATIONS = """
 SELECT n.nspname || '.' || c.collname AS name, c.collversion AS recorded_version,
        pg_collation_actual_version(c.oid) AS actual_version
@@ -302,6 +312,7 @@ def survey(psql: Psql) -> dict[str, Any]:
         row["setting"] = redacted_value(row["name"], row["setting"] or "")
     facts["databases"] = psql.rows("postgres", _DATABASES)
     facts["closed_databases"] = psql.rows("postgres", _CLOSED)
+    facts["peers"] = psql.rows("postgres", _PEERS)
     facts["logical_slots"] = psql.rows("postgres", _LOGICAL_SLOTS)
     facts["sessions"] = psql.rows("postgres", _SESSIONS)
     # A site may have many databases, and each session takes its time: a few at once.

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import pytest
 
 from blocks.artifact.manifest import SealedObject
-from blocks.engines.base import Restoration
+from blocks.engines.base import Peer, Restoration
 from blocks.engines.pg.last_look import LastLook
 from blocks.engines.pg.psql import Psql
 from blocks.engines.postgres import LOG_INTERVAL_SECONDS, LogGap, Postgres
@@ -240,8 +240,12 @@ def test_a_standby_is_a_source(plan: Plan) -> None:
     standby = plan.source.host("db2")
     changed = engine_of(plan).source.model_copy(update={"host": "db2", "address": standby.address})
     engine = engine_of(plan).model_copy(update={"source": changed})
+    (follower,) = engine_of(plan).peers(engine_of(plan).survey(plan.source))
+    assert (follower.address, follower.awaited) == (standby.address, False)
     with crossed(plan, engine) as using:
         assert using.manifest.engine_facts["in_recovery"] is True
+        primary = Peer("primary", engine_of(plan).source.address, True)
+        assert engine.peers(using.manifest.engine_facts) == (primary,)
         service = engine.restore(using)
         checks = {check.name: check for check in engine.verify(service, using, [])}
         assert [c for c in checks.values() if c.status is not CheckStatus.PASSED] == []

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import pytest
 
+from blocks import fences
 from blocks.artifact.job import ProbeJob
 from blocks.errors import PermanentError
 from blocks.fences import Attempt, Gap, NftablesFence, SeveralFences
@@ -288,9 +289,27 @@ class TestFence:
         another.lift(plan.gap())
         assert self._filters(plan) == ""
 
-    def test_what_was_connected_before_is_cut_too(
+    def test_what_works_for_the_source_is_not_cut_off(
         self, plan: Plan, fence: NftablesFence, db1: Host
     ) -> None:
+        """A replica that commits wait for, a voter: production would stand still."""
+        address, port = endpoint(plan)
+        script = f"exec 3<>/dev/tcp/{address}/{port}; echo connected; read go"
+        with db1.start(["bash", "-c", script]) as process:
+            assert next(iter(process.lines(10))) == "connected"
+            for do in (fence.check, fence.cut):
+                with pytest.raises(PermanentError, match=f"keeps a connection.*{port}") as caught:
+                    do(plan.gap(ID))
+                assert caught.value.finding == "recovery-is-source"
+            assert self._filters(plan) == ""
+            process.write(b"go\n")
+            process.wait(20)
+        fence.check(plan.gap(ID))
+
+    def test_what_was_connected_before_is_cut_too(
+        self, plan: Plan, fence: NftablesFence, db1: Host, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(fences, "connections", lambda _: frozenset())  # it began just now
         gap, (address, port) = plan.gap(ID), endpoint(plan)
         connect = f"exec 3<>/dev/tcp/{address}/{port}; echo connected"
         script = f"{connect}; read go; echo x >&3; timeout 3 cat <&3"
