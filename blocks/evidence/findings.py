@@ -506,7 +506,8 @@ _TIME = (
         "log-retention-unbounded",
         _INFO,
         "nothing limits what the source keeps for a replication slot",
-        "Set max_slot_wal_keep_size to less than the free space of the source's log directory.",
+        "Set max_slot_wal_keep_size to less than the free space of the source's log directory; "
+        "without it a short interruption may end a backup.",
     ),
     (
         "source-not-archiving",

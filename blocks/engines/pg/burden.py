@@ -73,7 +73,7 @@ def log_in_base(facts: Mapping[str, Any]) -> Literal["none", "fetch"]:
     A backup without log ends when the archiver has stored that log. Its log can be put in where
     the server keeps it that long: for a slot, or for an archiver that does not work.
     """
-    if archives(facts) and (not may_be_chosen(facts) or not_archiving(facts)):
+    if archives(facts) and (may_hold(facts) or not_archiving(facts)):
         return "fetch"
     return "none"
 
@@ -82,8 +82,12 @@ def findings(facts: Mapping[str, Any], subject: str) -> Iterator[Finding]:
     """What of a live source its owner should know before it is backed up."""
     if why := not_archiving(facts):
         yield finding("source-not-archiving", subject, why, _STAGE)
-    if facts["burden"]["unbounded"] and not may_be_chosen(facts):
-        text = "max_slot_wal_keep_size is -1: a slot that nothing reads fills the server's disk"
+    if facts["burden"]["unbounded"]:
+        text = (
+            "max_slot_wal_keep_size is -1: a slot that nothing reads fills the server's disk. The "
+            "log is followed without one; where the server does not keep it long enough, the "
+            "backup fails"
+        )
         yield finding("log-retention-unbounded", subject, text, _STAGE)
 
 
@@ -94,14 +98,22 @@ def may_be_chosen(facts: Mapping[str, Any]) -> bool:
     return not facts["in_recovery"] and "*" in facts["burden"]["synchronous_standby_names"]
 
 
+def may_hold(facts: Mapping[str, Any]) -> bool:
+    """Whether the receiver may have the server keep the log for it, by a slot.
+
+    It then reports how far it is, and could be chosen as a synchronous standby: not where any name
+    may be. A loss of power takes along all that would drop the slot: not where the server itself
+    does not limit it.
+    """
+    return not may_be_chosen(facts) and not facts["burden"]["unbounded"]
+
+
 def holding(facts: Mapping[str, Any], slot: str) -> list[str]:
     """Arguments with which a receiver has the server keep the log for it.
 
-    It then reports how far it is, and could be chosen as a synchronous standby: where any name may
-    be, it does without, and the server keeps what it keeps anyway. A segment that it misses ends
-    the receiver.
+    Without them the server keeps what it keeps anyway; a segment that the receiver misses ends it.
     """
-    return [] if may_be_chosen(facts) else ["-S", slot]
+    return ["-S", slot] if may_hold(facts) else []
 
 
 class Watch:

@@ -74,7 +74,7 @@ def receivers(source: Server) -> str:
 
 @pytest.fixture(scope="module", params=[15, 18])
 def source(request: pytest.FixtureRequest) -> Iterator[Server]:
-    with server(request.param, "wal_level = replica") as made:
+    with server(request.param, "wal_level = replica", "max_slot_wal_keep_size = 1GB") as made:
         yield made
 
 
@@ -227,6 +227,27 @@ class TestStandbysThatCommitsWaitFor:
                 source.run("ALTER SYSTEM RESET synchronous_standby_names")
                 source.run("SELECT pg_reload_conf()")
             run.stop()
+
+
+@pytest.mark.slow
+def test_no_slot_where_the_server_does_not_limit_it(
+    source: Server, near: Any, keys: Any, tmp_path: Path
+) -> None:
+    """A loss of power takes along all that would drop it, and the server's disk fills."""
+    source.set(restart=False, max_slot_wal_keep_size="-1")
+    try:
+        job = receiving(source, tmp_path, keys.recipient)
+        assert job.release_argv == ()
+        near.prepare = None
+        run = near.start(replace(job, ca_pem=near.store.ca_pem))
+        until(lambda: receivers(source) == "1")
+        until(lambda: bool(run.outcome.of(Stored)))
+        assert slots(source) == "0"
+        burden.Watch(source.psql(), SLOT, Load())()
+        run.stop()
+        run.wait()
+    finally:
+        source.set(restart=False, max_slot_wal_keep_size="1GB")
 
 
 def test_a_receiver_that_is_far_behind_ends_the_rehearsal(source: Server) -> None:
