@@ -52,6 +52,7 @@ def declare(
                 writer.lose()
             at = rehearsal.clock.now()
             plan.fence.cut(gap)
+            rehearsal.cut_at = rehearsal.clock.now()
             if writer is not None:
                 writer.abandon()
             plan.source.close()

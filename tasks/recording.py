@@ -66,7 +66,7 @@ def record_of(rehearsal: Rehearsal, course: Course, ledger: Ledger) -> Record:
     selection = course.survey.selection if course.survey else rehearsal.options.select
     waited = rehearsal.clock.outside(declared.at, usable) if usable and declared else None
     rta = _seconds_between(rehearsal, declared.at, usable) if usable and declared else None
-    rpa, odd = _rpa(rehearsal, declared.at, until) if until and declared else (None, ())
+    rpa, odd = _rpa(rehearsal, _loss(declared, seen), until) if until and declared else (None, ())
     rto_seconds = plan.objectives.rto.total_seconds()
     judged = judges_rpo(rehearsal)
     rpo_seconds = plan.objectives.rpo.total_seconds() if judged else None
@@ -100,7 +100,7 @@ def record_of(rehearsal: Rehearsal, course: Course, ledger: Ledger) -> Record:
         waited_seconds=waited,
         rpa_seconds=rpa,
         rpo_seconds=rpo_seconds,
-        transactions_lost=seen.transactions_lost if seen else None,
+        transactions_lost=seen.lost.rows if seen and seen.lost else None,
         backup_set=_set_summary(manifest, course, selection) if manifest else None,
         stages=stages,
         checks=bounds.checks(checks),
@@ -131,15 +131,21 @@ def _seconds_between(rehearsal: Rehearsal, since: datetime, until: datetime) -> 
     return max(0.0, whole - rehearsal.clock.outside(since, until))
 
 
+def _loss(declared: Declaration, seen: Verification | None) -> datetime:
+    """The declaration, or what was acknowledged and lost while the source was being cut off."""
+    last = seen.lost.last if seen and seen.lost else None
+    return max(declared.at, last or declared.at)
+
+
 def _rpa(
-    rehearsal: Rehearsal, declared: datetime, until: datetime
+    rehearsal: Rehearsal, lost_at: datetime, until: datetime
 ) -> tuple[float | None, tuple[Finding, ...]]:
     """The recovery point's age in seconds, by the rehearsal's clock.
 
     None, with a finding, where the newest transaction bears a time after the declaration.
     """
     clock = rehearsal.source_clock or SourceClock(0.0, UNKNOWN_CLOCK_SECONDS)
-    rpa = (declared - until).total_seconds() + clock.correction
+    rpa = (lost_at - until).total_seconds() + clock.correction
     if rpa >= -clock.within:
         return max(rpa, 0.0), ()
     known = f"{clock.ahead:+.1f} s" if rehearsal.source_clock else "unknown"

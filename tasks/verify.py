@@ -12,7 +12,7 @@ from blocks.evidence.record import Check, CheckStatus
 from blocks.sets import SetReader
 from tasks.dependence import calls_to_source, identify_tools, uses_of_source
 from tasks.diagnose import diagnose
-from tasks.heartbeat import acknowledged_after
+from tasks.heartbeat import Lost, acknowledged_after
 from tasks.key_fetch import Opening
 from tasks.leaks import leaks
 from tasks.log_end import recovered_by_log
@@ -31,7 +31,7 @@ class Verification:
 
     checks: tuple[Check, ...]
     recovered_until: datetime | None
-    transactions_lost: int | None
+    lost: Lost | None
     ended_at: datetime
     """When the last check had been made."""
     usable: bool
@@ -116,7 +116,7 @@ def verify(
 
 def _recovery_point(
     rehearsal: Rehearsal, service: Service
-) -> tuple[list[Check], datetime | None, int | None]:
+) -> tuple[list[Check], datetime | None, Lost | None]:
     plan = rehearsal.plan
     checks: list[Check] = []
     until: datetime | None = None
@@ -133,12 +133,12 @@ def _recovery_point(
     heart = plan.heartbeat
     try:
         ticks = plan.engine.ticks(service, plan.recovery, heart.database, heart.table)
-        lost = acknowledged_after(heart.ledger, ticks.newest_id or 0)
+        lost = acknowledged_after(heart.ledger, ticks.newest_id or 0, rehearsal.cut_at)
     except (FarsideError, OSError, ValueError) as error:
         expected = "every acknowledged row up to the newest"
         checks.append(Check("heartbeat", CheckStatus.UNKNOWN, expected, None, str(error)))
         return checks, until, None
-    checks.append(heartbeat_check(ticks, lost))
+    checks.append(heartbeat_check(ticks, lost.rows))
     known = [_aware(moment) for moment in (until, ticks.newest_at) if moment is not None]
     return checks, max(known, default=None), lost
 

@@ -7,9 +7,12 @@ from typing import Any, cast
 import pytest
 
 from blocks.errors import PermanentError
+from tasks.declare import Declaration
+from tasks.heartbeat import Lost
 from tasks.log_end import note_end_of_log, recovered_by_log, why_unknown
-from tasks.recording import UNKNOWN_CLOCK_SECONDS, _rpa
+from tasks.recording import UNKNOWN_CLOCK_SECONDS, _loss, _rpa
 from tasks.rehearsal import Rehearsal, SourceClock
+from tasks.verify import Verification
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
@@ -96,6 +99,17 @@ def test_the_age_of_the_recovery_point(
     else:
         assert rpa == pytest.approx(expected)
         assert found == ()
+
+
+@pytest.mark.parametrize(
+    ("last", "lost_at"), [(None, NOON), (after(-5), NOON), (after(50), after(50))]
+)
+def test_what_is_acknowledged_while_the_source_is_cut_off_is_lost_too(
+    last: datetime | None, lost_at: datetime
+) -> None:
+    seen = Verification((), None, Lost(7, last), NOON, usable=True)
+    assert _loss(Declaration(NOON), seen) == lost_at
+    assert _loss(Declaration(NOON), None) == NOON
 
 
 def test_a_quiet_source_is_recovered_to_the_last_moment_whose_log_was_replayed() -> None:
