@@ -48,6 +48,7 @@ def shell(tmp_path: Path) -> Any:
         script = "\n".join(line for step in steps for line in step.commands)
         environment = {
             "PATH": f"{stubs}:{os.environ['PATH']}",
+            "TMPDIR": str(tmp_path),
             "BIN": str(stubs),
             "DATA": str(place / "data"),
             "SPACES": str(place / "spaces"),
@@ -182,7 +183,7 @@ def commands(made: Manifest, log: dict[str, SealedObject]) -> tuple[RunbookStep,
 @pytest.mark.parametrize(
     "data", ["/srv/100%", "/srv/it's", '/srv/"', "/srv/$x", "/srv/`x`", "/a\\b"]
 )
-def test_a_directory_that_a_setting_cannot_hold(kind: str, data: str) -> None:
+def test_a_directory_that_a_setting_cannot_hold(kind: str, data: str, tmp_path: Path) -> None:
     steps = postgres.commands(
         manifest(FACTS, set_id="s1"),
         {},
@@ -193,7 +194,10 @@ def test_a_directory_that_a_setting_cannot_hold(kind: str, data: str) -> None:
         where="db1",
     )
     begin = "\n".join(steps[0].commands[:4])
-    ran = subprocess.run([kind, "-c", begin], capture_output=True, text=True, timeout=20)
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    ran = subprocess.run(
+        [kind, "-c", begin], env=environment, capture_output=True, text=True, timeout=20
+    )
     assert ran.returncode == 1
     assert "choose a DATA without" in ran.stderr
 
