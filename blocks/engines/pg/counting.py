@@ -57,7 +57,7 @@ SELECT n.nspname AS schema, c.relname AS name,
        pg_stat_get_tuples_deleted(c.oid) AS deleted
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND current_setting('track_counts') = 'on'
-  AND NOT pg_is_in_recovery() AND ({USER_SCHEMAS} OR c.relname = 'pg_largeobject_metadata')
+  AND NOT pg_is_in_recovery() AND ({USER_SCHEMAS} OR c.relname ~ '^pg_largeobject(_metadata)?$')
   AND NOT EXISTS (SELECT 1 FROM pg_locks l WHERE l.relation = c.oid AND l.pid <> pg_backend_pid()
                   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
                   AND l.mode ~ '^(RowExclusive|ShareRowExclusive|Exclusive|AccessExclusive)')

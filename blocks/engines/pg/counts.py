@@ -11,12 +11,15 @@ from typing import Any
 
 from blocks.engines.pg.last_look import NO_LOOK, LastLook, Row
 from blocks.engines.pg.psql import Psql, identifier
-from blocks.engines.pg.survey import LARGE_OBJECTS, TABLES
+from blocks.engines.pg.survey import FILLED_OBJECTS, LARGE_OBJECTS, TABLES
 from blocks.engines.pg.tally import Tally
 from blocks.engines.tally import NOT_ASKED
 from blocks.evidence.record import Check
 
 HOURS = 3600.0
+ALL_READ = "t OPERATOR(pg_catalog.*=) t"
+"""True of every row: comparing its image with itself, the server reads each value, also those that
+are stored apart (TOAST), and runs no code of a type's."""
 SLACK_ROWS = 10
 """A number that is no exact one may be off by so many rows, or by a tenth."""
 
@@ -29,7 +32,8 @@ def row_counts(
     A table that was counted, and to which nothing was written since, has exactly its rows; else
     a shortfall of more than a tenth and of SLACK_ROWS fails, next to what was deleted meanwhile.
     Of one that the source has emptied or rewritten since, only its last estimate tells something.
-    Unlogged tables are empty: no backup holds them.
+    Unlogged tables are empty: no backup holds them. Where values are stored apart from their rows,
+    all are read.
     """
     tally, exact, tables, total = Tally(), 0, 0, 0
     for database in databases:
@@ -51,8 +55,9 @@ def row_counts(
                     continue
                 with tally.looking(label):
                     place = f"{identifier(table['schema'])}.{identifier(table['name'])}"
+                    counted = f"SELECT count({ALL_READ if here['apart'] else '*'}) AS rows"
                     (answer,) = control.user_rows(
-                        name, f"SELECT count(*) AS rows FROM ONLY {place}", timeout=HOURS
+                        name, f"{counted} FROM ONLY {place} AS t", timeout=HOURS
                     )
                     found = int(answer["rows"])
                     tables, total = tables + 1, total + found
@@ -70,7 +75,7 @@ def row_counts(
 def large_objects(
     control: Psql, databases: Iterable[Mapping[str, Any]], last: LastLook = NO_LOOK
 ) -> Check:
-    """The large objects that there were."""
+    """The large objects that there were, and as many of them with contents."""
     tally, total = Tally(), 0
     for database in databases:
         name, had = database["name"], database["large_objects"]
@@ -80,8 +85,13 @@ def large_objects(
         with tally.looking(name):
             found = control.rows(name, LARGE_OBJECTS)[0]["count"]
             tally.seen, total = tally.seen + 1, total + found
-            moved = Moves(database, last).of("pg_catalog", "pg_largeobject_metadata")
+            moves = Moves(database, last)
+            moved = moves.of("pg_catalog", "pg_largeobject_metadata")
             compare(tally, name, found, had, True, moved)
+            if (filled := database.get("filled_objects")) is not None:
+                found = control.rows(name, FILLED_OBJECTS, timeout=HOURS)[0]["count"]
+                moved = moves.of("pg_catalog", "pg_largeobject")
+                compare(tally, f"{name}: objects with contents", found, filled, True, moved)
     expected = "the manifest's large objects"
     return tally.check("large-objects", expected, f"{total}", finding="incomplete-restore")
 

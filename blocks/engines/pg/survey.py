@@ -110,7 +110,7 @@ def digest_like(former: str) -> str:
 TABLES = f"""
 SELECT n.nspname AS schema, c.relname AS name, c.relpersistence = 'u' AS unlogged,
        has_table_privilege(c.oid, 'SELECT') AS readable,
-       pg_relation_filenode(c.oid) AS file,
+       pg_relation_filenode(c.oid) AS file, c.reltoastrelid <> 0 AS apart,
        CASE WHEN c.reltuples < 0 THEN nullif(live.rows, 0)
             WHEN live.rows = 0 THEN c.reltuples::bigint
             ELSE least(c.reltuples::bigint, live.rows) END AS rows
@@ -238,6 +238,11 @@ ORDER BY 1
 """
 
 LARGE_OBJECTS = "SELECT count(*) AS count FROM pg_largeobject_metadata"
+FILLED_OBJECTS = "SELECT count(DISTINCT loid) AS count FROM pg_largeobject"
+_FILLED_IF_MODERATE = (
+    f"SELECT CASE WHEN pg_relation_size('pg_largeobject') <= {counting.MODERATE_PAGES * 8192}"
+    f" THEN ({FILLED_OBJECTS}) END AS count"
+)
 
 EXTENSIONS = """
 SELECT extname AS name, extversion AS version,
@@ -283,10 +288,13 @@ _OF_DATABASE = {
     "tables": TABLES,
     "sequences": sequences.LIST,
     "large_objects": LARGE_OBJECTS,
+    "filled_objects": _FILLED_IF_MODERATE,
     "index_methods": _METHODS,
     "unusable": UNUSABLE,
     "schema_digest": SCHEMA_DIGEST,
 }
+_SINGLE = {"large_objects": "count", "filled_objects": "count", "schema_digest": "digest"}
+"""Parts that are one number or text: the column that holds it."""
 SECONDS = 180.0
 """Time limit for looking into one database."""
 _LISTS = ("extensions", "subscriptions", "index_methods", "locales")
@@ -337,7 +345,7 @@ def _look_into(psql: Psql, database: dict[str, Any]) -> None:
     sequences.add_values(found)
     for part in _OF_DATABASE:
         database[part] = found.get(part, [] if part in _LISTS else None)
-    for part, column in (("large_objects", "count"), ("schema_digest", "digest")):
+    for part, column in _SINGLE.items():
         if database[part] is not None:
             database[part] = database[part][0][column]
     numbers = {(row["schema"], row["name"]): row["count"] for row in found.get("counted", ())}
