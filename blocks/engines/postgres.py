@@ -566,7 +566,7 @@ class Postgres(Engine):
                 upstream=replica.conninfo(target, host.name) if follows else "",
             )
             role = replica.role if target.standbys else ""
-            access = config.pg_hba_conf(facts, using.recovery.networks, role)
+            access = config.pg_hba_conf(facts, using.recovery.networks, self.application.role, role)
             cluster.configure(conf, access, standby=follows)
             cluster.start()
         name = f"{host.name} {files.name}" if follows else files.name
@@ -846,6 +846,10 @@ class Postgres(Engine):
             for database in facts["databases"]
             if (count := sum(not t.get("readable", True) for t in database["tables"] or ()))
         ]
+        missed.append(
+            f"who else than {self.application.role} may connect: pg_hba.conf of the source does not"
+            " come along, and the restored server lets nobody else in"
+        )
         if self.target.standbys:
             missed.append("indexes of standbys against their tables: compared on the primary")
         missed += [

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
+from blocks.engines.pg.psql import identifier
 from blocks.engines.pg.settings import REPLAY_LIMITS, carried
 
 ISOLATION = {
@@ -138,11 +139,13 @@ def login_method(facts: Mapping[str, Any]) -> str:
 def pg_hba_conf(
     facts: Mapping[str, Any],
     networks: Sequence[IPv4Network | IPv6Network],
+    application: str,
     replica: str = "",
 ) -> str:
-    """Who may connect: farside through its private socket, applications from the recovery side.
+    """Who may connect: farside through its private socket, `application` from the recovery side.
 
-    `replica` is the role by which standbys follow; without one nobody does.
+    Nobody else, for the source may refuse other roles. `replica` is the role by which standbys
+    follow; without one nobody does.
     """
     method = login_method(facts)
 
@@ -150,7 +153,7 @@ def pg_hba_conf(
         yield "# Written by farside. The socket lies in a directory that only its owner can enter."
         yield "local all all trust"
         for network in ("samehost", *networks):
-            yield f"host all all {network} {method}"
+            yield f"host all {identifier(application)} {network} {method}"
             if replica:
                 yield f'host replication "{replica}" {network} scram-sha-256'
 

@@ -131,7 +131,7 @@ def _make(plan: Plan, bin_dir: str, folder: str, port: int) -> Patient:
         own={},
     )
     host.put(text.encode(), f"{patient.data}/postgresql.conf")
-    hba = config.pg_hba_conf(facts, plan.recovery.networks)
+    hba = config.pg_hba_conf(facts, plan.recovery.networks, "shop")
     host.put(hba.encode(), f"{patient.data}/pg_hba.conf")
     patient.ctl("start")
     password = plan.recovery.secret(engine.application.password).get_secret_value()
@@ -448,7 +448,7 @@ def standby(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> Iterator[Patie
     replica = Replica.new(ID)
     replica.create(patient.control)
     networks = patient.plan.recovery.networks
-    hba = config.pg_hba_conf({"roles": []}, networks, replica.role)
+    hba = config.pg_hba_conf({"roles": []}, networks, "shop", replica.role)
     patient.host.put(hba.encode(), f"{patient.data}/pg_hba.conf")
     folder = f"{patient.folder}/standby"
     patient.ctl("-m", "fast", "stop")

@@ -95,10 +95,11 @@ def test_recoverys_signs_are_not_translated() -> None:
 
 def test_old_password_hashes_still_let_roles_in() -> None:
     networks = [IPv4Network("10.2.0.0/16")]
-    scram = config.pg_hba_conf({"roles": [{"password": "scram-sha-256"}]}, networks)
-    assert "host all all 10.2.0.0/16 scram-sha-256" in scram
-    mixed = config.pg_hba_conf({"roles": [{"password": "md5"}]}, networks)
-    assert "host all all 10.2.0.0/16 md5" in mixed
+    scram = config.pg_hba_conf({"roles": [{"password": "scram-sha-256"}]}, networks, 'a "b"')
+    assert 'host all "a ""b""" 10.2.0.0/16 scram-sha-256' in scram
+    assert " all all " not in scram.replace("local all all trust", ""), "no other role"
+    mixed = config.pg_hba_conf({"roles": [{"password": "md5"}]}, networks, "shop")
+    assert 'host all "shop" 10.2.0.0/16 md5' in mixed
 
 
 def test_tablespace_map_escapes_as_postgresql_reads() -> None:
