@@ -110,6 +110,10 @@ class ObjectStore(DomainPart):
         """What is known of an object, None if there is none."""
 
     @abstractmethod
+    def now(self) -> datetime:
+        """The time by the store's own clock; this machine's where it tells none."""
+
+    @abstractmethod
     def age(self, key: str) -> float | None:
         """How many seconds ago an object was written, by the store's own clock; None if missing."""
 
@@ -240,6 +244,11 @@ class S3Store(ObjectStore):
             return None
         return ObjectInfo(key, found["ContentLength"], found["LastModified"], _storage_class(found))
 
+    def now(self) -> datetime:
+        """See ObjectStore."""
+        with self._call("head", "") as client:
+            return _told_time(client.head_bucket(Bucket=self.bucket))
+
     def age(self, key: str) -> float | None:
         """See ObjectStore."""
         try:
@@ -247,9 +256,7 @@ class S3Store(ObjectStore):
                 found = client.head_object(**self._at(key))
         except ObjectMissing:
             return None
-        told = found["ResponseMetadata"]["HTTPHeaders"].get("date", "")
-        now = parsedate_to_datetime(told) if told else datetime.now(UTC)
-        age: float = (now - found["LastModified"]).total_seconds()
+        age: float = (_told_time(found) - found["LastModified"]).total_seconds()
         return age
 
     def objects(self, prefix: str = "") -> Iterator[ObjectInfo]:
@@ -517,6 +524,11 @@ def _kind_of_refusal(code: str, status: int) -> tuple[type[FarsideError], str]:
     if code in _DENIED or status in (401, 403):
         return AccessDenied, "look at the credentials and at what their policy allows"
     return StoreRefused, ""
+
+
+def _told_time(response: Any) -> datetime:
+    told = response["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+    return parsedate_to_datetime(told) if told else datetime.now(UTC)
 
 
 def _storage_class(entry: Any) -> str:

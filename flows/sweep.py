@@ -4,6 +4,7 @@
 """
 
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -88,7 +89,7 @@ def _swept(name: str, everything: bool, results: Path, *, expire: bool) -> Swept
         swept = sweep_plan(plan, everything=everything, results=results)
         if retention is None:
             return swept
-        told = expire_sets(plan, retention, results, datetime.now(UTC))
+        told = expire_sets(plan, retention, results, _earliest_clock(plan))
         return replace(
             swept,
             expired=tuple(told.expired),
@@ -96,6 +97,14 @@ def _swept(name: str, everything: bool, results: Path, *, expire: bool) -> Swept
             alive=(*swept.alive, *told.alone),
             remaining=(*swept.remaining, *told.remaining),
         )
+
+
+def _earliest_clock(plan: Plan) -> datetime:
+    """The time by this machine or the recovery store: by a clock that is ahead all is too old."""
+    times = [datetime.now(UTC)]
+    with suppress(FarsideError):  # what cannot be asked there is told by the expiry
+        times.append(plan.recovery.store.now())
+    return min(times)
 
 
 def _retention(name: str, plan: Plan) -> Retention:

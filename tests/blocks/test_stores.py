@@ -6,6 +6,7 @@ import socket
 import ssl
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -62,6 +63,9 @@ class TestObjects:
         for _ in range(2):
             store.remove(["sets/a/manifest.json", "no-such-key"])
             assert store.head("sets/a/manifest.json") is None
+
+    def test_its_own_clock(self, store: S3Store) -> None:
+        assert abs((store.now() - datetime.now(UTC)).total_seconds()) < 60
 
     def test_what_is_missing(self, store: S3Store) -> None:
         with pytest.raises(ObjectMissing, match=r"get s3://one/.*nothing"):

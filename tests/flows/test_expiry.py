@@ -1,13 +1,17 @@
 """`python -m flows.sweep --expire`, as an operator runs it."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from blocks.artifact.manifest import header_of, sign
 from blocks.domain import FailureDomain
 from blocks.plan import Plan, load_plan
 from blocks.sets import HEADER, MANIFEST, SetReader, set_ids
+from flows import sweep
 from tests.flows.conftest import World
 
 OLD = "r20200101-000000-0ddba1"
@@ -47,6 +51,15 @@ def test_an_old_set_goes_and_nothing_else(world: World) -> None:
     after = [[info.key for info in side.store.objects("sets/")] for side in domains(plan)]
     assert after == before
     assert world.left() == []
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=-3650), timedelta(), timedelta(days=3650)])
+def test_the_clock_that_is_behind_decides(ahead: timedelta) -> None:
+    """By one that is ten years ahead every set would be too old."""
+    store = SimpleNamespace(now=lambda: datetime.now(UTC) + ahead)
+    plan: Any = SimpleNamespace(recovery=SimpleNamespace(store=store))
+    decided = sweep._earliest_clock(plan) - datetime.now(UTC) - min(ahead, timedelta())
+    assert abs(decided) < timedelta(minutes=1)
 
 
 def domains(plan: Plan) -> tuple[FailureDomain, FailureDomain]:
