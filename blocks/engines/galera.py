@@ -32,7 +32,16 @@ from blocks.engines.base import (
     guarded,
 )
 from blocks.engines.capping import capped
-from blocks.engines.my import backup, checks, comparing, counting, search, settings, survey
+from blocks.engines.my import (
+    backup,
+    checks,
+    comparing,
+    counting,
+    last_look,
+    search,
+    settings,
+    survey,
+)
 from blocks.engines.my.client import Mariadb, identifier, literal, option
 from blocks.engines.my.clusters import (
     Application,
@@ -167,7 +176,9 @@ class Galera(Engine):
                 hint="see whether its version is the server's",
             )
         taken = {"node": host.name, "state_uuid": place[1], "seqno": int(place[2])}
-        known = {**facts, "tables": tables, "backup": taken}
+        with steps.step("look again"):
+            since = last_look.differences(node, facts)
+        known = {**facts, "tables": tables, "backup": taken, last_look.FACT: since}
         return Captured(taken_at, datetime.now(UTC), known)
 
     def withdraw(self, source: FailureDomain, rehearsal_id: str) -> list[str]:  # noqa: ARG002 (nothing to remove)
@@ -322,7 +333,7 @@ class Galera(Engine):
                 "a committed row",
                 lambda: checks.committed_write(nodes, service.rehearsal_id),
             ),
-            ("table-checks", "nothing is found", lambda: checks.table_checks(nodes)),
+            ("table-checks", "nothing is found", lambda: checks.table_checks(nodes, facts)),
         ]
         if len(nodes) > 1:
             plan.append(("nodes-agree", "the same rows", lambda: checks.agree(nodes)))

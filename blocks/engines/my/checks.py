@@ -1,21 +1,21 @@
 """What is asked of a restored Galera cluster."""
 
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from blocks.engines.base import checked, listed
 from blocks.engines.my import survey
 from blocks.engines.my.client import LoginRefused, Mariadb, NotAllowed, identifier
 from blocks.engines.my.clusters import TargetCluster, address_and_port
+from blocks.engines.my.last_look import LastLook, Moved, label
 from blocks.engines.my.survey import local
+from blocks.engines.my.tally import DAMAGED, Tally
+from blocks.engines.tally import NOT_ASKED
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.record import Check, CheckStatus
 
-_INDEX = re.compile(r"\b[Ii]ndex '?([^' ]+)'? (?:is|contains)")
-_ROWS = {"PRIMARY", "GEN_CLUST_INDEX"}
-"""InnoDB's indexes that hold the rows themselves."""
 HOURS = 24 * 3600.0
 SURVIVAL_SECONDS = 60.0
 EMPTIED = 100
@@ -97,29 +97,25 @@ def definitions(node: Mariadb, facts: Mapping[str, Any]) -> Check:
 
     What the source did not show is compared with nothing: where all else is right, nobody knows.
     """
-    found, whole = survey.definitions(node), facts["definitions"]
+    there, whole, tally, last = (
+        survey.definitions(node), facts["definitions"], Tally(), LastLook.of(facts)
+    )  # fmt: skip
     # Older sets have the columns of views, too: what these are defined by tells as much.
     views = {name.replace("view", "table", 1) for name in whole if name.startswith("view ")}
     wanted = {name: digest for name, digest in whole.items() if name not in views}
     hidden = facts.get("hidden", {})
-    unseen = [name for name, digest in wanted.items() if digest == "unseen"]
-    wrong = [f"{name} is missing" for name in sorted(wanted.keys() - found.keys())]
-    for name in sorted(found.keys() - wanted.keys()):
-        if name.split(" ")[0] in hidden:
-            unseen.append(name)
-        else:
-            wrong.append(f"{name} was not in the source")
-    same = [name for name in wanted.keys() & found.keys() if found[name] == wanted[name]]
-    wrong += [
-        f"{name} differs"
-        for name in sorted(wanted.keys() & found.keys())
-        if found[name] != wanted[name] != "unseen"
-    ]
-    right = f"{len(same)} objects, all the same"
-    if not wrong and (unseen or not same):
-        text = f"{right}; the source showed nothing of {listed(sorted(unseen)) or 'any object'}"
-        return Check("schema-digest", CheckStatus.UNKNOWN, "the manifest's", text)
-    return checked("schema-digest", "the manifest's", wrong, right, finding="incomplete-restore")
+    for name in sorted(wanted.keys() | there.keys()):
+        first, found = wanted.get(name), there.get(name)
+        if "unseen" in (first, last.had("definitions", name, first)) or (
+            first is None and name.split(" ")[0] in hidden
+        ):
+            tally.unseen.append(f"{name}: the source did not show it")
+            continue
+        tally.seen += found is not None
+        said = "is missing" if found is None else "differs" if first else "was not in the source"
+        last.compare(tally, "definitions", name, f"{name} {said}", found, first)
+    right = f"{tally.seen} objects, all the same"
+    return tally.check("schema-digest", "the manifest's", right, finding="incomplete-restore")
 
 
 def row_counts(node: Mariadb, facts: Mapping[str, Any]) -> Check:
@@ -129,68 +125,143 @@ def row_counts(node: Mariadb, facts: Mapping[str, Any]) -> Check:
     no fewer rows than half of it, for it comes from a few pages. A table that had EMPTIED rows and
     has none now fails as well. Tables in memory are empty.
     """
-    short, total, counted_there = list[str](), 0, 0
-    present = {(item["schema"], item["name"]) for item in survey.tables(node)}
-    wanted, unknown = local(facts["tables"]), list[str]()
+    tally, last, total, counted_there = Tally(), LastLook.of(facts), 0, 0
+    present = {label(item) for item in survey.names(node)}
+    wanted = local(facts["tables"])
     for item in wanted:
-        label = f"{item['schema']}.{item['name']}"
-        if (item["schema"], item["name"]) not in present:
-            short.append(f"{label} is missing")
+        name, moved = label(item), last.table(label(item))
+        if name not in present:
+            had = NOT_ASKED if moved is None else not moved.dropped
+            tally.compare(name, f"{name} is missing", False, True, had)
+            tally.seen += 1
             continue
-        try:
+        if item.get("broken"):
+            tally.unseen.append(_broken(name, item))
+            continue
+        with tally.looking(name):
             counted = int(node.value("", f"SELECT COUNT(*) FROM {_place(item)}", timeout=HOURS))
-        except PermanentError as error:
-            short.append(f"{label} cannot be read: {error.message}")
-            continue
-        total += counted
-        exact, estimate = item.get("exact"), item["rows"]
-        if item["engine"] == "MEMORY":
-            continue
-        if exact is not None:
-            counted_there += 1
-            if counted != exact:
-                short.append(f"{label} has {counted} rows, where the source had {exact}")
-        elif estimate is None:
-            unknown.append(f"{label} has {counted} rows, and the source had no estimate")
-        elif counted < estimate // ESTIMATE - EMPTIED or (counted == 0 and estimate >= EMPTIED):
-            short.append(f"{label} has {counted} of about {estimate} rows")
+            tally.seen, total = tally.seen + 1, total + counted
+            exact, estimate = item.get("exact"), item["rows"]
+            if item["engine"] == "MEMORY":
+                continue
+            if exact is not None:
+                counted_there += 1
+                if counted != exact:
+                    tally.fail(f"{name} has {counted} rows, where the source had {exact}")
+            elif estimate is None:
+                tally.unseen.append(f"{name} has {counted} rows, and the source had no estimate")
+            else:
+                # Of other engines, a table may lose all its rows with none of them counted.
+                deleted = last.deleted if item["engine"] == "INNODB" else None
+                _hold_estimate(tally, name, counted, estimate, moved, deleted)
     expected = "as many rows as were counted at the source, or as its estimates allow"
     right = f"{total:,} rows in {len(wanted)} tables: {counted_there} as counted at the source"
     right += f", {len(wanted) - counted_there} by its estimates"
-    if not short and (unknown or not wanted):
-        text = listed(unknown) or "the source showed no table: nothing was compared"
+    if not (tally.wrong or tally.unseen or tally.seen):
+        text = "the source showed no table: nothing was compared"
         return Check("row-counts", CheckStatus.UNKNOWN, expected, text)
-    return checked("row-counts", expected, short, right, finding="incomplete-restore")
+    return tally.check("row-counts", expected, right, finding="incomplete-restore")
 
 
-def table_checks(nodes: Nodes) -> Check:
+def _hold_estimate(
+    tally: Tally, name: str, counted: int, estimate: int, moved: Moved | None, deleted: int | None
+) -> None:
+    """Hold a number of rows against the source's estimate, less those that it deleted itself.
+
+    `deleted` is how many it deleted from all tables; None is any number.
+    """
+    least = max(0, estimate - moved.fewer) if moved else estimate
+    text = f"{name} has {counted} of about {estimate} rows"
+    if not _is_short(counted, least):
+        if _is_short(counted, estimate):
+            tally.changed.append(name)
+    elif moved is None:
+        tally.unseen.append(f"{text}: lost, or deleted since the survey; it was not asked again")
+    elif moved.remade:
+        tally.unseen.append(f"{text}: the source emptied it, or made it anew, since the survey")
+    elif moved.written and (deleted is None or not _is_short(counted + deleted, least)):
+        tally.unseen.append(f"{text}: the source may have deleted them since the survey")
+    else:
+        tally.fail(text)
+
+
+def _is_short(counted: int, least: int) -> bool:
+    return counted < least // ESTIMATE - EMPTIED or (counted == 0 and least >= EMPTIED)
+
+
+def _broken(name: str, table: Mapping[str, Any]) -> str:
+    return f"{name}: the source could not open it either (error {table['broken']})"
+
+
+def table_checks(nodes: Nodes, facts: Mapping[str, Any]) -> Check:
     """Every page and index of every table is sound, on each node: each has its own copy."""
-    said, done = dict[str, list[str]](), 0
-
-    def of_node(node: Mariadb) -> Iterator[str]:
-        nonlocal done
-        for some in _batches(local(survey.tables(node))):
-            names = ", ".join(map(_place, some))
-            for table, _, kind, text in node.rows(f"CHECK TABLE {names} EXTENDED", timeout=HOURS):
-                if (kind, text) == ("status", "OK"):
-                    done += 1
-                elif kind != "note":
-                    said.setdefault(table, []).append(text)
-                    yield f"{table}: {text}"
-
-    wrong = _of_each(nodes, of_node)
+    broken = {label(item): item for item in facts["tables"] if item.get("broken")}
+    tally, rows_damaged = Tally(), False
+    for host, node in nodes.items():
+        with tally.looking(host):
+            tables = local(survey.names(node))
+            for some in _batches(tables):
+                said = _said_of(node, some)
+                tally.seen += sum(not found.wrong for found in said.values())
+                for item in some:
+                    name = label(item)
+                    found = said.get(name, _SOUND)
+                    text = f"{host}: {name}: {listed(found.wrong)}"
+                    if not found.wrong:
+                        continue
+                    if name in broken:
+                        tally.unseen.append(_broken(f"{host}: {name}", broken[name]))
+                    elif found.ran or survey.why_closed(node, item) in DAMAGED:
+                        tally.fail(text)
+                        rows_damaged |= not _reads_rows(node, item)
+                    else:
+                        tally.unseen.append(text)
     expected = "CHECK TABLE EXTENDED finds nothing, on each node"
-    right = f"{done} tables checked, all sound"
-    if not wrong and not done:
+    if not (tally.wrong or tally.unseen or tally.seen):
         return Check("table-checks", CheckStatus.UNKNOWN, expected, "there is no table to check")
-    id = "index-corrupt" if all(map(_is_of_index, said.values())) else "page-corrupt"
-    return checked("table-checks", expected, wrong, right, finding=id)
+    id = "page-corrupt" if rows_damaged else "index-corrupt"
+    right = f"{tally.seen} tables checked, all sound"
+    return tally.check("table-checks", expected, right, finding=id)
 
 
-def _is_of_index(said: Iterable[str]) -> bool:
-    """Whether what CHECK TABLE says of a table is only of indexes that can be made anew."""
-    named = {found[1] for text in said for found in _INDEX.finditer(text)}
-    return bool(named) and not named & _ROWS
+@dataclass(slots=True)
+class _Said:
+    """The errors and warnings of CHECK TABLE about a table, and whether it could judge it."""
+
+    wrong: list[str] = field(default_factory=list)
+    ran: bool = True
+
+
+_SOUND = _Said()
+
+
+def _said_of(node: Mariadb, tables: Sequence[Any]) -> dict[str, _Said]:
+    """By table; the last row of each is the judgement: an error, or a status.
+
+    An error that a status follows is why it could not be checked. What only has notes was not.
+    """
+    said, errors = dict[str, _Said](), set[str]()
+    query = f"CHECK TABLE {', '.join(map(_place, tables))} EXTENDED"
+    for table, _, kind, text in node.rows(query, timeout=HOURS):
+        match kind.lower():
+            case "error" | "warning":
+                found = said.setdefault(table, _Said())
+                found.wrong.append(text)
+                if kind.lower() == "error":
+                    errors.add(table)
+                    found.ran = True
+            case "status":
+                said.setdefault(table, _Said()).ran = table not in errors
+    return said
+
+
+def _reads_rows(node: Mariadb, table: Mapping[str, Any]) -> bool:
+    """Whether all rows can be read, so that only indexes that can be made anew are damaged."""
+    try:
+        query = f"CHECKSUM TABLE {_place(table)} EXTENDED"
+        return all(found != "NULL" for _, found in node.rows(query, timeout=HOURS))
+    except PermanentError:
+        return False
 
 
 def agree(nodes: Nodes) -> Check:
@@ -200,7 +271,7 @@ def agree(nodes: Nodes) -> Check:
         return Check("nodes-agree", CheckStatus.UNKNOWN, expected, "there is one node")
     sums: dict[str, dict[str, str]] = {}
     for host, node in nodes.items():
-        for some in _batches(local(survey.tables(node))):
+        for some in _batches(local(survey.names(node))):
             names = ", ".join(map(_place, some))
             for table, found in node.rows(f"CHECKSUM TABLE {names} EXTENDED", timeout=HOURS):
                 sums.setdefault(table, {})[host] = found
@@ -222,10 +293,13 @@ def agree(nodes: Nodes) -> Check:
 
 def accounts(node: Mariadb, facts: Mapping[str, Any]) -> Check:
     """Every user and role of the manifest is there."""
-    found = set(survey.accounts(node))
-    wrong = [f"{name} is missing" for name in facts["accounts"] if name not in found]
+    there, tally, last = set(survey.accounts(node)), Tally(), LastLook.of(facts)
+    for name in facts["accounts"]:
+        found = True if name in there else None
+        last.compare(tally, "accounts", name, f"{name} is missing", found, True)
+        tally.seen += 1
     right = f"{len(facts['accounts'])} users, roles"
-    return checked("logins", "the manifest's users", wrong, right, finding="login-missing")
+    return tally.check("logins", "the manifest's users", right, finding="login-missing")
 
 
 def access(nodes: Nodes, facts: Mapping[str, Any]) -> Check:
@@ -233,23 +307,25 @@ def access(nodes: Nodes, facts: Mapping[str, Any]) -> Check:
 
     But for those that farside made for itself, which get in by a node's own socket alone.
     """
-    node = next(iter(nodes.values()))
+    node, tally, last = next(iter(nodes.values())), Tally(), LastLook.of(facts)
     expected = "no account is let in by less than at the source"
     wanted = facts.get("demands")
     if not wanted:
         text = "the source did not show by what its accounts are let in"
         return Check("access", CheckStatus.UNKNOWN, expected, text)
     found, own = survey.demands(node), {f"{item.user}@localhost" for item in nodes.values()}
-    wrong = [
-        f"{name} is let in by {has}; at the source by {wanted.get(name, 'nothing: it is new')}"
-        for name, has in sorted(found.items())
-        if name not in own and wanted.get(name) != has
-    ]
+    for name, has in sorted(found.items()):
+        tally.seen += 1
+        if name not in own:
+            first = wanted.get(name)
+            at_source = "at the source by " + (first or "nothing: it is new")
+            text = f"{name} is let in by {has}; {at_source}"
+            last.compare(tally, "demands", name, text, has, first)
     secure = facts["settings"].get("require_secure_transport")
     if secure == "ON" and node.value("", "SELECT @@require_secure_transport") != "1":
-        wrong.append("connections without TLS are let in; at the source they were not")
+        tally.fail("connections without TLS are let in; at the source they were not")
     right = f"{len(found)} accounts, as at the source"
-    return checked("access", expected, wrong, right, finding="service-more-open")
+    return tally.check("access", expected, right, finding="service-more-open")
 
 
 def isolation(nodes: Nodes) -> Check:
@@ -275,16 +351,18 @@ def isolation(nodes: Nodes) -> Check:
 
 def plugins(nodes: Nodes, facts: Mapping[str, Any]) -> Check:
     """What the source's tables, or who may read them, depend on is loaded on each node."""
-    wanted = {item["name"] for item in survey.needed(facts["plugins"])}
-
-    def of_node(node: Mariadb) -> Iterator[str]:
-        active = "SELECT PLUGIN_NAME FROM information_schema.PLUGINS WHERE PLUGIN_STATUS = 'ACTIVE'"
-        for name in sorted(wanted - {row[0] for row in node.rows(active)}):
-            yield f"the plugin {name} is not active"
-
-    wrong = _of_each(nodes, of_node)
+    wanted = {item["name"]: item["type"] for item in survey.needed(facts["plugins"])}
+    tally, last = Tally(), LastLook.of(facts)
+    active = "SELECT PLUGIN_NAME FROM information_schema.PLUGINS WHERE PLUGIN_STATUS = 'ACTIVE'"
+    for host, node in nodes.items():
+        with tally.looking(host):
+            there = {row[0] for row in node.rows(active)}
+            tally.seen += 1
+            for name, kind in sorted(wanted.items()):
+                found, text = kind if name in there else None, f"the plugin {name} is not active"
+                last.compare(tally, "plugins", name, f"{host}: {text}", found, kind)
     expected, right = "the source's, as far as its data needs them", f"{len(wanted)} active"
-    return checked("plugins", expected, wrong, right, finding="extension-missing")
+    return tally.check("plugins", expected, right, finding="extension-missing")
 
 
 def login(application: Mariadb, database: str) -> Check:

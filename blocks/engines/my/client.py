@@ -58,6 +58,14 @@ class Untrusted(PermanentError):
     finding = "ca-unknown"
 
 
+class SqlError(PermanentError):
+    """The server refused a statement; `number` says why in any language."""
+
+    def __init__(self, message: str, *, number: int, **where: str) -> None:
+        super().__init__(message, **where)
+        self.number = number
+
+
 _Kind = type[PermanentError | TransientError]
 _KINDS: Mapping[int, tuple[_Kind, str]] = {
     **dict.fromkeys(
@@ -175,7 +183,11 @@ class Mariadb:
         if number and (known := _KINDS.get(int(number[1]))):
             kind, hint = known
             return kind(f"{where}: {text}", operation="mariadb", host=self.host.name, hint=hint)
-        return PermanentError(f"{where}: {text}", operation="mariadb", host=self.host.name)
+        message = f"{where}: {text}"
+        if number:
+            place = {"operation": "mariadb", "host": self.host.name}
+            return SqlError(message, number=int(number[1]), **place)
+        return PermanentError(message, operation="mariadb", host=self.host.name)
 
 
 def _lines(text: str) -> list[str]:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 from blocks.engines.my.client import Mariadb, identifier
-from blocks.engines.my.survey import local, names, of_each
+from blocks.engines.my.survey import ids, local, names, of_each
 from blocks.errors import FarsideError
 
 COUNTED_BYTES = 2**26
@@ -24,7 +24,7 @@ WHERE TABLE_SCHEMA = {{schema}} AND TABLE_NAME = {{name}} AND TABLE_TYPE = 'BASE
 """
 
 Counts = Mapping[tuple[str, str], tuple[int, Any]]
-"""Schema and name of a table -> its rows, and when it was last written to."""
+"""Schema and name of a table -> its rows, and what differs once it was written to or emptied."""
 
 
 def before(node: Mariadb) -> Counts:
@@ -65,7 +65,11 @@ def exact(node: Mariadb, counted: Counts, tables: Sequence[Any]) -> list[Any]:
 def _written(node: Mariadb) -> list[Any]:
     """Schema, name, bytes, last change of each table that can be counted; whether it is over."""
     stored = [item for item in local(names(node)) if item["engine"] != "MEMORY"]
-    return of_each(node, _WRITTEN, stored)
+    had = ids(node)
+    return [
+        (schema, name, size, (written, had.get((schema, name))), quiet)
+        for schema, name, size, written, quiet in of_each(node, _WRITTEN, stored)
+    ]
 
 
 def _batches(items: Sequence[tuple[str, str, Any]]) -> Iterator[Sequence[tuple[str, str, Any]]]:

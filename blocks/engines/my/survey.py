@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from blocks.artifact.redaction import redacted_value
-from blocks.engines.my.client import Mariadb, literal
+from blocks.engines.my.client import Mariadb, SqlError, identifier, literal
 from blocks.engines.my.clusters import address_and_port
 from blocks.engines.my.settings import CARRIED
 from blocks.errors import PermanentError, TransientError
@@ -97,9 +97,28 @@ FROM information_schema.TABLES WHERE ENGINE IS NOT NULL
 """
 _STORED = "TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')"
 _SIZES = """
-SELECT JSON_ARRAY(TABLE_SCHEMA, TABLE_NAME, TABLE_ROWS,
+SELECT JSON_ARRAY(TABLE_SCHEMA, TABLE_NAME, TABLE_ROWS, UNIX_TIMESTAMP(CREATE_TIME),
+  UNIX_TIMESTAMP(UPDATE_TIME),
   COALESCE(DATA_LENGTH, 0) + COALESCE(INDEX_LENGTH, 0) + COALESCE(DATA_FREE, 0))
 FROM information_schema.TABLES WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME = {name}
+"""
+# A table has another one when it was emptied by TRUNCATE, which leaves all its times as they were.
+_IDS = """
+SELECT JSON_ARRAY(
+  CONVERT(CONVERT(CAST(SUBSTRING_INDEX(NAME, '/', 1) AS BINARY) USING filename) USING utf8mb4),
+  CONVERT(CONVERT(CAST(SUBSTRING_INDEX(SUBSTRING_INDEX(NAME, '/', -1), '#', 1) AS BINARY)
+    USING filename) USING utf8mb4), TABLE_ID)
+FROM information_schema.INNODB_SYS_TABLES WHERE NAME LIKE '%/%' ORDER BY TABLE_ID
+"""
+_COUNTERS = """
+SELECT JSON_OBJECT('started', UNIX_TIMESTAMP() - SUM(IF(VARIABLE_NAME = 'UPTIME', N, 0)),
+  'deleted', SUM(IF(VARIABLE_NAME = 'HANDLER_DELETE', N, 0)),
+  'statements', SUM(IF(VARIABLE_NAME LIKE 'COM\\_%', N, 0)))
+FROM (SELECT VARIABLE_NAME, CAST(VARIABLE_VALUE AS SIGNED) AS N
+  FROM information_schema.GLOBAL_STATUS
+  WHERE VARIABLE_NAME IN ('UPTIME', 'HANDLER_DELETE')
+  OR VARIABLE_NAME REGEXP '^COM_(ALTER|CREATE|DROP|GRANT|RENAME|REVOKE)(_|$)'
+  AND VARIABLE_NAME NOT LIKE '%\\_TEMPORARY\\_TABLE') AS counted
 """
 _ACCOUNTS = """
 SELECT JSON_ARRAY(IF(is_role = 'Y', 'role', 'user'), User, Host) FROM mysql.user
@@ -188,6 +207,8 @@ def survey(node: Mariadb) -> dict[str, Any]:
         "changed": changed(node),
         "plugins": plugins,
         "libraries": sorted({row[0] for row in node.rows("SELECT dl FROM mysql.func")}),
+        # What tells of changes comes first: what changes while it is asked for counts, too.
+        "counters": counters(node),
         "tables": tables(node),
         "definitions": definitions(node),
         "hidden": hidden(node),
@@ -256,10 +277,53 @@ def local(tables: Iterable[Any]) -> list[Any]:
 
 
 def tables(node: Mariadb) -> list[Any]:
-    """The tables of users: schema, name, engine, and of local ones an estimate of their rows."""
-    found = names(node)
-    rows = {(schema, name): rows for schema, name, rows, _ in of_each(node, _SIZES, local(found))}
-    return [item | {"rows": rows.get((item["schema"], item["name"]))} for item in found]
+    """The tables of users: schema, name, engine, and of local ones an estimate of their rows.
+
+    `made` differs when a table was emptied, altered or made anew, `written` when rows were written;
+    `broken` is the number of the error with which the server refuses one that it cannot open.
+    """
+    found, had = names(node), ids(node)
+    known = {
+        (schema, name): {"rows": rows, "made": had.get((schema, name), "") + f"{created or ''}",
+                         "written": written}
+        for schema, name, rows, created, written, _ in of_each(node, _SIZES, local(found))
+    }  # fmt: skip
+    unknown = {"rows": None, "made": "", "written": None}
+    items = [item | known.get((item["schema"], item["name"]), unknown) for item in found]
+    for item in local(items):
+        if item["rows"] is None and (number := why_closed(node, item)):
+            item["broken"] = number
+    return items
+
+
+def ids(node: Mariadb) -> dict[tuple[str, str], str]:
+    """Schema and name of a table -> the numbers by which InnoDB knows it and its partitions."""
+    found = dict[tuple[str, str], str]()
+    for schema, name, id in node.objects(_IDS, timeout=600):
+        found[schema, name] = found.get((schema, name), "") + f"{id} "
+    return found
+
+
+def why_closed(node: Mariadb, table: Mapping[str, Any]) -> int:
+    """The number of the error with which a table's first row cannot be read; 0 if it can.
+
+    Raises TransientError.
+    """
+    try:
+        node.rows(
+            f"SELECT 1 FROM {identifier(table['schema'])}.{identifier(table['name'])} LIMIT 1"
+        )
+    except PermanentError as error:
+        return error.number if isinstance(error, SqlError) else 0
+    return 0
+
+
+def counters(node: Mariadb) -> dict[str, Any]:
+    """What this server has counted since it started: rows deleted, statements that define."""
+    (found,) = node.objects(_COUNTERS)
+    return {"node": f"{node.host.name} {node.port}"} | {
+        name: round(value) for name, value in found.items()
+    }
 
 
 def definitions(node: Mariadb) -> dict[str, str]:

@@ -34,8 +34,9 @@ from blocks.engines.my import (
     survey,
 )
 from blocks.engines.my import runbook as by_hand
-from blocks.engines.my.client import LoginRefused, Mariadb, NotAllowed, Untrusted
+from blocks.engines.my.client import LoginRefused, Mariadb, NotAllowed, SqlError, Untrusted
 from blocks.engines.my.clusters import TargetCluster, TargetNode
+from blocks.engines.my.last_look import FACT
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.record import Check, CheckStatus
 from blocks.hosts import LocalHost
@@ -43,6 +44,9 @@ from tests.blocks.engines.test_runbooks import HOSTILE, manifest, sealed, store
 from tests.blocks.engines.worlds import need_debian
 
 SERVER = "/usr/sbin/mariadbd"
+PARTS = ("definitions", "demands", "accounts", "plugins", "tables")
+UNCHANGED: dict[str, Any] = {**{part: {} for part in PARTS}, "deleted": 0, "statements": 0}
+"""What a last look finds at a source that has not changed."""
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +101,7 @@ def node(home: Path) -> Iterator[Mariadb]:
         "CREATE TABLE shop.q (id INT PRIMARY KEY); CREATE VIEW shop.w AS SELECT id FROM shop.t;"
         "CREATE USER cert@'%' IDENTIFIED BY 'pw' REQUIRE X509;"
         "CREATE USER narrow@'localhost' IDENTIFIED BY 'pw';"
-        "GRANT SELECT ON *.* TO narrow@'localhost';"
+        "GRANT SELECT, PROCESS ON *.* TO narrow@'localhost';"
         "CREATE TRIGGER shop.bump BEFORE INSERT ON shop.q FOR EACH ROW SET @x = 1;"
         "CREATE EVENT shop.nightly ON SCHEDULE EVERY 1 DAY DO SET @x = 1;",
     )
@@ -138,6 +142,9 @@ def facts_of(node: Mariadb) -> dict[str, Any]:
         "accounts": survey.accounts(node),
         "demands": survey.demands(node),
         "settings": {},
+        "plugins": survey.active_plugins(node),
+        "counters": survey.counters(node),
+        FACT: UNCHANGED,
     }
 
 
@@ -256,7 +263,7 @@ def test_compressed_pages_can_be_read(tmp_path: Path) -> None:
             if lines:
                 passed(checks.plugins(same, facts))
                 passed(checks.isolation(same))
-                passed(checks.table_checks(same))
+                passed(checks.table_checks(same, facts))
             else:
                 found = checks.plugins(same, facts)
                 failed(found, "ga1: the plugin provider_lz4 is not active")
@@ -354,7 +361,7 @@ def test_no_table_of_another_server_is_opened(tmp_path: Path) -> None:
             both = {"ga1": node, "ga2": node}
             passed(checks.row_counts(node, facts))
             passed(checks.definitions(node, facts))
-            passed(checks.table_checks(both))
+            passed(checks.table_checks(both, facts))
             passed(checks.agree(both))
             texts = search.texts(node)
             found = search.in_cluster(node, texts, Belongings(networks=("127.0.0.0/8",)))
@@ -576,13 +583,13 @@ def test_an_account_that_is_let_in_by_less_fails(node: Mariadb) -> None:
 def test_nothing_to_compare_is_no_pass(node: Mariadb) -> None:
     unknown(checks.agree({"ga1": node}), "one node")
     passed(checks.agree({"ga1": node, "ga2": node}))
-    passed(checks.table_checks({"ga1": node}))
+    passed(checks.table_checks({"ga1": node}, facts_of(node)))
 
 
 def test_no_table_is_no_pass(node: Mariadb, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(survey, "tables", lambda _: [])
+    monkeypatch.setattr(survey, "names", lambda _: [])
     unknown(checks.agree({"ga1": node, "ga2": node}), "no table")
-    unknown(checks.table_checks({"ga1": node}), "no table")
+    unknown(checks.table_checks({"ga1": node}, {"tables": []}), "no table")
 
 
 def test_a_password_is_in_memory_alone(tmp_path: Path) -> None:
@@ -616,8 +623,8 @@ ERROR = "ERROR {} (HY000){}: Zugriff verweigert: certificate, ERROR 2002 (HY000)
         (2026, Untrusted),
         (2003, TransientError),
         (1213, TransientError),
-        (1146, PermanentError),
-        (1644, PermanentError),
+        (1146, SqlError),
+        (1644, SqlError),
     ],
 )
 @pytest.mark.parametrize("where", ["", " at line 1"])

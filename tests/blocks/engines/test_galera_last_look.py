@@ -1,0 +1,301 @@
+"""What a source of MariaDB changes itself between survey and backup is told from damage.
+
+One server stands for the source and for what is restored of it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blocks.engines.my import checks, counting, last_look, survey
+from blocks.engines.my.client import Mariadb, SqlError
+from blocks.engines.my.last_look import FACT, LastLook, differences
+from blocks.evidence.record import Check, CheckStatus
+from tests.blocks.engines.test_galera_truth import (
+    UNCHANGED,
+    facts_of,
+    failed,
+    home,
+    passed,
+    root,
+    server,
+    unknown,
+)
+
+__all__ = ["home"]
+
+
+@pytest.fixture(scope="module")
+def node(home: Path) -> Iterator[Mariadb]:
+    """A server that is empty."""
+    running = server(home)
+    yield root(home)
+    running.kill()
+    running.wait()
+
+
+@dataclass(frozen=True)
+class Source:
+    """The server as it was at its survey."""
+
+    node: Mariadb
+    facts: dict[str, Any]
+
+    def run(self, sql: str) -> None:
+        """Statements of its own users, or of a disk that is damaged."""
+        self.node.script("shop", sql)
+
+    def looked(self) -> dict[str, Any]:
+        """The facts of a backup that ends now."""
+        return self.facts | {FACT: differences(self.node, self.facts)}
+
+
+@pytest.fixture
+def source(node: Mariadb) -> Source:
+    node.script(
+        "",
+        "CREATE OR REPLACE DATABASE shop; USE shop;"
+        "CREATE TABLE t (id INT PRIMARY KEY, v INT, KEY by_v (v));"
+        "INSERT INTO t SELECT seq, seq FROM seq_1_to_1000;"
+        "CREATE TABLE old (id INT PRIMARY KEY); CREATE VIEW w AS SELECT id FROM t;"
+        "CREATE OR REPLACE USER clerk@'%' IDENTIFIED BY 'pw' REQUIRE X509;"
+        "CREATE OR REPLACE USER leaver@'%' IDENTIFIED BY 'pw'; DROP USER IF EXISTS newcomer@'%';",
+    )
+    node.script("shop", "ANALYZE TABLE t;")
+    facts = facts_of(node)
+    del facts[FACT]
+    return Source(node, facts)
+
+
+def every(source: Source, facts: dict[str, Any]) -> dict[str, Check]:
+    node = source.node
+    found = [
+        checks.definitions(node, facts),
+        checks.row_counts(node, facts),
+        checks.accounts(node, facts),
+        checks.access({"here": node}, facts),
+        checks.plugins({"here": node}, facts),
+    ]
+    return {check.name: check for check in found}
+
+
+def test_nothing_changed(source: Source) -> None:
+    facts = source.looked()
+    assert {name: facts[FACT][name] for name in UNCHANGED} == UNCHANGED
+    assert {check.status for check in every(source, facts).values()} == {CheckStatus.PASSED}
+
+
+def test_what_the_source_changed_is_no_damage(source: Source) -> None:
+    """A backup that ended after all of it, and one that ended before any of it."""
+    before = every(source, source.looked())
+    source.run(
+        "CREATE TABLE new (id INT PRIMARY KEY); DROP TABLE old; ALTER TABLE t ADD COLUMN x INT;"
+        "CREATE OR REPLACE VIEW w AS SELECT v FROM t; DROP USER leaver@'%';"
+        "CREATE USER newcomer@'%'; ALTER USER clerk@'%' REQUIRE NONE;"
+    )
+    facts = source.looked()
+    after = every(source, facts)
+    assert {check.status for check in after.values()} == {CheckStatus.PASSED}
+    assert "dropped at the source since the survey: table shop.old" in str(
+        after["schema-digest"].actual
+    ).replace("index shop.old.PRIMARY; ", "")
+    assert "newcomer@%" in str(after["access"].actual)
+    # The backup may be a moment older than the last look.
+    source.run(
+        "DROP TABLE new; CREATE TABLE old (id INT PRIMARY KEY); ALTER TABLE t DROP COLUMN x;"
+        "CREATE OR REPLACE VIEW w AS SELECT id FROM t; DROP USER newcomer@'%';"
+        "CREATE USER leaver@'%' IDENTIFIED BY 'pw'; ALTER USER clerk@'%' REQUIRE X509;"
+    )
+    again = every(source, facts)
+    assert {name: check.status for name, check in again.items()} == {
+        name: check.status for name, check in before.items()
+    }
+
+
+def test_what_it_did_not_change_and_differs_is_damage(source: Source) -> None:
+    source.run("CREATE TABLE other (id INT)")
+    facts = source.looked()
+    source.run(
+        "DROP TABLE old; CREATE OR REPLACE VIEW w AS SELECT v FROM t; DROP INDEX by_v ON t;"
+        "DROP USER leaver@'%'; ALTER USER clerk@'%' REQUIRE NONE; DELETE FROM t WHERE id > 50;"
+    )
+    found = every(source, facts)
+    failed(found["schema-digest"], "table shop.old is missing", "view shop.w differs", "by_v is m")
+    failed(found["row-counts"], "shop.old is missing", "shop.t has 50 of about")
+    failed(found["logins"], "user leaver@% is missing")
+    failed(found["access"], "clerk@% is let in by")
+
+
+def test_without_a_last_look_nobody_knows(source: Source) -> None:
+    """A set of an older farside; or the source was gone by then."""
+    source.run(
+        "DROP TABLE old; CREATE OR REPLACE VIEW w AS SELECT v FROM t; DELETE FROM t;"
+        "DROP USER leaver@'%'; ALTER USER clerk@'%' REQUIRE NONE;"
+    )
+    for facts in (source.facts, source.facts | {FACT: {}}):
+        found = every(source, facts)
+        unknown(found["schema-digest"], "shop.old is missing: damaged, or changed since the survey")
+        unknown(found["row-counts"], "shop.t has 0 of about")
+        unknown(found["logins"], "leaver@% is missing")
+        unknown(found["access"], "clerk@% is let in by")
+
+
+def test_what_changed_twice_is_unknown(source: Source) -> None:
+    source.run("CREATE OR REPLACE VIEW w AS SELECT v FROM t;")
+    facts = source.looked()
+    source.run("CREATE OR REPLACE VIEW w AS SELECT id, v FROM t;")
+    unknown(checks.definitions(source.node, facts), "view shop.w differs: the source changed it")
+
+
+def test_what_came_and_went_between_is_unknown(source: Source) -> None:
+    """A table of some minutes, and an index that a nightly load drops and makes again."""
+    source.run("CREATE TABLE passing (id INT); CREATE USER newcomer@'%';")
+    source.run("DROP TABLE passing; DROP USER newcomer@'%';")
+    source.run("DROP INDEX by_v ON t; CREATE INDEX by_v ON t (v);")
+    facts = source.looked()
+    assert facts[FACT]["definitions"] == {}
+    # The backup ended while they were there, or were not.
+    source.run("CREATE TABLE passing (id INT); CREATE USER newcomer@'%'; DROP INDEX by_v ON t;")
+    unknown(checks.definitions(source.node, facts), "table shop.passing", "index shop.t.by_v")
+    unknown(checks.access({"here": source.node}, facts), "newcomer@% is let in")
+    # Where nothing was defined meanwhile, they are the restore's.
+    quiet = source.facts | {FACT: UNCHANGED}
+    failed(checks.definitions(source.node, quiet), "passing was not in the", "by_v is missing")
+    failed(checks.access({"here": source.node}, quiet), "newcomer@% is let in", "it is new")
+
+
+def rows(source: Source, facts: dict[str, Any]) -> Check:
+    return checks.row_counts(source.node, facts)
+
+
+def test_rows_that_the_source_deleted_are_no_loss(source: Source) -> None:
+    source.run("DELETE FROM t WHERE id > 50;")
+    facts = source.looked()
+    passed(rows(source, facts))
+    assert facts[FACT]["deleted"] == 950
+    assert facts[FACT]["tables"]["shop.t"]["fewer"] > 800
+    # Deleted, and made again after the backup.
+    source.run("INSERT INTO t SELECT seq, seq FROM seq_51_to_1000;")
+    facts = source.looked()
+    source.run("DELETE FROM t WHERE id > 50;")
+    unknown(rows(source, facts), "shop.t has 50 of about", "may have deleted them")
+    # More than it deleted are missing.
+    facts[FACT]["deleted"] = 5
+    failed(rows(source, facts), "shop.t has 50 of about")
+
+
+def test_a_table_that_was_emptied_is_no_loss(source: Source) -> None:
+    """TRUNCATE counts no deleted rows, and leaves all times of a table as they were."""
+    counted = {("shop", "t"): (1000, None), ("shop", "old"): (0, None)}
+    counted = {
+        (schema, name): (counted[schema, name][0], written)
+        for schema, name, _, written, _ in counting._written(source.node)
+        if (schema, name) in counted
+    }
+    source.run("TRUNCATE TABLE t;")
+    tables = counting.exact(source.node, counted, source.facts["tables"])
+    assert [item.get("exact") for item in tables if item["schema"] == "shop"] == [0, None]
+    facts = source.looked() | {"tables": tables}
+    passed(rows(source, facts))
+    source.run("INSERT INTO t SELECT seq, seq FROM seq_1_to_1000; ANALYZE TABLE t;")
+    facts = source.looked()
+    source.run("TRUNCATE TABLE t;")
+    unknown(rows(source, facts), "shop.t has 0 of about", "emptied")
+
+
+def test_counters_of_another_server_say_nothing(source: Source) -> None:
+    for other in ({"node": "another 3306"}, {"started": 1}):
+        facts = source.facts | {"counters": source.facts["counters"] | other}
+        assert differences(source.node, facts).keys().isdisjoint({"deleted", "statements"})
+    assert LastLook({}).deleted is None
+
+
+def test_a_part_that_cannot_be_asked_hides_no_other(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: Mariadb) -> None:
+        raise SqlError("no", number=1227)
+
+    monkeypatch.setattr(last_look, "_PARTS", {**last_look._PARTS, "demands": refused})
+    monkeypatch.setattr(survey, "counters", refused)
+    found = differences(source.node, source.facts)
+    assert found == {part: {} for part in ("definitions", "accounts", "plugins", "tables")}
+
+
+def test_damage_is_told_by_numbers_and_kinds(source: Source, home: Path) -> None:
+    """A table whose file is gone: at the source, or only in what was restored."""
+    source.run("CREATE TABLE lost (id INT PRIMARY KEY) ENGINE = MyISAM;")
+    whole, same = facts_of(source.node), {"here": source.node}
+    file, kept = home / "data" / "shop" / "lost.MYI", home / "kept"
+    file.rename(kept)
+    source.run("FLUSH TABLES lost;")
+    try:
+        found = checks.table_checks(same, whole)
+        failed(found, "here: shop.lost")
+        assert found.finding == "page-corrupt"
+        failed(rows(source, whole), "shop.lost cannot be read")
+        itself = facts_of(source.node)
+        (lost,) = (item for item in itself["tables"] if item["name"] == "lost")
+        assert lost["broken"] == 1017
+        unknown(checks.table_checks(same, itself), "shop.lost: the source could not open it either")
+        unknown(rows(source, itself), "the source could not open it either")
+    finally:
+        kept.rename(file)
+        source.run("FLUSH TABLES lost; DROP TABLE lost;")
+
+
+class Says(Mariadb):
+    """A node whose CHECK TABLE says what is given here, whatever a table is like."""
+
+    said: tuple[tuple[str, str], ...] = ()
+
+    def rows(self, sql: str, *, timeout: float | None = None) -> list[list[str]]:
+        if sql.startswith("CHECK TABLE"):
+            return [["shop.t", "check", *row] for row in self.said]
+        return super().rows(sql, timeout=timeout)
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ([("status", "OK")], CheckStatus.PASSED),
+        ([("status", "Tabelle ist in Ordnung")], CheckStatus.PASSED),
+        ([("note", "Hinweis"), ("status", "OK")], CheckStatus.PASSED),
+        ([("Warning", "corrupt"), ("error", "Corrupt")], CheckStatus.FAILED),
+        ([("warning", "Zahl der Zeilen"), ("status", "OK")], CheckStatus.FAILED),
+        ([("Error", "Lock wait timeout exceeded"), ("status", "x")], CheckStatus.UNKNOWN),
+        ([("note", "The storage engine doesn't support check")], CheckStatus.UNKNOWN),
+    ],
+)
+def test_a_table_is_judged_by_kinds(
+    source: Source, said: list[tuple[str, str]], status: CheckStatus
+) -> None:
+    """Not by words, which are of the server's language."""
+    node = Says(source.node.host, "/usr/bin", "root", socket=source.node.socket)
+    object.__setattr__(node, "said", said)
+    found = checks.table_checks({"here": node}, source.facts)
+    assert found.status is status, found
+
+
+@pytest.mark.parametrize(("file", "finding"), [("MYI", "index-corrupt"), ("MYD", "page-corrupt")])
+def test_an_index_is_told_from_its_table(
+    source: Source, home: Path, file: str, finding: str
+) -> None:
+    """By whether all rows can still be read, and not by what the server says of it."""
+    source.run(
+        "CREATE TABLE torn (id INT PRIMARY KEY, v TEXT, KEY (v(9))) ENGINE = MyISAM;"
+        "INSERT INTO torn SELECT seq, REPEAT(seq, 90) FROM seq_1_to_900; FLUSH TABLES torn;"
+    )
+    path = home / "data" / "shop" / f"torn.{file}"
+    kept = path.read_bytes()
+    path.write_bytes(kept[:4096] + b"\xff" * 512 + kept[4608:])
+    try:
+        found = checks.table_checks({"here": source.node}, source.facts)
+    finally:
+        path.write_bytes(kept)
+        source.run("FLUSH TABLES torn; REPAIR TABLE torn; DROP TABLE torn;")
+    failed(found, "here: shop.torn")
+    assert found.finding == finding
