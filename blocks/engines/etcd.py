@@ -36,7 +36,7 @@ from blocks.engines.base import (
     guarded,
 )
 from blocks.engines.capping import capped
-from blocks.engines.kv import checks
+from blocks.engines.kv import checks, last_look
 from blocks.engines.kv.client import ALONE, Etcdctl
 from blocks.engines.kv.clusters import Application, Member, SourceCluster, TargetCluster
 from blocks.engines.kv.members import (
@@ -148,8 +148,8 @@ class Etcd(Engine):
             "client_certificates": checks.wants_certificate(client),
             "alarms": client.alarms(),
             "below_prefix": client.count("--prefix", "--", prefix),
-            "users": sorted(client.json("user", "list").get("users", ())),
-            "roles": sorted(client.json("role", "list").get("roles", ())),
+            "users": last_look.users(client),
+            "roles": last_look.roles(client),
             "leases": _leases(client),
             "leases_at": round(time.time()),
         }
@@ -194,6 +194,9 @@ class Etcd(Engine):
         # One that ended, or was revoked, since the survey may not be in the snapshot.
         there = _leases(client)
         leases = {id: ttl for id, ttl in facts["leases"].items() if id in there}
+        with steps.step("look again"):
+            since = last_look.look_again(client, checks.is_protected)
+            counts = last_look.counts_at(client, int(status["revision"]), self.application.prefix)
         with steps.step("seal") as step:
             sources = [Source(name=SNAPSHOT, kind="stdout")]
             step.bytes = sink.seal(host, ["cat", path], secret=SecretStr(""), sources=sources)
@@ -204,6 +207,7 @@ class Etcd(Engine):
             {
                 **facts,
                 "leases": leases,
+                last_look.FACT: since,
                 "snapshot": {
                     "revision": int(status["revision"]),
                     "digest": keys and keys.digest,
@@ -211,6 +215,7 @@ class Etcd(Engine):
                     "live": keys and keys.keys,
                     "keys": int(status["totalKey"]),
                     "bytes": int(status["totalSize"]),
+                    **counts,
                 },
             },
         )

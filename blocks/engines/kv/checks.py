@@ -15,7 +15,9 @@ from blocks.engines.kv.client import (
     Untrusted,
 )
 from blocks.engines.kv.clusters import Application, TargetCluster
+from blocks.engines.kv.last_look import FACT, LastLook, roles, users
 from blocks.engines.kv.members import RAISED_BY
+from blocks.engines.tally import Tally
 from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Check, CheckStatus
@@ -96,7 +98,8 @@ def alarms(root: Etcdctl) -> Check:
 
 def of_alarms(facts: Mapping[str, Any]) -> Iterator[Finding]:
     """The source's own alarms, which a restore of its snapshot brings back."""
-    for name in facts.get("alarms", ()):
+    last = facts.get(FACT, {}).get("alarms", ())
+    for name in dict.fromkeys((*facts.get("alarms", ()), *last)):
         remedy = "Give the source's etcd space (compact, defragment), then `etcdctl alarm disarm`."
         text = f"the source has it already: {_alarm(name)}"
         yield finding("usable-not-restored", ALARM.format(name), text, "preflight", remedy=remedy)
@@ -145,9 +148,11 @@ def key_space(
 
     Compared are the keys as restored (at the snapshot's revision, raised or not) and, if anything
     was written since, those that are served now: leases may have ended some, nothing else may.
-    Without a digest in the manifest nothing is comparable, and nobody knows.
+    Without a digest in the manifest nothing is comparable, and nobody knows. The snapshot itself is
+    held against what the source counted at its revision.
     """
     kept = facts["snapshot"]
+    counted, live = kept.get("at_source"), kept.get("live")
     at, digest, lasting = kept["revision"], kept["digest"], kept.get("lasting")
     now = _revision(root)
     served = at + RAISED_BY if now >= at + RAISED_BY else at
@@ -164,6 +169,8 @@ def key_space(
         for endpoint, has in hashes.items()
         if len(set(hashes.values())) > 1
     ]
+    if None not in (counted, live) and counted != live:
+        wrong.append(f"the snapshot has {live} keys, the source {counted} at its revision {at}")
     expected = "one hash on all members"
     right = f"the same on {len(target.endpoints)} members"
     if digest:
@@ -191,18 +198,16 @@ def _revision(root: Etcdctl) -> int:
 
 
 def logins(root: Etcdctl, facts: Mapping[str, Any]) -> Check:
-    """Every user and role of the manifest is there."""
-    wrong = list[str]()
-    for kind in ("user", "role"):
-        found = set(root.json(kind, "list").get(f"{kind}s", ()))
-        wrong += [f"{kind} {name} is missing" for name in facts[f"{kind}s"] if name not in found]
-    return checked(
-        "logins",
-        "the manifest's users and roles",
-        wrong,
-        f"{len(facts['users'])} users, {len(facts['roles'])} roles",
-        finding="login-missing",
-    )
+    """Every user and role of the manifest is there, but for those that the source dropped."""
+    tally, last = Tally(), LastLook.of(facts)
+    for part, ask in (("users", users), ("roles", roles)):
+        found = ask(root)
+        for name in facts[part]:
+            text = f"{part[:-1]} {name}"
+            tally.compare(text, f"{text} is missing", name in found, True, last.had(part, name))
+        tally.seen += 1
+    right = f"{len(facts['users'])} users, {len(facts['roles'])} roles"
+    return tally.check("logins", "the manifest's users and roles", right, finding="login-missing")
 
 
 CERTIFICATES = "client certificates"
@@ -215,26 +220,26 @@ def access(root: Etcdctl, target: TargetCluster, facts: Mapping[str, Any]) -> Ch
     Asked as a client that shows neither. A member that says nothing to one but answers another
     wants a certificate.
     """
-    wrong, subjects = list[str](), set[str]()
+    tally, last = Tally(), LastLook.of(facts).value("auth")
     asks_login = asks_certificate = True
     for endpoint in target.endpoints:
         member = root.at(endpoint)
         member.status()  # it answers one that shows all it has: what is silent now, refuses
         login, certificate = is_protected(member), wants_certificate(member)
         asks_login, asks_certificate = asks_login and login, asks_certificate and certificate
-        if facts["auth"] and not login:
-            wrong.append(f"{endpoint} asks for no user: authentication is off")
-            subjects.add("users")
+        tally.seen += 1
+        if not login:
+            text = f"{endpoint} asks for no user: authentication is off"
+            tally.compare("authentication", text, False, facts["auth"], last, subject="users")
         if facts.get("client_certificates") and not certificate:
-            wrong.append(f"{endpoint} asks for no client certificate, as the source does")
-            subjects.add(CERTIFICATES)
+            text = f"{endpoint} asks for no client certificate, as the source does"
+            tally.fail(text, CERTIFICATES)
     asked = [
         name for name, asks in (("a user", asks_login), ("a certificate", asks_certificate)) if asks
     ]
     right = f"clients are asked for {' and '.join(asked) or 'nothing, as at the source'}"
     expected = "no client is asked for less than by the source"
-    about = tuple(sorted(subjects))
-    return checked("access", expected, wrong, right, finding="service-more-open", subjects=about)
+    return tally.check("access", expected, right, finding="service-more-open")
 
 
 def is_protected(root: Etcdctl) -> bool:
@@ -277,17 +282,20 @@ def login(application: Etcdctl, app: Application, facts: Mapping[str, Any]) -> C
     """
     who = app.user or "anybody"
     expected, wrong = f"{who} reads below {app.prefix}", list[str]()
+    unknown = f"there is no key below {app.prefix}, at the source neither"
     try:
         count = application.count("--prefix", "--", app.prefix)
         if app.password and not is_protected(application):
             wrong.append(f"no client is asked for a password: {who} proved nothing with one")
-        if not count and facts.get("below_prefix"):
-            wrong.append(f"0 keys, where the source had {facts['below_prefix']}")
+        had = facts.get("snapshot", {}).get("below_prefix")
+        if not count and had:
+            wrong.append(f"0 keys, where the source had {had}")
+        elif not count and had is None and (surveyed := facts.get("below_prefix")):
+            unknown = f"0 keys, where the source had {surveyed} at its survey: lost, or deleted"
     except LoginRefused as error:
         wrong.append(error.message)
     if not wrong and not count:
-        text = f"there is no key below {app.prefix}, at the source neither"
-        return Check("login", CheckStatus.UNKNOWN, expected, text)
+        return Check("login", CheckStatus.UNKNOWN, expected, unknown)
     return checked(
         "login", expected, wrong, f"{count} keys" if not wrong else "", finding="login-missing"
     )

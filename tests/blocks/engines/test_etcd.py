@@ -23,6 +23,7 @@ from pydantic import SecretStr
 from blocks.engines.etcd import Etcd
 from blocks.engines.kv import checks
 from blocks.engines.kv.client import Compacted, Etcdctl, LoginRefused
+from blocks.engines.kv.last_look import FACT
 from blocks.engines.kv.members import snapshot_tool
 from blocks.errors import TransientError
 from blocks.evidence.record import Check, CheckStatus, Record, Verdict, exit_code
@@ -221,9 +222,8 @@ def test_every_check_can_fail(plan: Plan) -> None:
     failed(checks.membership(root, engine.target), "kv1 is at https://")
     other = engine.target.model_copy(update={"members": engine.target.members[:2]})
     failed(checks.membership(root, other), "kv3 is a member")
-    failed(
-        checks.logins(root, {**facts, "users": ["gone"], "roles": ["lost"]}), "user gone", "lost"
-    )
+    more = {"users": ["gone"], "roles": ["lost"]}
+    failed(checks.logins(root, {**facts, **more, FACT: more}), "user gone", "lost")
     now = round(time.time())
     lease = {**facts, "leases": {"4711": 3600}, "leases_at": now}
     failed(checks.leases(root, lease), "lease 1267 is missing")

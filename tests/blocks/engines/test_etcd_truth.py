@@ -24,9 +24,10 @@ from blocks.artifact.mentions import Belongings
 from blocks.engines import etcd
 from blocks.engines.capping import NAMED, OTHERS, capped
 from blocks.engines.etcd import Etcd
-from blocks.engines.kv import checks, client
+from blocks.engines.kv import checks, client, last_look
 from blocks.engines.kv.client import Etcdctl, NoSpace
 from blocks.engines.kv.clusters import Application, Member, TargetCluster
+from blocks.engines.kv.last_look import FACT
 from blocks.engines.kv.members import configuration, snapshot_tool
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.findings import finding
@@ -192,6 +193,10 @@ def test_keys_are_compared_whatever_their_number(start: Callable[..., One]) -> N
     # What was compacted since makes no difference.
     one.root.text("compact", str(facts["snapshot"]["revision"] - 1))
     assert one.key_space(facts).status is CheckStatus.PASSED
+    counts = last_look.counts_at(one.root, facts["snapshot"]["revision"], "/shop/")
+    assert counts == {"at_source": 1501, "below_prefix": 2}
+    assert one.key_space(facts, **counts).status is CheckStatus.PASSED
+    failed(one.key_space(facts, at_source=1502), "has 1501 keys, the source 1502 at its revision")
     failed(one.key_space(facts, digest="0" * 64), "1501 keys instead of 1501, SHA-256")
     unknown = one.key_space(facts, digest=None)
     assert (unknown.status, "not compared" in str(unknown.actual)) == (CheckStatus.UNKNOWN, True)
@@ -241,7 +246,13 @@ def test_a_login_that_proves_nothing_does_not_pass(start: Callable[..., One]) ->
     root = one.root
     nobody_knows = checks.login(root, APP.model_copy(update={"password": None}), {})
     assert nobody_knows.status is CheckStatus.UNKNOWN
-    failed(checks.login(root, APP, {"below_prefix": 3}), "0 keys, where the source had 3")
+    counted = {"below_prefix": 3, "snapshot": {"below_prefix": 2}}
+    failed(checks.login(root, APP, counted), "0 keys, where the source had 2")
+    anybody = APP.model_copy(update={"user": "", "password": None})
+    # Deleted since the survey; or nobody counted them at the snapshot's revision.
+    for snapshot, word in (({"below_prefix": 0}, "at the source neither"), ({}, "or deleted")):
+        found = checks.login(root, anybody, counted | {"snapshot": snapshot})
+        assert (found.status, word in str(found.actual)) == (CheckStatus.UNKNOWN, True)
     root.put("/shop/a", "1")
     open_to_all = APP.model_copy(update={"user": "", "password": None})
     assert checks.login(root, open_to_all, {}).status is CheckStatus.PASSED
@@ -260,7 +271,7 @@ def test_a_login_that_proves_nothing_does_not_pass(start: Callable[..., One]) ->
 
 def test_a_service_that_asks_for_less_fails(start: Callable[..., One]) -> None:
     one = start()
-    same = {"auth": False, "client_certificates": False}
+    same = {"auth": False, "client_certificates": False, FACT: {"auth": True}}
     assert checks.access(one.root, one.target, same).status is CheckStatus.PASSED
     for more, word, about in (
         ("auth", "asks for no user", "users"),
@@ -273,6 +284,58 @@ def test_a_service_that_asks_for_less_fails(start: Callable[..., One]) -> None:
     nowhere = one.target.model_copy(update={"members": (silent,)})
     with pytest.raises(TransientError):
         checks.access(replace(one.root, timeout=2), nowhere, same)
+
+
+def test_what_the_source_changed_itself_is_no_damage(start: Callable[..., One]) -> None:
+    """Users, roles and authentication have no revision: what they were at either look is right."""
+    root, target = (one := start()).root, one.target
+
+    def survey() -> dict[str, Any]:
+        found = last_look.look_again(root, checks.is_protected)
+        return {**found, "client_certificates": False}
+
+    def looked(first: dict[str, Any]) -> dict[str, Any]:
+        return first | {FACT: last_look.look_again(root, checks.is_protected)}
+
+    def statuses(facts: dict[str, Any]) -> tuple[CheckStatus, CheckStatus]:
+        return checks.logins(root, facts).status, checks.access(root, target, facts).status
+
+    for name in ("clerk", "leaver"):
+        root.host.run([*root.argv(20), "user", "add", name, "--interactive=false"], input=b"pw\n")
+    root.text("role", "add", "reader")
+    first = survey()
+    assert first["users"] == ["clerk", "leaver"]
+    assert statuses(looked(first)) == (CheckStatus.PASSED, CheckStatus.PASSED)
+    lost = looked(first) | {"auth": True, FACT: looked(first)[FACT] | {"auth": True}}
+    root.text("user", "delete", "leaver")
+    root.text("role", "delete", "reader")
+    # The source's own doing; not so, where it had them at both looks; unknown without a second.
+    passed = checks.logins(root, looked(first))
+    assert passed.status is CheckStatus.PASSED
+    assert "dropped at the source since the survey: user leaver; role reader" in str(passed.actual)
+    assert checks.access(root, target, looked(first | {"auth": True})).status is CheckStatus.PASSED
+    failed(checks.logins(root, lost), "user leaver is missing", "role reader is missing")
+    failed(checks.access(root, target, lost), "asks for no user")
+    unknown = (CheckStatus.UNKNOWN, CheckStatus.UNKNOWN)
+    assert statuses(first | {"auth": True}) == unknown
+    assert statuses(first | {"auth": True, FACT: {}}) == unknown
+
+
+def test_an_alarm_since_the_survey_is_told_before_a_restore() -> None:
+    told = checks.of_alarms({"alarms": ["NOSPACE"], FACT: {"alarms": ["NOSPACE", "CORRUPT"]}})
+    assert [item.subject for item in told] == ["alarm NOSPACE", "alarm CORRUPT"]
+
+
+def test_what_cannot_be_asked_again_is_not_known(start: Callable[..., One]) -> None:
+    one = start()
+    gone = one.root.at(f"https://127.0.0.1:{free_port()}")
+    gone = replace(gone, timeout=2)
+    assert last_look.look_again(gone, checks.is_protected) == {}
+    assert last_look.counts_at(gone, 1, "/shop/") == {}
+    one.root.put("/shop/a", "1")
+    one.root.put("/shop/a", "2")
+    one.root.text("compact", "3")
+    assert last_look.counts_at(one.root, 2, "/shop/") == {}
 
 
 def test_whether_a_certificate_is_wanted_is_seen(start: Callable[..., One], tmp_path: Path) -> None:

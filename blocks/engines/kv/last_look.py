@@ -1,0 +1,75 @@
+"""The last look at a source, when its snapshot is taken: what still held of the survey then.
+
+The keys of a snapshot are of one revision, at which the source is asked the same; users, roles,
+authentication and alarms have none that can be asked for, so that either look is right.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from blocks.engines.kv.client import Etcdctl
+from blocks.engines.tally import NOT_ASKED
+from blocks.errors import FarsideError
+
+FACT = "since"
+"""Where the facts of a manifest keep it; older ones have none."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastLook:
+    """Parts of the survey as they were last; one that could not be asked again is left out."""
+
+    parts: Mapping[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def of(facts: Mapping[str, Any]) -> "LastLook":
+        """That of a manifest."""
+        return LastLook(facts.get(FACT) or {})
+
+    def had(self, part: str, name: str) -> object:
+        """Whether a list had a name last; NOT_ASKED where nobody knows."""
+        return name in self.parts[part] if part in self.parts else NOT_ASKED
+
+    def value(self, part: str) -> object:
+        """What a part was last; NOT_ASKED where nobody knows."""
+        return self.parts.get(part, NOT_ASKED)
+
+
+def users(client: Etcdctl) -> list[str]:
+    """Raises as Etcdctl.json."""
+    return sorted(client.json("user", "list").get("users") or ())
+
+
+def roles(client: Etcdctl) -> list[str]:
+    """Raises as Etcdctl.json."""
+    return sorted(client.json("role", "list").get("roles") or ())
+
+
+def look_again(client: Etcdctl, auth: Callable[[Etcdctl], bool]) -> dict[str, Any]:
+    """The parts, as JSON. Reads only; raises nothing."""
+    asked: Mapping[str, Callable[[Etcdctl], Any]] = {
+        "users": users,
+        "roles": roles,
+        "auth": auth,
+        "alarms": Etcdctl.alarms,
+    }
+    found = dict[str, Any]()
+    for part, ask in asked.items():
+        with suppress(FarsideError):
+            found[part] = ask(client)
+    return found
+
+
+def counts_at(client: Etcdctl, revision: int, prefix: str) -> dict[str, int]:
+    """How many keys the source had at the snapshot's revision: of all, and below a prefix.
+
+    Without those that cannot be told, for it has compacted that revision. Raises nothing.
+    """
+    found, at = dict[str, int](), f"--rev={revision}"
+    with suppress(FarsideError):
+        found["at_source"] = client.count("--from-key", at, "--", "")
+    with suppress(FarsideError):
+        found["below_prefix"] = client.count("--prefix", at, "--", prefix)
+    return found
