@@ -38,6 +38,8 @@ def refuse(title: str, mistakes: Iterator[Mistake]) -> None:
 def mistakes(plan: "Plan") -> Iterator[Mistake]:
     """Parts of the recovery side that belong to the source, and risks that cannot be accepted."""
     yield from _of_the_source(plan)
+    if plan.search_rows and (why := plan.engine.without_rows):
+        yield ("search_rows",), f"not with engine {plan.engine.label}: {why}"
     for number, risk in enumerate(plan.accepted):
         known = CATALOGUE[risk.finding]
         if known.id == "recovery-is-source":

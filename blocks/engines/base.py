@@ -162,6 +162,8 @@ class Engine(StrictBlock, ABC):
 
     label: ClassVar[str]
     """The `kind` by which a plan names it."""
+    without_rows: ClassVar[str] = ""
+    """Why a plan's search_rows means nothing to it; empty where it does."""
 
     @abstractmethod
     def source_hosts(self) -> tuple[tuple[str, str], ...]:

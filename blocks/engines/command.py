@@ -138,6 +138,7 @@ class Command(Engine):
     _block_type_slug = "farside-command"
 
     label: ClassVar[str] = "command"
+    without_rows: ClassVar[str] = "farside knows no rows of a service that commands restore"
 
     kind: Literal["command"] = "command"
     system: str = Field(description="What records call it, as in redis")

@@ -67,6 +67,7 @@ class Etcd(Engine):
     _block_type_slug = "farside-etcd"
 
     label: ClassVar[str] = "etcd"
+    without_rows: ClassVar[str] = "all keys and values of etcd are searched anyway"
 
     kind: Literal["etcd"] = "etcd"
     source: SourceCluster

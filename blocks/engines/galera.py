@@ -38,6 +38,7 @@ from blocks.engines.my import (
     comparing,
     counting,
     last_look,
+    rows,
     search,
     settings,
     survey,
@@ -362,9 +363,14 @@ class Galera(Engine):
     def dependencies(
         self, service: Service, using: Restoration, foreign: Belongings
     ) -> list[Finding]:
-        """See Engine: searched are all definitions that are stored as text, and who may connect."""
+        """See Engine: searched are all definitions that are stored as text, and who may connect.
+
+        Where the plan says so, the rows of tables, too.
+        """
         control = self._control(service, using.recovery, service.host)
         texts = search.texts(control)
+        if using.search_rows:
+            texts += rows.texts(control, foreign, using.search_rows, using.unseen)
         named = resolving.used_by(texts, foreign)
         host = using.host(service.host)
         leading = resolving.leading_to(host, using.rehearsal_id, named, foreign, using.unseen)
@@ -392,6 +398,9 @@ class Galera(Engine):
                 missed.append(f"logins of {by} accounts by {name}: the host decides, not the data")
         asleep = sorted(item["name"] for item in survey.acting(facts["plugins"]))
         missed += [f"what plugin {name} does by itself: it is kept off" for name in asleep]
+        missed.append(
+            "addresses of the source in the rows of tables, unless the plan has search_rows"
+        )
         return missed
 
     def recovered_until(self, service: Service, recovery: FailureDomain) -> datetime | None:  # noqa: ARG002 (nothing there is asked)

@@ -248,3 +248,39 @@ def test_files_here_are_looked_for_where_that_is_asked(
         assert f": {place}" in line
         assert str(path) in line
     assert load_plan(tmp_path / "plan.yaml").name == "shop", "a check without local files"
+
+
+@pytest.mark.parametrize(
+    ("engine", "why"),
+    [
+        (
+            """engine:
+  kind: etcd
+  source: {host: db1, endpoints: ["https://198.51.100.4:2379"], bin_dir: /bin, ca_file: /ca}
+  target:
+    bin_dir: /bin
+    ca_file: /ca
+    members: [{host: db1, address: 10.2.0.5, data_dir: /d, cert_file: /c, key_file: /k}]
+  application: {prefix: /shop/}
+""",
+            "search_rows: not with engine etcd: all keys and values of etcd are searched anyway",
+        ),
+        (None, None),
+    ],
+)
+def test_rows_are_searched_where_there_are_any(
+    tmp_path: Path, text: str, engine: str | None, why: str | None
+) -> None:
+    """Another engine refuses the field, with its line."""
+    if engine:
+        begin, end = text.index("engine:"), text.index("keys:")
+        text = text[:begin] + engine + text[end:]
+    text += "search_rows: true\n"
+    path = tmp_path / "plan.yaml"
+    path.write_text(text)
+    if why is None:
+        assert load_plan(path).search_rows
+        return
+    assert refused(tmp_path, text) == [f"{path}:{len(text.splitlines())}: {why}"]
+    path.write_text(text.replace("search_rows: true", "search_rows: false"))
+    assert not load_plan(path).search_rows

@@ -102,7 +102,7 @@ def option(password: SecretStr) -> SecretStr:
 class Mariadb:
     """A user of one node, reached by the mariadb of `host`.
 
-    With a password over the network, else over the node's socket as the account of the host.
+    Over the node's socket, without a password as the account of the host; else over the network.
     """
 
     host: Host
@@ -133,10 +133,10 @@ class Mariadb:
         if database:
             options.append(f"--database={database}")
         if self.password is None:
-            argv = [client, "--no-defaults", f"--socket={self.socket}", *options]
+            argv = [client, "--no-defaults", *self._place(), *options]
         else:
             argv = [self.host.python, "-I", "-S", "-c", _WITH_LOGIN, client]
-            argv += [f"--host={self.address}", f"--port={self.port}", "--protocol=tcp", *options]
+            argv += [*self._place(), *options]
         done = self.host.run(
             [*_ALONE, *argv],
             input=sql.encode(),
@@ -174,6 +174,11 @@ class Mariadb:
     def status(self) -> dict[str, str]:
         """What the node says of its part in the cluster. Raises as `script`."""
         return {row[0]: row[-1] for row in self.rows("SHOW GLOBAL STATUS LIKE 'wsrep%'")}
+
+    def _place(self) -> list[str]:
+        if self.socket:
+            return [f"--socket={self.socket}"]
+        return [f"--host={self.address}", f"--port={self.port}", "--protocol=tcp"]
 
     def _error(self, stderr: str) -> PermanentError | TransientError:
         text = redacted(" ".join(stderr.split()))[-1000:] or "mariadb failed without a word"
