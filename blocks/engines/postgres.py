@@ -61,6 +61,7 @@ from blocks.engines.pg.last_look import NO_LOOK, LastLook, last_look
 from blocks.engines.pg.psql import (
     ALONE,
     AMBIENT,
+    CLUSTER,
     PATIENT_WITH_PRODUCTION,
     UNHURRIED,
     UNHURRIED_LATER,
@@ -158,7 +159,7 @@ class Postgres(Engine):
             source.secret(self.source.password),
             options=PATIENT_WITH_PRODUCTION,
             of_site=True,
-        )
+        ).entering(self.application.database)
 
     def survey(self, source: FailureDomain) -> Facts:
         """See Engine."""
@@ -193,7 +194,7 @@ class Postgres(Engine):
         hosts = {host.address: host.name for host in source.hosts if isinstance(host, SSHHost)}
         yield SourceNode(self.source.host, "primary", self.source.address, self.source.port)
         names = {self.source.host}
-        for row in self._superuser(source).rows("postgres", survey.STANDBYS):
+        for row in self._superuser(source).rows(CLUSTER, survey.STANDBYS):
             name = hosts.get(row["address"], row["name"])
             if name in names:
                 name = f"{row['name']} {row['address']} {row['pid']}"
@@ -278,15 +279,13 @@ class Postgres(Engine):
                 " AND state IN ('catchup', 'streaming')"
             )
             _until(
-                lambda: superuser.value("postgres", streams) == "1",
+                lambda: superuser.value(CLUSTER, streams) == "1",
                 check_follower,
                 60,
                 f"pg_receivewal on {host.name} does not start to stream",
             )
         taken_at = datetime.now(UTC)
-        start = (
-            reserved[0] if reserved else wal.parse_lsn(str(superuser.value("postgres", _POSITION)))
-        )
+        start = reserved[0] if reserved else wal.parse_lsn(str(superuser.value(CLUSTER, _POSITION)))
         with ExitStack() as current:
             current.enter_context(steps.step("checkpoint"))
             data: list[StepHandle] = []
@@ -318,7 +317,7 @@ class Postgres(Engine):
         # Without the right to switch, as on a standby, the segment is taken unfinished.
         standby = facts["in_recovery"] or not facts["burden"]["may_switch"]
         position = _POSITION if standby else "SELECT pg_switch_wal()::text"
-        stop = wal.parse_lsn(str(superuser.value("postgres", position)))
+        stop = wal.parse_lsn(str(superuser.value(CLUSTER, position)))
         last = wal.segment_of(stop - 1, facts["timeline"], facts["wal_segment_size"])
         failure = f"the log up to segment {last} does not reach the store"
         if not standby:
@@ -336,9 +335,7 @@ class Postgres(Engine):
             f" FROM pg_stat_replication WHERE application_name = {literal(slot)}"
             " AND state = 'streaming'"
         )
-        _until(
-            lambda: superuser.value("postgres", received) == "t", sink.check_follower, 120, failure
-        )
+        _until(lambda: superuser.value(CLUSTER, received) == "t", sink.check_follower, 120, failure)
         since = time.time()
 
         def sealed(item: SealedObject, at: datetime) -> bool:
@@ -389,7 +386,7 @@ class Postgres(Engine):
     def remains(self, source: FailureDomain) -> list[str]:
         """See Engine: a slot that nobody receives from holds the source's log back for ever."""
         rows = self._superuser(source).rows(
-            "postgres",
+            CLUSTER,
             "SELECT slot_name AS name FROM pg_replication_slots"
             f" WHERE starts_with(slot_name, '{PREFIX}') AND NOT active ORDER BY 1",
         )
@@ -399,7 +396,7 @@ class Postgres(Engine):
         """Whether there was one. Its receiver is ended: a slot in use cannot be dropped."""
         named = f"FROM pg_replication_slots WHERE slot_name = {literal(slot)}"
         count = f"SELECT count(*) {named}"
-        there = superuser.value("postgres", count) != "0"
+        there = superuser.value(CLUSTER, count) != "0"
 
         def gone() -> bool:
             # The server sees a receiver's end late, and somebody else may drop the slot meanwhile:
@@ -411,8 +408,8 @@ class Postgres(Engine):
                 f"SELECT pg_drop_replication_slot(slot_name) {named} AND NOT active",
             ):
                 with suppress(PermanentError, TransientError):
-                    superuser.script("postgres", act)
-            return superuser.value("postgres", count) == "0"
+                    superuser.script(CLUSTER, act)
+            return superuser.value(CLUSTER, count) == "0"
 
         if there:
             _until(gone, lambda: None, 30, f"the replication slot {slot} stays in use")
@@ -501,7 +498,7 @@ class Postgres(Engine):
                 socket,
                 places[host].port,
                 facts["superuser"],
-            )
+            ).entering(self.application.database)
             for host, (cluster, socket, _) in made.items()
         }
         control = servers[target.host]
@@ -587,7 +584,7 @@ class Postgres(Engine):
             service.administrator,
             # What sessions of a database are made to load may be missing here.
             options=f"{UNHURRIED} -c session_preload_libraries=",
-        )
+        ).entering(self.application.database)
 
     def verify(
         self, service: Service, using: Restoration, questions: Sequence[SqlQuestion]
@@ -906,7 +903,7 @@ class Postgres(Engine):
             argv = [*ALONE, f"{place.bin_dir}/pg_ctl", "-D", place.data_dir, "-w", "-s", "-l", log]
             argv += ["-t", f"{RESTART_SECONDS:.0f}", "start"]
             host.run(using.reader.stamped(argv), timeout=RESTART_SECONDS)
-        control.value("postgres", "SELECT 1")
+        control.value(CLUSTER, "SELECT 1")
         scanned = re.search(r"Blocks scanned:\s+(\d+)", done.text)
         right = f"{scanned[1]} pages, none bad" if scanned else "none bad"
         wrong = list[str]()
@@ -922,7 +919,7 @@ class Postgres(Engine):
     def recovered_until(self, service: Service, recovery: FailureDomain) -> datetime | None:
         """See Engine: the commit time of the last transaction that was replayed."""
         control = self._control(service, recovery)
-        rows = control.rows("postgres", "SELECT pg_last_xact_replay_timestamp() AS at")
+        rows = control.rows(CLUSTER, "SELECT pg_last_xact_replay_timestamp() AS at")
         return datetime.fromisoformat(rows[0]["at"]) if rows[0]["at"] else None
 
     def end_of_log(self, source: FailureDomain) -> int | None:
@@ -1019,7 +1016,7 @@ def _reserve(superuser: Psql, slot: str) -> int:
     replayed: the slot has to begin there, too.
     """
     made = f"SELECT lsn::text FROM pg_create_physical_replication_slot({literal(slot)}, true)"
-    return wal.parse_lsn(str(superuser.value("postgres", made)))
+    return wal.parse_lsn(str(superuser.value(CLUSTER, made)))
 
 
 def _asked(asking: Psql, q: SqlQuestion) -> Callable[[], Check]:

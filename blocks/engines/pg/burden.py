@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from blocks.engines.pg.psql import Psql, literal
+from blocks.engines.pg.psql import CLUSTER, Psql, literal
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.findings import Finding, finding
 from blocks.sets import Load
@@ -42,8 +42,8 @@ class Burden(PermanentError):
 
 def survey(psql: Psql) -> dict[str, Any]:
     """What bears on a capture. Raises as Psql.rows."""
-    facts: dict[str, Any] = psql.rows("postgres", SURVEY)[0]
-    queue = psql.rows("postgres", _QUEUE)[0] if facts["queue_is_seen"] else {}
+    facts: dict[str, Any] = psql.rows(CLUSTER, SURVEY)[0]
+    queue = psql.rows(CLUSTER, _QUEUE)[0] if facts["queue_is_seen"] else {}
     return {**facts, "archive_queue": queue.get("waiting"), "archive_oldest": queue.get("oldest")}
 
 
@@ -140,7 +140,7 @@ SELECT (SELECT count(*) FROM pg_stat_replication
     def __call__(self) -> None:
         """Raises Burden where following must end; TransientError where the source does not say."""
         try:
-            (now,) = self._psql.rows("postgres", self._question)
+            (now,) = self._psql.rows(CLUSTER, self._question)
         except PermanentError as error:
             raise TransientError(error.message, operation="follow log") from error
         self._absent = 0 if now["receivers"] else self._absent + 1

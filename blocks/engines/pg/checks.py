@@ -8,7 +8,7 @@ from blocks.artifact import wire
 from blocks.engines.base import checked, listed
 from blocks.engines.pg.installation import Installation
 from blocks.engines.pg.last_look import NO_LOOK, LastLook
-from blocks.engines.pg.psql import LoginRefused, Psql, literal
+from blocks.engines.pg.psql import CLUSTER, LoginRefused, Psql, literal
 from blocks.engines.pg.replication import upstreams
 from blocks.engines.pg.sequences import restored
 from blocks.engines.pg.survey import (
@@ -66,7 +66,7 @@ class Databases:
     def check(self) -> Check:
         """Every database of the manifest is there, and can be entered."""
         tally, cause = Tally(), "incomplete-restore"
-        present = {row["name"] for row in self._control.rows("postgres", OPEN)}
+        present = {row["name"] for row in self._control.rows(CLUSTER, OPEN)}
         self.here = []
         for database in self._facts["databases"]:
             name = database["name"]
@@ -115,9 +115,7 @@ def schema(
 
 def roles(control: Psql, facts: Mapping[str, Any], last: LastLook = NO_LOOK) -> Check:
     """All roles of the manifest exist."""
-    found = {
-        row["name"] for row in control.rows("postgres", "SELECT rolname AS name FROM pg_roles")
-    }
+    found = {row["name"] for row in control.rows(CLUSTER, "SELECT rolname AS name FROM pg_roles")}
     tally = Tally(seen=1)
     for role in facts["roles"]:
         name = role["name"]
@@ -367,9 +365,9 @@ def collations(
 def committed_write(control: Psql, rehearsal_id: str) -> Check:
     """A row is committed, read back in another session, and removed again."""
     write, read, undo = write_probe(rehearsal_id)
-    control.script("postgres", write)
-    found = control.value("postgres", read)
-    control.script("postgres", undo)
+    control.script(CLUSTER, write)
+    found = control.value(CLUSTER, read)
+    control.script(CLUSTER, undo)
     return checked(
         "committed-write",
         "a committed row is read back in another session",
@@ -447,7 +445,7 @@ def isolation(
         },
     )
     rows = control.rows(
-        "postgres",
+        CLUSTER,
         "SELECT DISTINCT backend_type AS kind FROM pg_stat_activity"
         " WHERE backend_type IS NOT NULL AND backend_type <> 'archiver' ORDER BY 1",
     )
@@ -456,13 +454,13 @@ def isolation(
     if not standby:
         wrong += [f"{what} {upstream}" for what, upstream in upstreams(control)]
     senders = control.rows(
-        "postgres",
+        CLUSTER,
         "SELECT usename AS role, application_name AS name FROM pg_stat_replication",
     )
     wrong += [
         f"{row['name']} follows it as {row['role']}" for row in senders if row["role"] != replica
     ]
-    slots = control.value("postgres", "SELECT count(*) FROM pg_replication_slots")
+    slots = control.value(CLUSTER, "SELECT count(*) FROM pg_replication_slots")
     if slots != "0":
         wrong.append(f"{slots} replication slots")
     streams = "" if standby else "streams from nowhere, "
@@ -490,8 +488,7 @@ def _other_settings(control: Psql, wanted: Mapping[str, tuple[str, ...]]) -> lis
     """Settings of the server whose value is none of those wanted."""
     names = ", ".join(f"'{name}'" for name in wanted)
     found = {
-        row["name"]: row["setting"] or ""
-        for row in control.rows("postgres", _SETTINGS.format(names))
+        row["name"]: row["setting"] or "" for row in control.rows(CLUSTER, _SETTINGS.format(names))
     }
     return [
         f"{name} = {found.get(name)!r}"
@@ -503,7 +500,7 @@ def _other_settings(control: Psql, wanted: Mapping[str, tuple[str, ...]]) -> lis
 def _running(control: Psql, *kinds: str) -> list[str]:
     names = ", ".join(f"'{kind}'" for kind in kinds)
     rows = control.rows(
-        "postgres",
+        CLUSTER,
         f"SELECT backend_type FROM pg_stat_activity WHERE backend_type IN ({names})",
     )
     return [f"a {row['backend_type']} runs" for row in rows]

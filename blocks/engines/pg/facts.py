@@ -85,6 +85,7 @@ class Facts(_Part):
         int, Field(ge=2**20, le=2**30, strict=True), AfterValidator(_power_of_two)
     ]
     superuser: str = Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")
+    maintenance_database: str = Field(default="postgres", pattern=r"^[^\x00-\x1f\x7f]{1,200}$")
     data_directory: str = Field(pattern=r"^/[^\x00-\x1f\x7f]*$")
     shared_preload_libraries: Line
     settings: tuple[Setting, ...]

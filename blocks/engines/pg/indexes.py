@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from blocks.artifact import wire
-from blocks.engines.pg.psql import AS_OWNER, Psql, literal
+from blocks.engines.pg.psql import AS_OWNER, CLUSTER, Psql, literal
 from blocks.engines.pg.tally import DAMAGED, Tally
 from blocks.errors import FarsideError, TransientError
 from blocks.evidence.record import Check
@@ -224,6 +224,6 @@ def _await_server(control: Psql) -> None:
     give_up = time.monotonic() + _RESTART_SECONDS
     while time.monotonic() < give_up:
         with suppress(FarsideError):
-            control.value("postgres", "SELECT 1")
+            control.value(CLUSTER, "SELECT 1")
             return
         time.sleep(0.5)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from blocks.engines.pg import counting, sequences, survey
-from blocks.engines.pg.psql import Psql
+from blocks.engines.pg.psql import CLUSTER, Psql
 from blocks.engines.tally import NOT_ASKED
 from blocks.errors import FarsideError
 from blocks.workers import Workers
@@ -63,7 +63,7 @@ NO_LOOK = LastLook()
 def last_look(psql: Psql) -> LastLook:
     """Look for the last time. Reads only, and counts no rows. Raises as Psql.parts."""
     psql, until = replace(psql, preamble=_STATEMENT), time.monotonic() + _ALL_SECONDS
-    server, _ = psql.parts("postgres", _OF_SERVER, timeout=_SECONDS)
+    server, _ = psql.parts(CLUSTER, _OF_SERVER, timeout=_SECONDS)
     found = dict[str, dict[str, list[Row]]]()
 
     def look_into(name: str) -> None:

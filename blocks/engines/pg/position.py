@@ -1,7 +1,7 @@
 """Where a log ends: in the source at a moment, and in the restored server once it has replayed."""
 
 from blocks.engines.pg import wal
-from blocks.engines.pg.psql import Psql
+from blocks.engines.pg.psql import CLUSTER, Psql
 
 SECONDS = 10.0
 """How long the source may take for the answer: the declaration waits for it."""
@@ -13,7 +13,7 @@ _END = (
 
 def end_of_log(source: Psql) -> int | None:
     """Up to where the source's log is written, or replayed by a standby. Raises as `value`."""
-    text = source.value("postgres", _END, timeout=SECONDS)
+    text = source.value(CLUSTER, _END, timeout=SECONDS)
     return wal.parse_lsn(text) if text else None
 
 
@@ -23,5 +23,5 @@ def end_of_replay(restored: Psql) -> int | None:
     Raises as `value`.
     """
     sql = "SELECT pg_catalog.pg_last_wal_replay_lsn()::pg_catalog.text"
-    text = restored.value("postgres", sql)
+    text = restored.value(CLUSTER, sql)
     return wal.parse_lsn(text) if text else None

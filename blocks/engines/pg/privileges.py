@@ -8,7 +8,7 @@ from typing import Any
 
 from blocks.artifact.redaction import redacted_command
 from blocks.engines.pg import access
-from blocks.engines.pg.psql import Psql, identifier
+from blocks.engines.pg.psql import CLUSTER, Psql, identifier
 from blocks.errors import PermanentError
 
 _LACKING = """
@@ -76,7 +76,7 @@ class Lacking(PermanentError):
 
 def require(psql: Psql) -> None:
     """Raise Lacking unless the role may see settings and statistics, and have a slot."""
-    needed = [str(row["statement"]) for row in psql.rows("postgres", _LACKING)]
+    needed = [str(row["statement"]) for row in psql.rows(CLUSTER, _LACKING)]
     if needed:
         raise Lacking(
             f"role {psql.role} has too few rights at the source",
@@ -88,7 +88,7 @@ def require(psql: Psql) -> None:
 
 def add_what_few_may_see(psql: Psql, facts: dict[str, Any]) -> None:
     """Add logins, access rules, further settings and kinds of passwords to a server's facts."""
-    found, failed = psql.parts("postgres", {part: ask for part, (ask, _) in _OF_FEW.items()})
+    found, failed = psql.parts(CLUSTER, {part: ask for part, (ask, _) in _OF_FEW.items()})
     for row in found.get("logins", ()):
         row["options"] = redacted_command(row["options"] or ())
     facts["logins"], facts["access"] = found.get("logins"), found.get("access")

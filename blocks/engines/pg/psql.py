@@ -3,7 +3,8 @@
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import SecretStr
@@ -23,6 +24,10 @@ _SQLSTATE = re.compile(r"^(?:psql:[^\n]*?: )?[^\s:]+:\s+([0-9A-Z]{5}): ", re.MUL
 _TRANSIENT = re.compile(r"08...|40...|53300|55P03|57P0[1-3]")
 """SQLSTATEs of what may succeed when it is tried again: no connection, no slot, no lock."""
 _NO_CONNECTION, _SCRIPT_FAILED = 2, 3  # exit codes of psql
+
+CLUSTER = ""
+"""In the place of a database's name, which is never empty: the one where the server's own matters
+are asked. That is `postgres`, unless it was dropped or lets nobody in."""
 
 _SETTINGS = {
     "search_path": "pg_catalog,pg_temp",
@@ -197,6 +202,14 @@ class Psql:
     """Statements before each script."""
     of_site: bool = False
     """Whether the server is the site's own: how it is secured is then as the account has it."""
+    candidates: tuple[str, ...] = ("postgres", "template1")
+    """What CLUSTER may stand for: the first of them that lets the role in."""
+    chosen: list[str] = field(default_factory=list, compare=False, repr=False)
+    """What it does stand for, once that is known: for this one, and for all made of it."""
+
+    def entering(self, database: str) -> "Psql":
+        """The same, where CLUSTER may stand for `database` if nothing else lets it in."""
+        return replace(self, candidates=(*self.candidates, database), chosen=[])
 
     def seeing_defaults(self) -> "Psql":
         """An administrator's session in which pg_settings shows what other sessions get.
@@ -211,6 +224,31 @@ class Psql:
         Raises LoginRefused, SqlError, PermanentError (no such database), TransientError (server
         not there, or busy).
         """
+        if database != CLUSTER:
+            return self._script(database, sql, timeout)
+        first = self.chosen[0] if self.chosen else self.candidates[0]
+        try:
+            text = self._script(first, sql, timeout)
+        except SqlError:
+            raise
+        except PermanentError as error:
+            if self.chosen or (other := self._other(first)) is None:
+                raise error
+            self.chosen.append(other)
+            return self._script(other, sql, timeout)
+        if not self.chosen:
+            self.chosen.append(first)
+        return text
+
+    def _other(self, refused: str) -> str | None:
+        """The first candidate that lets the role in, if it is another than the one that did not."""
+        for name in self.candidates:
+            with suppress(PermanentError):
+                self._script(name, "", None)
+                return name if name != refused else None
+        return None
+
+    def _script(self, database: str, sql: str, timeout: float | None) -> str:
         later = _NO_TRANSACTION_TIMEOUT + _NO_VIEWS if self.options else ""
         argv = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose"]
         argv += ["-W" if self.password else "-w", "-d", self._conninfo(database)]

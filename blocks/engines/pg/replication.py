@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from blocks.engines.base import checked
-from blocks.engines.pg.psql import Psql, identifier, literal, quote_conninfo
+from blocks.engines.pg.psql import CLUSTER, Psql, identifier, literal, quote_conninfo
 from blocks.engines.pg.servers import Place
 from blocks.engines.pg.survey import write_probe
 from blocks.errors import PermanentError, TransientError
@@ -68,13 +68,13 @@ class Replica:
             f"CREATE ROLE {identifier(self.role)} REPLICATION LOGIN"
             f" PASSWORD {literal(self.password)};"
         )
-        primary.script("postgres", sql)
+        primary.script(CLUSTER, sql)
 
 
 def following(primary: Psql) -> Mapping[str, Mapping[str, Any]]:
     """What streams from a primary: host of the standby -> its row of pg_stat_replication."""
     rows = primary.rows(
-        "postgres",
+        CLUSTER,
         "SELECT application_name AS name, host(client_addr) AS address, state, sync_state,"
         " replay_lsn::text FROM pg_stat_replication",
     )
@@ -96,7 +96,7 @@ def upstreams(server: Psql) -> Iterator[tuple[str, str]]:
 
     The setting holds a password: it is not shown.
     """
-    conninfo = server.value("postgres", "SELECT current_setting('primary_conninfo')")
+    conninfo = server.value(CLUSTER, "SELECT current_setting('primary_conninfo')")
     if conninfo:
         said = {key: quoted or plain for key, quoted, plain in _CONNINFO.findall(conninfo)}
         address = said.get("hostaddr") or said.get("host") or "somewhere"
@@ -105,7 +105,7 @@ def upstreams(server: Psql) -> Iterator[tuple[str, str]]:
         "SELECT sender_host AS host, sender_port AS port FROM pg_stat_wal_receiver"
         " WHERE sender_host IS NOT NULL"
     )
-    for row in server.rows("postgres", receiving):
+    for row in server.rows(CLUSTER, receiving):
         yield "a walreceiver streams from", f"{row['host']}:{row['port']}"
 
 
@@ -113,7 +113,7 @@ def observed(server: Psql) -> Node | None:
     """The node that a server itself says it is; None if it does not answer."""
     with suppress(TransientError):
         (row,) = server.rows(
-            "postgres",
+            CLUSTER,
             "SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END AS role,"
             " current_setting('listen_addresses') AS address,"
             " current_setting('port')::int AS port",
@@ -146,7 +146,7 @@ def _replayed(standby: Psql) -> str:
     with suppress(TransientError):
         return str(
             standby.value(
-                "postgres",
+                CLUSTER,
                 "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()::text"
                 f" ELSE '{_PROMOTED}' END",
             )
@@ -157,14 +157,14 @@ def _replayed(standby: Psql) -> str:
 def be_synchronous(primary: Psql, standbys: Sequence[Place]) -> None:
     """From now on a commit waits for one of the standbys."""
     primary.script(
-        "postgres",
+        CLUSTER,
         f"ALTER SYSTEM SET synchronous_standby_names = {literal(_any_of(standbys))};\n"
         "SELECT pg_reload_conf();",
     )
     _until(
         lambda: (
             primary.value(
-                "postgres",
+                CLUSTER,
                 "SELECT count(*) FROM pg_stat_replication"
                 " WHERE state = 'streaming' AND sync_state <> 'quorum'",
             )
@@ -180,7 +180,7 @@ def _any_of(standbys: Sequence[Place]) -> str:
 def waits_for(primary: Psql, standbys: Sequence[Place], synchronous: bool) -> Check:
     """A commit on the primary waits for one of the standbys that it has, or for nobody."""
     wanted = _any_of(standbys) if synchronous else ""
-    found = primary.value("postgres", "SELECT current_setting('synchronous_standby_names')") or ""
+    found = primary.value(CLUSTER, "SELECT current_setting('synchronous_standby_names')") or ""
     return checked(
         "synchronous-standbys",
         f"a commit waits for {wanted or 'nobody'}",
@@ -221,12 +221,12 @@ def check(primary: Psql, standby: Psql, upstream: str, id: str, synchronous: boo
         wrong.append(f"{name} is {row['sync_state']}")
     else:
         write, read, undo = write_probe(id)
-        primary.script("postgres", write)
+        primary.script(CLUSTER, write)
         try:
             if not _shows(standby, read, id):
                 wrong.append(f"{name} does not show the row")
         finally:
-            primary.script("postgres", undo)
+            primary.script(CLUSTER, undo)
     return checked(
         "replication",
         f"it follows {upstream} {want}, and nobody else: a committed row is read there",
@@ -247,12 +247,12 @@ def failover(
     old, new = primary.host.name, standby.host.name
     expected = f"{new} serves after the death of {old}: the last committed row is there"
     write, read, undo = write_probe(id)
-    primary.script("postgres", write)
-    position = primary.value("postgres", "SELECT pg_current_wal_flush_lsn()::text")
+    primary.script(CLUSTER, write)
+    position = primary.value(CLUSTER, "SELECT pg_current_wal_flush_lsn()::text")
     _until(
         lambda: (
             standby.value(
-                "postgres",
+                CLUSTER,
                 f"SELECT pg_last_wal_receive_lsn() >= {literal(str(position))}::pg_lsn",
             )
             == "t"
@@ -262,10 +262,10 @@ def failover(
     began, wrong = time.monotonic(), list[str]()
     try:
         promote()
-        if standby.value("postgres", read) != id:
+        if standby.value(CLUSTER, read) != id:
             wrong.append("the row is lost")
-        standby.script("postgres", undo)
-        if standby.value("postgres", "SELECT pg_is_in_recovery()") != "f":
+        standby.script(CLUSTER, undo)
+        if standby.value(CLUSTER, "SELECT pg_is_in_recovery()") != "f":
             wrong.append(f"{new} is still a standby")
     except PermanentError as error:
         # Also what a standby says that never heard of the row's table.
@@ -278,7 +278,7 @@ def failover(
 def _shows(standby: Psql, read: str, wanted: str) -> bool:
     def there() -> bool:
         with suppress(PermanentError):  # until it has come, the row's table is unknown, too
-            return standby.value("postgres", read) == wanted
+            return standby.value(CLUSTER, read) == wanted
         return False
 
     return _until(there)

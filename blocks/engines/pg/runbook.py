@@ -6,6 +6,7 @@ from typing import Any
 
 from blocks.artifact.manifest import Manifest, SealedObject
 from blocks.engines.pg import config, wal
+from blocks.engines.pg.psql import quote_conninfo
 from blocks.engines.pg.settings import REPLAY_LIMITS, carried
 from blocks.evidence.record import RunbookStep
 from blocks.sets import fetch_commands
@@ -32,8 +33,10 @@ def commands(
     facts: Mapping[str, Any] = manifest.engine_facts
     quote = shlex.quote
     spaces = [str(space["oid"]) for space in facts["tablespaces"]]
+    database = f"dbname={quote_conninfo(str(facts.get('maintenance_database', 'postgres')))}"
     ask = (
-        f'"$BIN/psql" -h "$SOCKET" -p "$PORT" -U {quote(str(facts["superuser"]))} -d postgres'
+        f'"$BIN/psql" -h "$SOCKET" -p "$PORT" -U {quote(str(facts["superuser"]))}'
+        f" -d {quote(database)}"
         " -c 'SELECT now() AS recovered'"
     )
     extract = []

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from blocks.artifact.mentions import Belongings
-from blocks.engines.pg.psql import Psql, identifier, literal
+from blocks.engines.pg.psql import CLUSTER, Psql, identifier, literal
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, Severity, finding
 from blocks.resolving import used_by
@@ -202,7 +202,7 @@ def databases(control: Psql) -> tuple[list[str], list[str]]:
     template that none ever enters.
     """
     rows = control.rows(
-        "postgres",
+        CLUSTER,
         "SELECT datname AS name, datallowconn AND datconnlimit <> -2 AS open"
         " FROM pg_database WHERE datname <> 'template0' ORDER BY 1",
     )
@@ -224,7 +224,7 @@ def texts(
     # What came along prepared holds its locks for ever.
     control = replace(control, preamble=f"SET lock_timeout = '{LOCK_SECONDS}s';\n")
     give_up = time.monotonic() + rows
-    _read(control, "postgres", "", _SHARED, found)
+    _read(control, CLUSTER, "", _SHARED, found)
     likely = foreign.likely()
     for database in databases:
         lead = f"{database}: "
@@ -298,7 +298,7 @@ def _read_rows(
 
 def in_doubt(control: Psql) -> Iterator[Finding]:
     """Prepared transactions that came along: they hold their locks until somebody ends them."""
-    for row in control.rows("postgres", "SELECT gid, database FROM pg_prepared_xacts ORDER BY 1"):
+    for row in control.rows(CLUSTER, "SELECT gid, database FROM pg_prepared_xacts ORDER BY 1"):
         yield finding(
             "usable-not-restored",
             f"{row['database']}: prepared transaction {row['gid']}",
@@ -333,7 +333,7 @@ def in_live_settings(server: Psql, foreign: Belongings) -> Iterator[Finding]:
     wait for are checks, and where its files are is the plan's.
     """
     rows = server.rows(
-        "postgres",
+        CLUSTER,
         "SELECT name, setting FROM pg_settings WHERE setting <> ''"
         " AND name NOT IN ('primary_conninfo', 'synchronous_standby_names', 'config_file',"
         " 'data_directory', 'hba_file', 'ident_file') ORDER BY 1",

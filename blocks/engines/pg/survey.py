@@ -5,7 +5,7 @@ from typing import Any
 from blocks.artifact.redaction import redacted_value
 from blocks.engines.pg import burden, counting, privileges, sequences
 from blocks.engines.pg.counting import USER_SCHEMAS
-from blocks.engines.pg.psql import LoginRefused, Psql, SqlError, identifier, literal
+from blocks.engines.pg.psql import CLUSTER, LoginRefused, Psql, SqlError, identifier, literal
 from blocks.errors import TransientError
 from blocks.workers import Workers
 
@@ -148,6 +148,7 @@ SELECT current_setting('server_version') AS version,
        extract(epoch FROM pg_postmaster_start_time())::bigint AS started,
        current_setting('shared_preload_libraries') AS shared_preload_libraries,
        current_setting('data_directory') AS data_directory,
+       current_database() AS maintenance_database,
        (SELECT rolname FROM pg_roles WHERE rolsuper AND (rolcanlogin OR rolname = current_user)
         ORDER BY rolname <> current_user, oid LIMIT 1) AS superuser
 """
@@ -308,21 +309,21 @@ def survey(psql: Psql) -> dict[str, Any]:
     the database's, says why: a physical backup needs none of it.
     """
     privileges.require(psql)
-    facts: dict[str, Any] = psql.rows("postgres", _SERVER)[0]
+    facts: dict[str, Any] = psql.rows(CLUSTER, _SERVER)[0]
     # A session with settings of its own would not see what others get.
-    facts["settings"] = psql.seeing_defaults().rows("postgres", _SETTINGS)
+    facts["settings"] = psql.seeing_defaults().rows(CLUSTER, _SETTINGS)
     facts["burden"] = burden.survey(psql)
-    facts["tablespaces"] = psql.rows("postgres", _TABLESPACES)
-    facts["roles"] = psql.rows("postgres", ROLES)
+    facts["tablespaces"] = psql.rows(CLUSTER, _TABLESPACES)
+    facts["roles"] = psql.rows(CLUSTER, ROLES)
     privileges.add_what_few_may_see(psql, facts)
     # A manifest is signed, not sealed: who reads a store reads it.
     for row in facts["settings"]:
         row["setting"] = redacted_value(row["name"], row["setting"] or "")
-    facts["databases"] = psql.rows("postgres", _DATABASES)
-    facts["closed_databases"] = psql.rows("postgres", _CLOSED)
-    facts["peers"] = psql.rows("postgres", _PEERS)
-    facts["logical_slots"] = psql.rows("postgres", _LOGICAL_SLOTS)
-    facts["sessions"] = psql.rows("postgres", _SESSIONS)
+    facts["databases"] = psql.rows(CLUSTER, _DATABASES)
+    facts["closed_databases"] = psql.rows(CLUSTER, _CLOSED)
+    facts["peers"] = psql.rows(CLUSTER, _PEERS)
+    facts["logical_slots"] = psql.rows(CLUSTER, _LOGICAL_SLOTS)
+    facts["sessions"] = psql.rows(CLUSTER, _SESSIONS)
     # A site may have many databases, and each session takes its time: a few at once.
     with Workers(AT_ONCE, "survey") as pool:
         list(pool.map(lambda database: _look_into(psql, database), facts["databases"]))

@@ -1,0 +1,76 @@
+"""Sites whose server has no database `postgres`, or lets nobody into it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from blocks.artifact.mentions import Belongings
+from blocks.engines.pg import checks, replication, search, survey
+from blocks.engines.pg.last_look import last_look
+from blocks.engines.pg.position import end_of_log
+from blocks.engines.pg.psql import CLUSTER, PATIENT_WITH_PRODUCTION, UNHURRIED, LoginRefused, Psql
+from blocks.errors import PermanentError
+from blocks.evidence.record import CheckStatus
+from tests.blocks.engines.servers import Server, server
+
+NOBODY = "ALTER DATABASE {} ALLOW_CONNECTIONS false"
+WITHOUT = {
+    "dropped": ("DROP DATABASE postgres",),
+    "shut": (NOBODY.format("postgres"),),
+    "template1 shut too": ("DROP DATABASE postgres", NOBODY.format("template1")),
+}
+
+
+@pytest.fixture(scope="module", params=WITHOUT)
+def site(request: pytest.FixtureRequest) -> Iterator[tuple[Server, str]]:
+    with server() as made:
+        made.run("CREATE DATABASE shop; CREATE ROLE clerk LOGIN")
+        for statement in WITHOUT[request.param]:
+            made.run(statement, "shop")
+        yield made, "shop" if "too" in request.param else "template1"
+
+
+def _psql(made: Server, options: str) -> Psql:
+    return made.psql(options=options).entering("shop")
+
+
+def test_the_source_is_looked_at(site: tuple[Server, str]) -> None:
+    made, chosen = site
+    source = _psql(made, PATIENT_WITH_PRODUCTION)
+    facts = survey.survey(source)
+    assert facts["maintenance_database"] == chosen
+    assert "shop" in {row["name"] for row in facts["databases"]}
+    assert last_look(source).has("databases", "shop") is True
+    assert end_of_log(source)
+
+
+def test_the_restored_server_is_verified(site: tuple[Server, str]) -> None:
+    made, _ = site
+    facts = survey.survey(_psql(made, PATIENT_WITH_PRODUCTION))
+    control = _psql(made, UNHURRIED)
+    for check in (
+        checks.roles(control, facts, last_look(control)),
+        checks.committed_write(control, "r20261127-120000-abcdef"),
+        replication.serving(control, "primary"),
+    ):
+        assert check.status is CheckStatus.PASSED, check
+    names, _ = search.databases(control)
+    assert search.texts(control, names, Belongings(places=("192.0.2.7",))).unread == []
+
+
+def test_one_that_is_named_is_never_another(site: tuple[Server, str]) -> None:
+    with pytest.raises(PermanentError):
+        _psql(site[0], UNHURRIED).value("postgres", "SELECT 1")
+
+
+def test_it_is_chosen_once(site: tuple[Server, str]) -> None:
+    made, chosen = site
+    control = _psql(made, UNHURRIED)
+    assert control.value(CLUSTER, "SELECT current_database()") == chosen
+    assert control.chosen == [chosen]
+
+
+def test_who_may_enter_none_is_refused(site: tuple[Server, str]) -> None:
+    stranger = site[0].psql("stranger", UNHURRIED).entering("shop")
+    with pytest.raises(LoginRefused):
+        stranger.value(CLUSTER, "SELECT 1")
