@@ -46,6 +46,7 @@ from blocks.engines.pg import (
     config,
     counts,
     indexes,
+    places,
     position,
     replay,
     replication,
@@ -66,6 +67,7 @@ from blocks.engines.pg.psql import (
     UNHURRIED,
     UNHURRIED_LATER,
     Psql,
+    SqlError,
     identifier,
     literal,
     quote_conninfo,
@@ -163,7 +165,12 @@ class Postgres(Engine):
 
     def survey(self, source: FailureDomain) -> Facts:
         """See Engine."""
-        facts = survey.survey(self._superuser(source))
+        superuser = self._superuser(source)
+        facts = survey.survey(superuser)
+        try:
+            facts["places"] = places.survey(superuser, self.backup.role)
+        except SqlError as error:
+            facts["unread"]["whether the source has places left for a backup"] = error.message
         if facts["version_num"] < 150000:
             raise PermanentError(
                 f"the server is PostgreSQL {facts['version']}; 15 is the oldest that works",
@@ -211,7 +218,9 @@ class Postgres(Engine):
 
     def dangers(self, facts: Facts, source: FailureDomain) -> Iterator[Finding]:
         """See Engine."""
-        yield from burden.findings(facts, f"{source.name}/{self.source.host}")
+        where = f"{source.name}/{self.source.host}"
+        yield from burden.findings(facts, where)
+        yield from places.findings(facts, where)
 
     def last_look(self, source: FailureDomain) -> LastLook:
         """See Engine: the names of what there is, and the counters of what was written to it."""

@@ -517,6 +517,13 @@ _TIME = (
         "pg_stat_archiver.failed_count and on the age of the newest archived segment.",
     ),
     (
+        "source-at-limit",
+        _HIGH,
+        "the source has too few places left for a backup: its own clients would go without",
+        "Raise the setting that the evidence names, or end what holds its places (idle sessions, "
+        "slots that nobody reads); then rehearse again.",
+    ),
+    (
         "copy-is-cold",
         _CRITICAL,
         "objects cannot be read at once: they are in an archive storage class",
@@ -663,7 +670,15 @@ _ISOLATION = (
     ),
 )
 
-_STOPS = frozenset({"recovery-is-source", "source-used", "store-region-hard-coded", "fence-leaks"})
+_STOPS = frozenset(
+    {
+        "recovery-is-source",
+        "source-used",
+        "store-region-hard-coded",
+        "fence-leaks",
+        "source-at-limit",
+    }
+)
 """What endangers production, or leaves no safe fence. All else is learned from, or ends a restore
 before it begins; what a single case makes unsafe (another rehearsal on the target, a fence that
 cannot be raised, farside inside the source) preflight puts among its `ends` itself."""

@@ -212,6 +212,7 @@ _NO_LOG = {
     "log-not-followed": "no log is followed",
     "log-retention-unbounded": "it keeps no log for anything",
     "source-not-archiving": "it archives no log",
+    "source-at-limit": "a backup of it takes neither senders nor slots",
     "log-replay-short": "it replays no log",
 }
 _POSTGRES_UNDRILLED = _ONE_REHEARSAL | {

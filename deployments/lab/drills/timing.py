@@ -88,6 +88,23 @@ def source_not_archiving(ground: Ground) -> Iterator[None]:
         ground.postgres.restart()
 
 
+@drill("source-at-limit", "preflight", select="fresh", plans=POSTGRES)
+def source_at_limit(ground: Ground) -> Iterator[None]:
+    """Every replication slot of the source is taken."""
+    ours = "starts_with(slot_name, 'drilled_')"
+    ground.postgres.sql(
+        "SELECT pg_create_physical_replication_slot('drilled_' || n) FROM generate_series(1,"
+        " current_setting('max_replication_slots')::int"
+        " - (SELECT count(*)::int FROM pg_replication_slots)) n"
+    )
+    try:
+        yield
+    finally:
+        ground.postgres.sql(
+            f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE {ours}"
+        )
+
+
 @drill("copy-is-cold", "preflight")
 def copy_is_cold(ground: Ground) -> Iterator[None]:
     """West's bucket has moved the set into an archive class."""
