@@ -1,5 +1,6 @@
 """What a rehearsal costs a live source, and what of the source makes that dangerous."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -13,6 +14,8 @@ STUCK_SECONDS = 600
 """A segment that has been waiting for the archiver for so long is not being archived."""
 ARCHIVER_CHECKS = 12
 """For so many checks in a row the end of a base backup may wait for the archiver."""
+STUCK_COMMIT_SECONDS = 10
+"""A commit that has waited for a standby for so long waits for one that is not there."""
 ABSENT_CHECKS = 4
 """A receiver that the server does not know for so many checks in a row streams nothing."""
 
@@ -34,6 +37,9 @@ SELECT count(*) AS waiting,
        coalesce(extract(epoch FROM now() - min(modification)), 0)::int AS oldest
 FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'
 """
+
+
+_NAMES = re.compile(r'"([^"]+)"|([A-Za-z_][\w$]*|\*)')
 
 
 class Burden(PermanentError):
@@ -98,6 +104,16 @@ def may_be_chosen(facts: Mapping[str, Any]) -> bool:
     return not facts["in_recovery"] and "*" in facts["burden"]["synchronous_standby_names"]
 
 
+def awaited_names(facts: Mapping[str, Any]) -> frozenset[str]:
+    """Names of standbys that commits wait for, or may, and that are not there now."""
+    names = {
+        (quoted or plain).lower()
+        for quoted, plain in _NAMES.findall(facts["burden"]["synchronous_standby_names"])
+    }
+    there = {row["name"].lower() for row in facts.get("peers", ())}
+    return frozenset(names - there - {"*", "any", "first"})
+
+
 def may_hold(facts: Mapping[str, Any]) -> bool:
     """Whether the receiver may have the server keep the log for it, by a slot.
 
@@ -134,7 +150,12 @@ SELECT (SELECT count(*) FROM pg_stat_replication
                ELSE pg_current_wal_lsn() END, restart_lsn)::bigint
         FROM pg_replication_slots WHERE slot_name = {literal(name)}) AS retained,
        (SELECT count(*) FROM pg_stat_progress_basebackup JOIN pg_stat_activity USING (pid)
-        WHERE {who} AND phase LIKE 'waiting for wal archiving%') AS waiting
+        WHERE {who} AND phase LIKE 'waiting for wal archiving%') AS waiting,
+       (SELECT count(*) FROM pg_stat_activity
+        WHERE wait_event = 'SyncRep' AND now() - state_change > interval '{STUCK_COMMIT_SECONDS} s'
+       ) AS stuck,
+       (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender')
+         >= current_setting('max_wal_senders')::int AS full
 """
 
     def __call__(self) -> None:
@@ -151,6 +172,12 @@ SELECT (SELECT count(*) FROM pg_stat_replication
             raise Burden(
                 "the base backup waits for the source's archiver, which does not archive",
                 hint="see to archive_command; a backup that begins while it fails does not wait",
+            )
+        if now["stuck"] and now["full"]:
+            raise Burden(
+                f"{now['stuck']} commits wait for a standby, and the source has no WAL sender left"
+                " for it while it is backed up",
+                hint="raise max_wal_senders: a rehearsal takes two",
             )
         if now["chosen"]:
             raise Burden(

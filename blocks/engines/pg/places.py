@@ -18,7 +18,8 @@ WITH session AS (SELECT * FROM pg_stat_activity WHERE pid <> pg_backend_pid()),
 asking AS (SELECT * FROM pg_roles WHERE rolname = current_user)
 SELECT 'senders' AS kind, 'max_wal_senders' AS setting,
        current_setting('max_wal_senders')::int AS most,
-       (SELECT count(*) FROM session WHERE backend_type = 'walsender') AS used
+       (SELECT count(*) FROM session WHERE backend_type = 'walsender')
+         + (SELECT count(*) FROM pg_replication_slots WHERE NOT active) AS used
 UNION ALL
 SELECT 'slots', 'max_replication_slots', current_setting('max_replication_slots')::int,
        (SELECT count(*) FROM pg_replication_slots)
@@ -54,9 +55,12 @@ def survey(psql: Psql, backup_role: str) -> list[Any]:
 
 
 def findings(facts: Mapping[str, Any], subject: str) -> Iterator[Finding]:
-    """Limits that leave too few places for a snapshot; none where nobody could read them."""
+    """Limits that leave too few places for a snapshot; none where nobody could read them.
+
+    What is away and comes back keeps its place: a slot's reader, a standby that commits wait for.
+    """
     needed = {
-        "senders": SENDERS,
+        "senders": SENDERS + len(burden.awaited_names(facts)),
         "sessions": SESSIONS,
         "both": SENDERS + SESSIONS,
         "slots": 1 if burden.may_hold(facts) else 0,

@@ -208,8 +208,12 @@ class Psql:
     """What it does stand for, once that is known: for this one, and for all made of it."""
 
     def entering(self, database: str) -> "Psql":
-        """The same, where CLUSTER may stand for `database` if nothing else lets it in."""
-        return replace(self, candidates=(*self.candidates, database), chosen=[])
+        """The same, where CLUSTER may stand for `database`, too.
+
+        Before template1: nobody can make a database while somebody is in that one.
+        """
+        first, *others = self.candidates
+        return replace(self, candidates=(first, database, *others), chosen=[])
 
     def seeing_defaults(self) -> "Psql":
         """An administrator's session in which pg_settings shows what other sessions get.

@@ -1,5 +1,7 @@
 """A source that has too few places left for a rehearsal is left alone."""
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -7,9 +9,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from blocks.engines.pg import places, survey
+from blocks.engines.pg import burden, places, survey
 from blocks.engines.pg.psql import PATIENT_WITH_PRODUCTION
 from blocks.evidence.findings import CATALOGUE
+from blocks.sets import Load
 from tests.blocks.engines.servers import Server, server
 
 _LINES = ("max_wal_senders = 3", "max_replication_slots = 2", "max_slot_wal_keep_size = 1GB")
@@ -52,8 +55,11 @@ def test_there_is_room(site: Server) -> None:
 def test_slots(site: Server) -> None:
     site.run("SELECT pg_create_physical_replication_slot('s' || i) FROM generate_series(1, 2) i")
     try:
-        assert _found(site) == {"max_replication_slots": "max_replication_slots: 2 of 2 used, "
-                                "1 more needed"}  # fmt: skip
+        found = _found(site)  # the readers of both come back, and need senders
+        assert found == {
+            "max_replication_slots": "max_replication_slots: 2 of 2 used, 1 more needed",
+            "max_wal_senders": "max_wal_senders: 2 of 3 used, 2 more needed",
+        }
     finally:
         site.run("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
 
@@ -68,6 +74,50 @@ def test_senders(site: Server) -> None:
         ),
     ):
         assert list(_found(site)) == ["max_wal_senders"]
+
+
+def test_senders_of_what_is_away_and_comes_back(site: Server) -> None:
+    site.run("SELECT pg_create_physical_replication_slot('away')")
+    try:
+        assert _found(site) == {}
+        site.set(restart=False, synchronous_standby_names='ANY 1 ("db2", db2)')
+        text = "max_wal_senders: 1 of 3 used, 3 more needed"
+        assert _found(site) == {"max_wal_senders": text}
+        site.set(restart=False, synchronous_standby_names="*")
+        assert _found(site) == {}
+    finally:
+        site.run("SELECT pg_drop_replication_slot('away')")
+        site.set(restart=False, synchronous_standby_names="")
+
+
+def test_commits_that_wait_for_a_standby_without_a_sender(
+    site: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backup has the last two, and the standby cannot come back."""
+    monkeypatch.setattr(burden, "STUCK_COMMIT_SECONDS", 0)
+    watch = burden.Watch(site.psql(), "farside_x", Load())
+    where = f"host=127.0.0.1 port={site.port} user=postgres dbname=postgres"
+    with ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(psycopg.connect(f"{where} replication=true", autocommit=True))
+        watch()
+        site.set(restart=False, synchronous_standby_names="db2")
+        waits = stack.enter_context(psycopg.connect(where, autocommit=True))
+        asked = threading.Thread(target=_commit, args=(waits,))
+        asked.start()
+        try:
+            sync = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+            while site.run(sync) != "1":
+                time.sleep(0.1)
+            with pytest.raises(burden.Burden, match="no WAL sender left"):
+                watch()
+        finally:
+            site.set(restart=False, synchronous_standby_names="")
+            asked.join(60)
+
+
+def _commit(session: "psycopg.Connection[Any]") -> None:
+    session.execute("CREATE TABLE IF NOT EXISTS waits (n int)")
 
 
 def test_sessions_but_those_reserved(site: Server) -> None:
