@@ -20,8 +20,9 @@ exec "$REAL" "$@"
 _SPOILS = """\
 "$REAL" "$@" || exit
 case "$*" in
-*--prepare*/{host}/*) for last in "$@"; do :; done
-  {python} {script} "${{last#*=}}/shop/parts.ibd" {root} ;;
+*--prepare*/{host}/*)
+  for word in "$@"; do case $word in --target-dir=*) data=${{word#*=}} ;; esac; done
+  {python} {script} "$data/shop/parts.ibd" {root} ;;
 esac
 """
 # The first page that holds entries of the index whose root is given.
