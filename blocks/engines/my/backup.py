@@ -6,21 +6,29 @@ DDL_SECONDS = 60
 """How long a backup may keep a node from changing definitions, and tables other than InnoDB's."""
 COMMIT_SECONDS = 10
 """How long it may keep a node from committing."""
+START_SECONDS = 10
+"""How long it may wait for its first lock, behind which every change of a definition waits."""
 
 # mariadb-backup opens its option file twice, so a pipe will not do: a file in memory. Where in
 # history the backup is, it says among its messages, and which lock it asks for. It writes its
 # stream while it holds it: where the store is slow, production would wait for the store. The
 # server takes the lock back as soon as the program is gone.
 _RUN = """\
-import os, re, subprocess, sys, time
+import ctypes, os, re, signal, subprocess, sys, time
 line, (work, ddl, commit, program, *words) = sys.stdin.buffer.readline(), sys.argv[1:]
 limits = {b"BLOCK_DDL": float(ddl), b"BLOCK_COMMIT": float(commit)}
 login = os.memfd_create("login", 0)
 os.fchmod(login, 0o600)
 os.write(login, b"[client]\\n" + line + b"[mariadb-backup]\\n" + line)
 argv = [program, f"--defaults-file=/proc/self/fd/{login}", *words]
+libc = ctypes.CDLL(None)
+
+def end_with_this():  # PR_SET_PDEATHSIG: whoever is killed lifts no lock of its child's
+    libc.prctl(1, signal.SIGKILL)
+
 with open(f"{work}/backup.log", "w+b") as log:
-    child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=log, pass_fds=[login])
+    child = subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stderr=log, pass_fds=[login], preexec_fn=end_with_this)
     stage, since, seen, held = b"", 0.0, 0, b""
     while child.poll() is None:
         said = os.pread(log.fileno(), 2**20, seen)
@@ -53,9 +61,12 @@ def command(
     *,
     ddl_seconds: float = DDL_SECONDS,
     commit_seconds: float = COMMIT_SECONDS,
+    start_seconds: int = START_SECONDS,
 ) -> list[str]:
     """What runs `argv` on a host by its `python`: it reads one line of options on its input.
 
-    What it says is in WORK/backup.log. One that holds a lock for longer than it may is killed.
+    What it says is in WORK/backup.log. One that holds a lock for longer than it may is killed, and
+    so is one whose wrapper has been killed.
     """
-    return [python, "-c", _RUN, work, f"{ddl_seconds:g}", f"{commit_seconds:g}", *argv]
+    wait = f"--ftwrl-wait-timeout={start_seconds}"
+    return [python, "-c", _RUN, work, f"{ddl_seconds:g}", f"{commit_seconds:g}", *argv, wait]

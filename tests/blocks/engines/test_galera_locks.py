@@ -31,12 +31,20 @@ def node(home: Path) -> Iterator[Mariadb]:
     running.wait()
 
 
-def start(home: Path, work: Path, commit_seconds: float) -> "subprocess.Popen[bytes]":
+def start(
+    home: Path, work: Path, commit_seconds: float, start_seconds: int = 10
+) -> "subprocess.Popen[bytes]":
     argv = ["/usr/bin/mariadb-backup", "--backup", "--stream=xbstream", "--user=root"]
     argv += [f"--target-dir={work}"]
     work.mkdir()
     running = subprocess.Popen(
-        backup.command(sys.executable, str(work), argv, commit_seconds=commit_seconds),
+        backup.command(
+            sys.executable,
+            str(work),
+            argv,
+            commit_seconds=commit_seconds,
+            start_seconds=start_seconds,
+        ),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -70,6 +78,63 @@ def test_commits_go_on_while_the_store_takes_nothing(
     finally:
         running.kill()
         running.wait()
+
+
+def waiting(node: Mariadb) -> bool:
+    """Whether the backup waits for its lock."""
+    states = node.rows("SELECT state FROM information_schema.processlist")
+    return any("backup lock" in str(row[0]) for row in states)
+
+
+@pytest.fixture
+def locked(node: Mariadb, home: Path) -> Iterator[Mariadb]:
+    """A session that holds a table's lock, as a long maintenance does."""
+    script = "LOCK TABLES shop.t WRITE; SELECT 1; SELECT SLEEP(600);"
+    argv = ["mariadb", "--no-defaults", f"--socket={home}/s", "--user=root", "-n", "-N"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        holder.stdin.write(script.encode())
+        holder.stdin.close()
+        assert holder.stdout.readline() == b"1\n"
+        yield node
+        holder.kill()
+
+
+def test_a_backup_that_waits_for_its_lock_ends_soon(
+    locked: Mariadb, home: Path, tmp_path: Path
+) -> None:
+    """Every CREATE and ALTER of production waits behind it."""
+    running = start(home, tmp_path / "work", 10, start_seconds=2)
+    taking = threading.Thread(
+        target=drain, args=(running, tmp_path / "work" / "backup.log", b"never")
+    )
+    taking.start()
+    try:
+        assert running.wait(40) != 0
+        locked.script("", "CREATE TABLE shop.other (id INT)", timeout=10)
+    finally:
+        running.kill()
+        running.wait()
+        taking.join()
+
+
+def test_a_backup_whose_wrapper_is_killed_holds_nothing(
+    locked: Mariadb, home: Path, tmp_path: Path
+) -> None:
+    running = start(home, tmp_path / "work", 10, start_seconds=0)
+    try:
+        give_up = time.monotonic() + 30
+        while not waiting(locked):
+            assert time.monotonic() < give_up
+            time.sleep(0.2)
+    finally:
+        running.kill()
+        running.wait()
+    while waiting(locked):
+        assert time.monotonic() < give_up + 30
+        time.sleep(0.2)
+    locked.script("", "CREATE TABLE shop.other (id INT)", timeout=10)
 
 
 def test_a_backup_that_is_taken_ends_well(node: Mariadb, home: Path, tmp_path: Path) -> None:
