@@ -190,7 +190,13 @@ def command(
         raise typer.Exit(UNVERIFIED)
     if ended is not None:
         _say(f"Prefect does not know how it ended: {_causes(ended)}")
-    raise typer.Exit(exit_code(watcher.record))
+    raise typer.Exit(_code(watcher, watcher.record))
+
+
+def _code(watcher: Watcher, record: Record) -> int:
+    """The exit code of a rehearsal: one whose record was not written has proven nothing."""
+    code = exit_code(record)
+    return UNVERIFIED if code == 0 and watcher.path is None else code
 
 
 def _interrupted(record: Record) -> str:

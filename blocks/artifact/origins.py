@@ -212,6 +212,19 @@ def mounts() -> tuple[Mount, ...]:
     return tuple(found)
 
 
+def mounted_in(directory: str) -> str:
+    """A place below a directory at which something else is mounted; empty if there is none."""
+    below = f"{os.path.realpath(directory)}/"
+    return next(
+        (
+            mount.at
+            for mount in mounts()
+            if f"{mount.at}/".startswith(below) and f"{mount.at}/" != below
+        ),
+        "",
+    )
+
+
 def server_of(path: str) -> str:
     """The server of the network file system that a path is on; empty for what is not on one."""
     mount = _mount_of(path)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from blocks.artifact import lease, marks, stamp, trust
+from blocks.artifact import lease, marks, origins, stamp, trust
 from blocks.artifact.channel import Channel
 from blocks.artifact.job import (
     Leftover,
@@ -76,6 +76,8 @@ class _Inventory:
     paths: tuple[MadePath, ...]
     running: tuple[_Running, ...]
     left_alone: tuple[str, ...]
+    mounted: bool
+    """Whether something is mounted in what is its own: to be removed once that is not so."""
 
 
 def _leftover(directory: Path, *, own_only: bool) -> Leftover:
@@ -106,6 +108,7 @@ def _inventory(directory: Path, *, own_only: bool) -> _Inventory:
     running.pop(os.getpid(), None)
     ours: list[MadePath] = []
     left_alone: list[str] = []
+    mounted = bool(origins.mounted_in(str(directory)))
     for made in named.values():
         if not os.path.lexists(made.path):
             continue
@@ -115,12 +118,15 @@ def _inventory(directory: Path, *, own_only: bool) -> _Inventory:
             left_alone.append(f"{made.path}: it does not bear the stamp of {directory.name}")
         elif not _removable(Path(made.path), directory):
             left_alone.append(f"{made.path}: not a path that a rehearsal makes")
+        elif held := origins.mounted_in(made.path):
+            left_alone.append(f"{made.path}: {held} is mounted there: what it holds is not ours")
+            mounted = True
         elif users := _users(Path(made.path), running):
             who = ", ".join(f"{pid} ({_command(pid)})" for pid in users)[:300]
             left_alone.append(f"{made.path}: in use by what the rehearsal did not start: {who}")
         else:
             ours.append(made)
-    return _Inventory(tuple(ours), tuple(running.values()), tuple(left_alone))
+    return _Inventory(tuple(ours), tuple(running.values()), tuple(left_alone), mounted)
 
 
 def _removable(path: Path, marker: Path) -> bool:
@@ -202,6 +208,8 @@ def _remove(directory: Path, job: SweepJob) -> None:
         before = _inventory(directory, own_only=job.own_only)
     for made in before.paths:
         stamp.remove(made)
+    if before.mounted:
+        return
     _clear_marker(directory, keep=(lease.FILE, marks.FILE) if job.keep_marker else ())
 
 

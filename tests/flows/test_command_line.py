@@ -2,8 +2,9 @@
 
 import io
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
@@ -12,6 +13,7 @@ from blocks.artifact.manifest import ManifestForged
 from blocks.errors import PermanentError
 from deployments.lab import __main__ as lab
 from flows import command_line, drill
+from flows.rehearse import Watcher
 
 STEERING = "\x1b[2J\x1b]0;VERIFIED\x07\x9b2J[/red]"
 
@@ -35,6 +37,18 @@ def test_the_list_of_sets(
     assert said.startswith("s-1?[2J")
     assert "not this plan's: signed by key" in said
     assert harmless(said)
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_a_rehearsal_without_a_record_has_proven_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, written: bool
+) -> None:
+    """A full disk, and nobody watches: the schedule must not count it as good."""
+    watcher, record = Watcher(), cast("Any", None)
+    watcher.path = tmp_path / "r1.json" if written else None
+    for code, expected in ((0, 0 if written else 2), (1, 1), (2, 2)):
+        monkeypatch.setattr(command_line, "exit_code", lambda _, code=code: code)
+        assert command_line._code(watcher, record) == expected
 
 
 def test_the_board_of_drills() -> None:

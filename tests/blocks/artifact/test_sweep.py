@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from blocks.artifact import marks, origins, stamp, sweep, trust
+from blocks.artifact.channel import Channel
 from blocks.artifact.job import (
     ClaimJob,
     ClaimResult,
@@ -153,6 +154,27 @@ def test_a_live_cluster_in_the_place_of_what_was_made_is_left_alone(
     assert str(data) in swept.found[0].left_alone[0]
     assert running(live)
     assert (data / "precious").exists()
+
+
+def test_what_is_mounted_in_what_was_made_stays(
+    ask: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A share that a restore mounts, a disk for a dump: removal would go through it."""
+    work, data = tmp_path / "work", tmp_path / "data"
+    assert claimed(ask, work, "r1", data).refused == ""
+    share = data / "share"
+    share.mkdir()
+    (share / "precious").write_text("somebody's")
+    here = origins.Mount("0:9", "/x", str(share), "ext4", "/dev/sdb1", "rw")
+    monkeypatch.setattr(origins, "mounts", lambda: (here,))
+    job = SweepJob(work_dir=str(work), rehearsal_id="r1", remove=True)
+    (left,) = sweep.run(job, Channel.__new__(Channel)).remaining
+    assert left.left_alone == (f"{data}: {share} is mounted there: what it holds is not ours",)
+    assert (share / "precious").exists()
+    beside = origins.Mount("0:9", "/x", f"{data}-2", "ext4", "/dev/sdb1", "rw")
+    monkeypatch.setattr(origins, "mounts", lambda: (beside,))
+    sweep.run(job, Channel.__new__(Channel))
+    assert not data.exists()
 
 
 def test_a_target_is_claimed_once(ask: Any, tmp_path: Path) -> None:
