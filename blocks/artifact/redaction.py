@@ -17,8 +17,9 @@ MASK = "***"
 
 _SECRET = re.compile(
     r"""passw(?:or)?[dt] | pass[_.-]?phrase | secret | credential | token(?!i[sz]) | authorization
-      | (?:access|account|api|auth|azure|cipher|encryption|hmac|libsodium|master|private|s3|secret
-         |shared|signing|storage)[_.-]?key
+      | (?:access|account|aes|api|auth|azure|cipher|customer|enc|encryption|hmac|libsodium|license
+         |master|private|role|s3|secret|shared|signing|storage|stripe)[_.-]?key
+      | \w\.(?:\w*[_-])?key $ | (?:^|[_.-]) (?:pepper|salt) $
       | (?:^|[_.-]) (?:pass|psk|pwd|sig|signature) (?:$|[_.-]|\d)
       | (?:(?<!by)(?<!com)pass|pwd|pw|(?:cli_?|master|sst_?)auth|signature) \d* $""",
     re.IGNORECASE | re.VERBOSE,
@@ -72,6 +73,7 @@ _IDENTIFIED = re.compile(
 _SHAPES = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.)*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
     r"|AGE-SECRET-KEY-1[0-9A-Z]+"
+    r"|(?<=hooks\.slack\.com/services/)[\w/]+|(?<=api\.telegram\.org/bot)[\w:-]+"
 )
 
 _REST = r"""(?=\s)(?:'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^|;&\n])*"""
@@ -83,7 +85,20 @@ _OF_PROGRAMS = tuple(
     for programs, options in (
         (r"(?:mysql|mariadb|mariabackup|xtrabackup|innobackupex|sshpass|mongo)[\w-]*", "-p"),
         (r"mongo\w*|mydumper|myloader|sshpass", r"-p[ \t]+"),
-        (r"curl", r"(?:-[uU]|--(?:proxy-)?user(?=[\s=]))[ \t=]*"),
+        (r"curl", r"(?:-[uU]|--(?:proxy-)?user(?=[\s=])|--oauth2-bearer(?=[\s=]))[ \t=]*"),
+        (r"zip|unzip", r"-P[ \t]*"),
+        (r"7z[ar]?|rar|unrar", r"-h?p(?=\S)"),
+        (r"(?:docker|podman|oc|az)[ \t]+login", r"-p[ \t]+"),
+        (r"(?:vault|docker|podman)[ \t]+login", r"login[ \t]+(?=[^\s-]+\s*(?:$|[;&|]))"),
+        (r"mc[ \t]+(?:alias|config[ \t]+host)", r"(?:set|add)(?:[ \t]+[^\s;&|]+){3}[ \t]+"),
+        (r"b2", r"authorize-account[ \t]+[^\s;&|]+[ \t]+"),
+        (r"aws[ \t]+configure", r"set[ \t]+\S*(?:secret|token)\S*[ \t]+"),
+        (r"snmp\w+", r"-[AXc][ \t]+"),
+        (r"ipmitool|sqlcmd|mosquitto_\w+", r"-P[ \t]*"),
+        (r"rabbitmqadmin|ncftp\w*", r"-p[ \t]+"),
+        (r"lftp", r"-u[ \t]+[^\s,]+,"),
+        (r"swift", r"-K[ \t]+"),
+        (r"sqlplus|rman|expdp|impdp", r"[\w.]+/(?=[^\s/@]+@)"),
         (r"etcdctl", r"--user[ \t=]+(?=[^\s:]+:)"),
         (r"(?:redis|valkey)-cli", r"-a[ \t]+"),
         (r"ldap\w+", r"-w[ \t]*"),
