@@ -23,7 +23,7 @@ def domain(name: str, net: int) -> str:
     - {{kind: ssh, name: db1, address: 10.{net}.0.5, user: postgres, identity_file: /k,
        host_key: {HOST_KEY}}}
   store: {{kind: s3, endpoint: "https://10.{net}.0.9", bucket: b}}
-  vault: {{kind: host, host: {{kind: local}}, directory: /secrets}}
+  vault: {{kind: host, host: {{kind: local}}, directory: /secrets/{name}}}
 """
 
 

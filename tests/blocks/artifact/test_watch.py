@@ -4,6 +4,8 @@ import select
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +41,8 @@ def test_a_process_is_named_without_its_secrets() -> None:
     script = "import sys; sys.stdin.read()"
     argv = [sys.executable, "-c", script, *words]
     with subprocess.Popen(argv, stdin=subprocess.PIPE) as caller:
+        while not Path(f"/proc/{caller.pid}/cmdline").read_bytes():
+            time.sleep(0.01)  # the kernel has not set it yet
         shown = watch._command(caller.pid) or ""
         left = sweep._command(caller.pid)
         lab = tripwires.process_of(caller.pid) or ""
