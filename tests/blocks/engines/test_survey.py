@@ -66,7 +66,8 @@ def shop(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 def not_verified(facts: dict[str, Any]) -> list[str]:
     """What an engine says of a source's facts that it did not look at."""
-    plain: Any = SimpleNamespace(target=SimpleNamespace(standbys=()))
+    place = SimpleNamespace(standbys=())
+    plain: Any = SimpleNamespace(target=place, application=SimpleNamespace(role="shop"))
     return Postgres.not_verified(plain, facts)
 
 
