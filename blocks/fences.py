@@ -31,7 +31,7 @@ from blocks.artifact.wire import WireError
 from blocks.base import DomainPart, is_ip
 from blocks.domain import FailureDomain
 from blocks.errors import FarsideError, PermanentError
-from blocks.evidence.uses import ORCHESTRATOR
+from blocks.evidence.uses import ORCHESTRATOR, unnoted
 from blocks.helper import HelperThread, run_job
 from blocks.hosts import (
     AuthenticationRefused,
@@ -780,7 +780,9 @@ def _at_work_for(gap: Gap, host: Host) -> None:
     replica, a voter, a mirrored disk, an application. Farside keeps none there, but on its own
     machine.
     """
-    if not isinstance(host, SSHHost) or machine(host).is_same(machine(LocalHost(name="here"))):
+    with unnoted():  # farside's own machine is nothing that a restore depends on
+        here = machine(LocalHost(name="here"))
+    if not isinstance(host, SSHHost) or machine(host).is_same(here):
         return
     stores = gap.source.store.endpoints()
     theirs = {canonical(name) for name, port in gap.endpoints if (name, port) not in stores}
