@@ -261,7 +261,7 @@ def quiet() -> None:
     for logger in loggers:
         logger.handlers = [h for h in logger.handlers if not isinstance(h, PrefectConsoleHandler)]
     logging.getLogger().handlers = []
-    logging.lastResort = None  # else what Prefect could not send is printed, whole
+    logging.lastResort = logging.NullHandler()  # else what Prefect could not send is printed
 
 
 def run(command: typer.Typer, name: str) -> NoReturn:

@@ -1,6 +1,8 @@
 """What commands print comes from stores and hosts: none of it steers a terminal."""
 
 import io
+import subprocess
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +16,7 @@ from blocks.errors import PermanentError
 from deployments.lab import __main__ as lab
 from flows import command_line, drill
 from flows.rehearse import Watcher
+from tests.flows.conftest import CHECKOUT
 
 STEERING = "\x1b[2J\x1b]0;VERIFIED\x07\x9b2J[/red]"
 
@@ -71,3 +74,15 @@ def test_an_error_of_the_lab(
     with pytest.raises(SystemExit):
         lab.main()
     assert harmless(capsys.readouterr().err)
+
+
+def test_a_terminal_without_prefects_log_stays_empty() -> None:
+    """Not even that nobody listens is said."""
+    script = (
+        "import logging, prefect; from flows.command_line import quiet; quiet();"
+        " logging.getLogger('prefect').warning('x'); logging.getLogger('other').error('x')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("", "")
