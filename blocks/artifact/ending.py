@@ -47,7 +47,7 @@ def fail(channel: Channel, error: BaseException) -> None:
 
 def finish(channel: Channel, event: Done | Failed) -> None:
     """Say the last word, and end the process at once: a thread that waits must not hold it."""
-    with contextlib.suppress(OSError):  # nobody reads any more: the exit code has to do
+    with contextlib.suppress(OSError):  # the reader is gone; the exit code still tells
         channel.tell(event)
     sys.stderr.flush()
     os._exit(0 if isinstance(event, Done) else 1)

@@ -330,7 +330,7 @@ def _hosts_used(path: str, text: str, foreign: Belongings) -> dict[str, str]:
 
 
 def _options(text: str) -> str:
-    """Authorised keys without the keys and their comments, which name whoever made them."""
+    """Authorised keys without the key material and the comments, which name people."""
     return "\n".join(re.split(r"(?:^|\s)(?:ssh-|ecdsa-|sk-)", line)[0] for line in text.split("\n"))
 
 

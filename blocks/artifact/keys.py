@@ -12,7 +12,7 @@ from blocks.artifact.manifest import generate_signing_key, public_key_of
 def main() -> None:
     """Print an age identity with its recipient, and a signing key with its public key.
 
-    Only when called without a word: whoever asks for help wants no private key on the terminal.
+    Only when called without arguments: --help must not print a private key.
     """
     argparse.ArgumentParser(
         prog="python -m blocks.artifact.keys",

@@ -10,7 +10,7 @@ VOLUME_PARTS = 512
 """Parts of one volume at most: 8 GiB, so that no upload meets a store's limits at any size."""
 
 LARGEST_PART = 128 * 2**20
-"""Bytes of a part at most: whoever reads one has room for a few."""
+"""Largest size of a part, in bytes: readers hold a few of them in memory."""
 _KEY = re.compile(r"(?!.*\.\.)[\w.-]+(/[\w.-]+)*", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 

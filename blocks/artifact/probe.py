@@ -97,7 +97,7 @@ def _fetched(url: str, ca_pem: str | None, timeout: float) -> ProbeStatus:
         finally:
             connection.close()
     except ssl.SSLCertVerificationError:
-        return "unknown"  # something answers, and nobody knows what
+        return "unknown"  # something answers; what it is cannot be told
     except OSError as error:
         return "unreachable" if isinstance(error, socket.gaierror) else _failure(error)
     except http.client.HTTPException:

@@ -1,6 +1,6 @@
 """What shows that a rehearsal made something: a token in a file in each directory that it made.
 
-A path alone shows nothing: what lies there now may be somebody's recovered database. Servers bear
+A path alone is no proof: a recovered production database may lie there now. Servers bear
 the token in their environment from their start. Standard library only.
 """
 
@@ -72,7 +72,7 @@ def remove(made: MadePath) -> None:
         return
     if made.mode is not None:
         path.chmod(made.mode)
-    # The stamp last: with it gone, what is left could not be told from somebody's own.
+    # The stamp last: without it, what is left could not be recognised as the rehearsal's.
     for entry in sorted(path.iterdir(), key=lambda entry: entry.name == FILE):
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry, ignore_errors=True)
