@@ -98,9 +98,19 @@ class Connection:
 def connections(host: Host) -> frozenset[Connection]:
     """The TCP connections that a host made to other machines, whatever account has them.
 
-    Those that it was called on are left out: monitoring, an administrator. Raises as `Host.run`.
+    Those that it was called on are left out: monitoring, an administrator. Raises MachineUnknown
+    where it does not show them, and as `Host.run`.
     """
     text = host.run(["sh", "-c", "cat /proc/net/tcp /proc/net/tcp6 2>/dev/null; true"]).text
+    if "local_address" not in text:  # the head of the table
+        raise MachineUnknown(
+            "it does not show its connections",
+            operation="fence",
+            domain=host.domain,
+            host=host.name,
+            hint="let the account read /proc/net/tcp there: farside cuts off nothing that the "
+            "source may wait for",
+        )
     rows = list(_TCP.finditer(text))
     listens = {row["own"] for row in rows if row["state"] == "0A"}
     found = (

@@ -119,6 +119,14 @@ def test_the_connections_that_a_host_made() -> None:
     }
 
 
+@pytest.mark.parametrize("said", ["", "cat: /proc/net/tcp: Permission denied\n"])
+def test_a_host_that_does_not_show_its_connections_may_have_some(said: str) -> None:
+    answer = SimpleNamespace(text=said)
+    host: Any = SimpleNamespace(run=lambda _: answer, domain="west", name="db1")
+    with pytest.raises(MachineUnknown, match="connections"):
+        connections(host)
+
+
 def test_this_machine_says_what_it_is() -> None:
     own = machine(LocalHost(name="here"))
     assert own.stack

@@ -17,7 +17,9 @@ from blocks.engines.tally import NOT_ASKED
 from blocks.evidence.record import Check
 
 HOURS = 3600.0
-ALL_READ = "t OPERATOR(pg_catalog.*=) t"
+ROW = '"farside row"'
+"""A table's alias that no column has as its name: that would be meant, not the row."""
+ALL_READ = f"{ROW} OPERATOR(pg_catalog.*=) {ROW}"
 """True of every row: comparing its image with itself, the server reads each value, also those that
 are stored apart (TOAST), and runs no code of a type's."""
 SLACK_ROWS = 10
@@ -57,7 +59,7 @@ def row_counts(
                     place = f"{identifier(table['schema'])}.{identifier(table['name'])}"
                     counted = f"SELECT count({ALL_READ if here['apart'] else '*'}) AS rows"
                     (answer,) = control.user_rows(
-                        name, f"{counted} FROM ONLY {place} AS t", timeout=HOURS
+                        name, f"{counted} FROM ONLY {place} AS {ROW}", timeout=HOURS
                     )
                     found = int(answer["rows"])
                     tables, total = tables + 1, total + found

@@ -117,7 +117,7 @@ class TestCounts:
     def test_values_that_are_stored_apart(self, made: Server, shop: Psql) -> None:
         """A page of zeros is valid to checksums: a disk that lost a write leaves such."""
         made.run(
-            "CREATE TABLE doc (id int, body text); ALTER TABLE doc ALTER body SET STORAGE EXTERNAL;"
+            "CREATE TABLE doc (t int, body text); ALTER TABLE doc ALTER body SET STORAGE EXTERNAL;"
             " INSERT INTO doc SELECT i, repeat('x', 9000) FROM generate_series(1, 20) i; ANALYZE",
             "shop",
         )
