@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -432,6 +433,7 @@ class S3Store(ObjectStore):
             except OSError as error:
                 raise self._unreadable(field, path, error) from error
         session = botocore.session.Session(profile=self._profile_to_ask_for())
+        session.register_component("data_loader", _service_models())
         if self.credentials_file is not None:
             # Nothing of the account that farside runs under: no environment, no ~/.aws.
             session.set_config_variable("credentials_file", str(self.credentials_file))
@@ -508,6 +510,14 @@ AnyStore = S3Store
 _BUSY = {"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling"}
 _MISSING = {"NoSuchKey", "NoSuchUpload", "NotFound", "404"}
 _DENIED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
+
+
+@cache
+def _service_models() -> Any:
+    """What botocore reads of a service, megabytes: once for all clients, which do not write it."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
 
 
 def _kind_of_refusal(code: str, status: int) -> tuple[type[FarsideError], str]:

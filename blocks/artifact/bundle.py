@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import io
 import marshal
+import threading
 import zipfile
 from functools import cache
 from pathlib import Path
@@ -12,11 +13,17 @@ _BLOCKS = Path(__file__).parent.parent
 _NOT_CARRIED = {"bundle.py", "filter.py"}
 _MAIN = "import sys\n\nfrom blocks.artifact.helper import main\n\nsys.exit(main())\n"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_BUILDING = threading.Lock()
+
+
+def build() -> bytes:
+    """The zip's bytes, to be run as `PYTHON FILE`. Built once, however many hosts want it."""
+    with _BUILDING:
+        return _built()
 
 
 @cache
-def build() -> bytes:
-    """The zip's bytes, to be run as `PYTHON FILE`."""
+def _built() -> bytes:
     sources = {
         f"blocks/{path.relative_to(_BLOCKS).as_posix()}": path.read_text("utf-8")
         for path in (

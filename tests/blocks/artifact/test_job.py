@@ -82,6 +82,6 @@ def test_secrets_are_in_no_repr() -> None:
 
 def test_the_one_file_is_the_same_each_time() -> None:
     first, name = bundle.build(), bundle.digest()
-    bundle.build.cache_clear()
+    bundle._built.cache_clear()
     bundle.digest.cache_clear()
     assert (bundle.build(), bundle.digest()) == (first, name)
