@@ -6,6 +6,7 @@ from pathlib import Path
 
 from blocks.artifact.lease import FILE, Lease
 from blocks.domain import FailureDomain
+from blocks.engines.base import LeftElsewhere
 from blocks.errors import FarsideError
 from blocks.helper import end_processes, sweep_host
 from blocks.hosts import Host
@@ -205,6 +206,8 @@ def _clear(
         name = plan.source.name
         try:
             removed += [f"{name}: {what}" for what in plan.engine.withdraw(plan.source, id)]
+        except LeftElsewhere as error:
+            remaining.append(f"{error}; then remove {store_key(id)} from both stores")
         except FarsideError as error:
             remaining.append(f"{name} server: {error.message}")
     for domain in domains:

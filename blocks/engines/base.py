@@ -20,7 +20,7 @@ from blocks.artifact.manifest import LogIndex, Manifest
 from blocks.artifact.mentions import Belongings
 from blocks.base import StrictBlock
 from blocks.domain import FailureDomain
-from blocks.errors import FarsideError
+from blocks.errors import FarsideError, PermanentError
 from blocks.evidence.findings import Finding
 from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep, SourceNode
 from blocks.hosts import Host
@@ -30,6 +30,12 @@ _LISTED = 10
 
 Facts = Mapping[str, Any]
 """What an engine knows of a source: plain JSON, stored in the signed manifest."""
+
+
+class LeftElsewhere(PermanentError):
+    """What a capture made in the source may be on a server that does not answer any more."""
+
+    finding = "leftovers"
 
 
 class StepHandle(Protocol):
@@ -268,7 +274,8 @@ class Engine(StrictBlock, ABC):
     def withdraw(self, source: FailureDomain, rehearsal_id: str) -> list[str]:
         """Remove what a capture made inside the source; returns what was removed.
 
-        Called after the fence is lifted, and by the sweep: it must work a second time.
+        Called after the fence is lifted, and by the sweep: it must work a second time. Raises
+        LeftElsewhere where the source that answers may not be the one in which it was made.
         """
 
     @abstractmethod

@@ -8,11 +8,13 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, ClassVar, Literal
+
+from pydantic import PrivateAttr
 
 from blocks import resolving
 from blocks.artifact.job import Source
@@ -52,6 +54,7 @@ from blocks.engines.pg import (
     replication,
     running,
     search,
+    slots,
     survey,
     wal,
 )
@@ -80,7 +83,7 @@ from blocks.evidence.findings import Finding
 from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep, SourceNode
 from blocks.helper import HelperInterrupted
 from blocks.hosts import Host, SSHHost
-from blocks.ids import PREFIX, id_in, name_of
+from blocks.ids import name_of
 from blocks.sets import SetWriter
 
 LOG_INTERVAL_SECONDS = 1.0
@@ -127,6 +130,9 @@ class Postgres(Engine):
     backup: BackupTool
     target: TargetServer
     application: Application
+
+    _made_on: dict[str, str] = PrivateAttr(default_factory=dict)
+    """The server on which this process made each slot; empty where that is not known."""
 
     # -- what the plan says -------------------------------------------------------------------
 
@@ -250,7 +256,7 @@ class Postgres(Engine):
         with steps.step("follow log"):
             directory = f"{sink.work(host)}/wal"
             # What an attempt before this one received begins in the wrong place.
-            self._drop_slot(superuser, slot)
+            slots.drop(superuser, slot)
             host.run(["rm", "-rf", directory])
             host.run(["mkdir", "-p", "-m", "0700", directory])
             reserved: list[int] = []
@@ -259,9 +265,11 @@ class Postgres(Engine):
             def make_slot() -> None:
                 try:
                     if facts["in_recovery"]:
-                        reserved.append(_reserve(superuser, slot))
+                        reserved.append(slots.reserve(superuser, slot))
                     else:
                         host.run([*receive, *holding, "--create-slot"], password=secret)
+                    self._made_on[slot] = ""
+                    self._made_on[slot] = slots.server_of(superuser, slot)
                 except FarsideError as error:
                     failures.append(error)
                     # Not asked again: it may have been made all the same.
@@ -388,41 +396,15 @@ class Postgres(Engine):
 
     def withdraw(self, source: FailureDomain, rehearsal_id: str) -> list[str]:
         """See Engine: the replication slot is all that a capture makes in the server."""
-        slot = name_of(rehearsal_id)
-        dropped = self._drop_slot(self._superuser(source), slot)
-        return [f"replication slot {slot}"] if dropped else []
+        superuser, slot = self._superuser(source), name_of(rehearsal_id)
+        if slots.drop(superuser, slot):
+            return [f"replication slot {slot}"]
+        slots.check_gone(superuser, rehearsal_id, self._made_on.get(slot))
+        return []
 
     def remains(self, source: FailureDomain) -> list[str]:
         """See Engine: a slot that nobody receives from holds the source's log back for ever."""
-        rows = self._superuser(source).rows(
-            CLUSTER,
-            "SELECT slot_name AS name FROM pg_replication_slots"
-            f" WHERE starts_with(slot_name, '{PREFIX}') AND NOT active ORDER BY 1",
-        )
-        return [id for row in rows if (id := id_in(row["name"]))]
-
-    def _drop_slot(self, superuser: Psql, slot: str) -> bool:
-        """Whether there was one. Its receiver is ended: a slot in use cannot be dropped."""
-        named = f"FROM pg_replication_slots WHERE slot_name = {literal(slot)}"
-        count = f"SELECT count(*) {named}"
-        there = superuser.value(CLUSTER, count) != "0"
-
-        def gone() -> bool:
-            # The server sees a receiver's end late, and somebody else may drop the slot meanwhile:
-            # a session that does so holds it, too, and must not be ended.
-            # A receiver of another role's may be out of reach: it is then ended by its own host.
-            for act in (
-                f"SELECT pg_terminate_backend(active_pid) {named}"
-                " AND active_pid IN (SELECT pid FROM pg_stat_replication)",
-                f"SELECT pg_drop_replication_slot(slot_name) {named} AND NOT active",
-            ):
-                with suppress(PermanentError, TransientError):
-                    superuser.script(CLUSTER, act)
-            return superuser.value(CLUSTER, count) == "0"
-
-        if there:
-            _until(gone, lambda: None, 30, f"the replication slot {slot} stays in use")
-        return there
+        return slots.idle(self._superuser(source))
 
     # -- requirements -------------------------------------------------------------------------
 
@@ -1016,16 +998,6 @@ def _spaces_dir(place: Place) -> str:
             hint="set tablespaces of engine.target, or of its standby, to a directory there",
         )
     return place.tablespaces
-
-
-def _reserve(superuser: Psql, slot: str) -> int:
-    """Make a slot on a standby; the position from which it keeps the log.
-
-    A base backup of a standby begins at its last restart point, which lies behind what it has
-    replayed: the slot has to begin there, too.
-    """
-    made = f"SELECT lsn::text FROM pg_create_physical_replication_slot({literal(slot)}, true)"
-    return wal.parse_lsn(str(superuser.value(CLUSTER, made)))
 
 
 def _asked(asking: Psql, q: SqlQuestion) -> Callable[[], Check]:

@@ -77,8 +77,11 @@ def log_in_base(facts: Mapping[str, Any]) -> Literal["none", "fetch"]:
     """Whether a base backup holds its log, which is followed in any case: then it does not wait.
 
     A backup without log ends when the archiver has stored that log. Its log can be put in where
-    the server keeps it that long: for a slot, or for an archiver that does not work.
+    the server keeps it that long: for a slot, or for an archiver that does not work. A standby's
+    begins at its last restart point, which lies behind what is followed without a slot.
     """
+    if facts["in_recovery"] and not may_hold(facts):
+        return "fetch"
     if archives(facts) and (may_hold(facts) or not_archiving(facts)):
         return "fetch"
     return "none"
