@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import threading
 import time
@@ -30,6 +31,8 @@ _RELEASE = 600.0
 _UNCERTAIN = 15.0
 _ATTEMPT = 20.0
 _AGAIN = 0.5
+# A disk fuller than this needs its last bytes itself: the source's database may be on it.
+_SPARE_SHARE, _SPARE_BYTES = 0.05, 2**30
 _MAGIC_BYTES = 2
 _SMALL = 32 * 2**20  # raw bytes of a file that may be sealed in memory
 _COMPLETE = re.compile(r"[0-9A-F]{24}|[0-9A-F]{8}\.history")
@@ -79,6 +82,11 @@ def _guard(job: WalJob, channel: Channel, child: Child, stopping: threading.Even
         if job.spool_bytes is not None and (held := _held(job.directory)) > job.spool_bytes:
             text = f"{held:,} bytes of log wait in {job.directory}, {job.spool_bytes:,} are allowed"
             hint = "is the source's store slow? or raise backup.spool of the plan"
+            ending.fail(channel, JobFailed("no-space", text, hint=hint))
+        disk = shutil.disk_usage(job.directory)
+        if disk.free < min(disk.total * _SPARE_SHARE, _SPARE_BYTES):
+            text = f"{disk.free:,} bytes are left on the disk of {job.directory}"
+            hint = "make room there, or give the host a work_dir on another disk"
             ending.fail(channel, JobFailed("no-space", text, hint=hint))
         if marker is not None and lease.state(marker) == "dead":
             ending.fail(channel, JobFailed("aborted", "the rehearsal's lease has run out"))

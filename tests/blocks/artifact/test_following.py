@@ -1,6 +1,7 @@
 """What a rehearsal costs a live PostgreSQL server, shown on real ones."""
 
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -76,6 +77,20 @@ def receivers(source: Server) -> str:
 def source(request: pytest.FixtureRequest) -> Iterator[Server]:
     with server(request.param, "wal_level = replica", "max_slot_wal_keep_size = 1GB") as made:
         yield made
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 160 MiB of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a disk")
+    path = tmp_path / "disk"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=160m", "none", str(path)]
+    if subprocess.run(mount, check=False).returncode != 0:
+        pytest.skip("mounting is not allowed here")
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
 
 
 @contextmanager
@@ -162,6 +177,19 @@ class TestTheSlotGoesWithTheFollower:
             failed = run.wait().failed
             assert failed.code == "no-space"
             assert "backup.spool" in failed.hint
+
+    def test_when_the_disk_is_nearly_full(
+        self, source: Server, near: Any, keys: Any, disk: Path
+    ) -> None:
+        """Whoever filled it: the source's database may need what is left."""
+        with follower(source, near, receiving(source, disk, keys.recipient)) as run:
+            with suppress(OSError), (disk / "filler").open("wb") as file:
+                while shutil.disk_usage(disk).free > 4 * 2**20:
+                    file.write(bytes(2**20))
+                    file.flush()
+            failed = run.wait().failed
+            assert failed.code == "no-space"
+            assert "are left on the disk" in failed.message
 
 
 @pytest.mark.slow
