@@ -39,7 +39,7 @@ class Child:
         self._secret = secret
         self._tail = bytearray()
         feed = subprocess.PIPE if secret is not None else stdin
-        self.process = _start(argv, feed, stdout, cwd)
+        self.process = _start(argv, feed, stdout, cwd, marker)
         if marker is not None and (entry := marks.process(self.process.pid)):
             marks.note(Path(marker), [entry])
         self._drain = threading.Thread(target=self._read_stderr, daemon=True)
@@ -141,8 +141,13 @@ def kill_all() -> None:
 
 
 def _start(
-    argv: Sequence[str], stdin: int | None, stdout: int | None, cwd: str | None
+    argv: Sequence[str],
+    stdin: int | None,
+    stdout: int | None,
+    cwd: str | None,
+    marker: str | None,
 ) -> "subprocess.Popen[bytes]":
+    whose = {marks.VARIABLE: Path(marker).name} if marker is not None else {}
     try:
         return subprocess.Popen(
             argv,
@@ -150,7 +155,7 @@ def _start(
             stdout=stdout,
             stderr=subprocess.PIPE,
             cwd=cwd,
-            env={**os.environ, "LC_ALL": "C"},
+            env={**os.environ, **whose, "LC_ALL": "C"},
             start_new_session=True,
             preexec_fn=_die_with_parent,
         )

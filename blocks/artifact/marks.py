@@ -2,12 +2,15 @@
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from blocks.artifact import wire
 from blocks.artifact.job import Made, MadeProcess
 
 FILE = "made.jsonl"
+VARIABLE = "FARSIDE_REHEARSAL"
+"""In the environment of what a job of a rehearsal runs: the rehearsal's id."""
 
 
 def note(directory: Path, made: Iterable[Made]) -> None:
@@ -68,10 +71,28 @@ def machine() -> str:
 
 
 def start_of(pid: int) -> int | None:
-    """Field 22 of /proc/PID/stat (clock ticks after boot); None for no process, or a zombie."""
+    """When a process began (clock ticks after boot); None for no process, or a zombie."""
+    found = look(pid)
+    return found.start if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A process as /proc/PID/stat has it."""
+
+    parent: int
+    session: int
+    start: int
+    """Clock ticks after boot."""
+
+
+def look(pid: int) -> Seen | None:
+    """A process; None where there is none, or a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return None
     state, *rest = stat[stat.rindex(b")") + 2 :].split()
-    return None if state in (b"Z", b"X") else int(rest[18])
+    if state in (b"Z", b"X"):
+        return None
+    return Seen(int(rest[0]), int(rest[2]), int(rest[18]))

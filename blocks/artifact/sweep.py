@@ -16,6 +16,7 @@ from blocks.artifact import lease, marks, origins, stamp, trust
 from blocks.artifact.channel import Channel
 from blocks.artifact.job import (
     Leftover,
+    Made,
     MadePath,
     MadeProcess,
     MadeStamp,
@@ -105,6 +106,8 @@ def _inventory(directory: Path, *, own_only: bool) -> _Inventory:
     for entry in entries:
         if isinstance(entry, MadeProcess) and marks.runs(entry):
             running.setdefault(entry.pid, _Running(entry.pid, entry.start, signal.SIGTERM))
+    for process in _in_sessions(directory.name, entries):
+        running.setdefault(process.pid, process)
     running.pop(os.getpid(), None)
     ours: list[MadePath] = []
     left_alone: list[str] = []
@@ -151,6 +154,22 @@ def _stamped(stamps: set[str]) -> Iterator[_Running]:
                 yield _Running(pid, start, signal.SIGQUIT)
 
 
+def _in_sessions(id: str, entries: list[Made]) -> Iterator[_Running]:
+    """What a program of a job's has started, also where the program itself was killed.
+
+    What has left its session, as a service does that a site's command starts, is not ours.
+    """
+    here = marks.machine()
+    programs = {e.pid: e for e in entries if isinstance(e, MadeProcess) and e.machine == here}
+    wanted = f"{marks.VARIABLE}={id}".encode()
+    for pid in _processes() if programs else ():
+        seen = marks.look(pid)
+        if seen and (program := programs.get(seen.session)) and seen.start >= program.start:
+            with suppress(OSError):
+                if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                    yield _Running(pid, seen.start, signal.SIGTERM)
+
+
 def _users(path: Path, ours: dict[int, _Running]) -> list[int]:
     """Processes that work in a directory, or write there, and are neither ours nor of ours."""
     found = []
@@ -175,11 +194,10 @@ def _descends(pid: int, ours: dict[int, _Running]) -> bool:
     while pid > 1:
         if pid in ours:
             return True
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_bytes()
-        except OSError:
+        seen = marks.look(pid)
+        if seen is None:
             return True  # it has ended
-        pid = int(stat[stat.rindex(b")") + 2 :].split()[1])
+        pid = seen.parent
     return False
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from blocks.artifact import marks, origins, stamp, sweep, trust
 from blocks.artifact.channel import Channel
+from blocks.artifact.child import Child
 from blocks.artifact.job import (
     ClaimJob,
     ClaimResult,
@@ -128,6 +129,32 @@ def test_sweep_removes_what_bears_the_stamp_and_nothing_else(
     assert running(stranger)
     again = ask(SweepJob(work_dir=str(work), rehearsal_id="r1", remove=True))
     assert again.found == again.remaining == ()
+
+
+def test_what_a_killed_program_has_started_is_ended(ask: Any, tmp_path: Path) -> None:
+    """A site's command is a shell with more below it; what it makes a service of is the site's."""
+    marker = mark(tmp_path, "r")
+    pids = tmp_path / "pids"
+    command = (
+        f"sleep 1000 & echo $! > {pids}; env -u {marks.VARIABLE} sleep 1001 & echo $! >> {pids};"
+        f" sleep 0.3; setsid sh -c 'echo $$ >> {pids}; exec sleep 1002' & wait"
+    )
+    child = Child(["sh", "-c", command], marker=str(marker))
+    while not pids.exists() or len(pids.read_text().split()) < 3:
+        time.sleep(0.05)
+    ours, cleared, service = map(int, pids.read_text().split())
+    child.process.kill()
+    child.process.wait()
+    try:
+        swept = ask(SweepJob(work_dir=str(tmp_path), rehearsal_id="r", remove=True))
+        assert swept.remaining == ()
+        assert [text.split(":")[0] for text in swept.found[0].processes] == [str(ours)]
+        assert marks.look(ours) is None
+        assert marks.look(cleared)
+        assert marks.look(service)
+    finally:
+        for pid in (cleared, service):
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("cleared", ["whole", "contents", "copied back", "contents kept"])
