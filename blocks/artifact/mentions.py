@@ -4,6 +4,7 @@ Standard library only: hosts search their own files with it, so that no file has
 """
 
 import re
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import (
@@ -51,6 +52,14 @@ _HOSTS = re.compile(
       | (?<![\w.:/-])(?P<port>[A-Za-z][\w.-]*):(?:\d{2,5}(?![\w.:])|/(?!/))""",
     re.ASCII | re.IGNORECASE | re.VERBOSE,
 )
+_OF_ADDRESS = re.compile(
+    r"(?:[\w-]+\.)*(?:[a-z][a-z0-9]*-)?(?:(\d{1,3}(?:-\d{1,3}){3})(?:\.[\w-]+)+"
+    r"|(\d{1,3}(?:\.\d{1,3}){3})\.(?:nip|sslip|xip)\.io)",
+    re.ASCII,
+)
+"""As ip-10-1-0-4.ec2.internal, 10-1-0-4.ns.pod.cluster.local, db.10.1.0.4.nip.io."""
+_FILE = re.compile(r"\.(?:bak|conf|csv|dump|gz|json|log|lz4|sql|so|tar|txt|tgz|xz|zip|zst|\d+)$")
+_NUMBER = re.compile(r"(?:0x[0-9a-f]+|\d+)(?:\.(?:0x[0-9a-f]+|\d+)){0,3}", re.ASCII | re.I)
 _WORDS = frozenset(
     {"and", "as", "by", "false", "from", "in", "is", "not", "null", "of", "on", "or"}
 )
@@ -75,13 +84,16 @@ class Belongings:
         return str(ip) in own or any(ip in _network(text) for text in self.networks)
 
     def owns_name(self, name: str) -> bool:
-        """Whether a DNS name, or an IP address given as one, is one of the domain's."""
+        """Whether a DNS name, or an IP address given as one in any way, is one of the domain's."""
+        return self._owns(name) or self.owns_address(_number(name))
+
+    def _owns(self, name: str) -> bool:
         wanted = canonical(name)
         suffixes = [canonical(suffix) for suffix in self.suffixes]
         return (
             wanted in {canonical(place) for place in self.places}
             or any(wanted == suffix or wanted.endswith(f".{suffix}") for suffix in suffixes)
-            or self.owns_address(name)
+            or self.owns_address(_address_in(wanted))
         )
 
     def paths_in(self, text: str) -> list[str]:
@@ -95,11 +107,11 @@ class Belongings:
         for reading in _readings(text):
             for pattern, where in ((_IPV4, reading), (_IPV6, reading), (_NAME, _bare(reading))):
                 found |= dict.fromkeys(match[0] for match in pattern.finditer(where))
-        return [place for place in found if self.owns_name(place)]
+        return [place for place in found if self._owns(place)]
 
     def hosts_of(self, text: str) -> list[str]:
         """The domain's hosts that `text` uses as such, names without a dot among them."""
-        return [name for name in hosts_in(text) if self.owns_name(name)]
+        return [name for name in hosts_in(text) if self._owns(name)]
 
     def lines(self, text: str) -> Iterator[tuple[int, str]]:
         """Number (from 1) of each line that mentions the domain, and what it mentions."""
@@ -144,7 +156,23 @@ def _bare(text: str) -> str:
 
 
 def _path(own: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![\w.-]){re.escape(own)}(?![\w.-])", re.ASCII)
+    steps = r"/+(?:\./+)*".join(map(re.escape, own.split("/")))
+    return re.compile(rf"(?<![\w.-]){steps}(?![\w.-])", re.ASCII)
+
+
+def _address_in(name: str) -> str:
+    """The IPv4 address that a machine's name holds; else the name."""
+    if (inside := _OF_ADDRESS.fullmatch(name)) and not _FILE.search(name):
+        return (inside[1] or inside[2]).replace("-", ".")
+    return name
+
+
+def _number(name: str) -> str:
+    """The IPv4 address that a number means to inet_aton(3), and so to whatever resolves names."""
+    try:
+        return socket.inet_ntoa(socket.inet_aton(name)) if _NUMBER.fullmatch(name) else name
+    except OSError:
+        return name
 
 
 def _words(text: str) -> str:
@@ -157,8 +185,8 @@ def _start_of(network: str) -> str:
     own = _network(canonical(network))
     octets = own.network_address.packed
     if own.version == 4:
-        fixed = [rf"{octet}\." for octet in octets[: own.prefixlen // 8]]
-        start = "".join(fixed[:3]) or r"[0-9]\."
+        fixed = [f"{octet}[.-]" for octet in octets[: own.prefixlen // 8]]
+        start = "".join(fixed[:3]) or "[0-9][.-]"
         return f"{start}|ffff[:%\\\\]|ff9b[:%\\\\]"
     first = f"{octets[0] * 256 + octets[1]:x}" if own.prefixlen >= 16 else "[0-9a-f]"
     return rf"{first}[:%\\]" if first != "0" else r"[:%\\]"

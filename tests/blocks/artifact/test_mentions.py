@@ -56,7 +56,15 @@ EAST = Belongings(
         (r"\\10.1.2.3\share", ["10.1.2.3"]),
         ("LIKE '%10.1.2.3%'", ["10.1.2.3"]),
         ("LIKE '%db1.east.example%'", ["db1.east.example"]),
+        # In a name that holds it.
+        ("db=ip-10-1-2-3.ec2.internal:5432", ["ip-10-1-2-3.ec2.internal"]),
+        ("10-1-2-3.shop.pod.cluster.local", ["10-1-2-3.shop.pod.cluster.local"]),
+        ("https://db.10.1.2.3.nip.io/x", ["db.10.1.2.3.nip.io"]),
+        ("db-10-1-2-3.sslip.io", ["db-10-1-2-3.sslip.io"]),
         # What only looks like it.
+        ("shop-10-1-2-3.sql.gz", []),
+        ("ip-10-10-2-3.ec2.internal", []),
+        ("ip-10-1-2-300.ec2.internal", []),
         (r"C:\v10.1.2.3\bin", []),
         ("v10.1.2.3", []),
         ("version 1.10.1.2.3", []),
@@ -86,12 +94,29 @@ def test_places(text: str, found: list[str]) -> None:
         ("dir=%2Fmnt%2Feast%2Fx", ["/mnt/east"]),
         (r"\\u002fmnt\\u002feast", ["/mnt/east"]),
         ("目录/mnt/east", ["/mnt/east"]),
+        ("/mnt//east/x", ["/mnt/east"]),
+        ("//mnt/./east", ["/mnt/east"]),
         ("/mnt/eastern/x", []),
         ("/srv/mnt/east-2", []),
     ],
 )
 def test_paths(text: str, found: list[str]) -> None:
     assert EAST.paths_in(text) == found
+
+
+@pytest.mark.parametrize(
+    ("number", "own"),
+    [
+        ("0x0a010203", True),
+        ("167838211", True),
+        ("012.1.2.3", True),
+        ("10.66051", True),
+        ("0x0a020203", False),
+        ("5432", False),
+    ],
+)
+def test_a_number_that_is_an_address(number: str, own: bool) -> None:
+    assert EAST.owns_name(number) is own
 
 
 @pytest.mark.parametrize(
