@@ -366,6 +366,10 @@ def names(rehearsal: Rehearsal, host: Host, facts: FactsResult) -> Iterator[Find
             lead = f"{rehearsal.recovery.name}/{host.name}"
             text = f"{used}on {lead} it leads to {', '.join(leading)}"
             yield finding("name-resolves-to-source", item.name, text, "preflight")
+        elif not item.addresses and source.owns_name(item.name):
+            lead = f"{rehearsal.recovery.name}/{host.name}"
+            text = f"it is one of {rehearsal.source.name}'s, and {lead} does not resolve it"
+            yield finding("name-resolves-to-source", item.name, text, "preflight")
 
 
 def identify_tools(rehearsal: Rehearsal, hosts: Sequence[Host]) -> None:

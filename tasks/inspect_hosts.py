@@ -112,7 +112,7 @@ def _note(
     into.unseen += [
         f"where {name.name} leads: {seen.where} does not resolve it"
         for name in seen.facts.names
-        if not name.addresses and not name.where
+        if not (name.addresses or name.where or rehearsal.source.owns_name(name.name))
     ]
     if seen.host.name in needs:
         for item in _of_target(rehearsal, seen, needs[seen.host.name]):

@@ -102,6 +102,10 @@ def _origins(job: FactsJob) -> Iterator[OriginFacts]:
             yield OriginFacts(kind="storage", of=path, path=inner, origin=found)
     for path in _own_programs():
         yield from leading("tool", "Python", path)
+    for path in _path_files():
+        for line, found in job.foreign.lines(origins.text_of(path)):
+            text = f"its line {line} names {found}"
+            yield OriginFacts(kind="tool", of="Python", path=path, origin=text)
     for folder in os.environ.get("PATH", "").split(":"):
         yield from leading("tool", "PATH", folder)
     homes: set[str] = set()
@@ -113,10 +117,10 @@ def _origins(job: FactsJob) -> Iterator[OriginFacts]:
         seen.update((program, os.path.realpath(program)))
         for path in origins.loaded(program)[0]:
             yield from leading("tool", name, path)
-        for line, found in job.foreign.lines(origins.script_text(program)):
-            yield OriginFacts(
-                kind="tool", of=name, path=program, origin=f"its line {line} names {found}"
-            )
+        for path in origins.scripts(program):
+            for line, found in job.foreign.lines(origins.text_of(path)):
+                text = f"its line {line} names {found}"
+                yield OriginFacts(kind="tool", of=name, path=path, origin=text)
         home = origins.installation(program)
         if home and home not in homes:
             homes.add(home)
@@ -143,6 +147,12 @@ def _own_programs() -> tuple[str, ...]:
     mapped = [line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()]
     found = (sys.executable, sys.prefix, sys.base_prefix, *sys.path, *modules, *mapped)
     return tuple(dict.fromkeys(item for item in found if item and item.startswith("/")))
+
+
+def _path_files() -> Iterator[str]:
+    """Files that Python reads as it starts, for places to look for modules in and code to run."""
+    for folder in sys.path:
+        yield from sorted(glob.glob(f"{glob.escape(folder)}/*.pth"))  # noqa: PTH207 (a text)
 
 
 def _module(name: str) -> str | None:
@@ -292,8 +302,10 @@ def _searched(job: FactsJob, channel: Channel) -> _Found:
                     if file.read(1):
                         seen.cut.append(path)
             except OSError:
-                seen.unread.append(path)
-                continue
+                text = ""
+                if not (job.origins and origins.origin(path, job.foreign)):
+                    seen.unread.append(path)
+                    continue
             if path.endswith("authorized_keys"):
                 text = _options(text)
             named = job.foreign.lines(text)

@@ -84,10 +84,7 @@ class Belongings:
         return str(ip) in own or any(ip in _network(text) for text in self.networks)
 
     def owns_name(self, name: str) -> bool:
-        """Whether a DNS name, or an IP address given as one in any way, is one of the domain's."""
-        return self._owns(name) or self.owns_address(_number(name))
-
-    def _owns(self, name: str) -> bool:
+        """Whether a DNS name, or an IP address given as one, is one of the domain's."""
         wanted = canonical(name)
         suffixes = [canonical(suffix) for suffix in self.suffixes]
         return (
@@ -95,6 +92,10 @@ class Belongings:
             or any(wanted == suffix or wanted.endswith(f".{suffix}") for suffix in suffixes)
             or self.owns_address(_address_in(wanted))
         )
+
+    def owns_host(self, name: str) -> bool:
+        """The same of what somebody connects to: a number is an address there, 0x0a010203 too."""
+        return self.owns_name(name) or self.owns_address(_number(name))
 
     def paths_in(self, text: str) -> list[str]:
         """Those of the domain's directories that `text` names, or has a file of."""
@@ -107,11 +108,11 @@ class Belongings:
         for reading in _readings(text):
             for pattern, where in ((_IPV4, reading), (_IPV6, reading), (_NAME, _bare(reading))):
                 found |= dict.fromkeys(match[0] for match in pattern.finditer(where))
-        return [place for place in found if self._owns(place)]
+        return [place for place in found if self.owns_name(place)]
 
     def hosts_of(self, text: str) -> list[str]:
         """The domain's hosts that `text` uses as such, names without a dot among them."""
-        return [name for name in hosts_in(text) if self._owns(name)]
+        return [name for name in hosts_in(text) if self.owns_name(name)]
 
     def lines(self, text: str) -> Iterator[tuple[int, str]]:
         """Number (from 1) of each line that mentions the domain, and what it mentions."""

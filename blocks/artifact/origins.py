@@ -23,6 +23,12 @@ _LACKING = re.compile(
     r"(?:loading shared librar(?:y|ies):? )([^:\s]+)|(\S+) => not found", re.IGNORECASE
 )
 _PATH = re.compile(r"(?<![\w.$}/-])/[\w.@+-]+(?:/[\w.@+-]+)+")
+_TAKEN_IN = re.compile(
+    r"(?:^|[;&|({]|\b(?:then|do|else)\b)[ \t]*(?:\.|source)[ \t]+([^\n;&|]+)", re.M
+)
+"""A shell's `. FILE`, however the file is spelled: with quotes, and a directory that is found."""
+_NAMED = re.compile(r"[\w.@+/-]*[\w@+-]")
+_SCRIPTS = 50
 _OF_NETWORKS = (
     *("nfs", "cifs", "smb", "ceph", "gluster", "lustre", "beegfs", "afs"),
     *("fuse.sshfs", "fuse.gluster", "fuse.ceph", "fuse.s3fs", "fuse.rclone", "fuse.gcsfuse"),
@@ -109,8 +115,9 @@ def loaded(program: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
             words = head[2:].splitlines()[0].decode("utf-8", "replace").split()
             waiting += [tool for word in words if (tool := shutil.which(word))]
             if path == program:
-                text = head.decode("utf-8", "replace")
-                paths += [name for name in _PATH.findall(text) if os.path.exists(name)]  # noqa: PTH110
+                for script in scripts(program):
+                    named = _PATH.findall(text_of(script))
+                    paths += [name for name in (script, *named) if os.path.exists(name)]  # noqa: PTH110
         elif head.startswith(b"\x7fELF"):
             found, missed = _libraries(path)
             paths += [item for item in found if item not in paths]
@@ -118,10 +125,27 @@ def loaded(program: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(dict.fromkeys(paths[1:])), tuple(dict.fromkeys(lacking))
 
 
-def script_text(program: str) -> str:
-    """The text of a script; empty for another program."""
-    head = _head(program)
-    return head.decode("utf-8", "replace") if head.startswith(b"#!") else ""
+def scripts(program: str) -> tuple[str, ...]:
+    """A script and the files that it takes in, and these; none for another program."""
+    if not _head(program).startswith(b"#!"):
+        return ()
+    found = dict.fromkeys([program])
+    waiting = [program]
+    while waiting and len(found) < _SCRIPTS:
+        script = waiting.pop()
+        beside = os.path.dirname(os.path.realpath(script))  # noqa: PTH120 (a text)
+        for match in _TAKEN_IN.finditer(text_of(script)):
+            for name in _NAMED.findall(match[1]):
+                for path in (name, os.path.normpath(f"{beside}/{name}")):
+                    if path not in found and os.path.isfile(path):  # noqa: PTH113 (a text)
+                        found[path] = None
+                        waiting.append(path)
+    return tuple(found)
+
+
+def text_of(path: str) -> str:
+    """The beginning of a file, 256 KiB of it; empty where it cannot be read."""
+    return _head(path).decode("utf-8", "replace")
 
 
 def _head(path: str) -> bytes:

@@ -167,7 +167,6 @@ OWN_PLACE = (
     "hba_file",
     "ident_file",
     "listen_addresses",
-    "log_directory",
     "unix_socket_",
 )
 """Settings, by prefix, that say where the source's own server is."""

@@ -116,7 +116,7 @@ def test_paths(text: str, found: list[str]) -> None:
     ],
 )
 def test_a_number_that_is_an_address(number: str, own: bool) -> None:
-    assert EAST.owns_name(number) is own
+    assert EAST.owns_host(number) is own
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,31 @@ def test_scripts_and_their_interpreters(east: Path, west: Path, foreign: Belongi
     assert str(interpreter) in {path for path, _ in found}
 
 
+def test_what_a_script_takes_in(east: Path, west: Path, foreign: Belongings) -> None:
+    """The library beside it, and what that takes in, are read as the script itself is."""
+    (west / "lib.sh").write_text(f". {west}/settings\nfetch() {{ curl http://10.1.0.8/; }}\n")
+    (west / "settings").write_text(f"ok=1\nBASE={east}/data\n")
+    (west / "unused.sh").write_text("# 10.1.0.9\n")
+    tool = west / "tool"
+    tool.write_text('#!/bin/sh\nset -e; . "$(dirname "$0")/lib.sh"\necho unused.sh\n')
+    tool.chmod(0o755)
+    result = run(FactsJob(tools=(str(tool),), foreign=foreign, origins=True), None)  # type: ignore[arg-type]
+    found = {(item.path, item.origin) for item in result.origins}
+    assert (f"{west}/lib.sh", "its line 2 names 10.1.0.8") in found
+    assert (f"{west}/settings", f"its line 2 names {east}") in found
+    assert f"{west}/unused.sh" not in {path for path, _ in found}
+
+
+def test_what_python_reads_as_it_starts(
+    west: Path, foreign: Belongings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (west / "site.pth").write_text("import os; os.environ['VAULT'] = 'https://10.1.0.8'\n")
+    monkeypatch.syspath_prepend(str(west))
+    result = run(FactsJob(foreign=foreign, origins=True), None)  # type: ignore[arg-type]
+    found = [(item.of, item.path, item.origin) for item in result.origins]
+    assert ("Python", f"{west}/site.pth", "its line 1 names 10.1.0.8") in found
+
+
 def test_a_directory_is_told_of_with_what_lies_in_it(
     east: Path, west: Path, foreign: Belongings
 ) -> None:
@@ -148,12 +173,14 @@ def test_files_that_lead_away_or_name_hosts(
 ) -> None:
     (east / "real.conf").write_text("nothing\n")
     (west / "linked.conf").symlink_to(east / "real.conf")
+    (west / "root.crt").symlink_to(east / "not-mounted-now")
     (west / "own.conf").write_text("# host=commented\nurl = https://0x0a010005/x\n")
     (west / "authorized_keys").write_text('from="10.1.0.0/24" ssh-ed25519 AAAA root@10.1.0.9\n')
     monkeypatch.setenv("HTTPS_PROXY", "http://10.1.0.3:3128")
     result = run(FactsJob(files=(f"{west}/*",), foreign=foreign, origins=True), None)  # type: ignore[arg-type]
     mentions = {(Path(item.path).name, item.line, item.text) for item in result.mentions}
-    assert ("linked.conf", 0) in {item[:2] for item in mentions}
+    assert {("linked.conf", 0), ("root.crt", 0)} <= {item[:2] for item in mentions}
+    assert result.unread == ()
     assert ("authorized_keys", 1, "10.1.0.0") in mentions
     assert not any(text == "10.1.0.9" for _, _, text in mentions)
     assert ("$HTTPS_PROXY", 1, "10.1.0.3") in mentions
