@@ -7,11 +7,12 @@ events need none. The last event is `Done` (exit code 0) or `Failed` (exit code 
 Byte counts are bytes; times are seconds since the epoch by the host's clock.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 from blocks.artifact import wire
 from blocks.artifact.mentions import Belongings
+from blocks.artifact.messages import dataclass
 from blocks.artifact.objects import PART_SIZE, VOLUME_PARTS, Part, SealedObject, Volume
 
 __all__ = [

@@ -9,7 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -77,36 +77,42 @@ _SHAPES = re.compile(
 )
 
 _REST = r"""(?=\s)(?:'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^|;&\n])*"""
-_OF_PROGRAMS = tuple(
-    (
-        re.compile(rf"(?<![\w-])(?:{programs}){_REST}"),
-        re.compile(rf"(?P<option>(?<=\s)(?:{options}))(?:{_VALUE.pattern})", re.VERBOSE),
-    )
-    for programs, options in (
-        (r"(?:mysql|mariadb|mariabackup|xtrabackup|innobackupex|sshpass|mongo)[\w-]*", "-p"),
-        (r"mongo\w*|mydumper|myloader|sshpass", r"-p[ \t]+"),
-        (r"curl", r"(?:-[uU]|--(?:proxy-)?user(?=[\s=])|--oauth2-bearer(?=[\s=]))[ \t=]*"),
-        (r"zip|unzip", r"-P[ \t]*"),
-        (r"7z[ar]?|rar|unrar", r"-h?p(?=\S)"),
-        (r"(?:docker|podman|oc|az)[ \t]+login", r"-p[ \t]+"),
-        (r"(?:vault|docker|podman)[ \t]+login", r"login[ \t]+(?=[^\s-]+\s*(?:$|[;&|]))"),
-        (r"mc[ \t]+(?:alias|config[ \t]+host)", r"(?:set|add)(?:[ \t]+[^\s;&|]+){3}[ \t]+"),
-        (r"b2", r"authorize-account[ \t]+[^\s;&|]+[ \t]+"),
-        (r"aws[ \t]+configure", r"set[ \t]+\S*(?:secret|token)\S*[ \t]+"),
-        (r"snmp\w+", r"-[AXc][ \t]+"),
-        (r"ipmitool|sqlcmd|mosquitto_\w+", r"-P[ \t]*"),
-        (r"rabbitmqadmin|ncftp\w*", r"-p[ \t]+"),
-        (r"lftp", r"-u[ \t]+[^\s,]+,"),
-        (r"swift", r"-K[ \t]+"),
-        (r"sqlplus|rman|expdp|impdp", r"[\w.]+/(?=[^\s/@]+@)"),
-        (r"etcdctl", r"--user[ \t=]+(?=[^\s:]+:)"),
-        (r"(?:redis|valkey)-cli", r"-a[ \t]+"),
-        (r"ldap\w+", r"-w[ \t]*"),
-        (r"openssl", r"-[kK][ \t]+"),
-        (r"smbclient|rpcclient", r"(?:-U|--user)[ \t=]*[^\s%]+%"),
-    )
+_OPTIONS = (
+    (r"(?:mysql|mariadb|mariabackup|xtrabackup|innobackupex|sshpass|mongo)[\w-]*", "-p"),
+    (r"mongo\w*|mydumper|myloader|sshpass", r"-p[ \t]+"),
+    (r"curl", r"(?:-[uU]|--(?:proxy-)?user(?=[\s=])|--oauth2-bearer(?=[\s=]))[ \t=]*"),
+    (r"zip|unzip", r"-P[ \t]*"),
+    (r"7z[ar]?|rar|unrar", r"-h?p(?=\S)"),
+    (r"(?:docker|podman|oc|az)[ \t]+login", r"-p[ \t]+"),
+    (r"(?:vault|docker|podman)[ \t]+login", r"login[ \t]+(?=[^\s-]+\s*(?:$|[;&|]))"),
+    (r"mc[ \t]+(?:alias|config[ \t]+host)", r"(?:set|add)(?:[ \t]+[^\s;&|]+){3}[ \t]+"),
+    (r"b2", r"authorize-account[ \t]+[^\s;&|]+[ \t]+"),
+    (r"aws[ \t]+configure", r"set[ \t]+\S*(?:secret|token)\S*[ \t]+"),
+    (r"snmp\w+", r"-[AXc][ \t]+"),
+    (r"ipmitool|sqlcmd|mosquitto_\w+", r"-P[ \t]*"),
+    (r"rabbitmqadmin|ncftp\w*", r"-p[ \t]+"),
+    (r"lftp", r"-u[ \t]+[^\s,]+,"),
+    (r"swift", r"-K[ \t]+"),
+    (r"sqlplus|rman|expdp|impdp", r"[\w.]+/(?=[^\s/@]+@)"),
+    (r"etcdctl", r"--user[ \t=]+(?=[^\s:]+:)"),
+    (r"(?:redis|valkey)-cli", r"-a[ \t]+"),
+    (r"ldap\w+", r"-w[ \t]*"),
+    (r"openssl", r"-[kK][ \t]+"),
+    (r"smbclient|rpcclient", r"(?:-U|--user)[ \t=]*[^\s%]+%"),
 )
-"""The rest of a command after its program, and those of its options whose value is a secret."""
+"""Programs, and those of their options whose value is a secret."""
+
+
+@cache
+def _of_programs() -> tuple[tuple[re.Pattern[str], re.Pattern[str]], ...]:
+    """The rest of a command after its program, and the options: compiled once they are needed."""
+    return tuple(
+        (
+            re.compile(rf"(?<![\w-])(?:{programs}){_REST}"),
+            re.compile(rf"(?P<option>(?<=\s)(?:{options}))(?:{_VALUE.pattern})", re.VERBOSE),
+        )
+        for programs, options in _OPTIONS
+    )
 
 
 def is_secret(name: str) -> bool:
@@ -120,7 +126,7 @@ def redacted(text: str) -> str:
     text = _URL.sub(rf"\g<user>{MASK}", text)
     text = _DSN.sub(rf"\g<user>{MASK}", text)
     text = _IDENTIFIED.sub(rf"\g<lead>{MASK}", text)
-    for command, option in _OF_PROGRAMS:
+    for command, option in _of_programs():
         text = command.sub(partial(_without_option, option), text)
     return "".join(_without_values(text))
 
