@@ -63,6 +63,20 @@ _URL = re.compile(
     re.VERBOSE,
 )
 _ECHOED = re.compile(r"(?<![\w-])(?P<lead>(?:echo|printf)[ \t]+).*")
+_FED = re.compile(
+    r"""(?P<lead>(?<![\w-])(?:echo|printf)[ \t]+(?:-\w+[ \t]+)*) [^\n|;&]{1,2000}?
+        (?P<to>[ \t]*\|[ \t]*[^\n|;&]{0,2000}
+          (?: pass | stdin | \b(?:gpg2?|openssl|cryptsetup|kinit|su)\b
+            | \bsudo\b[^\n|;&]{0,99}[ ]-S ))""",
+    re.IGNORECASE | re.VERBOSE,
+)
+"""What a shell writes to a program that asks for a password."""
+_PRINTED = re.compile(
+    r"""(?P<lead>pass\w{0,20}[_-]?command[ \t]*[=:]?[ \t]*\\?["']?[ \t]*
+          (?:/[\w/]{0,99}/)?(?:echo|printf)[ \t]+(?:-\w+[ \t]+)*) [^\n"'|;&]+""",
+    re.IGNORECASE | re.VERBOSE,
+)
+"""What a command prints that a program runs for a password."""
 _DSN = re.compile(r"(?<![\w./-])(?P<user>[\w.-]++:)[^\s@/]{1,2000}+(?=@(?:tcp|unix)\()")
 _IDENTIFIED = re.compile(
     r"""(?P<lead>\bIDENTIFIED\s+(?:BY|AS|USING|(?:VIA|WITH)\s+\w+\s+(?:AS|BY|USING))\s+
@@ -98,6 +112,7 @@ _OPTIONS = (
     (r"(?:redis|valkey)-cli", r"-a[ \t]+"),
     (r"ldap\w+", r"-w[ \t]*"),
     (r"openssl", r"-[kK][ \t]+"),
+    (r"htpasswd", r"-\w*b\w*[ \t]+(?:-\w+[ \t]+)*(?:[^\s-]\S*[ \t]+){1,2}(?=\S+\s*(?:$|[;&|]))"),
     (r"smbclient|rpcclient", r"(?:-U|--user)[ \t=]*[^\s%]+%"),
 )
 """Programs, and those of their options whose value is a secret."""
@@ -126,6 +141,8 @@ def redacted(text: str) -> str:
     text = _URL.sub(rf"\g<user>{MASK}", text)
     text = _DSN.sub(rf"\g<user>{MASK}", text)
     text = _IDENTIFIED.sub(rf"\g<lead>{MASK}", text)
+    text = _FED.sub(rf"\g<lead>{MASK}\g<to>", text)
+    text = _PRINTED.sub(rf"\g<lead>{MASK}", text)
     for command, option in _of_programs():
         text = command.sub(partial(_without_option, option), text)
     return "".join(_without_values(text))

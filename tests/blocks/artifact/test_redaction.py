@@ -119,6 +119,14 @@ def percent(text: str) -> str:
         ("https://api.telegram.org/bot12:pw/send", "https://api.telegram.org/bot***/send"),
         ("app.key=pw x.stripe_key=pw anon.salt=pw", "app.key=*** x.stripe_key=*** anon.salt=***"),
         ("supabase.service_role_key=pw", "supabase.service_role_key=***"),
+        ("echo pw | gpg --passphrase-fd 0 -d %p", "echo *** | gpg --passphrase-fd 0 -d %p"),
+        ("printf '%s' pw | sudo -S cp %p /x", "printf *** | sudo -S cp %p /x"),
+        ("echo -n 'p w' | x login --stdin", "echo -n *** | x login --stdin"),
+        ("echo app:pw | chpasswd", "echo *** | chpasswd"),
+        ("restic --password-command 'echo pw' ls", "restic --password-command 'echo ***' ls"),
+        ('ssl_passphrase_command = "echo pw"', 'ssl_passphrase_command = "echo ***"'),
+        ("BORG_PASSCOMMAND='/bin/echo pw'", "BORG_PASSCOMMAND='/bin/echo ***'"),
+        ("htpasswd -b /srv/x app pw", "htpasswd -b /srv/x app ***"),
         ("mysql -ppw -h db1", "mysql -p*** -h db1"),
         ("mysqldump -u root -p'a b' shop | gzip -p x", "mysqldump -u root -p*** shop | gzip -p x"),
         ("openssl enc -k pw -in x", "openssl enc -k *** -in x"),
@@ -159,6 +167,8 @@ def test_of_programs_and_languages(text: str, shown: str) -> None:
         "host=db1 passfile=/srv/pass",
         "mysql -p shop",
         "echo %p",
+        "echo done | mail -s backup dba@x && openssl version",
+        "ssl_passphrase_command = '/etc/ask %p'",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
@@ -172,7 +182,19 @@ def test_any_text_is_taken(text: str) -> None:
 
 def test_long_texts_take_no_long() -> None:
     start = time.monotonic()
-    for text in ("a", "password", "password=", "='", "://", "a:", "mysql ", "password='", '\\"'):
+    for text in (
+        "a",
+        "echo ",
+        "echo a|",
+        "password",
+        "password=",
+        "='",
+        "://",
+        "a:",
+        "mysql ",
+        "password='",
+        '\\"',
+    ):
         redacted(text * 10**4)
     assert time.monotonic() - start < 20
 
