@@ -32,7 +32,8 @@ class Follower:
     """Receives the log on a host until it is released; what ends it earlier is a failure.
 
     `check` is called now and then, and raises PermanentError where following must end: it burdens
-    the source. What it cannot find out (TransientError) changes nothing.
+    the source. What it cannot find out (TransientError) changes nothing. `released` is called once
+    the host has given back what the server kept for it.
     """
 
     def __init__(
@@ -42,9 +43,11 @@ class Follower:
         job: WalJob,
         leases: StoreLeases,
         check: Callable[[], None],
+        released: Callable[[], None],
     ) -> None:
         self._host = host
         self._check = check
+        self._tell_released = released
         self._failure: FarsideError | None = None
         self._guarded: list[Callable[[], None]] = []
         self._lock = threading.Lock()
@@ -96,6 +99,7 @@ class Follower:
 
     def _heard(self, event: Listening | Caught | Released) -> None:
         if isinstance(event, Released):
+            self._tell_released()
             self._released.set()
 
     def _watch(self) -> None:

@@ -200,12 +200,13 @@ class SetWriter:
         prepare: Callable[[], None],
         release_argv: Sequence[str],
         check: Callable[[], None],
+        released: Callable[[], None],
     ) -> None:
         """Run `argv`, which receives the log into `directory`, and store it as it comes.
 
         `release_argv` gives back what the server keeps for it; the host runs it however this ends.
         That is made by `prepare`, on another thread, once the host is ready to give it back.
-        `check` is Follower's.
+        `check` and `released` are Follower's.
         """
         job = WalJob(
             argv=tuple(argv),
@@ -221,7 +222,7 @@ class SetWriter:
         self._leases = StoreLeases(
             self._domain.store, self._prefix, partial(self._stored, host), prepare
         )
-        self._follower = Follower(host, self.rehearsal_id, job, self._leases, check)
+        self._follower = Follower(host, self.rehearsal_id, job, self._leases, check, released)
 
     def _stored(self, host: Host, event: Stored) -> None:
         _refuse_mistakes(event.object, host)

@@ -256,7 +256,7 @@ class Postgres(Engine):
         with steps.step("follow log"):
             directory = f"{sink.work(host)}/wal"
             # What an attempt before this one received begins in the wrong place.
-            slots.drop(superuser, slot)
+            self.withdraw(source, sink.rehearsal_id)
             host.run(["rm", "-rf", directory])
             host.run(["mkdir", "-p", "-m", "0700", directory])
             reserved: list[int] = []
@@ -290,6 +290,7 @@ class Postgres(Engine):
                 prepare=make_slot,
                 release_argv=[*receive, *holding, "--drop-slot"] if holding else (),
                 check=burden.Watch(superuser, slot, sink.load),
+                released=partial(self._forget_slot, slot),
             )
             streams = (
                 f"SELECT count(*) FROM pg_stat_replication WHERE application_name = {literal(slot)}"
@@ -398,9 +399,13 @@ class Postgres(Engine):
         """See Engine: the replication slot is all that a capture makes in the server."""
         superuser, slot = self._superuser(source), name_of(rehearsal_id)
         if slots.drop(superuser, slot):
+            self._forget_slot(slot)
             return [f"replication slot {slot}"]
         slots.check_gone(superuser, rehearsal_id, self._made_on.get(slot))
         return []
+
+    def _forget_slot(self, slot: str) -> None:
+        self._made_on.pop(slot, None)
 
     def remains(self, source: FailureDomain) -> list[str]:
         """See Engine: a slot that nobody receives from holds the source's log back for ever."""
