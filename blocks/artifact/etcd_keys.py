@@ -9,6 +9,7 @@ import base64
 import hashlib
 import mmap
 import re
+import sqlite3
 import struct
 import subprocess
 from collections import Counter
@@ -193,8 +194,14 @@ def _page(job: EtcdKeysJob, first: str, limit: int) -> list[_Key]:
 
 
 def _of_file(path: Path) -> tuple[int, Iterator[_Key]]:
-    """The snapshot's revision, and its keys in order as of then."""
-    newest, latest = 0, dict[bytes, tuple[int, int]]()
+    """The snapshot's revision, and its keys in order as of then.
+
+    Where they lie is kept in a table without a name on the disk: there may be ten million.
+    """
+    newest, latest = 0, sqlite3.connect("", isolation_level=None)
+    latest.execute("PRAGMA journal_mode = OFF")
+    latest.execute("CREATE TABLE keys (name BLOB PRIMARY KEY, start INT, end INT) WITHOUT ROWID")
+    latest.execute("BEGIN")
     with path.open("rb") as file:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     try:
@@ -204,12 +211,14 @@ def _of_file(path: Path) -> tuple[int, Iterator[_Key]]:
             newest = max(newest, main)
             key = _parsed(data, start, end, with_value=False)
             if len(name) > _REVISION.size:  # a tombstone
-                latest.pop(key.name, None)
+                latest.execute("DELETE FROM keys WHERE name = ?", (key.name,))
             else:
-                latest[key.name] = (start, end)
+                place = (key.name, start, end)
+                latest.execute("INSERT OR REPLACE INTO keys VALUES (?, ?, ?)", place)
     except (struct.error, ValueError, IndexError, RecursionError):
         raise JobFailed("internal", f"{path.name} is no snapshot that can be read here") from None
-    return newest, (_parsed(data, *latest[name]) for name in sorted(latest))
+    places = latest.execute("SELECT start, end FROM keys ORDER BY name")
+    return newest, (_parsed(data, start, end) for start, end in places)
 
 
 def _bucket(data: mmap.mmap, size: int, root: int, wanted: bytes) -> int:
