@@ -89,7 +89,10 @@ def test_killed_then_swept(world: World, stage: str) -> None:
         assert "recorded" in swept.out
         assert record.verdict is Verdict.COULD_NOT_VERIFY
         assert "it was killed, or its machine stopped" in record.not_verified[0]
-        assert states[stage] is StageState.CANCELLED
+        # A short stage may have ended meanwhile: then it was killed in one after it.
+        cut_off = [name for name in STAGES if states.get(name) is StageState.CANCELLED]
+        assert len(cut_off) == 1
+        assert STAGES.index(cut_off[0]) >= STAGES.index(stage)
     plan = load_plan(world.plan())
     path = world.results / f"{record.rehearsal_id}.json"
     assert plan.keys.record_signer is not None
