@@ -90,8 +90,10 @@ def check_gone(psql: Psql, id: str, made_on: str | None) -> None:
             why = "the server that answers is not the one on which it was made, or was restarted"
             raise _elsewhere(psql, slot, why)
         return
-    since = literal(began(id).isoformat())
-    if promoted := psql.value(CLUSTER, f"{_PROMOTED}{since}"):
+    since = began(id)
+    if since is None:
+        return
+    if promoted := psql.value(CLUSTER, f"{_PROMOTED}{literal(since.isoformat())}"):
         why = f"the primary changed on {promoted}, after the rehearsal began"
         raise _elsewhere(psql, slot, why)
 

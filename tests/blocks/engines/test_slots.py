@@ -12,7 +12,7 @@ import pytest
 from blocks.engines.base import LeftElsewhere
 from blocks.engines.pg import burden, slots, survey, wal
 from blocks.engines.pg.psql import PATIENT_WITH_PRODUCTION, Psql
-from blocks.ids import name_of
+from blocks.ids import began, name_of
 from deployments.lab.accounts import service_account
 from tests.blocks.engines.servers import Server, server
 
@@ -111,6 +111,12 @@ def test_after_a_switchover_its_end_is_unknown(old: Server, new: Server) -> None
     with pytest.raises(LeftElsewhere, match=r"the primary changed on 20"):
         slots.check_gone(asking(new), BEFORE, None)
     assert old.run(f"{statement}; SELECT count(*) FROM pg_replication_slots") == "0"
+
+
+@pytest.mark.parametrize("id", ["r1", "x", "r1-2-3-4", "r20269901-000000-abcdef"])
+def test_what_is_no_id_of_a_rehearsal_has_no_slot(new: Server, id: str) -> None:
+    assert began(id) is None
+    slots.check_gone(asking(new), id, None)
 
 
 def test_where_the_primary_is_the_one_that_it_was_it_is_gone(old: Server, new: Server) -> None:
