@@ -17,6 +17,7 @@ import pytest
 from blocks.artifact import marks, stamp
 from blocks.artifact.job import MadePath, MadeStamp
 from blocks.domain import FailureDomain
+from blocks.engines.base import LeftElsewhere
 from blocks.errors import PermanentError
 from blocks.fences import CommandFence, Gap
 from blocks.hosts import LocalHost
@@ -383,3 +384,20 @@ def test_the_note_is_in_the_store_before_anything_is_cut(site: Site) -> None:
     with pytest.raises(Exception, match="none"):
         again.note_fence("west", plan.fence.marks)
     lease.stop()
+
+
+def test_what_may_be_on_another_server_is_said_until_somebody_has_looked(site: Site) -> None:
+    """After a switchover: the lease stays, or the next sweep would find nothing to say."""
+
+    def elsewhere(*_: Any) -> list[str]:
+        raise LeftElsewhere("whether the slot is gone is unknown", hint="drop it by hand")
+
+    plan = site.plan()
+    plan.engine.withdraw = elsewhere
+    site.kill("r1", site.lease("r1", plan, raised=False))
+    for _ in range(2):
+        said = "whether the slot is gone is unknown (next: drop it by hand); then remove"
+        assert site.sweep(plan).remaining == (f"{said} leases/r1.json from both stores",)
+        assert site.leases() == ["r1"]
+    plan.recovery.store.remove(["leases/r1.json"])
+    assert site.sweep(plan).remaining == ()
