@@ -261,7 +261,11 @@ def uses_of_source(rehearsal: Rehearsal) -> list[Finding]:
     for use in inventory(rehearsal).attributed(ledger().uses()):
         if use.domain == rehearsal.source.name and use.stage in AFTER_THE_LOSS:
             text = f"it was used at {use.at:%H:%M:%S}, after the loss of {use.domain}"
-            found.append(_of_use(rehearsal, use, use.stage, text))
+            item = _of_use(rehearsal, use, use.stage, text)
+            # A plan that accepts a weakness wherever it is has accepted no broken isolation.
+            if item.id in _wholesale(rehearsal):
+                item = finding("source-used", item.subject, item.evidence, use.stage)
+            found.append(item)
         elif not use.domain:
             text = f"a {use.kind} that belongs to no domain of the plan was used"
             found.append(finding("use-unattributed", use.name, text, use.stage))
@@ -279,6 +283,11 @@ def _of_use(rehearsal: Rehearsal, use: Use, stage: str, text: str) -> Finding:
     subject = "/".join(use.name.split("/")[:3]) if use.kind == "object" else use.name
     detail = f" ({use.detail})" if use.detail else ""
     return finding(id, subject, f"{use.kind} {use.name}{detail}: {text}", stage)
+
+
+def _wholesale(rehearsal: Rehearsal) -> set[str]:
+    """Findings that the plan accepts whatever their subject."""
+    return {risk.finding for risk in rehearsal.plan.accepted if risk.subject is None}
 
 
 def calls_to_source(rehearsal: Rehearsal) -> tuple[list[Finding], tuple[FarsideError, ...]]:
@@ -313,7 +322,7 @@ def _of_attempt(rehearsal: Rehearsal, attempt: Attempt) -> Iterator[Finding]:
     text = f"{process} (pid {attempt.pid}) called it at {attempt.at:%H:%M:%S}, during {stage}"
     # What the search has named already is one cause with the call that it leads to. A plan that
     # accepts all that is named has accepted no call: that is a broken isolation.
-    wholesale = {risk.finding for risk in rehearsal.plan.accepted if risk.subject is None}
+    wholesale = _wholesale(rehearsal)
     for known in rehearsal.findings.all():
         if known.id in _NAMING - wholesale and _names(known.evidence, attempt.address):
             yield finding(known.id, known.subject, text, known.stage)

@@ -5,6 +5,7 @@ What could not be tried is `unknown`: a name that does not resolve here, no sock
 
 import errno
 import http.client
+import re
 import socket
 import ssl
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,12 @@ _MOST = 64
 _UNREACHABLE = frozenset(
     {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.ECONNABORTED}
 )
-_DENIED = frozenset({401, 403, 404, 451})
+_DENIED = frozenset({401, 403, 451})
+_SAID = 2**14
+_TOO_OLD = re.compile(
+    rb"<Code>(?:ExpiredToken|RequestTimeTooSkewed)</Code>|<Expires>|expired", re.I
+)
+"""As S3's stores say it of a URL, or of the credentials that it was made with."""
 
 
 def run(job: ProbeJob, _channel: Channel) -> ProbeResult:
@@ -93,7 +99,8 @@ def _fetched(url: str, ca_pem: str | None, timeout: float) -> ProbeStatus:
         )
         try:
             connection.request("GET", f"{parts.path}?{parts.query}", headers={"Range": "bytes=0-0"})
-            status = connection.getresponse().status
+            answer = connection.getresponse()
+            status, said = answer.status, answer.read(_SAID)
         finally:
             connection.close()
     except ssl.SSLCertVerificationError:
@@ -102,6 +109,11 @@ def _fetched(url: str, ca_pem: str | None, timeout: float) -> ProbeStatus:
         return "unreachable" if isinstance(error, socket.gaierror) else _failure(error)
     except http.client.HTTPException:
         return "reset"
+    return _meant(status, said)
+
+
+def _meant(status: int, said: bytes) -> ProbeStatus:
     if status in (200, 206, 416):
         return "open"
-    return "refused" if status in _DENIED else "unknown"
+    # A URL that is too old is denied wherever its store can be reached.
+    return "refused" if status in _DENIED and not _TOO_OLD.search(said) else "unknown"

@@ -47,7 +47,7 @@ def rehearsal() -> Any:
         findings=Findings(),
         clock=StageClock(),
         reach=Reach(knocks=Knocks(ID, Counter(), frozenset(), now, now)),
-        plan=SimpleNamespace(engine=SimpleNamespace(predicted_nodes=lambda _: [])),
+        plan=SimpleNamespace(engine=SimpleNamespace(predicted_nodes=lambda _: []), accepted=()),
     )
 
 
@@ -71,6 +71,23 @@ def test_what_farside_used_of_the_source_after_its_loss(rehearsal: Any) -> None:
         ("use-unattributed", "10.9.9.9:443"),
     ]
     assert "r20260701-120000-1a2b3c/base.000" in found[0].evidence
+
+
+def test_a_use_after_the_loss_is_not_accepted_wholesale(rehearsal: Any) -> None:
+    """Whoever accepts that keys are in the source has accepted no broken isolation."""
+    rehearsal.plan.accepted = [
+        SimpleNamespace(finding="key-chain-in-source", subject=None),
+        SimpleNamespace(finding="name-resolves-to-source", subject="files.example.org"),
+    ]
+    with new_ledger() as ledger:
+        ledger.enter("restore")
+        ledger.note("key", "identity", "east")
+        ledger.note("name", "files.example.org", "west", "10.1.7.7")
+        found = dependence.uses_of_source(rehearsal)
+    assert [(item.id, item.subject) for item in found] == [
+        ("source-used", "identity"),
+        ("name-resolves-to-source", "files.example.org"),
+    ]
 
 
 def test_a_credential_out_of_a_directory_of_the_source(rehearsal: Any) -> None:

@@ -252,12 +252,16 @@ def is_protected(root: Etcdctl) -> bool:
 
 
 def wants_certificate(root: Etcdctl) -> bool:
-    """Whether a member that answers `root` is silent to a client without a certificate."""
+    """Whether a member that answers `root` is silent to a client without a certificate.
+
+    Raises what Etcdctl.text raises where it does not answer `root` right after either.
+    """
     if not root.cert_file:
         return False
     try:
         root.without_certificate().text("endpoint", "status", timeout=PROBE_SECONDS)
     except (TransientError, Untrusted):
+        root.text("endpoint", "status", timeout=PROBE_SECONDS)
         return True
     return False
 

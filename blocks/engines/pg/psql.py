@@ -99,6 +99,7 @@ PATIENT_WITH_PRODUCTION = _options(
     lock_timeout="5s",
     statement_timeout="50s",
     client_connection_check_interval="5s",
+    work_mem="4MB",
     max_parallel_workers_per_gather="0",
 )
 """The same for the source: never wait in production's queue, and leave no session there when
@@ -113,6 +114,10 @@ def _where_known(name: str, value: str) -> str:
     )
 
 
+_NO_TEMPORARY_LIMIT = (
+    "SELECT pg_catalog.set_config('temp_file_limit', '-1', false)"
+    " WHERE pg_catalog.has_parameter_privilege('temp_file_limit', 'SET') \\g /dev/null\n"
+)
 _NO_TRANSACTION_TIMEOUT = _where_known("transaction_timeout", "0")
 # Else a table's owner could put a view, which runs the owner's functions, in the place of a table
 # that an administrator is about to read.
@@ -253,7 +258,8 @@ class Psql:
         return None
 
     def _script(self, database: str, sql: str, timeout: float | None) -> str:
-        later = _NO_TRANSACTION_TIMEOUT + _NO_VIEWS if self.options else ""
+        own = _NO_TEMPORARY_LIMIT + _NO_TRANSACTION_TIMEOUT + _NO_VIEWS
+        later = own if self.options else ""
         argv = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose"]
         argv += ["-W" if self.password else "-w", "-d", self._conninfo(database)]
         done = self._run(argv, later + self.preamble + sql, timeout, self.password or None)

@@ -118,6 +118,8 @@ _SHARED = (
     "SELECT 'tablespace ' || spcname AS object, array_to_string(spcoptions, E'\\n') AS text"
     " FROM pg_tablespace WHERE spcoptions IS NOT NULL",
     "SELECT 'security label of ' || provider AS object, label AS text FROM pg_shseclabel",
+    "SELECT 'comment on ' || o.type || ' ' || o.identity AS object, description AS text"
+    " FROM pg_shdescription, pg_identify_object(classoid, objoid, 0) o",
 )
 
 # Of system tables, only those of a site are here: what it has added to pg_catalog, too.
@@ -188,12 +190,16 @@ class Texts:
         for subject, text in self.rows:
             for line, mention in foreign.lines(text):
                 said = f"its line {line} names {mention}"
-                severity = Severity.INFO if ": comment on " in subject else None
+                severity = Severity.INFO if _is_comment(subject) else None
                 yield _finding(subject, said, mention, foreign, "verify", severity)
 
     def hosts(self, foreign: Belongings) -> dict[str, str]:
         """Other hosts that they use, each with the first object that does."""
-        return used_by((row for row in self.rows if ": comment on " not in row[0]), foreign)
+        return used_by((row for row in self.rows if not _is_comment(row[0])), foreign)
+
+
+def _is_comment(subject: str) -> bool:
+    return subject.startswith("comment on ") or ": comment on " in subject
 
 
 def databases(control: Psql) -> tuple[list[str], list[str]]:

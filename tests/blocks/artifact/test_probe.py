@@ -2,13 +2,17 @@
 
 import errno
 import socket
+import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from blocks.artifact import probe
 from blocks.artifact.channel import Channel
 from blocks.artifact.job import ProbeJob
+from blocks.stores import S3Store
 
 
 @pytest.fixture
@@ -73,3 +77,39 @@ def test_a_url_that_nobody_serves_is_unreachable_or_refused() -> None:
     urls = ("https://no-such-name.invalid/b/k?x", "https://127.0.0.1:1/b/k?x")
     answer = probe.run(ProbeJob(endpoints=(), urls=urls), Channel.__new__(Channel))
     assert answer.urls == ("unreachable", "refused")
+
+
+def test_only_a_denial_is_one(s3: Any, tmp_path: Path) -> None:
+    """An object that was removed meanwhile, or a URL that is too old, says nothing of a fence."""
+    credentials = tmp_path / "credentials"
+    credentials.write_text(
+        f"[default]\naws_access_key_id = {s3.access_key}\naws_secret_access_key = {s3.secret_key}\n"
+    )
+    store = S3Store(
+        endpoint=s3.endpoint, bucket=s3.bucket, ca_file=s3.ca_file, credentials_file=credentials
+    )
+    store.put("probed", b"x")
+    fresh, old, gone = (
+        store.presign_get(key, seconds)
+        for key, seconds in (("probed", 600), ("probed", 1), ("never", 600))
+    )
+    denied = fresh.replace("Signature=", "Signature=0")
+    time.sleep(2)
+    job = ProbeJob(endpoints=(), urls=(fresh, denied, old, gone), ca_pem=s3.ca_pem)
+    answer = probe.run(job, Channel.__new__(Channel))
+    assert answer.urls == ("open", "refused", "unknown", "unknown")
+    store.remove(["probed"])
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ("<Code>AccessDenied</Code><Message>Access Denied</Message>", "refused"),
+        ("<Code>AccessDenied</Code><Message>Request has expired</Message>", "unknown"),
+        ("<Code>ExpiredToken</Code>", "unknown"),
+        ("<Code>RequestTimeTooSkewed</Code>", "unknown"),
+    ],
+)
+def test_what_is_too_old_is_no_denial(said: str, status: str) -> None:
+    assert probe._meant(403, said.encode()) == status

@@ -19,6 +19,7 @@ from blocks.errors import PermanentError, TransientError
 from tests.blocks.engines.servers import Server, server
 
 HOSTILE = {
+    "temp_file_limit": "64kB",
     "search_path": "public, pg_catalog",
     "role": "mallory",
     "statement_timeout": "1ms",
@@ -103,6 +104,7 @@ def test_settings_of_roles_and_databases_are_without_force(hostile: Server, opti
             assert settings[name].lower() != value.lower(), name
     assert settings["client_encoding"] == "UTF8"
     assert settings.get("transaction_timeout", "0") == "0"
+    assert settings["temp_file_limit"] == "-1"
     if options == UNHURRIED:
         assert settings["statement_timeout"] == settings["lock_timeout"] == "0"
 
