@@ -79,6 +79,9 @@ class Databases:
                     except LoginRefused as error:
                         lacking = self._installed.lacking("locales")
                         no_locale = not {database["collate"], database["ctype"]}.isdisjoint(lacking)
+                        if "contents" in database.get("unread", ()) and not no_locale:
+                            tally.unseen.append(f"{name}: not entered at the source either")
+                            continue
                         cause = "locale-missing" if no_locale else "usable-not-restored"
                         tally.fail(f"{name} cannot be entered: {error.message}", f"database {name}")
             else:

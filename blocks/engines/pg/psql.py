@@ -82,9 +82,12 @@ def _options(**more: str) -> str:
     return " ".join(f"-c {name}={value}" for name, value in {**_SETTINGS, **more}.items())
 
 
+LOCK_SECONDS = 60
+"""How long a lock of a restored service is waited for: what came along prepared holds its own for
+ever, and nothing else that runs there has one for long."""
 UNHURRIED = _options(
     statement_timeout="0",
-    lock_timeout="0",
+    lock_timeout=f"{LOCK_SECONDS}s",
     session_replication_role="replica",
     zero_damaged_pages="off",
     ignore_checksum_failure="off",
@@ -122,7 +125,9 @@ _NO_TRANSACTION_TIMEOUT = _where_known("transaction_timeout", "0")
 # Else a table's owner could put a view, which runs the owner's functions, in the place of a table
 # that an administrator is about to read.
 _NO_VIEWS = _where_known("restrict_nonsystem_relation_kind", "view, foreign-table")
-UNHURRIED_LATER = f"SET statement_timeout = 0; SET lock_timeout = 0;\n{_NO_TRANSACTION_TIMEOUT}"
+UNHURRIED_LATER = (
+    f"SET statement_timeout = 0; SET lock_timeout = '{LOCK_SECONDS}s';\n{_NO_TRANSACTION_TIMEOUT}"
+)
 """A preamble for an application's long question: all else is as in any session of its own."""
 _SEEING_DEFAULTS = "SET search_path = pg_catalog, pg_temp;\n"
 

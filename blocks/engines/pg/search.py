@@ -204,12 +204,12 @@ def _is_comment(subject: str) -> bool:
 
 def databases(control: Psql) -> tuple[list[str], list[str]]:
     """The databases of a restored server: those that can be entered, and all others but the
-    template that none ever enters.
+    template that none ever enters, and what a DROP that broke off has left.
     """
     rows = control.rows(
         CLUSTER,
-        "SELECT datname AS name, datallowconn AND datconnlimit <> -2 AS open"
-        " FROM pg_database WHERE datname <> 'template0' ORDER BY 1",
+        "SELECT datname AS name, datallowconn AS open"
+        " FROM pg_database WHERE datname <> 'template0' AND datconnlimit <> -2 ORDER BY 1",
     )
     named = {True: list[str](), False: list[str]()}
     for row in rows:
@@ -233,6 +233,11 @@ def texts(
     likely = foreign.likely()
     for database in databases:
         lead = f"{database}: "
+        before = len(found.unread)
+        with _looking(f"database {database}", found):
+            control.value(database, "SELECT 1")
+        if len(found.unread) > before:
+            continue
         _read(control, database, lead, _TEXTS, found)
         _read(control, database, lead, (_COMMENTS,), found)
         tables = list[Mapping[str, Any]]()

@@ -342,6 +342,20 @@ def test_an_event_trigger_that_forbids_ddl_is_no_defect(
         shop.script("postgres", "DROP EVENT TRIGGER forbid; DROP FUNCTION public.forbid()")
 
 
+def test_a_transaction_in_doubt_holds_no_check_up(made: Server, shop: Psql) -> None:
+    """It came along prepared, and keeps its lock on a table for ever."""
+    made.set(max_prepared_transactions="5")
+    made.run("CREATE TABLE doubt (i int PRIMARY KEY)", "shop")
+    made.run("BEGIN; INSERT INTO doubt VALUES (1); PREPARE TRANSACTION 'x'", "shop")
+    try:
+        found = indexes.btrees(shop, ["shop"])
+        assert found.status is PASSED, found.actual
+        assert "amcheck" in found.actual
+    finally:
+        made.run("ROLLBACK PREPARED 'x'; DROP TABLE doubt", "shop")
+        made.set(max_prepared_transactions="0")
+
+
 @pytest.mark.parametrize("whose", ["ROLE ALL", "ROLE postgres", "DATABASE postgres"])
 def test_what_sessions_are_made_to_load_is_no_job(made: Server, shop: Psql, whose: str) -> None:
     """Their own settings are in the data; what the server has for all is farside's to set."""
