@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from blocks.artifact.mentions import Belongings
-from blocks.engines.pg import checks, comparing, counts, indexes, replay, survey
+from blocks.engines.pg import checks, comparing, counts, indexes, replay, search, survey
 from blocks.engines.pg.installation import Installation
 from blocks.engines.pg.last_look import NO_LOOK, LastLook, last_look
 from blocks.engines.pg.psql import PATIENT_WITH_PRODUCTION, Psql, SqlError
@@ -239,6 +239,21 @@ class TestDatabases:
         assert "dropped at the source since the survey: gone" in str(dropped.actual)
         assert self.check(made, had("shop", "gone")).status is FAILED
         assert self.check(made, NO_LOOK).status is UNKNOWN
+
+    def test_one_that_the_source_lets_nobody_enter_either(self, made: Server) -> None:
+        """Nobody knows: an encoding, say, that no client of today's reads."""
+        made.run("CREATE DATABASE mule TEMPLATE template0 ENCODING 'MULE_INTERNAL' LOCALE 'C'")
+        try:
+            psql = made.psql()
+            there = [d for d in survey.survey(psql)["databases"] if d["name"] == "mule"]
+            assert "contents" in there[0]["unread"]
+            installed = Installation(psql.host, made.bin_dir)
+            check = checks.Databases(psql, {"databases": there}, NO_LOOK, installed).check()
+            assert check.status is UNKNOWN, check
+            found = search.texts(psql, ["mule"], Belongings(networks=("10.0.0.0/8",)))
+            assert len(found.unread) == 1
+        finally:
+            made.run("DROP DATABASE mule")
 
 
 def test_a_collation_that_was_made_anew(made: Server, shop: Psql) -> None:
