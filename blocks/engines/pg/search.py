@@ -234,7 +234,7 @@ def texts(
     for database in databases:
         lead = f"{database}: "
         before = len(found.unread)
-        with _looking(f"database {database}", found):
+        with _looking(database, found):
             control.value(database, "SELECT 1")
         if len(found.unread) > before:
             continue
