@@ -20,7 +20,7 @@ from blocks import resolving
 from blocks.artifact.job import Source
 from blocks.artifact.manifest import LogIndex, Manifest, SealedObject
 from blocks.artifact.mentions import Belongings
-from blocks.artifact.redaction import MASK
+from blocks.artifact.redaction import MASK, redacted
 from blocks.base import is_ip
 from blocks.domain import FailureDomain
 from blocks.engines.base import (
@@ -84,6 +84,7 @@ from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep, Source
 from blocks.helper import HelperInterrupted
 from blocks.hosts import Host, SSHHost
 from blocks.ids import name_of
+from blocks.processes import NOT_RUN
 from blocks.sets import SetWriter
 
 LOG_INTERVAL_SECONDS = 1.0
@@ -195,12 +196,52 @@ class Postgres(Engine):
                 host=self.source.host,
                 hint="ALTER ROLE ... LOGIN for one superuser",
             )
+        self._check_replication(source)
         check(facts, SurveyedFacts)
         return facts
 
     def check_facts(self, facts: Facts) -> None:
         """See Engine."""
         check(facts, SetFacts)
+
+    def _replication(self, application_name: str) -> str:
+        """Where the programs that replicate connect, and as whom."""
+        return " ".join(
+            f"{key}={quote_conninfo(value)}"
+            for key, value in (
+                ("host", self.source.address),
+                ("port", str(self.source.port)),
+                ("user", self.backup.role),
+                *AMBIENT,
+                ("options", ""),
+                ("application_name", application_name),
+            )
+        )
+
+    def _check_replication(self, source: FailureDomain) -> None:
+        """Raise PermanentError where the backup's role is not let in to replicate.
+
+        Only psql can ask without beginning to: where the backup host has none, nothing is asked.
+        """
+        host = source.host(self.backup.host)
+        where = f"{self._replication('farside')} replication=true"
+        argv = [f"{self.backup.bin_dir}/psql", "-X", "-A", "-t", "-W", "-d", where]
+        done = host.run(
+            [*argv, "-c", "IDENTIFY_SYSTEM"],
+            password=source.secret(self.backup.password),
+            check=False,
+        )
+        if done.exit_code in (0, *NOT_RUN):
+            return
+        *_, said = done.stderr.decode(errors="replace").strip().splitlines() or [""]
+        raise PermanentError(
+            f"{self.backup.role} cannot replicate: {redacted(said.rpartition('Password: ')[2])}",
+            operation="survey",
+            domain=source.name,
+            host=self.backup.host,
+            hint="let it in from there: a line for `replication` in pg_hba.conf, REPLICATION, and "
+            "the password of engine.backup",
+        )
 
     def _source_nodes(self, source: FailureDomain) -> Iterator[SourceNode]:
         """The primary, and whatever streams from it and replays: which no receiver of logs does."""
@@ -240,17 +281,7 @@ class Postgres(Engine):
         host = source.host(self.backup.host)
         secret = source.secret(self.backup.password)
         slot, size = name_of(sink.rehearsal_id), facts["wal_segment_size"]
-        conninfo = " ".join(
-            f"{key}={quote_conninfo(value)}"
-            for key, value in (
-                ("host", self.source.address),
-                ("port", str(self.source.port)),
-                ("user", self.backup.role),
-                *AMBIENT,
-                ("options", ""),
-                ("application_name", slot),
-            )
-        )
+        conninfo = self._replication(slot)
         receive = [f"{self.backup.bin_dir}/pg_receivewal", "-W", "-d", conninfo]
         holding = burden.holding(facts, slot)
         with steps.step("follow log"):

@@ -18,6 +18,7 @@ from blocks.engines.base import Peer, Restoration
 from blocks.engines.pg.last_look import LastLook
 from blocks.engines.pg.psql import Psql
 from blocks.engines.postgres import LOG_INTERVAL_SECONDS, LogGap, Postgres
+from blocks.errors import PermanentError
 from blocks.evidence.record import CheckStatus, Counterpart, Node, Record
 from blocks.helper import sweep_host
 from blocks.plan import Plan, load_plan
@@ -326,6 +327,20 @@ def test_a_role_that_is_no_superuser_is_enough(plan: Plan) -> None:
             engine.destroy(service, plan.recovery)
     finally:
         admin.script("postgres", f"DROP OWNED BY {LEAST}; DROP ROLE {LEAST}")
+
+
+def test_a_role_that_is_not_let_in_to_replicate_is_noticed_first(plan: Plan) -> None:
+    lab_s, admin = engine_of(plan), superuser(plan)
+    admin.script("postgres", "CREATE ROLE reader LOGIN PASSWORD 'x'")
+    backup = lab_s.backup.model_copy(update={"role": "reader"})
+    try:
+        with pytest.raises(PermanentError, match=r"reader cannot replicate: .*FATAL") as caught:
+            lab_s.model_copy(update={"backup": backup}).survey(plan.source)
+        assert "Password" not in caught.value.message
+    finally:
+        admin.script("postgres", "DROP ROLE reader")
+    elsewhere = lab_s.backup.model_copy(update={"bin_dir": "/nowhere"})
+    assert lab_s.model_copy(update={"backup": elsewhere}).survey(plan.source)
 
 
 @pytest.mark.parametrize("lost", ["a segment in the middle", "all of the log", "its end"])
