@@ -2,6 +2,7 @@
 
 import re
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,8 @@ _BUSY = re.compile(
     r"the database system is|server closed the connection|too many clients"
     r"|remaining connection slots"
 )
+# A server sees the end of a session late: the next one may not have its place yet.
+_FULL, _FULL_SECONDS = re.compile(rb"too many (?:clients|connections)|remaining connection"), 5.0
 _NO_DATABASE = re.compile(r'database ".*" does not exist')
 _SQLSTATE = re.compile(r"^(?:psql:[^\n]*?: )?[^\s:]+:\s+([0-9A-Z]{5}): ", re.MULTILINE)
 _TRANSIENT = re.compile(r"08...|40...|53300|55P03|57P0[1-3]")
@@ -267,9 +270,15 @@ class Psql:
         later = own if self.options else ""
         argv = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose"]
         argv += ["-W" if self.password else "-w", "-d", self._conninfo(database)]
-        done = self._run(argv, later + self.preamble + sql, timeout, self.password or None)
-        if done.exit_code == 0:
-            return done.stdout.decode(errors="replace")
+        give_up = time.monotonic() + _FULL_SECONDS
+        while True:
+            done = self._run(argv, later + self.preamble + sql, timeout, self.password or None)
+            if done.exit_code == 0:
+                return done.stdout.decode(errors="replace")
+            full = done.exit_code == _NO_CONNECTION and _FULL.search(done.stderr)
+            if not full or time.monotonic() > give_up:
+                break
+            time.sleep(0.2)
         raise self._error(database, done.exit_code, done.stderr.decode(errors="replace"))
 
     def _run(
