@@ -87,7 +87,7 @@ def _of_the_source(plan: "Plan") -> Iterator[Mistake]:
     served = {canonical(address) for address, _ in plan.engine.source_endpoints(source)}
 
     def owned(address: str) -> bool:
-        return source.belongings.owns_host(address) or canonical(address) in served
+        return source.owns_name(address) or canonical(address) in served
 
     text = f"{{}} is an address of {source.name}, the domain that is lost"
     for number, host in enumerate(recovery.hosts):

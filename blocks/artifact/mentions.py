@@ -4,7 +4,6 @@ Standard library only: hosts search their own files with it, so that no file has
 """
 
 import re
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import (
@@ -59,7 +58,6 @@ _OF_ADDRESS = re.compile(
 )
 """As ip-10-1-0-4.ec2.internal, 10-1-0-4.ns.pod.cluster.local, db.10.1.0.4.nip.io."""
 _FILE = re.compile(r"\.(?:bak|conf|csv|dump|gz|json|log|lz4|sql|so|tar|txt|tgz|xz|zip|zst|\d+)$")
-_NUMBER = re.compile(r"(?:0x[0-9a-f]+|\d+)(?:\.(?:0x[0-9a-f]+|\d+)){0,3}", re.ASCII | re.I)
 _WORDS = frozenset(
     {"and", "as", "by", "false", "from", "in", "is", "not", "null", "of", "on", "or"}
 )
@@ -92,10 +90,6 @@ class Belongings:
             or any(wanted == suffix or wanted.endswith(f".{suffix}") for suffix in suffixes)
             or self.owns_address(_address_in(wanted))
         )
-
-    def owns_host(self, name: str) -> bool:
-        """The same of what somebody connects to: a number is an address there, 0x0a010203 too."""
-        return self.owns_name(name) or self.owns_address(_number(name))
 
     def paths_in(self, text: str) -> list[str]:
         """Those of the domain's directories that `text` names, or has a file of."""
@@ -166,14 +160,6 @@ def _address_in(name: str) -> str:
     if (inside := _OF_ADDRESS.fullmatch(name)) and not _FILE.search(name):
         return (inside[1] or inside[2]).replace("-", ".")
     return name
-
-
-def _number(name: str) -> str:
-    """The IPv4 address that a number means to inet_aton(3), and so to whatever resolves names."""
-    try:
-        return socket.inet_ntoa(socket.inet_aton(name)) if _NUMBER.fullmatch(name) else name
-    except OSError:
-        return name
 
 
 def _words(text: str) -> str:

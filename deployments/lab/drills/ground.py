@@ -256,11 +256,11 @@ class Ground:
     def wrapped(self, program: str, script: str, domain: str = "west") -> Iterator[None]:
         """A shell script in the place of one of the database's programs; "$REAL" is that one.
 
-        Its text lies in a file beside it: it stands for what no look at a program can see.
+        Its text is read as it runs: it stands for what no look at a program can see.
         """
         path = self.live.bin(domain) / program
         text = Path(f"{_aside(path)}.sh")
-        with self.file(text, script), self._wrapped(path, f'. "{text}"'):
+        with self.file(text, script), self._wrapped(path, f'eval "$(cat "{text}")"'):
             yield
 
     @contextmanager

@@ -105,21 +105,6 @@ def test_paths(text: str, found: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "own"),
-    [
-        ("0x0a010203", True),
-        ("167838211", True),
-        ("012.1.2.3", True),
-        ("10.66051", True),
-        ("0x0a020203", False),
-        ("5432", False),
-    ],
-)
-def test_a_number_that_is_an_address(number: str, own: bool) -> None:
-    assert EAST.owns_host(number) is own
-
-
-@pytest.mark.parametrize(
     "unit", ["x", "1.", "a..", "1:", "%2", "\\\\n", "/a", "://", "host=", "-a@"]
 )
 def test_a_long_line_takes_no_long_time(unit: str) -> None:
