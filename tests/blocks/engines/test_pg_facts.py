@@ -142,9 +142,12 @@ def test_what_sites_set_is_carried() -> None:
     )
 )
 def test_no_setting_adds_a_line(rows: list[tuple[str, str, str]]) -> None:
-    """Every line is a name of the list, or an option's, and one quoted value."""
+    """Every line is a name of the list, or an option's, and one quoted value.
+
+    What ends a line to PostgreSQL is not all that ends one to Python: U+0085 does not.
+    """
     own = {line.partition(" = ")[0] for line in conf().splitlines()[1:]}
-    for line in conf(*(row(*item) for item in rows)).splitlines()[1:]:
+    for line in re.split(r"[\r\n]+", conf(*(row(*item) for item in rows)).rstrip("\n"))[1:]:
         match = LINE.fullmatch(line)
         assert match, line
         assert match[1] in own or match[1] in settings.CARRIED or "." in match[1]
