@@ -205,7 +205,7 @@ class Postgres(Engine):
         check(facts, SetFacts)
 
     def _replication(self, application_name: str) -> str:
-        """Where the programs that replicate connect, and as whom."""
+        """The connection string of the replication clients."""
         return " ".join(
             f"{key}={quote_conninfo(value)}"
             for key, value in (

@@ -59,7 +59,7 @@ ROLLBACK;
 
 # Every heap tuple must be found in the index, and parents agree with children (PostgreSQL docs,
 # amcheck, which evaluates expressions as the table's owner). Where a transaction that came along
-# prepared has locked the table, parents are not compared: that takes a lock which nobody gets.
+# prepared has locked the table, parents are not compared: that needs a lock that is never granted.
 # What is made is rolled back, and so is that event triggers that always fire do not forbid it.
 _AMCHECK = f"""
 BEGIN;

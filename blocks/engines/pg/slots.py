@@ -23,7 +23,7 @@ _PROMOTED = (
 
 
 def idle(psql: Psql) -> list[str]:
-    """Ids of the rehearsals whose slots nobody receives from."""
+    """Ids of the rehearsals whose slots have no receiver."""
     rows = psql.rows(
         CLUSTER,
         "SELECT slot_name AS name FROM pg_replication_slots"
@@ -61,7 +61,7 @@ def drop(psql: Psql, slot: str) -> bool:
         return False
     give_up = time.monotonic() + IN_USE_SECONDS
     while True:
-        # The server sees a receiver's end late, and somebody else may drop the slot meanwhile:
+        # The server notices late that a receiver has ended, and the slot may be dropped meanwhile:
         # a session that does so holds it, too, and must not be ended.
         # A receiver of another role's may be out of reach: it is then ended by its own host.
         for act in (
