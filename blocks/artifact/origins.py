@@ -136,11 +136,17 @@ def scripts(program: str) -> tuple[str, ...]:
         beside = os.path.dirname(os.path.realpath(script))  # noqa: PTH120 (a text)
         for match in _TAKEN_IN.finditer(text_of(script)):
             for name in _NAMED.findall(match[1]):
-                for path in (name, os.path.normpath(f"{beside}/{name}")):
+                # `$HERE/lib.sh` is most likely the one beside it, too.
+                beside_it = (os.path.normpath(f"{beside}/{end}") for end in (name, _last(name)))
+                for path in (name, *beside_it):
                     if path not in found and os.path.isfile(path):  # noqa: PTH113 (a text)
                         found[path] = None
                         waiting.append(path)
     return tuple(found)
+
+
+def _last(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
 def text_of(path: str) -> str:

@@ -133,13 +133,14 @@ def test_scripts_and_their_interpreters(east: Path, west: Path, foreign: Belongi
     assert str(interpreter) in {path for path, _ in found}
 
 
-def test_what_a_script_takes_in(east: Path, west: Path, foreign: Belongings) -> None:
+@pytest.mark.parametrize("where", ['$(dirname "$0")', "$HERE", "${0%/*}", "."])
+def test_what_a_script_takes_in(east: Path, west: Path, foreign: Belongings, where: str) -> None:
     """The library beside it, and what that takes in, are read as the script itself is."""
     (west / "lib.sh").write_text(f". {west}/settings\nfetch() {{ curl http://10.1.0.8/; }}\n")
     (west / "settings").write_text(f"ok=1\nBASE={east}/data\n")
     (west / "unused.sh").write_text("# 10.1.0.9\n")
     tool = west / "tool"
-    tool.write_text('#!/bin/sh\nset -e; . "$(dirname "$0")/lib.sh"\necho unused.sh\n')
+    tool.write_text(f'#!/bin/sh\nset -e; . "{where}/lib.sh"\necho unused.sh\n')
     tool.chmod(0o755)
     result = run(FactsJob(tools=(str(tool),), foreign=foreign, origins=True), None)  # type: ignore[arg-type]
     found = {(item.path, item.origin) for item in result.origins}
