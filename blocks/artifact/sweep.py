@@ -3,12 +3,13 @@
 Nothing is removed, and no process signalled, for its path or number: it must bear the stamp.
 """
 
+import fcntl
 import os
 import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,11 +34,12 @@ def run(job: SweepJob, _channel: Channel) -> SweepResult:
     """Ends and removes only what a marker names; what is still there is in `remaining`."""
     work_dir = Path(job.work_dir)
     found = leftovers(work_dir, job.rehearsal_id, own_only=job.own_only)
-    for leftover in found:
-        if job.remove or job.processes_only:
-            _end(work_dir / leftover.rehearsal_id, job)
-        if job.remove:
-            _remove(work_dir / leftover.rehearsal_id, job)
+    for leftover in found if job.remove or job.processes_only else ():
+        directory = work_dir / leftover.rehearsal_id
+        with suppress(FileNotFoundError), _alone(directory):  # not there: another sweep was faster
+            _end(directory, job)
+            if job.remove:
+                _remove(directory, job)
     remaining = leftovers(work_dir, job.rehearsal_id, own_only=job.own_only)
     return SweepResult(found=found, remaining=remaining)
 
@@ -56,11 +58,29 @@ def leftovers(
         directories = [work_dir / rehearsal_id]
     else:
         directories = sorted(work_dir.iterdir())
-    marked = [path for path in directories if os.path.lexists(path / marks.FILE)]
-    for directory in marked:
-        trust.check(directory / marks.FILE)
-        trust.check(directory)
-    return tuple(_leftover(directory, own_only=own_only) for directory in marked)
+    found = []
+    for directory in directories:
+        if os.path.lexists(directory / marks.FILE):
+            with suppress(FileNotFoundError):  # another sweep has removed it since
+                trust.check(directory / marks.FILE)
+                trust.check(directory)
+                found.append(_leftover(directory, own_only=own_only))
+    return tuple(found)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """While no other sweep changes the same rehearsal's: a guard wakes up when it likes.
+
+    Raises FileNotFoundError. Where a file system locks no directory, nobody waits.
+    """
+    opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,7 +224,7 @@ class Galera(Engine):
         """See Engine: the nodes are made side by side; the first one begins the cluster."""
         cluster, history = _cluster(using.rehearsal_id), str(uuid.uuid4())
         made = {node.host: NodeUnderRestore(using, self.target, node) for node in self.target.nodes}
-        first, *others = made.values()
+        first = next(iter(made.values()))
         accounts = sorted({item.account() for item in made.values()})
         several = len(made) > 1
 
@@ -248,8 +248,10 @@ class Galera(Engine):
         with using.steps.step("begin cluster"):
             first.start("--wsrep-new-cluster")
             first.await_synced()
-        if others:
-            using.spread(join, nodes[1:])
+        # One after the other: what a node misses ends at the others it was told of, and a second
+        # one that joins meanwhile changes that ("IST didn't contain all write sets").
+        for node in nodes[1:]:
+            join(node)
         return Service(
             rehearsal_id=using.rehearsal_id,
             host=first.host.name,

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from blocks.artifact.job import (
     ProbeJob,
     Result,
     SweepJob,
+    SweepResult,
     from_line,
     to_line,
 )
@@ -365,3 +367,22 @@ def test_a_directory_that_was_there_is_left_as_it_was_found(tmp_path: Path) -> N
     stamp.remove(made)
     assert found.stat().st_mode & 0o7777 == 0o2775
     assert list(found.iterdir()) == []
+
+
+def test_sweeps_at_the_same_time(ask: Any, tmp_path: Path) -> None:
+    """A guard wakes up while somebody sweeps: neither fails, each waits until all is gone."""
+    work, names = tmp_path / "work", [f"r{number}" for number in range(20)]
+    for name in names:
+        data = tmp_path / name
+        assert claimed(ask, work, name, data).refused == ""
+        for number in range(200):
+            (data / str(number)).touch()
+
+    def swept(name: str) -> SweepResult:
+        job = SweepJob(work_dir=str(work), rehearsal_id=name, remove=True)
+        return sweep.run(job, Channel.__new__(Channel))
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(swept, [name for name in names for _ in range(4)]))
+    assert [left for result in results for left in result.remaining] == []
+    assert not any((tmp_path / name).exists() for name in names)
