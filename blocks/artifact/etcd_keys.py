@@ -57,7 +57,18 @@ class _Key:
 
 
 def run(job: EtcdKeysJob, _channel: Channel) -> EtcdKeysResult:
-    """Raises JobFailed: the file is no snapshot, or etcdctl failed."""
+    """Raises JobFailed: the file is no snapshot, etcdctl failed, or the disk is full."""
+    try:
+        return _read(job)
+    except sqlite3.Error as error:
+        raise JobFailed(
+            "internal",
+            f"the keys could not be put in order: {error}",
+            hint="is there space for temporary files on this host (TMPDIR, /var/tmp, /tmp)?",
+        ) from None
+
+
+def _read(job: EtcdKeysJob) -> EtcdKeysResult:
     if job.snapshot is not None:
         revision, keys = _of_file(Path(job.snapshot))
     else:

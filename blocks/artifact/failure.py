@@ -6,6 +6,7 @@ from blocks.artifact.job import Code, Failed
 from blocks.errors import FarsideError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_STANDARD = {"sqlite3", "_sqlite3", "ssl", "_ssl"}
 _FULL_TEXT = ("No space left on device", "Disk quota exceeded")
 
 
@@ -75,7 +76,9 @@ def to_event(error: BaseException) -> Failed:
             kind="permanent",
             code="tool-missing",
             message=f"Python module {error.name} is not installed for this interpreter",
-            hint="install cryptography and zstandard for the host's `python`",
+            hint="give the host a `python` that has its whole standard library"
+            if error.name in _STANDARD
+            else "install cryptography and zstandard for the host's `python`",
         )
     # The text of an unexpected exception could repeat a URL or a key: its type and place cannot.
     return Failed(kind="permanent", code="internal", message=f"a bug: {_place(error)}")

@@ -58,6 +58,7 @@ _OF_ADDRESS = re.compile(
 )
 """As ip-10-1-0-4.ec2.internal, 10-1-0-4.ns.pod.cluster.local, db.10.1.0.4.nip.io."""
 _FILE = re.compile(r"\.(?:bak|conf|csv|dump|gz|json|log|lz4|sql|so|tar|txt|tgz|xz|zip|zst|\d+)$")
+_RETURN = re.compile(r"(?<!/)/++(?:\./+)*(?!\.{1,2}/)[\w.@+-]{1,255}/++(?:\./+)*\.\.(?=/)")
 _WORDS = frozenset(
     {"and", "as", "by", "false", "from", "in", "is", "not", "null", "of", "on", "or"}
 )
@@ -94,6 +95,7 @@ class Belongings:
     def paths_in(self, text: str) -> list[str]:
         """Those of the domain's directories that `text` names, or has a file of."""
         readings = _readings(text)
+        readings = [*readings, *map(_without_returns, readings)]
         return [own for own in self.paths if any(map(_path(own).search, readings))]
 
     def places_in(self, text: str) -> list[str]:
@@ -148,6 +150,13 @@ def _meant(escape: re.Match[str]) -> str:
 def _bare(text: str) -> str:
     """A text whose escapes are no part of a name: `\\ndb1` is none."""
     return _ESCAPE.sub(" ", text)
+
+
+def _without_returns(text: str) -> str:
+    """A text in which `/x/../east` is `/east`."""
+    for _ in range(_DEEPEST):
+        text = _RETURN.sub("", text)
+    return text
 
 
 def _path(own: str) -> re.Pattern[str]:

@@ -23,10 +23,15 @@ _LACKING = re.compile(
     r"(?:loading shared librar(?:y|ies):? )([^:\s]+)|(\S+) => not found", re.IGNORECASE
 )
 _PATH = re.compile(r"(?<![\w.$}/-])/[\w.@+-]+(?:/[\w.@+-]+)+")
+_WORD = r"""(?:"(?:\$\([^)\n]*\)|\$(?!\()|[^"\n$])*"|'[^'\n]*'|\$(?:\([^)\n]*\))?|[^\s;&|"'$])+"""
 _TAKEN_IN = re.compile(
-    r"(?:^|[;&|({]|\b(?:then|do|else)\b)[ \t]*(?:\.|source)[ \t]+([^\n;&|]+)", re.M
+    rf"""(?:^|[;&|({{`]) [ \t]* (?:(?:then|do|else|if|while|exec|command|nohup|sudo|!)[ \t]+)*
+      (?: (?:\.|source) [ \t]+ (?P<taken>{_WORD})
+        | (?:[\w/]*/)?(?:ba|da|k|z)?sh (?:[ \t]+-\w+)* [ \t]+ (?P<run>{_WORD})
+        | (?P<called>{_WORD}) )""",
+    re.MULTILINE | re.VERBOSE,
 )
-"""A shell's `. FILE`, however the file is spelled: with quotes, and a directory that is found."""
+"""A shell's `. FILE`, `sh FILE` and `DIRECTORY/FILE`, however that directory is spelled."""
 _NAMED = re.compile(r"[\w.@+/-]*[\w@+-]")
 _SCRIPTS = 50
 _OF_NETWORKS = (
@@ -126,7 +131,7 @@ def loaded(program: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def scripts(program: str) -> tuple[str, ...]:
-    """A script and the files that it takes in, and these; none for another program."""
+    """A script, those that it takes in or runs, and theirs; none for another program."""
     if not _head(program).startswith(b"#!"):
         return ()
     found = dict.fromkeys([program])
@@ -135,14 +140,21 @@ def scripts(program: str) -> tuple[str, ...]:
         script = waiting.pop()
         beside = os.path.dirname(os.path.realpath(script))  # noqa: PTH120 (a text)
         for match in _TAKEN_IN.finditer(text_of(script)):
-            for name in _NAMED.findall(match[1]):
+            word = match[match.lastgroup or 0]
+            if match["called"] and "/" not in word:
+                continue  # found by PATH
+            for name in _NAMED.findall(word):
                 # `$HERE/lib.sh` is most likely the one beside it, too.
                 beside_it = (os.path.normpath(f"{beside}/{end}") for end in (name, _last(name)))
                 for path in (name, *beside_it):
-                    if path not in found and os.path.isfile(path):  # noqa: PTH113 (a text)
+                    if path not in found and _is_text(path):
                         found[path] = None
                         waiting.append(path)
     return tuple(found)
+
+
+def _is_text(path: str) -> bool:
+    return os.path.isfile(path) and b"\0" not in _head(path)  # noqa: PTH113 (a text)
 
 
 def _last(name: str) -> str:

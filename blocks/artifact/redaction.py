@@ -63,14 +63,25 @@ _URL = re.compile(
     re.VERBOSE,
 )
 _ECHOED = re.compile(r"(?<![\w-])(?P<lead>(?:echo|printf)[ \t]+).*")
+_ASKS = r"""(?: pass | stdin | \b(?:gpg2?|openssl|cryptsetup|kinit|su)\b
+            | \bsudo\b[^\n|;&]{0,99}[ ]-S )"""
 _FED = re.compile(
-    r"""(?P<lead>(?<![\w-])(?:echo|printf)[ \t]+(?:-\w+[ \t]+)*) [^\n|;&]{1,2000}?
-        (?P<to>[ \t]*\|[ \t]*[^\n|;&]{0,2000}
-          (?: pass | stdin | \b(?:gpg2?|openssl|cryptsetup|kinit|su)\b
-            | \bsudo\b[^\n|;&]{0,99}[ ]-S ))""",
+    rf"""(?P<lead>(?<![\w-])(?:echo|printf)[ \t]+(?:-\w+[ \t]+)*) [^\n|;&]{{1,2000}}?
+        (?P<to>[ \t]*\|[ \t]*[^\n|;&]{{0,2000}} {_ASKS})""",
     re.IGNORECASE | re.VERBOSE,
 )
 """What a shell writes to a program that asks for a password."""
+_HERE_STRING = re.compile(
+    rf"""(?P<lead>(?<![^\n|;&])(?=[^\n|;&]{{0,2000}}{_ASKS})[^\n|;&]{{0,2000}}?<<<[ \t]*)
+        (?:{_QUOTED}|[^\s|;&]+)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_HERE_DOCUMENT = re.compile(
+    rf"""(?P<lead>^(?=[^\n]{{0,2000}}{_ASKS})[^\n]{{0,2000}}?
+          <<-?[ \t]*["'\\]?(?P<word>\w+)[^\n]*\n)
+        (?s:.)*? (?P<end>^[ \t]*(?P=word)[ \t]*$|\Z)""",
+    re.IGNORECASE | re.VERBOSE | re.MULTILINE,
+)
 _PRINTED = re.compile(
     r"""(?P<lead>pass\w{0,20}[_-]?command[ \t]*[=:]?[ \t]*\\?["']?[ \t]*
           (?:/[\w/]{0,99}/)?(?:echo|printf)[ \t]+(?:-\w+[ \t]+)*) [^\n"'|;&]+""",
@@ -142,6 +153,8 @@ def redacted(text: str) -> str:
     text = _DSN.sub(rf"\g<user>{MASK}", text)
     text = _IDENTIFIED.sub(rf"\g<lead>{MASK}", text)
     text = _FED.sub(rf"\g<lead>{MASK}\g<to>", text)
+    text = _HERE_STRING.sub(rf"\g<lead>{MASK}", text)
+    text = _HERE_DOCUMENT.sub(rf"\g<lead>{MASK}\n\g<end>", text)
     text = _PRINTED.sub(rf"\g<lead>{MASK}", text)
     for command, option in _of_programs():
         text = command.sub(partial(_without_option, option), text)

@@ -137,16 +137,21 @@ def test_scripts_and_their_interpreters(east: Path, west: Path, foreign: Belongi
 def test_what_a_script_takes_in(east: Path, west: Path, foreign: Belongings, where: str) -> None:
     """The library beside it, and what that takes in, are read as the script itself is."""
     (west / "lib.sh").write_text(f". {west}/settings\nfetch() {{ curl http://10.1.0.8/; }}\n")
-    (west / "settings").write_text(f"ok=1\nBASE={east}/data\n")
+    (west / "settings").write_text(f"ok=1\nBASE={east}/data\n/bin/cat {west}/printed\n")
+    (west / "printed").write_text("# 10.1.0.9\n")
+    for name in ("run", "called"):
+        (west / name).write_text("# 10.1.0.9\n")
     (west / "unused.sh").write_text("# 10.1.0.9\n")
     tool = west / "tool"
-    tool.write_text(f'#!/bin/sh\nset -e; . "{where}/lib.sh"\necho unused.sh\n')
+    lines = (f'set -e; . "{where}/lib.sh"', f'bash -eu "{where}/run" unused.sh', "echo unused.sh")
+    tool.write_text("\n".join(("#!/bin/sh", *lines, f'if "{where}/called" -x; then exit; fi')))
     tool.chmod(0o755)
     result = run(FactsJob(tools=(str(tool),), foreign=foreign, origins=True), None)  # type: ignore[arg-type]
     found = {(item.path, item.origin) for item in result.origins}
     assert (f"{west}/lib.sh", "its line 2 names 10.1.0.8") in found
     assert (f"{west}/settings", f"its line 2 names {east}") in found
-    assert f"{west}/unused.sh" not in {path for path, _ in found}
+    assert {(f"{west}/{name}", "its line 1 names 10.1.0.9") for name in ("run", "called")} <= found
+    assert {f"{west}/unused.sh", f"{west}/printed"}.isdisjoint(path for path, _ in found)
 
 
 def test_what_python_reads_as_it_starts(
