@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -75,7 +75,7 @@ def run(job: FactsJob, channel: Channel) -> FactsResult:
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         directories=tuple(_directory(Path(path)) for path in job.directories),
         ports=tuple(_port(address, port) for address, port in job.ports),
-        tools=tuple(_tool(name) for name in job.tools),
+        tools=_tools(job.tools),
         leftovers=sweep.leftovers(Path(job.work_dir)) if job.work_dir else (),
         names=resolved(dict(islice(names.items(), NAMES))),
         more_names=max(0, len(names) - NAMES),
@@ -207,29 +207,40 @@ def _port(address: str, port: int) -> PortFacts:
     return PortFacts(address=address, port=port, free=True)
 
 
-def _tool(name: str) -> ToolFacts:
-    path = shutil.which(name)
-    if path is None:
-        return ToolFacts(name=name, path=None, version=None)
-    real = os.path.realpath(path)
-    return ToolFacts(
-        name=name,
-        path=path,
-        version=_version(path) if Path(path).name in _TELL_VERSION else _digest(path),
-        real=" on ".join(filter(None, (real, origins.server_of(real)))),
-        lacking=origins.loaded(path)[1],
-        package=_package(real) or (_package(path) if real != path else ""),
+def _tools(names: Sequence[str]) -> tuple[ToolFacts, ...]:
+    found = {name: path for name in names if (path := shutil.which(name))}
+    real = {path: os.path.realpath(path) for path in found.values()}
+    packages = _packages({*real, *real.values()})
+    return tuple(
+        ToolFacts(name=name, path=None, version=None)
+        if (path := found.get(name)) is None
+        else ToolFacts(
+            name=name,
+            path=path,
+            version=_version(path) if Path(path).name in _TELL_VERSION else _digest(path),
+            real=" on ".join(filter(None, (real[path], origins.server_of(real[path])))),
+            lacking=origins.loaded(path)[1],
+            package=packages.get(real[path]) or packages.get(path, ""),
+        )
+        for name in names
     )
 
 
-def _package(path: str) -> str:
-    """The distribution's package that a file is from; empty where nobody knows."""
-    for argv in (["dpkg-query", "-S", path], ["rpm", "-qf", path]):
-        if shutil.which(argv[0]) is not None:
-            said = _said(argv)
-            if said is not None and "\n" not in said.strip():
-                return said.partition(": ")[0].strip()
-    return ""
+def _packages(paths: set[str]) -> dict[str, str]:
+    """The distribution's package that a file is from, where somebody knows."""
+    found: dict[str, str] = {}
+    # Of a merged /usr, older packages know their files without it.
+    names = {path.removeprefix("/usr"): path for path in paths} | {path: path for path in paths}
+    if paths and shutil.which("dpkg-query"):  # all at once: each run reads all lists of files
+        for line in (_said(["dpkg-query", "-S", *sorted(names)], anyhow=True) or "").splitlines():
+            package, _, name = line.partition(": ")
+            if name in names:
+                found[names[name]] = package
+    for path in paths - set(found) if shutil.which("rpm") else ():
+        said = (_said(["rpm", "-qf", path]) or "").strip()
+        if said and "\n" not in said:
+            found[path] = said
+    return found
 
 
 def resolved(names: Mapping[str, str]) -> tuple[NameFacts, ...]:
@@ -348,19 +359,19 @@ def _options(text: str) -> str:
 
 def _version(path: str) -> str | None:
     word = "version" if Path(path).name in _VERSION_IS_A_COMMAND else "--version"
-    said = _said([path, word], anyhow=True)
+    said = _said([path, word], anyhow=True, errors=True)
     lines = (said or "").strip().splitlines()
     return lines[0] if lines else None
 
 
-def _said(argv: list[str], *, anyhow: bool = False) -> str | None:
-    """What a program prints; None if it failed, unless that does not matter."""
+def _said(argv: list[str], *, anyhow: bool = False, errors: bool = False) -> str | None:
+    """What a program prints, perhaps its errors, too; None if it failed, but for `anyhow`."""
     try:
         done = subprocess.run(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT if anyhow else subprocess.DEVNULL,
+            stderr=subprocess.STDOUT if errors else subprocess.DEVNULL,
             timeout=_PATIENCE,
         )
     except (OSError, subprocess.TimeoutExpired):
