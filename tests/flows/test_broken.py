@@ -76,6 +76,7 @@ def test_object_cut_off(world: World) -> None:
     assert "the manifest says" in failed(world, outcome, "restore", "object-corrupt")
 
 
+@pytest.mark.full  # object-missing is in the drills
 def test_log_index_removed(world: World) -> None:
     with world.ground.stored(LOG, lambda _data: None):
         outcome = world.rehearse()
@@ -109,6 +110,7 @@ def test_module_missing_on_a_host(world: World, open_directory: Path) -> None:
     assert "lacks cryptography, zstandard" in said
 
 
+@pytest.mark.full  # as the one above, but for what is said
 def test_python_missing_on_a_host(world: World) -> None:
     outcome = world.rehearse(put("recovery", "hosts", 0, "python", value="/nowhere/python3"))
     assert "/nowhere/python3 cannot be run" in failed(world, outcome, "restore", "tool-missing")

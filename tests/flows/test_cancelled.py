@@ -108,7 +108,10 @@ def deployed(prefect: Prefect, world: World, select: str) -> UUID:
     return UUID(prefect.call(path, parameters=parameters)["id"])
 
 
-@pytest.mark.parametrize(("stage", "select"), [("snapshot", "fresh"), ("restore", "latest")])
+@pytest.mark.parametrize(
+    ("stage", "select"),
+    [("snapshot", "fresh"), pytest.param("restore", "latest", marks=pytest.mark.full)],
+)
 def test_cancelled_from_prefect(world: World, stage: str, select: str) -> None:
     prefect = Prefect(world.api)
     with worker(world):

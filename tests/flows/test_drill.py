@@ -88,7 +88,7 @@ def test_bad_usage(tmp_path: Path, words: tuple[str, ...], says: str) -> None:
     assert not (tmp_path / "drills-drills").exists()
 
 
-def parts(plan: str, wanted: list[str], most: int = 6) -> list[Any]:
+def parts(plan: str, wanted: list[str], most: int = 4) -> list[Any]:
     """A board in parts of about `most` rehearsals, each for a lab, and perhaps a worker.
 
     Every third or fourth drill goes into the same part: neighbours on the board cost alike, and

@@ -1,5 +1,6 @@
 """Every kind of end: what is told at once, what is torn down, and what the record says."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from blocks.evidence.record import Record, StageState, Verdict
+from deployments import lab
 from tests.flows.conftest import PATIENCE, Running, World, newest_record
 from tests.flows.test_killed import started
 
@@ -32,11 +34,11 @@ def provisional(running: Running, number: signal.Signals) -> Record:
 @pytest.mark.parametrize(
     ("stage", "number"),
     [
-        ("preflight", signal.SIGHUP),
+        pytest.param("preflight", signal.SIGHUP, marks=pytest.mark.full),
         pytest.param("snapshot", signal.SIGTERM, marks=pytest.mark.full),
         ("transfer", signal.SIGHUP),
         pytest.param("declare", signal.SIGTERM, marks=pytest.mark.full),
-        ("key fetch", signal.SIGHUP),
+        pytest.param("key fetch", signal.SIGHUP, marks=pytest.mark.full),
         pytest.param("restore", signal.SIGHUP, marks=pytest.mark.full),
         ("verify", signal.SIGINT),
     ],
@@ -78,41 +80,42 @@ def test_signals_in_teardown_do_not_end_it(world: World) -> None:
     assert world.left() == []
 
 
-def test_a_hangup_that_is_ignored_ends_nothing(world: World) -> None:
-    """As under nohup."""
-    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # children inherit it
-    try:
-        running = world.start(str(world.plan()), *WORDS)
-    finally:
-        signal.signal(signal.SIGHUP, former)
-    running.until("preflight: started")
-    running.process.send_signal(signal.SIGHUP)
-    outcome = running.end()
-    assert (outcome.code, outcome.findings) == (0, [])
-
-
-@pytest.mark.parametrize("shell", ["2>&1 | head -2", ">&- 2>&-", "> /dev/full 2>&1"])
-def test_output_that_cannot_be_written_ends_nothing(world: World, shell: str) -> None:
-    results = world.results
-    words = f"{sys.executable} -m flows.rehearse {world.plan()} {' '.join(WORDS)}"
-    script = f"{{ {words} --results {results}; echo $? > {world.folder}/code; }} {shell}"
-    subprocess.run(
+@pytest.mark.parametrize(
+    "shell",
+    [
+        pytest.param("2>&1 | head -2", marks=pytest.mark.full),
+        ">&- 2>&-",
+        pytest.param("> /dev/full 2>&1", marks=pytest.mark.full),
+    ],
+)
+def test_a_terminal_that_goes_ends_nothing(world: World, shell: str) -> None:
+    """Output that cannot be written, and a hangup that is ignored, as under nohup."""
+    words = f"{world.plan()} {' '.join(WORDS)} --results {world.results}"
+    script = f"""trap '' HUP
+        {{ {sys.executable} -m flows.rehearse {words} & echo $! > {world.folder}/pid
+        wait $!; echo $? > {world.folder}/code; }} {shell}"""
+    process = subprocess.Popen(
         ["sh", "-c", script],
         env=world.environment(),
         cwd=Path(__file__).parents[2],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        timeout=PATIENCE,
-        check=False,
     )
     give_up = time.monotonic() + PATIENCE
-    while not (world.folder / "code").exists() and time.monotonic() < give_up:
+    ended = world.folder / "code"
+    while not lab.is_lost(world.places.root):
+        assert not ended.exists()
+        assert time.monotonic() < give_up
         time.sleep(0.1)
-    assert (world.folder / "code").read_text().strip() == "0"
-    record = newest_record(results)
+    os.kill(int((world.folder / "pid").read_text()), signal.SIGHUP)
+    while not (ended.exists() and ended.read_text()) and time.monotonic() < give_up:
+        time.sleep(0.1)
+    process.wait(PATIENCE)
+    assert ended.read_text().strip() == "0"
+    record = newest_record(world.results)
     assert record is not None
-    assert record.verdict is Verdict.VERIFIED
+    assert (record.verdict, record.findings) == (Verdict.VERIFIED, ())
     assert world.left() == []
 
 

@@ -65,7 +65,7 @@ def settled(world: World) -> list[str]:
         pytest.param("preflight", marks=pytest.mark.full),
         "snapshot",
         pytest.param("transfer", marks=pytest.mark.full),
-        "declare",
+        pytest.param("declare", marks=pytest.mark.full),
         pytest.param("key fetch", marks=pytest.mark.full),
         pytest.param("restore", marks=pytest.mark.essential),
         "verify",

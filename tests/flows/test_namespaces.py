@@ -126,7 +126,15 @@ def test_the_same_plan_in_both_labs(world: World, apart: World) -> None:
     assert all(there.rehearsal_id in item for items in new.values() for item in items)
 
 
-@pytest.mark.parametrize("plan", ["standbys", "etcd", "galera", "redis"])
+@pytest.mark.parametrize(
+    "plan",
+    [
+        pytest.param("standbys", marks=pytest.mark.full),
+        "etcd",
+        "galera",
+        pytest.param("redis", marks=pytest.mark.full),
+    ],
+)
 def test_other_shapes_and_engines(apart: World, plan: str) -> None:
     known = plan != "redis"
     record = rehearsed(apart, plan if known else str(redis_plan(apart.places, apart.folder)))
@@ -138,7 +146,11 @@ def test_other_shapes_and_engines(apart: World, plan: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("plan", "dead"), [("etcd", "east-etcd-kv1"), ("galera", "east-galera-ga1")]
+    ("plan", "dead"),
+    [
+        pytest.param("etcd", "east-etcd-kv1", marks=pytest.mark.full),
+        ("galera", "east-galera-ga1"),
+    ],
 )
 def test_a_source_node_that_is_dead_before_the_snapshot(apart: World, plan: str, dead: str) -> None:
     """The first that is asked: another one is backed up, and all of it comes back."""
