@@ -60,10 +60,6 @@ from blocks.hosts import Host
 from blocks.sets import SetWriter
 
 _PLACE = re.compile(r"Writing Galera info succeeded with (\S+):(\d+)")
-_RATE = 200 * 10**6
-"""Bytes a second at which a node is read where the plan sets no backup.rate."""
-_CHUNK = 10 * 2**20
-"""What mariadb-backup copies at a time: --throttle limits how many in a second."""
 _LOGS = 2**29
 """Bytes beside the data: InnoDB's log and system tablespace, and what Galera keeps for others."""
 
@@ -154,13 +150,10 @@ class Galera(Engine):
         argv = [f"{self.source.bin_dir}/mariadb-backup", "--backup"]
         argv += ["--stream=xbstream", "--galera-info", f"--target-dir={work}"]
         argv += [f"--host={node.address}", f"--port={node.port}", f"--user={node.user}"]
-        # A node whose disk is busy holds the whole cluster back (flow control).
-        rate = _RATE if sink.load.rate is None else sink.load.rate
-        argv.append(f"--throttle={max(1, rate // _CHUNK)}")
         with steps.step("backup") as step:
             step.bytes = sink.seal(
                 host,
-                backup.command(host.python, work, argv),
+                backup.command(host.python, work, argv, rate=sink.load.rate or backup.RATE),
                 secret=option(node.password),
                 sources=[Source(name=BACKUP, kind="stdout")],
             )

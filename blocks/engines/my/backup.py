@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+RATE = 200 * 10**6
+"""Bytes a second at which a node is read where nobody says."""
 DDL_SECONDS = 60
 """How long a backup may keep a node from changing definitions, and tables other than InnoDB's."""
 COMMIT_SECONDS = 10
@@ -12,10 +14,12 @@ START_SECONDS = 10
 # mariadb-backup opens its option file twice, so a pipe will not do: a file in memory. Where in
 # history the backup is, it says among its messages, and which lock it asks for. It writes its
 # stream while it holds it: where the store is slow, production would wait for the store. The
-# server takes the lock back as soon as the program is gone.
+# server takes the lock back as soon as the program is gone. Until it asks for the first lock the
+# stream is taken at a limited rate, for a node whose disk is busy holds its cluster back. Its own
+# --throttle counts each small file as 10 MiB, and goes on while it holds the locks.
 _RUN = """\
-import ctypes, os, re, signal, subprocess, sys, time
-line, (work, ddl, commit, program, *words) = sys.stdin.buffer.readline(), sys.argv[1:]
+import ctypes, os, re, signal, subprocess, sys, threading, time
+line, (work, rate, ddl, commit, program, *words) = sys.stdin.buffer.readline(), sys.argv[1:]
 limits = {b"BLOCK_DDL": float(ddl), b"BLOCK_COMMIT": float(commit)}
 login = os.memfd_create("login", 0)
 os.fchmod(login, 0o600)
@@ -26,10 +30,33 @@ libc = ctypes.CDLL(None)
 def end_with_this():  # PR_SET_PDEATHSIG: whoever is killed lifts no lock of its child's
     libc.prctl(1, signal.SIGKILL)
 
+def pass_on(stream):
+    due, moved = 0.0, 1
+    try:
+        while moved:
+            try:
+                moved = os.splice(stream, 1, 2**20)
+            except (AttributeError, BlockingIOError, OSError) as error:
+                if getattr(error, "errno", 22) != 22:  # EINVAL: not between these two
+                    raise
+                data = os.read(stream, 2**20)
+                moved = len(data)
+                sys.stdout.buffer.write(data)
+                sys.stdout.buffer.flush()
+            if not stage:
+                now = time.monotonic()
+                due = max(due, now - 0.1) + moved / float(rate)
+                time.sleep(max(0.0, due - now))
+    except OSError:  # nobody takes it any more
+        child.kill()
+
+stage, since, seen, held = b"", 0.0, 0, b""
 with open(f"{work}/backup.log", "w+b") as log:
     child = subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stderr=log, pass_fds=[login], preexec_fn=end_with_this)
-    stage, since, seen, held = b"", 0.0, 0, b""
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, pass_fds=[login],
+        preexec_fn=end_with_this)
+    passing = threading.Thread(target=pass_on, args=[child.stdout.fileno()], daemon=True)
+    passing.start()
     while child.poll() is None:
         said = os.pread(log.fileno(), 2**20, seen)
         whole = said[:said.rfind(b"\\n") + 1]
@@ -43,6 +70,8 @@ with open(f"{work}/backup.log", "w+b") as log:
             break
         time.sleep(0.1)
     code = child.wait()
+    if code == 0:
+        passing.join()
     if held:
         print(f"it was ended, for the node was in BACKUP STAGE {held.decode()} for"
               f" {limits[held]:g} s: the store takes the stream too slowly, or a statement does"
@@ -50,7 +79,8 @@ with open(f"{work}/backup.log", "w+b") as log:
     elif code:
         log.seek(0)
         sys.stderr.buffer.writelines(log.readlines()[-5:])
-sys.exit(min(abs(code), 255))
+sys.stderr.flush()
+os._exit(min(abs(code), 255))  # what is passed on to nobody is not waited for
 """
 
 
@@ -59,14 +89,25 @@ def command(
     work: str,
     argv: Sequence[str],
     *,
+    rate: int = RATE,
     ddl_seconds: float = DDL_SECONDS,
     commit_seconds: float = COMMIT_SECONDS,
     start_seconds: int = START_SECONDS,
 ) -> list[str]:
     """What runs `argv` on a host by its `python`: it reads one line of options on its input.
 
-    What it says is in WORK/backup.log. One that holds a lock for longer than it may is killed, and
-    so is one whose wrapper has been killed.
+    What it says is in WORK/backup.log. Its stream is taken at `rate` bytes a second at most. One
+    that holds a lock for longer than it may is killed, and so is one whose wrapper has been killed.
     """
     wait = f"--ftwrl-wait-timeout={start_seconds}"
-    return [python, "-c", _RUN, work, f"{ddl_seconds:g}", f"{commit_seconds:g}", *argv, wait]
+    return [
+        python,
+        "-c",
+        _RUN,
+        work,
+        str(rate),
+        f"{ddl_seconds:g}",
+        f"{commit_seconds:g}",
+        *argv,
+        wait,
+    ]

@@ -146,3 +146,29 @@ def test_a_backup_that_is_taken_ends_well(node: Mariadb, home: Path, tmp_path: P
     assert running.wait(60) == 0
     taking.join()
     node.script("", COMMIT)
+
+
+def test_the_stream_is_slowed_down_until_the_first_lock(tmp_path: Path) -> None:
+    began = time.monotonic()
+    assert passed_on(tmp_path, "exec head -c 20000000 /dev/zero", rate=10**7) == 20_000_000
+    assert time.monotonic() > began + 1.5
+
+
+def test_whoever_holds_a_lock_is_not_slowed_down(tmp_path: Path) -> None:
+    script = "echo 'Executing BACKUP STAGE BLOCK_DDL' >&2; sleep 1; exec head -c 20000000 /dev/zero"
+    assert passed_on(tmp_path, script, rate=10**5) == 20_000_000
+
+
+def passed_on(work: Path, script: str, rate: int) -> int:
+    """Bytes that come out of a backup that a script stands for."""
+    program = work / "program"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    done = subprocess.run(
+        backup.command(sys.executable, str(work), [str(program)], rate=rate),
+        input=b"user=x\n",
+        capture_output=True,
+        timeout=60,  # of 200 s that the second would take
+        check=True,
+    )
+    return len(done.stdout)
