@@ -6,6 +6,7 @@ Standard library only: hosts search their own files with it, so that no file has
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -159,6 +160,7 @@ def _without_returns(text: str) -> str:
     return text
 
 
+@cache
 def _path(own: str) -> re.Pattern[str]:
     steps = r"/+(?:\./+)*".join(map(re.escape, own.split("/")))
     return re.compile(rf"(?<![\w.-]){steps}(?![\w.-])", re.ASCII)
@@ -196,6 +198,7 @@ def _is_ip(place: str) -> bool:
     return True
 
 
+@lru_cache(maxsize=10_000)
 def canonical(place: str) -> str:
     """An address or a DNS name by one spelling: IPv4 inside IPv6 is IPv4; no brackets, no zone."""
     text = place.strip().strip("[]").rstrip(".").lower()
@@ -211,6 +214,7 @@ def canonical(place: str) -> str:
     return str(ip)
 
 
+@cache
 def _network(text: str) -> IPv4Network | IPv6Network:
     """A network; one of IPv4 inside IPv6 is one of IPv4, as its addresses are."""
     network = ip_network(text)

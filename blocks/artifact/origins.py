@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from blocks.artifact.mentions import Belongings
@@ -239,12 +239,16 @@ def _links(path: str) -> list[str]:
 
 def mounts() -> tuple[Mount, ...]:
     """What is mounted here, in the order of mounting."""
-    found = []
     try:
-        lines = Path("/proc/self/mountinfo").read_text("utf-8", "replace").splitlines()
+        return _mounts_of(Path("/proc/self/mountinfo").read_text("utf-8", "replace"))
     except OSError:
         return ()
-    for line in lines:
+
+
+@lru_cache(maxsize=1)  # it is asked for each of some hundred paths
+def _mounts_of(text: str) -> tuple[Mount, ...]:
+    found = []
+    for line in text.splitlines():
         before, _, after = line.partition(" - ")
         fields, (kind, source, *options) = before.split(), after.split()
         root, at = (_unescaped(text) for text in fields[3:5])
