@@ -234,7 +234,7 @@ def _packages(paths: set[str]) -> dict[str, str]:
     if paths and shutil.which("dpkg-query"):  # all at once: each run reads all lists of files
         for line in (_said(["dpkg-query", "-S", *sorted(names)], anyhow=True) or "").splitlines():
             package, _, name = line.partition(": ")
-            if name in names:
+            if name in names and " " not in package.replace(", ", ""):  # no "diversion by"
                 found[names[name]] = package
     for path in paths - set(found) if shutil.which("rpm") else ():
         said = (_said(["rpm", "-qf", path]) or "").strip()
