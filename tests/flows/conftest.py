@@ -214,15 +214,18 @@ def prefect() -> PrefectServer:
     return PrefectServer.shared()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def shared(open_directory: Path, prefect: PrefectServer) -> Iterator[tuple[Places, str]]:
-    """A lab that is up and has a set in west's store, and a Prefect server."""
-    places = Places.at(open_directory / "lab")
+    """A lab that is up and has a set in west's store, and a Prefect server.
+
+    One for each worker, to its end: other tests come in between those that use it.
+    """
+    places, folder = Places.at(open_directory / "lab"), open_directory / "first"
+    folder.mkdir()
     lab.up(places.root, scale=1)
     api = prefect.ready()
     try:
-        first = World(places, api, open_directory)
-        outcome = first.rehearse(select="fresh")
+        outcome = World(places, api, folder).rehearse(select="fresh")
         assert outcome.code == 0, outcome.text
         yield places, api
     finally:

@@ -56,7 +56,8 @@ def test_whole_way_with_nothing_but_the_command(open_directory: Path, world: Wor
 
 
 def test_record_is_signed_and_kept_where_the_source_is_not(world: World) -> None:
-    (path,) = (world.places.root.parent / "rehearsals").glob("r*.json")  # the shared lab's first
+    """That of the first rehearsal in the shared lab."""
+    (path,) = (world.places.root.parent / "first" / "rehearsals").glob("r*.json")
     key = (world.places.secrets("west") / "record-signing-key").read_text()
     assert load_signed(path, public_key_of(key)) == Record.from_json(path.read_text())
     kept = world.places.store("west") / "farside" / "records" / "postgres" / path.name
