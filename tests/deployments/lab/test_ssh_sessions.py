@@ -9,6 +9,7 @@ import paramiko
 import psutil
 import pytest
 
+from deployments.lab import processes
 from tests.deployments.lab.conftest import LabUnderTest, connect, living
 
 
