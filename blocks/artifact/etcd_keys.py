@@ -22,7 +22,7 @@ from pathlib import Path
 from blocks.artifact import wire
 from blocks.artifact.channel import Channel
 from blocks.artifact.child import Child
-from blocks.artifact.failure import JobFailed
+from blocks.artifact.failure import JobFailed, no_space
 from blocks.artifact.job import EtcdKeysJob, EtcdKeysResult, Mention
 from blocks.artifact.mentions import hosts_in
 
@@ -61,11 +61,9 @@ def run(job: EtcdKeysJob, _channel: Channel) -> EtcdKeysResult:
     try:
         return _read(job)
     except sqlite3.Error as error:
-        raise JobFailed(
-            "internal",
-            f"the keys could not be put in order: {error}",
-            hint="is there space for temporary files on this host (TMPDIR, /var/tmp, /tmp)?",
-        ) from None
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            raise no_space("temporary files (TMPDIR, /var/tmp or /tmp)") from None
+        raise JobFailed("internal", f"the keys could not be put in order: {error}") from None
 
 
 def _read(job: EtcdKeysJob) -> EtcdKeysResult:

@@ -227,7 +227,7 @@ def _tools(names: Sequence[str]) -> tuple[ToolFacts, ...]:
 
 
 def _packages(paths: set[str]) -> dict[str, str]:
-    """The distribution's package that a file is from, where somebody knows."""
+    """The distribution's package of each file that is from one."""
     found: dict[str, str] = {}
     # Of a merged /usr, older packages know their files without it.
     names = {path.removeprefix("/usr"): path for path in paths} | {path: path for path in paths}

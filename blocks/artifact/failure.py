@@ -1,12 +1,12 @@
 """A job's failure, as the orchestrator is told it."""
 
 import errno
+import sys
 
 from blocks.artifact.job import Code, Failed
 from blocks.errors import FarsideError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_STANDARD = {"sqlite3", "_sqlite3", "ssl", "_ssl"}
 _FULL_TEXT = ("No space left on device", "Disk quota exceeded")
 
 
@@ -77,7 +77,7 @@ def to_event(error: BaseException) -> Failed:
             code="tool-missing",
             message=f"Python module {error.name} is not installed for this interpreter",
             hint="give the host a `python` that has its whole standard library"
-            if error.name in _STANDARD
+            if error.name in sys.stdlib_module_names
             else "install cryptography and zstandard for the host's `python`",
         )
     # The text of an unexpected exception could repeat a URL or a key: its type and place cannot.

@@ -8,6 +8,7 @@ import base64
 import json
 import re
 import sys
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -72,16 +73,16 @@ _FED = re.compile(
 )
 """What a shell writes to a program that asks for a password."""
 _HERE_STRING = re.compile(
-    rf"""(?P<lead>(?<![^\n|;&])(?=[^\n|;&]{{0,2000}}{_ASKS})[^\n|;&]{{0,2000}}?<<<[ \t]*)
+    rf"""(?P<lead>(?<![^\n;&])(?=[^\n;&]{{0,2000}}{_ASKS})[^\n;&]{{0,2000}}?<<<[ \t]*)
         (?:{_QUOTED}|[^\s|;&]+)""",
     re.IGNORECASE | re.VERBOSE,
 )
 _HERE_DOCUMENT = re.compile(
-    rf"""(?P<lead>^(?=[^\n]{{0,2000}}{_ASKS})[^\n]{{0,2000}}?
-          <<-?[ \t]*["'\\]?(?P<word>\w+)[^\n]*\n)
-        (?s:.)*? (?P<end>^[ \t]*(?P=word)[ \t]*$|\Z)""",
-    re.IGNORECASE | re.VERBOSE | re.MULTILINE,
+    rf"""(?=.{{0,2000}}{_ASKS}) .{{0,2000}}?
+        (?<!<)<<-?[ \t]*(?P<quote>["']?)\\?(?P<word>\w+)(?P=quote)""",
+    re.IGNORECASE | re.VERBOSE,
 )
+"""The line that begins one, of a program that asks for a password. A shift is written alike."""
 _PRINTED = re.compile(
     r"""(?P<lead>pass\w{0,20}[_-]?command[ \t]*[=:]?[ \t]*\\?["']?[ \t]*
           (?:/[\w/]{0,99}/)?(?:echo|printf)[ \t]+(?:-\w+[ \t]+)*) [^\n"'|;&]+""",
@@ -154,7 +155,7 @@ def redacted(text: str) -> str:
     text = _IDENTIFIED.sub(rf"\g<lead>{MASK}", text)
     text = _FED.sub(rf"\g<lead>{MASK}\g<to>", text)
     text = _HERE_STRING.sub(rf"\g<lead>{MASK}", text)
-    text = _HERE_DOCUMENT.sub(rf"\g<lead>{MASK}\n\g<end>", text)
+    text = _without_documents(text) if "<<" in text else text
     text = _PRINTED.sub(rf"\g<lead>{MASK}", text)
     for command, option in _of_programs():
         text = command.sub(partial(_without_option, option), text)
@@ -200,6 +201,25 @@ def without(said: bytes, secret: str, kept: int = sys.maxsize) -> bytes:
 
 def _without_option(option: re.Pattern[str], command: re.Match[str]) -> str:
     return option.sub(rf"\g<option>{MASK}", command[0])
+
+
+def _without_documents(text: str) -> str:
+    """A text without its here-documents for passwords; one that does not end is none."""
+    lines = text.split("\n")
+    alone: dict[str, list[int]] = {}
+    for number, line in enumerate(lines):
+        alone.setdefault(line.strip(), []).append(number)
+    shown, number = list[str](), 0
+    while number < len(lines):
+        shown.append(lines[number])
+        begun = _HERE_DOCUMENT.match(lines[number])
+        ends = alone.get(begun["word"], []) if begun else []
+        at = bisect_right(ends, number)
+        number += 1
+        if at < len(ends):
+            shown.append(MASK)
+            number = ends[at]
+    return "\n".join(shown)
 
 
 def _without_values(text: str) -> Iterator[str]:

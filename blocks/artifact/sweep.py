@@ -28,6 +28,8 @@ from blocks.artifact.redaction import command_of
 
 _PATIENCE = 5.0
 _POLL = 0.05
+_OTHERS = 60.0
+"""Seconds that another sweep of the same rehearsal is waited for."""
 
 
 def run(job: SweepJob, _channel: Channel) -> SweepResult:
@@ -36,9 +38,10 @@ def run(job: SweepJob, _channel: Channel) -> SweepResult:
     found = leftovers(work_dir, job.rehearsal_id, own_only=job.own_only)
     for leftover in found if job.remove or job.processes_only else ():
         directory = work_dir / leftover.rehearsal_id
-        with suppress(FileNotFoundError), _alone(directory):  # not there: another sweep was faster
-            _end(directory, job)
-            if job.remove:
+        with suppress(FileNotFoundError), _locked(directory) as alone:  # another sweep was faster
+            if alone:
+                _end(directory, job)
+            if alone and job.remove:
                 _remove(directory, job)
     remaining = leftovers(work_dir, job.rehearsal_id, own_only=job.own_only)
     return SweepResult(found=found, remaining=remaining)
@@ -69,16 +72,25 @@ def leftovers(
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """While no other sweep changes the same rehearsal's: a guard wakes up when it likes.
+def _locked(directory: Path) -> Iterator[bool]:
+    """Whether no other sweep changes the same rehearsal's meanwhile, such as its guard's.
 
-    Raises FileNotFoundError. Where a file system locks no directory, nobody waits.
+    Another is waited for; one that does not end has the directory to itself. Where the file system
+    has no locks, sweeps are not kept apart. Raises FileNotFoundError.
     """
     opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def free() -> bool:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
     try:
-        with suppress(OSError):
-            fcntl.flock(opened, fcntl.LOCK_EX)
-        yield
+        yield _await(free, _OTHERS)
     finally:
         os.close(opened)
 
@@ -279,7 +291,8 @@ def _ended(running: tuple[_Running, ...]) -> bool:
     return all(marks.start_of(process.pid) != process.start for process in running)
 
 
-def _await(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while time.monotonic() < deadline and not done():
+def _await(done: Callable[[], bool], seconds: float = _PATIENCE) -> bool:
+    deadline = time.monotonic() + seconds
+    while not (ready := done()) and time.monotonic() < deadline:
         time.sleep(_POLL)
+    return ready

@@ -241,8 +241,8 @@ class Galera(Engine):
         with using.steps.step("begin cluster"):
             first.start("--wsrep-new-cluster")
             first.await_synced()
-        # One after the other: what a node misses ends at the others it was told of, and a second
-        # one that joins meanwhile changes that ("IST didn't contain all write sets").
+        # One after the other: each join is a write set, too, and a node that is just receiving what
+        # it lacks fails for want of that one ("IST didn't contain all write sets").
         for node in nodes[1:]:
             join(node)
         return Service(

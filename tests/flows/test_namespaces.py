@@ -196,7 +196,7 @@ def partitioned(world: World, seconds: float) -> tuple[Outcome, int]:
     return outcome, namespaces.carried(east) - before
 
 
-@pytest.mark.full
+@pytest.mark.full  # the one below waits as well, and longer
 def test_a_partition_that_heals_is_waited_for(slow: World) -> None:
     outcome, carried = partitioned(slow, 20)
     assert outcome.code == 0, outcome.text

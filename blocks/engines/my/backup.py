@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 RATE = 200 * 10**6
-"""Bytes a second at which a node is read where nobody says."""
+"""Bytes a second at which a node is read where the plan sets no backup.rate."""
 DDL_SECONDS = 60
 """How long a backup may keep a node from changing definitions, and tables other than InnoDB's."""
 COMMIT_SECONDS = 10
@@ -14,9 +14,10 @@ START_SECONDS = 10
 # mariadb-backup opens its option file twice, so a pipe will not do: a file in memory. Where in
 # history the backup is, it says among its messages, and which lock it asks for. It writes its
 # stream while it holds it: where the store is slow, production would wait for the store. The
-# server takes the lock back as soon as the program is gone. Until it asks for the first lock the
-# stream is taken at a limited rate, for a node whose disk is busy holds its cluster back. Its own
-# --throttle counts each small file as 10 MiB, and goes on while it holds the locks.
+# server takes the lock back as soon as the program is gone. The stream is taken at a limited rate,
+# for a node whose disk is busy holds its cluster back; but not in the stages that are limited: in
+# START and FLUSH, in which InnoDB's tables are copied, production goes on. --throttle will not do:
+# it counts each small file as 10 MiB, and slows down the locked stages as well.
 _RUN = """\
 import ctypes, os, re, signal, subprocess, sys, threading, time
 line, (work, rate, ddl, commit, program, *words) = sys.stdin.buffer.readline(), sys.argv[1:]
@@ -31,26 +32,19 @@ def end_with_this():  # PR_SET_PDEATHSIG: whoever is killed lifts no lock of its
     libc.prctl(1, signal.SIGKILL)
 
 def pass_on(stream):
-    due, moved = 0.0, 1
+    global broken
+    due = 0.0
     try:
-        while moved:
-            try:
-                moved = os.splice(stream, 1, 2**20)
-            except (AttributeError, BlockingIOError, OSError) as error:
-                if getattr(error, "errno", 22) != 22:  # EINVAL: not between these two
-                    raise
-                data = os.read(stream, 2**20)
-                moved = len(data)
-                sys.stdout.buffer.write(data)
-                sys.stdout.buffer.flush()
-            if not stage:
+        while moved := os.splice(stream, 1, 2**20):
+            if stage not in limits:
                 now = time.monotonic()
                 due = max(due, now - 0.1) + moved / float(rate)
                 time.sleep(max(0.0, due - now))
-    except OSError:  # nobody takes it any more
+    except OSError as error:  # the reader is gone, for one
+        broken = f"its stream could not be passed on: {error.strerror}"
         child.kill()
 
-stage, since, seen, held = b"", 0.0, 0, b""
+stage, since, seen, held, broken = b"", 0.0, 0, b"", ""
 with open(f"{work}/backup.log", "w+b") as log:
     child = subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, pass_fds=[login],
@@ -76,11 +70,14 @@ with open(f"{work}/backup.log", "w+b") as log:
         print(f"it was ended, for the node was in BACKUP STAGE {held.decode()} for"
               f" {limits[held]:g} s: the store takes the stream too slowly, or a statement does"
               " not end", file=sys.stderr)
+    elif broken:
+        code = code or 1
+        print(broken, file=sys.stderr)
     elif code:
         log.seek(0)
         sys.stderr.buffer.writelines(log.readlines()[-5:])
 sys.stderr.flush()
-os._exit(min(abs(code), 255))  # what is passed on to nobody is not waited for
+os._exit(min(abs(code), 255))  # at once: a reader that takes nothing would hold the thread
 """
 
 
@@ -100,14 +97,5 @@ def command(
     that holds a lock for longer than it may is killed, and so is one whose wrapper has been killed.
     """
     wait = f"--ftwrl-wait-timeout={start_seconds}"
-    return [
-        python,
-        "-c",
-        _RUN,
-        work,
-        str(rate),
-        f"{ddl_seconds:g}",
-        f"{commit_seconds:g}",
-        *argv,
-        wait,
-    ]
+    limits = [str(rate), f"{ddl_seconds:g}", f"{commit_seconds:g}"]
+    return [python, "-c", _RUN, work, *limits, *argv, wait]

@@ -1,8 +1,15 @@
 """What a value in etcd reads as."""
 
+import sqlite3
+from pathlib import Path
+
 import pytest
 
+from blocks.artifact import etcd_keys
+from blocks.artifact.channel import Channel
 from blocks.artifact.etcd_keys import readable
+from blocks.artifact.failure import JobFailed, to_event
+from blocks.artifact.job import EtcdKeysJob
 from blocks.artifact.mentions import Belongings
 
 EAST = Belongings(networks=("10.1.0.0/16",), places=("db1.corp.example.org",), paths=("/mnt/east",))
@@ -47,3 +54,23 @@ def test_what_is_no_message_is_read_as_it_is(value: bytes) -> None:
 def test_lines_of_a_string_are_kept() -> None:
     text = readable(kubernetes(field(2, "a\nb 10.1.0.5\n")))
     assert [mention for _, mention in EAST.lines(text)] == ["10.1.0.5"]
+
+
+def test_a_full_disk_under_the_table_of_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(_path: Path) -> None:
+        table = sqlite3.connect("")
+        table.execute("CREATE TABLE keys (name BLOB)")
+        table.execute("PRAGMA max_page_count = 2")
+        table.execute("INSERT INTO keys VALUES (zeroblob(100000))")
+
+    monkeypatch.setattr(etcd_keys, "_of_file", fill)
+    with pytest.raises(JobFailed, match="no space left for temporary files") as raised:
+        etcd_keys.run(EtcdKeysJob(snapshot="/x", foreign=EAST), Channel.__new__(Channel))
+    assert raised.value.code == "no-space"
+
+
+@pytest.mark.parametrize(
+    ("module", "says"), [("_sqlite3", "whole standard library"), ("zstandard", "cryptography and")]
+)
+def test_what_a_python_lacks(module: str, says: str) -> None:
+    assert says in to_event(ModuleNotFoundError(name=module)).hint

@@ -129,6 +129,8 @@ def percent(text: str) -> str:
         ("htpasswd -b /srv/x app pw", "htpasswd -b /srv/x app ***"),
         ("gpg --passphrase-fd 0 -d f <<< pw > out", "gpg --passphrase-fd 0 -d f <<< *** > out"),
         ('x; gpg -d f <<<"p w"; echo hi', "x; gpg -d f <<<***; echo hi"),
+        ("cat <<< pw | gpg -d f\nssh h", "cat <<< *** | gpg -d f\nssh h"),
+        ("gpg <<A\npw\nA\nx\nsu <<A\npw\nA", "gpg <<A\n***\nA\nx\nsu <<A\n***\nA"),
         ("chpasswd <<EOF\nroot:pw\nEOF\nssh h", "chpasswd <<EOF\n***\nEOF\nssh h"),
         ("cat <<-'E' | gpg -d f\n\tpw\n\tE\nx", "cat <<-'E' | gpg -d f\n***\n\tE\nx"),
         ("mysql -ppw -h db1", "mysql -p*** -h db1"),
@@ -172,6 +174,9 @@ def test_of_programs_and_languages(text: str, shown: str) -> None:
         "mysql -p shop",
         "echo %p",
         "echo done | mail -s backup dba@x && openssl version",
+        "SELECT pass FROM t WHERE a << inet '10.1.1.0/24'\nhost=10.1.1.1",
+        "bypass = flags << bits\nhost=10.1.1.1",
+        "cat <<EOF\nhost=10.1.1.1\nEOF\ngpg -d f",
         "ssl_passphrase_command = '/etc/ask %p'",
     ],
 )

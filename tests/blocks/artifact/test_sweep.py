@@ -1,5 +1,6 @@
 """What a host is, what answers from it, and what rehearsals left on it."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -370,7 +371,7 @@ def test_a_directory_that_was_there_is_left_as_it_was_found(tmp_path: Path) -> N
 
 
 def test_sweeps_at_the_same_time(ask: Any, tmp_path: Path) -> None:
-    """A guard wakes up while somebody sweeps: neither fails, each waits until all is gone."""
+    """As of a guard and of `flows.sweep`: none fails, and none ends before all is gone."""
     work, names = tmp_path / "work", [f"r{number}" for number in range(20)]
     for name in names:
         data = tmp_path / name
@@ -386,3 +387,23 @@ def test_sweeps_at_the_same_time(ask: Any, tmp_path: Path) -> None:
         results = list(pool.map(swept, [name for name in names for _ in range(4)]))
     assert [left for result in results for left in result.remaining] == []
     assert not any((tmp_path / name).exists() for name in names)
+
+
+def test_what_another_sweep_holds_is_left_to_it(
+    ask: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may hang: nothing is done beside it, and what is there is said."""
+    work, data = tmp_path / "work", tmp_path / "data"
+    assert claimed(ask, work, "r1", data).refused == ""
+    monkeypatch.setattr(sweep, "_OTHERS", 0.2)
+    job = SweepJob(work_dir=str(work), rehearsal_id="r1", remove=True)
+    other = os.open(work / "r1", os.O_RDONLY)
+    try:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        (left,) = sweep.run(job, Channel.__new__(Channel)).remaining
+    finally:
+        os.close(other)
+    assert str(data) in left.paths
+    assert data.exists()
+    assert sweep.run(job, Channel.__new__(Channel)).remaining == ()
+    assert not data.exists()

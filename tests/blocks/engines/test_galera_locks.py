@@ -32,7 +32,11 @@ def node(home: Path) -> Iterator[Mariadb]:
 
 
 def start(
-    home: Path, work: Path, commit_seconds: float, start_seconds: int = 10
+    home: Path,
+    work: Path,
+    commit_seconds: float,
+    start_seconds: int = 10,
+    rate: int = backup.RATE,
 ) -> "subprocess.Popen[bytes]":
     argv = ["/usr/bin/mariadb-backup", "--backup", "--stream=xbstream", "--user=root"]
     argv += [f"--target-dir={work}"]
@@ -42,6 +46,7 @@ def start(
             sys.executable,
             str(work),
             argv,
+            rate=rate,
             commit_seconds=commit_seconds,
             start_seconds=start_seconds,
         ),
@@ -148,13 +153,37 @@ def test_a_backup_that_is_taken_ends_well(node: Mariadb, home: Path, tmp_path: P
     node.script("", COMMIT)
 
 
-def test_the_stream_is_slowed_down_until_the_first_lock(tmp_path: Path) -> None:
+def test_tables_are_read_no_faster_than_allowed(node: Mariadb, home: Path, tmp_path: Path) -> None:
+    """By mariadb-backup itself, which copies them in a stage of its own."""
+    rows = "SELECT REPEAT(SHA1(seq), 20000) FROM seq_1_to_40"
+    node.script("shop", f"CREATE TABLE large (b LONGTEXT); INSERT INTO large {rows}")
     began = time.monotonic()
-    assert passed_on(tmp_path, "exec head -c 20000000 /dev/zero", rate=10**7) == 20_000_000
-    assert time.monotonic() > began + 1.5
+    running = start(home, tmp_path / "work", 60, rate=10**7)
+    drain(running, tmp_path / "work" / "backup.log", b"Started BACKUP STAGE BLOCK_DDL")
+    assert time.monotonic() > began + 2.5, "32 MB at 10 MB/s"
+    drain(running, tmp_path / "work" / "backup.log", b"never")
+    assert running.wait(60) == 0
 
 
-def test_whoever_holds_a_lock_is_not_slowed_down(tmp_path: Path) -> None:
+def test_a_reader_that_goes_fails_the_backup(tmp_path: Path) -> None:
+    """Also one that goes when the backup itself has ended: its stream is not whole."""
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\nexec head -c 60000 /dev/zero\n")
+    program.chmod(0o755)
+    argv = backup.command(sys.executable, str(tmp_path), [str(program)], rate=10**5)
+    with subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stdin is not None
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.close()
+        running.stdin.close()
+        assert b"could not be passed on: Broken pipe" in running.stderr.read()
+    assert running.returncode != 0
+
+
+def test_locked_stages_are_not_slowed_down(tmp_path: Path) -> None:
     script = "echo 'Executing BACKUP STAGE BLOCK_DDL' >&2; sleep 1; exec head -c 20000000 /dev/zero"
     assert passed_on(tmp_path, script, rate=10**5) == 20_000_000
 
@@ -168,7 +197,7 @@ def passed_on(work: Path, script: str, rate: int) -> int:
         backup.command(sys.executable, str(work), [str(program)], rate=rate),
         input=b"user=x\n",
         capture_output=True,
-        timeout=60,  # of 200 s that the second would take
+        timeout=60,  # of 200 s that it would take
         check=True,
     )
     return len(done.stdout)
