@@ -3,6 +3,7 @@
 import datetime
 import ipaddress
 import os
+import random
 import shutil
 import signal
 import socket
@@ -57,13 +58,26 @@ WITH_SERVERS = {
 """Fixtures that bring up a lab, or several database servers: what needs one of them is slow."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What `.ci/run` is given, which is to end within minutes."""
+    parser.addoption(
+        "--draw",
+        metavar="SEED",
+        help="of the tests of one mechanism run only as many as its marker says, drawn by SEED",
+    )
+
+
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in this same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what is slow, and keep together what shares its servers: a class, or a file's others.
 
-    The longest of these groups, by the seconds that `slow` estimates, comes first: the last to
-    end then is a short one.
+    With `--draw`, a sample of each mechanism's tests stays. The longest of the groups, by the
+    seconds that `slow` estimates, comes first: the last to end then is a short one.
     """
+    if (seed := config.getoption("draw")) is not None:
+        left_out = _not_drawn(items, seed)
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
     seconds: dict[str, float] = {}
     groups: dict[pytest.Item, str] = {}
     for item in items:
@@ -79,6 +93,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         estimate = float(slow.args[0]) if slow and slow.args else 10 if slow else 0.2
         seconds[groups[item]] = seconds.get(groups[item], 0) + estimate
     items.sort(key=lambda item: -seconds[groups[item]])
+
+
+def _not_drawn(items: list[pytest.Item], seed: str) -> list[pytest.Item]:
+    """What a sample of each mechanism leaves out: the same for the same seed, on every worker."""
+    tests: dict[str, list[pytest.Item]] = {}
+    most: dict[str, int] = {}
+    for item in items:
+        marker = item.get_closest_marker("mechanism")
+        if marker and not item.get_closest_marker("essential"):
+            name = str(marker.args[0])
+            tests.setdefault(name, []).append(item)
+            most[name] = marker.kwargs.get("draw", 1)
+    left_out = []
+    for name, those in tests.items():
+        drawn = random.Random(f"{seed} {name}").sample(those, min(most[name], len(those)))
+        left_out += [item for item in those if item not in drawn]
+    return left_out
 
 
 @dataclass(frozen=True)

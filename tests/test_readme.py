@@ -15,6 +15,7 @@ import yaml
 
 from blocks.plan import load_plan
 from deployments.lab import galera
+from tests import mechanisms
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -162,6 +163,7 @@ def test_everyday_commands(environment: dict[str, str], tmp_path: Path) -> None:
     assert not Path(environment["FARSIDE_LAB"]).exists()
 
 
+@mechanisms.README
 @pytest.mark.usefixtures("can_have_namespaces")
 def test_hosts_with_a_network_of_their_own(environment: dict[str, str], tmp_path: Path) -> None:
     """As shown, on a smaller database."""
@@ -173,6 +175,7 @@ def test_hosts_with_a_network_of_their_own(environment: dict[str, str], tmp_path
     assert not Path(environment["FARSIDE_LAB"]).exists()
 
 
+@mechanisms.README
 @pytest.mark.slow(60)
 def test_other_shapes(environment: dict[str, str], tmp_path: Path) -> None:
     """In one small lab, to which the second plan adds what it needs."""
@@ -185,6 +188,7 @@ def test_other_shapes(environment: dict[str, str], tmp_path: Path) -> None:
     shell("python -m deployments.lab down", environment)
 
 
+@mechanisms.README
 def test_drills(environment: dict[str, str]) -> None:
     """Some of them; tests/flows/test_drill.py runs the whole board."""
     listing, some, *_ = block("python -m flows.drill --list")
@@ -192,6 +196,7 @@ def test_drills(environment: dict[str, str]) -> None:
     assert "2 of 2 drills are good" in shell(some, environment)
 
 
+@mechanisms.README
 def test_worker_and_deployment(environment: dict[str, str], place: Path) -> None:
     """A run triggered through the API is taken by a worker and completes."""
     _, *commands, worker = block("export PREFECT_API_URL=")

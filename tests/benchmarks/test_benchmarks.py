@@ -9,6 +9,7 @@ import pytest
 
 from blocks.errors import PermanentError
 from deployments.lab import namespaces
+from tests import mechanisms
 
 ROOT = Path(__file__).parents[2]
 MOVING = {
@@ -34,12 +35,13 @@ def possible() -> dict[str, set[str]]:
     return MOVING | {"wan": {"wan"}}
 
 
+@mechanisms.BENCHMARKS
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "benchmarks",
     [
         pytest.param(possible(), id="moving", marks=pytest.mark.slow(60)),
-        pytest.param(WHOLE, id="whole", marks=[pytest.mark.slow(120), pytest.mark.full]),
+        pytest.param(WHOLE, id="whole", marks=pytest.mark.slow(120)),
     ],
 )
 def test_every_benchmark_yields_a_ratio(tmp_path: Path, benchmarks: dict[str, set[str]]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from blocks.evidence.record import StageState, Verdict
+from tests import mechanisms
 from tests.flows.conftest import Change, Outcome, World
 
 BASE, LOG = "base.tar.zst.age.000", "log.json"
@@ -34,6 +35,9 @@ def put(*place: str | int, value: Any) -> Change:
         document[place[-1]] = value
 
     return change
+
+
+pytestmark = mechanisms.BROKEN
 
 
 def ended(outcome: Outcome, stage: str | None) -> None:
@@ -76,7 +80,6 @@ def test_object_cut_off(world: World) -> None:
     assert "the manifest says" in failed(world, outcome, "restore", "object-corrupt")
 
 
-@pytest.mark.full  # object-missing is in the drills
 def test_log_index_removed(world: World) -> None:
     with world.ground.stored(LOG, lambda _data: None):
         outcome = world.rehearse()
@@ -110,7 +113,6 @@ def test_module_missing_on_a_host(world: World, open_directory: Path) -> None:
     assert "lacks cryptography, zstandard" in said
 
 
-@pytest.mark.full  # as the one above, but for what is said
 def test_python_missing_on_a_host(world: World) -> None:
     outcome = world.rehearse(put("recovery", "hosts", 0, "python", value="/nowhere/python3"))
     assert "/nowhere/python3 cannot be run" in failed(world, outcome, "restore", "tool-missing")

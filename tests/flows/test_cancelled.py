@@ -14,10 +14,11 @@ import httpx
 import pytest
 
 from blocks.evidence.record import Verdict
+from tests import mechanisms
 from tests.flows.conftest import CHECKOUT, PATIENCE, World, newest_record
 from tests.flows.test_killed import settled
 
-pytestmark = pytest.mark.slow(90)
+pytestmark = [pytest.mark.slow(90), mechanisms.ENDED]
 POOL = "rehearsals"
 GRACE_SECONDS = 30.0
 """What Prefect gives a run that it cancels, before it kills it."""
@@ -110,7 +111,7 @@ def deployed(prefect: Prefect, world: World, select: str) -> UUID:
 
 @pytest.mark.parametrize(
     ("stage", "select"),
-    [("snapshot", "fresh"), pytest.param("restore", "latest", marks=pytest.mark.full)],
+    [("snapshot", "fresh"), ("restore", "latest")],
 )
 def test_cancelled_from_prefect(world: World, stage: str, select: str) -> None:
     prefect = Prefect(world.api)

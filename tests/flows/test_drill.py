@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import subprocess
 import sys
 import tempfile
@@ -18,12 +17,10 @@ from deployments.lab import galera
 from deployments.lab.drills import BOARDS, Board
 from deployments.lab.drills.board import ETCD, GALERA, POSTGRES, STANDBYS
 from flows.drill import CONTROL, combinations, shared
+from tests import mechanisms
 from tests.conftest import missing
 from tests.flows.conftest import CHECKOUT
 from tests.servers import PrefectServer
-
-SEED = os.environ.get("FARSIDE_TESTS_SEED", "1")
-"""Chooses the part of each board that is drilled with the other slow tests."""
 
 
 def run(api: str, folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
@@ -92,11 +89,9 @@ def parts(plan: str, wanted: list[str], most: int = 4) -> list[Any]:
     """A board in parts of about `most` rehearsals, each for a lab, and perhaps a worker.
 
     Every third or fourth drill goes into the same part: neighbours on the board cost alike, and
-    break the same kind of thing. One part, by the seed, is run with the other slow tests; the
-    whole board is for `pytest -m full`.
+    break the same kind of thing.
     """
     count = -(-len(wanted) // most)
-    sample = random.Random(f"{SEED} {plan}").randrange(count)
     return [
         pytest.param(
             plan,
@@ -106,7 +101,7 @@ def parts(plan: str, wanted: list[str], most: int = 4) -> list[Any]:
                 pytest.mark.slow(15 * most),
                 pytest.mark.timeout(1800),
                 pytest.mark.xdist_group(f"{plan}-{number}"),
-                *([] if number == sample else [pytest.mark.full]),
+                mechanisms.board(plan),
             ],
         )
         for number in range(count)

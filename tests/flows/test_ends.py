@@ -12,10 +12,11 @@ import pytest
 
 from blocks.evidence.record import Record, StageState, Verdict
 from deployments import lab
+from tests import mechanisms
 from tests.flows.conftest import PATIENCE, Running, World, newest_record
 from tests.flows.test_killed import started
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, mechanisms.ENDED]
 
 WORDS = ("--select", "latest", "--rpo", "24h", "--rto", "1h")
 
@@ -34,12 +35,12 @@ def provisional(running: Running, number: signal.Signals) -> Record:
 @pytest.mark.parametrize(
     ("stage", "number"),
     [
-        pytest.param("preflight", signal.SIGHUP, marks=pytest.mark.full),
-        pytest.param("snapshot", signal.SIGTERM, marks=pytest.mark.full),
+        ("preflight", signal.SIGHUP),
+        ("snapshot", signal.SIGTERM),
         ("transfer", signal.SIGHUP),
-        pytest.param("declare", signal.SIGTERM, marks=pytest.mark.full),
-        pytest.param("key fetch", signal.SIGHUP, marks=pytest.mark.full),
-        pytest.param("restore", signal.SIGHUP, marks=pytest.mark.full),
+        ("declare", signal.SIGTERM),
+        ("key fetch", signal.SIGHUP),
+        ("restore", signal.SIGHUP),
         ("verify", signal.SIGINT),
     ],
 )
@@ -83,9 +84,9 @@ def test_signals_in_teardown_do_not_end_it(world: World) -> None:
 @pytest.mark.parametrize(
     "shell",
     [
-        pytest.param("2>&1 | head -2", marks=pytest.mark.full),
+        "2>&1 | head -2",
         ">&- 2>&-",
-        pytest.param("> /dev/full 2>&1", marks=pytest.mark.full),
+        "> /dev/full 2>&1",
     ],
 )
 def test_a_terminal_that_goes_ends_nothing(world: World, shell: str) -> None:

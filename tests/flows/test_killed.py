@@ -15,7 +15,10 @@ from blocks.evidence.record import StageState, Verdict
 from blocks.evidence.signature import load_signed
 from blocks.plan import load_plan
 from deployments import lab
+from tests import mechanisms
 from tests.flows.conftest import Running, World, newest_record
+
+pytestmark = mechanisms.KILLED
 
 STAGES = (
     "preflight",
@@ -62,11 +65,11 @@ def settled(world: World) -> list[str]:
 @pytest.mark.parametrize(
     "stage",
     [
-        pytest.param("preflight", marks=pytest.mark.full),
+        "preflight",
         "snapshot",
-        pytest.param("transfer", marks=pytest.mark.full),
-        pytest.param("declare", marks=pytest.mark.full),
-        pytest.param("key fetch", marks=pytest.mark.full),
+        "transfer",
+        "declare",
+        "key fetch",
         pytest.param("restore", marks=pytest.mark.essential),
         "verify",
         "teardown",

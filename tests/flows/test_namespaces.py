@@ -16,6 +16,7 @@ from deployments import lab
 from deployments.lab import namespaces, processes
 from deployments.lab.domains import Site
 from deployments.lab.places import Places, load_state
+from tests import mechanisms
 from tests.blocks.engines.test_command import redis_plan
 from tests.flows.conftest import PATIENCE, Outcome, Running, World
 from tests.servers import PrefectServer
@@ -126,13 +127,14 @@ def test_the_same_plan_in_both_labs(world: World, apart: World) -> None:
     assert all(there.rehearsal_id in item for items in new.values() for item in items)
 
 
+@mechanisms.APART
 @pytest.mark.parametrize(
     "plan",
     [
-        pytest.param("standbys", marks=pytest.mark.full),
+        "standbys",
         "etcd",
         "galera",
-        pytest.param("redis", marks=pytest.mark.full),
+        "redis",
     ],
 )
 def test_other_shapes_and_engines(apart: World, plan: str) -> None:
@@ -145,10 +147,11 @@ def test_other_shapes_and_engines(apart: World, plan: str) -> None:
     assert apart.left() == []
 
 
+@mechanisms.APART
 @pytest.mark.parametrize(
     ("plan", "dead"),
     [
-        pytest.param("etcd", "east-etcd-kv1", marks=pytest.mark.full),
+        ("etcd", "east-etcd-kv1"),
         ("galera", "east-galera-ga1"),
     ],
 )
@@ -196,7 +199,7 @@ def partitioned(world: World, seconds: float) -> tuple[Outcome, int]:
     return outcome, namespaces.carried(east) - before
 
 
-@pytest.mark.full  # the one below waits as well, and longer
+@mechanisms.APART
 def test_a_partition_that_heals_is_waited_for(slow: World) -> None:
     outcome, carried = partitioned(slow, 20)
     assert outcome.code == 0, outcome.text
@@ -210,6 +213,7 @@ def test_a_partition_that_heals_is_waited_for(slow: World) -> None:
     assert carried < 1.25 * moved
 
 
+@mechanisms.APART
 def test_a_partition_that_does_not_heal_is_a_finding(slow: World) -> None:
     try:
         outcome, _ = partitioned(slow, 100)
@@ -225,6 +229,7 @@ def test_a_partition_that_does_not_heal_is_a_finding(slow: World) -> None:
     assert slow.left() == []
 
 
+@mechanisms.APART
 def test_a_recovery_host_that_dies_during_the_restore(apart: World) -> None:
     """Without a word, as a machine dies: nothing answers, nothing refuses. It comes back later."""
     running = apart.start("standbys", "--rto", "1h", "--rpo", "1h")
@@ -248,6 +253,7 @@ def test_a_recovery_host_that_dies_during_the_restore(apart: World) -> None:
     assert apart.left() == []
 
 
+@mechanisms.APART
 def test_a_recovery_host_that_hangs_from_the_restore_on(apart: World) -> None:
     """Its kernel takes connections, its programs do nothing."""
     running = apart.start("galera", "--rto", "1h", "--rpo", "1h")
@@ -281,6 +287,7 @@ def signalled(namespace: str, number: signal.Signals) -> None:
             os.kill(int(pid), number)
 
 
+@mechanisms.APART
 def test_the_old_cluster_comes_back_to_life(apart: World) -> None:
     """Somebody gives east back by hand, its hosts, the link and the filters, while west is used."""
     running = apart.start("etcd", "--rto", "1h", "--rpo", "1h")
@@ -305,6 +312,7 @@ def test_the_old_cluster_comes_back_to_life(apart: World) -> None:
     assert apart.left() == []
 
 
+@mechanisms.KILLED
 def test_killed_with_the_filters_up(apart: World) -> None:
     before = listings(apart)
     running = apart.start(str(apart.plan()), "--select", "latest", "--rto", "1h", "--rpo", "24h")

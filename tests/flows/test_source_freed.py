@@ -9,10 +9,11 @@ import psutil
 import pytest
 
 from blocks.evidence.record import Record, StageState, Verdict
+from tests import mechanisms
 from tests.flows.conftest import Running, World
 from tests.flows.test_killed import settled
 
-pytestmark = pytest.mark.slow(40)
+pytestmark = [pytest.mark.slow(40), mechanisms.KILLED]
 LEASE = 6.0
 """Seconds. The default, two minutes, is for sites."""
 SPARE = 15.0
