@@ -116,17 +116,18 @@ def look(plan: Plan, domains: Iterable[FailureDomain]) -> Seen:
     return seen
 
 
-def running(plan: Plan) -> list[str]:
-    """Rehearsals of the plan that run now, by their leases in the recovery domain's store.
+def others_running(plan: Plan, id: str) -> list[str]:
+    """Rehearsals of the plan but `id` that run now, by their leases in the recovery store.
 
     Raises what the store raises.
     """
     seen = Seen(plan.name)
     _in_store(plan.recovery.store, recovery=True, seen=seen)
     return [
-        id
-        for id, sightings in seen.known.items()
-        if any(s.plan == plan.name and s.state == "alive" and not s.kept for s in sightings)
+        other
+        for other, sightings in seen.known.items()
+        if other != id  # preflight that is tried again finds its own
+        and any(s.plan == plan.name and s.state == "alive" and not s.kept for s in sightings)
     ]
 
 

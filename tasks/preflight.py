@@ -23,7 +23,7 @@ from tasks.diagnose import FoundProblems, diagnose
 from tasks.inspect_hosts import inspect_hosts
 from tasks.inspection import STAGE, Inspection
 from tasks.leaks import reach
-from tasks.liveness import look, running
+from tasks.liveness import look, others_running
 from tasks.rehearsal import Rehearsal, stage
 from tasks.signs import peers_of_source, servers_of_source, signs_of_source
 
@@ -110,7 +110,7 @@ def preflight(rehearsal: Rehearsal) -> Survey:
 def _others(rehearsal: Rehearsal) -> Iterator[Finding]:
     """Rehearsals of this plan that run now. A store that cannot be asked is reported later."""
     with suppress(FarsideError):
-        for id in running(rehearsal.plan):
+        for id in others_running(rehearsal.plan, rehearsal.id):
             text = f"rehearsal {id} of this plan runs there now: its lease in the store is renewed"
             remedy = "Wait for its end; what must be gone at once is removed by flows.sweep --all."
             yield finding("target-occupied", rehearsal.recovery.name, text, STAGE, remedy=remedy)
