@@ -3,6 +3,7 @@
 Standard library only: hosts search their own files with it, so that no file has to leave them.
 """
 
+import base64
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,7 +38,16 @@ _ESCAPE = re.compile(
       | %(?P<byte>0[009ADad]|[2-7][0-9A-Fa-f])""",
     re.VERBOSE,
 )
+# As kubeconfigs, headers and secrets hold text, and as PostgreSQL shows bytea.
+_BASE64 = re.compile(
+    r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{16,}+={0,2}(?![A-Za-z0-9+/_=-])", re.ASCII
+)
+_HEX = re.compile(r"\\x((?:[0-9A-Fa-f]{2}){8,}+)(?![0-9A-Fa-f])", re.ASCII)
 _LETTERS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_URL_SAFE = str.maketrans("-_", "+/")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_SHORTEST = 5
+"""Characters of what is also looked for encoded: less would be found everywhere."""
 _DEEPEST = 5
 """How many times over what is found may have been escaped: JSON in JSON, in a row, in a dump."""
 _NAT64 = ip_network("64:ff9b::/96")
@@ -95,8 +105,8 @@ class Belongings:
 
     def paths_in(self, text: str) -> list[str]:
         """Those of the domain's directories that `text` names, or has a file of."""
-        readings = _readings(text)
-        readings = [*readings, *map(_without_returns, readings)]
+        plain = _readings(text)
+        readings = [*plain, *map(_without_returns, plain)]
         return [own for own in self.paths if any(map(_path(own).search, readings))]
 
     def places_in(self, text: str) -> list[str]:
@@ -126,15 +136,48 @@ class Belongings:
         parts = [*map(_start_of, self.networks), *map(_words, self.suffixes)]
         parts += [_start_of(place) if _is_ip(place) else _words(place) for place in self.places]
         parts += map(_words, self.paths)
+        for text in (*map(_plain_start, self.networks), *self.suffixes, *self.places, *self.paths):
+            parts += _encoded(text)
         return "|".join(dict.fromkeys(parts)) or "a^"
 
 
-def _readings(text: str) -> list[str]:
-    """A text as it is, and as it reads without its escapes, again and again."""
+@lru_cache(maxsize=2)  # a line is asked for addresses, then for hosts, then for paths
+def _readings(text: str) -> tuple[str, ...]:
+    """A text as it is, and as it reads decoded and without its escapes, again and again."""
     readings = [text]
-    while len(readings) <= _DEEPEST and (text := _ESCAPE.sub(_meant, text)) != readings[-1]:
+    while len(readings) <= _DEEPEST and (text := _read(text)) != readings[-1]:
         readings.append(text)
-    return readings
+    return tuple(readings)
+
+
+def _read(text: str) -> str:
+    return _ESCAPE.sub(_meant, _BASE64.sub(_decoded, _HEX.sub(_bytes, text)))
+
+
+def _bytes(written: re.Match[str]) -> str:
+    return bytes.fromhex(written[1]).decode(errors="replace")
+
+
+def _decoded(word: re.Match[str]) -> str:
+    """What a word means in base64 if that is text; else the word."""
+    whole = word[0].rstrip("=").translate(_URL_SAFE)
+    try:
+        text = base64.b64decode(whole + "=" * (-len(whole) % 4)).decode()
+    except ValueError:
+        return word[0]
+    return f" {text} " if text.isprintable() or not _CONTROL.search(text) else word[0]
+
+
+def _encoded(text: str) -> Iterator[str]:
+    """What base64, by where in it a text begins, and hexadecimal digits of that text hold."""
+    data = text.encode()
+    if len(data) < _SHORTEST:
+        return
+    for before in range(3):
+        whole = base64.b64encode(bytes(before) + data).decode()
+        sure = whole[-(-before * 8 // 6) : (before + len(data)) * 8 // 6]
+        yield sure.replace("+", "[+-]").replace("/", "[/_]")
+    yield data.hex()
 
 
 def _meant(escape: re.Match[str]) -> str:
@@ -188,6 +231,16 @@ def _start_of(network: str) -> str:
         return f"{start}|ffff[:%\\\\]|ff9b[:%\\\\]"
     first = f"{octets[0] * 256 + octets[1]:x}" if own.prefixlen >= 16 else "[0-9a-f]"
     return rf"{first}[:%\\]" if first != "0" else r"[:%\\]"
+
+
+def _plain_start(network: str) -> str:
+    """With what the addresses of a network of IPv4 begin, as they are written; else nothing."""
+    own = _network(canonical(network))
+    if own.version != 4:
+        return ""
+    return "".join(
+        f"{octet}." for octet in own.network_address.packed[: min(own.prefixlen, 24) // 8]
+    )
 
 
 def _is_ip(place: str) -> bool:

@@ -248,6 +248,8 @@ def texts(
                 _read_rows(control, database, table, f"{likely}|{_HOSTS}", _JOBS_SECONDS, found)
             elif rows:
                 _read_rows(control, database, table, likely, give_up - time.monotonic(), found)
+        if rows:
+            _read_large(control, lead, database, likely, give_up - time.monotonic(), found)
     return found
 
 
@@ -304,6 +306,26 @@ def _read_rows(
         if len(rows) > ROWS_MOST:
             found.unread.append(f"{subject}: more than {ROWS_MOST} rows may name the source")
         found.rows += [(subject, str(row["text"])) for row in rows[:ROWS_MOST]]
+
+
+def _read_large(
+    control: Psql, lead: str, database: str, likely: str, seconds: float, found: Texts
+) -> None:
+    """Large objects that look like `likely`, page by page."""
+    subject = f"{lead}large objects"
+    if seconds < 1:
+        found.unread.append(f"{subject}: not searched, the time was up")
+        return
+    query = (
+        "SELECT 'large object ' || loid AS object, encode(data, 'escape') AS text"
+        " FROM pg_largeobject"
+        f" WHERE encode(data, 'escape') ~* {literal(likely)} LIMIT {ROWS_MOST + 1}"
+    )
+    with _looking(subject, found):
+        rows = control.rows(database, query, timeout=seconds)
+        if len(rows) > ROWS_MOST:
+            found.unread.append(f"{subject}: more than {ROWS_MOST} pages may name the source")
+        found.rows += [(f"{lead}{row['object']}", str(row["text"])) for row in rows[:ROWS_MOST]]
 
 
 def in_doubt(control: Psql) -> Iterator[Finding]:

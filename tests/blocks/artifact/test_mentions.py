@@ -1,5 +1,6 @@
 """Where a text mentions what belongs to a domain."""
 
+import base64
 import json
 import re
 import time
@@ -187,6 +188,33 @@ def test_whatever_it_is_wrapped_into_it_is_found(place: str, ways: list[str]) ->
     text = _wrap(place, ways)
     assert place in EAST.places_in(text), text
     assert re.search(EAST.likely(), text, re.IGNORECASE), text
+
+
+@given(
+    st.one_of(
+        st.ip_addresses(network="10.1.0.0/16").map(str),
+        st.sampled_from(["192.0.2.7", "db1.east.example"]),
+    ),
+    st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), max_size=20),
+    st.sampled_from(
+        [base64.b64encode, base64.urlsafe_b64encode, lambda data: b"\\x" + data.hex().encode()]
+    ),
+)
+def test_what_is_encoded_is_found(
+    place: str, before: str, encode: Callable[[bytes], bytes]
+) -> None:
+    text = f"secret: {encode(f'{before} http://{place}/x'.encode()).decode()},"
+    assert place in EAST.places_in(text), text
+    assert re.search(EAST.likely(), text, re.IGNORECASE), text
+    path = encode(f"{before} /mnt/east/x".encode()).decode()
+    assert EAST.paths_in(path) == ["/mnt/east"], path
+    assert re.search(EAST.likely(), path, re.IGNORECASE), path
+
+
+def test_words_and_digests_are_not_decoded() -> None:
+    words = "a_long_identifier_of_the_code and-one-with-hyphens-in-it"
+    digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+    assert list(EAST.lines(f"{words} {digest} {base64.b64encode(bytes(range(90))).decode()}")) == []
 
 
 @given(wrapped)

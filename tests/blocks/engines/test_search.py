@@ -151,6 +151,7 @@ def test_rows_that_cannot_mention_the_source_use_no_limit_up(
         "%2Fmnt%2Fold%2Fx",
         r"\/mnt\/old",
         r"\ndb1.OLD.example",
+        "eyJhcGkiOiAiaHR0cHM6Ly9kYjEub2xkLmV4YW1wbGUvIn0=",
     ],
 )
 def test_escaped_rows_are_read(made: Server, shop: Psql, text: str) -> None:
@@ -159,6 +160,19 @@ def test_escaped_rows_are_read(made: Server, shop: Psql, text: str) -> None:
     found = search.texts(shop, ["shop"], EAST, rows=60.0)
     assert subjects(found) == {"shop: table m.one"}
     assert found.unread == []
+
+
+def test_binary_columns_and_large_objects_are_read(made: Server, shop: Psql) -> None:
+    made.run(
+        "CREATE TABLE m.files AS SELECT convert_to('server: https://10.9.1.1:6443', 'UTF8') AS v;"
+        "SELECT lo_from_bytea(70001, convert_to(repeat('x', 5000) || ' /mnt/old/x ', 'UTF8'));"
+        "SELECT lo_from_bytea(70002, '\\x000102ff');",
+        "shop",
+    )
+    found = search.texts(shop, ["shop"], EAST, rows=60.0)
+    assert subjects(found) == {"shop: table m.files", "shop: large object 70001"}
+    assert found.unread == []
+    assert subjects(search.texts(shop, ["shop"], EAST)) == set()
 
 
 def test_nothing_is_passed_over_for_where_it_lies(made: Server, shop: Psql) -> None:
