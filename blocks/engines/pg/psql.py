@@ -128,6 +128,11 @@ _NO_TRANSACTION_TIMEOUT = _where_known("transaction_timeout", "0")
 # Else a table's owner could put a view, which runs the owner's functions, in the place of a table
 # that an administrator is about to read.
 _NO_VIEWS = _where_known("restrict_nonsystem_relation_kind", "view, foreign-table")
+# Any bytes are text there, and the server would refuse to show as UTF-8 what is none.
+_AS_STORED = (
+    "SELECT pg_catalog.set_config('client_encoding', 'SQL_ASCII', false)"
+    " WHERE pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.=) 'SQL_ASCII' \\g /dev/null\n"
+)
 UNHURRIED_LATER = (
     f"SET statement_timeout = 0; SET lock_timeout = '{LOCK_SECONDS}s';\n{_NO_TRANSACTION_TIMEOUT}"
 )
@@ -266,7 +271,7 @@ class Psql:
         return None
 
     def _script(self, database: str, sql: str, timeout: float | None) -> str:
-        own = _NO_TEMPORARY_LIMIT + _NO_TRANSACTION_TIMEOUT + _NO_VIEWS
+        own = _AS_STORED + _NO_TEMPORARY_LIMIT + _NO_TRANSACTION_TIMEOUT + _NO_VIEWS
         later = own if self.options else ""
         argv = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose"]
         argv += ["-W" if self.password else "-w", "-d", self._conninfo(database)]

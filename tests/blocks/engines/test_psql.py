@@ -258,3 +258,26 @@ def test_a_server_that_is_not_there_is_asked_again_later() -> None:
         with pytest.raises(TransientError):
             made.psql().value("postgres", "SELECT 1")
         made.ctl("start")
+
+
+@pytest.mark.parametrize("options", [UNHURRIED, PATIENT_WITH_PRODUCTION], ids=["copy", "source"])
+def test_names_that_are_no_utf_8(made: Server, options: str) -> None:
+    """A SQL_ASCII database takes any bytes for text; the whole server's catalogs then hold them."""
+    made.run("CREATE DATABASE bytes ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+    raw = "convert_from('\\x636166e9', 'SQL_ASCII')"
+    as_stored = "SET client_encoding = 'SQL_ASCII'; DO $$ BEGIN EXECUTE"
+    for make in ("CREATE ROLE ' || {} ", "CREATE TABLE ' || {} || '()'"):
+        made.run(f"{as_stored} '{make.format(f'quote_ident({raw})')}; END $$", "bytes")
+    made.run("COMMENT ON SCHEMA public IS 'é'", "bytes")
+    try:
+        session = replace(made.psql(), options=options)
+        asked = "SELECT rolname AS name FROM pg_roles WHERE rolname ~ '^caf'"
+        assert session.rows("bytes", asked) == [{"name": "caf\ufffd"}]
+        assert len(session.rows("postgres", asked)) == 1
+        names = [role["name"] for role in survey.survey(session)["roles"]]
+        assert any(name.startswith("caf") for name in names)
+        comment = "SELECT obj_description('public'::regnamespace, 'pg_namespace')"
+        assert session.value("bytes", comment) == "é"
+    finally:
+        made.run(f"{as_stored} 'DROP ROLE ' || quote_ident({raw}); END $$", "bytes")
+        made.run("DROP DATABASE bytes")
