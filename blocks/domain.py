@@ -5,10 +5,10 @@ from contextlib import ExitStack
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, ClassVar
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 
 from blocks.artifact.mentions import Belongings
-from blocks.base import DomainPart
+from blocks.base import DomainPart, is_ip
 from blocks.errors import PermanentError
 from blocks.hosts import AnyHost, Host, SSHHost
 from blocks.stores import AnyStore
@@ -37,6 +37,8 @@ class FailureDomain(DomainPart):
     hosts: list[AnyHost] = Field(description="Its hosts; their names differ", min_length=1)
     store: AnyStore = Field(description="Its object store")
     vault: AnyVault | None = Field(default=None, description="Where it keeps its private keys")
+
+    _aliases: tuple[str, ...] = PrivateAttr(default=())
 
     @field_validator("networks")
     @classmethod
@@ -84,6 +86,17 @@ class FailureDomain(DomainPart):
             )
         return self.vault.read(name)
 
+    def tell_apart(self, other: "FailureDomain") -> None:
+        """Learn by which short names this domain is known, and `other` is not."""
+        self._aliases = tuple(sorted(self._short_names() - other._short_names()))
+
+    def _short_names(self) -> set[str]:
+        names = {host.name for host in self.machines()}
+        names |= {
+            host.address.partition(".")[0] for host in self.machines() if not is_ip(host.address)
+        }
+        return {name.lower() for name in (*names, self.store.bucket)}
+
     @property
     def belongings(self) -> Belongings:
         """By which addresses, names and paths the domain is known."""
@@ -92,6 +105,7 @@ class FailureDomain(DomainPart):
             suffixes=tuple(self.names),
             places=tuple(sorted(self._places())),
             paths=tuple(self.paths),
+            aliases=self._aliases,
         )
 
     def owns_address(self, address: str) -> bool:

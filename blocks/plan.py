@@ -315,6 +315,7 @@ class Plan(StrictBlock):
     def _consistent(self) -> "Plan":
         if self.source.name == self.recovery.name:
             raise ValueError("source and recovery must be two different failure domains")
+        self.source.tell_apart(self.recovery)
         for network in self.source.networks:
             for other in self.recovery.networks:
                 if network.version == other.version and network.overlaps(other):

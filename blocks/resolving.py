@@ -48,3 +48,6 @@ def leading_to(
                 yield finding(
                     "name-resolves-to-source", item.name, f"{text} {', '.join(leading)}", "verify"
                 )
+            elif not item.addresses and item.name.lower() in foreign.aliases:
+                text = f"{used[item.name]} uses it; only the source has it"
+                yield finding("address-hard-coded", item.name, text, "verify")

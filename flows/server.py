@@ -75,6 +75,8 @@ def temporary_server(note: Callable[[str], None]) -> Iterator[None]:
     failures: list[BaseException] = []
     server = SubprocessASGIServer()
     server.port = server.find_available_port()
+    for name in ("NO_PROXY", "no_proxy"):  # it is this machine's own: no proxy leads there
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost")))
     os.environ[STAMP] = f"{this_process()} {server.port}"
 
     def start() -> None:

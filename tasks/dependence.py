@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 from blocks.artifact.job import FactsJob, FactsResult, Mention
 from blocks.base import addresses_of
@@ -15,6 +16,7 @@ from blocks.fences import Attempt, FenceBroken
 from blocks.helper import facts_of
 from blocks.hosts import Host, SSHHost
 from blocks.inventory import Inventory
+from blocks.plan import Plan
 from tasks.rehearsal import Rehearsal
 
 AFTER_THE_LOSS = ("key fetch", "restore", "verify")
@@ -178,6 +180,13 @@ SEARCHED = (
     "~/.config/gcloud/configurations/*",
     "~/.azure/config",
     "~/.walg.json",
+    "~/bin/*",
+    "~/.local/bin/*",
+    "~/*.conf",
+    "~/*.env",
+    "~/*.sh",
+    "~/.config/*",
+    "~/.config/*/*",
     "~/.vault",
     "~/.vaultrc",
 )
@@ -340,6 +349,28 @@ def _names(text: str, address: str) -> bool:
     return re.search(whole, text) is not None
 
 
+def commands(plan: Plan) -> tuple[str, ...]:
+    """All words of the commands that a plan gives for the recovery side; its fence's are another's.
+
+    Those must name the source, and run on farside's own machine.
+    """
+    document = plan.model_dump(mode="json", exclude={"source", "fence"})
+    document["engine"].pop("source", None)
+    return tuple(dict.fromkeys(words_of(document)))
+
+
+def words_of(part: Any, name: str = "") -> Iterator[str]:
+    """Words of all commands in a part of a plan's document, which are in fields called `argv`."""
+    if isinstance(part, dict):
+        for key, value in part.items():
+            yield from words_of(value, str(key))
+    elif isinstance(part, list):
+        for value in part:
+            yield from words_of(value, name)
+    elif isinstance(part, str) and (name == "argv" or name.endswith("_argv")):
+        yield part
+
+
 def mentions(rehearsal: Rehearsal, host: Host, found: Iterable[Mention]) -> Iterator[Finding]:
     """Lines in a recovery host's own files that name the source."""
     for item in found:
@@ -375,7 +406,9 @@ def names(rehearsal: Rehearsal, host: Host, facts: FactsResult) -> Iterator[Find
             lead = f"{rehearsal.recovery.name}/{host.name}"
             text = f"{used}on {lead} it leads to {', '.join(leading)}"
             yield finding("name-resolves-to-source", item.name, text, "preflight")
-        elif not item.addresses and source.owns_name(item.name):
+        elif not item.addresses and (
+            source.owns_name(item.name) or item.name.lower() in source.aliases
+        ):
             lead = f"{rehearsal.recovery.name}/{host.name}"
             text = f"it is one of {rehearsal.source.name}'s, and {lead} does not resolve it"
             yield finding("name-resolves-to-source", item.name, text, "preflight")

@@ -14,6 +14,7 @@ from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, Severity, finding
 from blocks.helper import facts_of, work_folder
 from blocks.hosts import Host
+from blocks.vaults import HostVault
 from blocks.workers import Workers
 from tasks import dependence
 from tasks.diagnose import diagnose, unreachable
@@ -53,7 +54,13 @@ def inspect_hosts(
     needs = {item.host: item for item in requirements}
     targets = {f"{plan.recovery.name}/{host}" for host in needs}
     ending = _taking(rehearsal)
-    places = [(plan.recovery, host) for host in plan.recovery.hosts]
+    places: list[tuple[FailureDomain, Host]] = [
+        (plan.recovery, host) for host in plan.recovery.hosts
+    ]
+    # Of the vault's own machine, whatever unlocks it.
+    others = [host for host in plan.recovery.machines() if host not in plan.recovery.hosts]
+    if isinstance(plan.recovery.vault, HostVault) and plan.recovery.vault.read_argv:
+        places += [(plan.recovery, host) for host in others]
     if rehearsal.fresh:
         places += [(plan.source, host) for host in plan.source.hosts]
     living: set[str] = set()
@@ -84,7 +91,7 @@ def _ends(item: Finding, hosts: set[str]) -> bool:
 def _note(
     rehearsal: Rehearsal, seen: _Seen, needs: _Needs, living: set[str], into: Inspection
 ) -> None:
-    general = list(_general(seen))
+    general = list(_general(seen)) if seen.host in seen.domain.hosts else []
     ending = _taking(rehearsal)
     into.ends += [item for item in general if _ends(item, ending)]
     into.found += [item for item in general if not _ends(item, ending)]
@@ -130,6 +137,7 @@ def _look(
         directories=(*(target.directories if target else ()), host.work_root),
         ports=target.ports if target else (),
         tools=target.programs if target else (),
+        commands=dependence.commands(plan) if recovering else (),
         work_dir=host.work_root,
         names=tuple(plan.names) if recovering else (),
         files=(*dependence.SEARCHED, *plan.files) if recovering else (),

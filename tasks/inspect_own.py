@@ -12,6 +12,7 @@ from blocks.artifact.mentions import hosts_in
 from blocks.evidence.findings import Finding, Severity, finding
 from blocks.hosts import SSHHost
 from blocks.stores import S3Store
+from tasks import dependence
 from tasks.inspection import STAGE
 from tasks.rehearsal import Rehearsal
 
@@ -38,11 +39,16 @@ def files_in_use(rehearsal: Rehearsal) -> Iterator[Finding]:
         *((own, "a program on PATH", Path(folder)) for folder in os.get_exec_path()),
         (own, "the results", rehearsal.options.results),
     ]
+    # A fence's commands name the source's addresses, for these are what they shut off.
+    words = dependence.words_of(rehearsal.plan.fence.model_dump(mode="json"))
+    for text_file in origins.of_commands(words):
+        for found in foreign.paths_in(origins.text_of(text_file)):
+            yield finding(own, text_file, f"the fence's commands: it names {found}", STAGE)
     seen: set[str] = set()
     for id, what, path in used:
         text = str(path.expanduser().absolute()) if path is not None else ""
-        if not text or text in seen or foreign.paths_in(text):
-            continue  # what is configured in the source's directories is told by its use
+        if not text or text in seen or (id != own and foreign.paths_in(text)):
+            continue  # what the plan names in the source's directories is told by its use
         seen.add(text)
         if found := origins.origin(text, foreign):
             yield finding(id, text, f"{what}: {found}", STAGE)
@@ -64,6 +70,9 @@ def settings_in_use(rehearsal: Rehearsal) -> Iterator[Finding]:
             for program in text.split()[:1]:
                 if program.startswith("/") and (found := origins.origin(program, foreign)):
                     yield _credential(store, f"credential_process: {found}")
+            for path in origins.of_commands(text.split()):
+                for number, found in foreign.lines(origins.text_of(path)):
+                    yield _credential(store, f"{path}: its line {number} names {found}")
             for _, found in foreign.lines(text):
                 yield _credential(store, f"line {line} names {found}")
     for file in _SEARCHED:

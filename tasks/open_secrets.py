@@ -1,7 +1,10 @@
 """The application's own secrets: one value of each is opened, where the service was restored."""
 
+from collections.abc import Iterator
+
 from blocks.engines.base import Service
 from blocks.errors import FarsideError
+from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Check, CheckStatus
 from blocks.plan import AppSecret
 from blocks.processes import NOT_RUN
@@ -20,10 +23,12 @@ def open_secret(rehearsal: Rehearsal, service: Service, item: AppSecret) -> Chec
         if not value:  # a program may well open nothing, and prove nothing by it
             text = f"the query yields no value in {item.database}: there is nothing to open"
             return Check(name, CheckStatus.FAILED, expected, text, finding=_MISSING)
+        secret = plan.recovery.secret(item.secret)
+        rehearsal.findings.add(*_named(rehearsal, item.secret, secret.get_secret_value()))
         done = plan.recovery.host(service.host).run(
             item.open_argv,
             input=value.encode(),
-            password=plan.recovery.secret(item.secret),
+            password=secret,
             timeout=SECONDS,
             check=False,
         )
@@ -39,3 +44,11 @@ def open_secret(rehearsal: Rehearsal, service: Service, item: AppSecret) -> Chec
         text = f"{item.open_argv[0]} ended with exit code {done.exit_code}"
         return Check(name, CheckStatus.FAILED, expected, text, finding=_MISSING)
     return Check(name, CheckStatus.PASSED, expected, "it was opened")
+
+
+def _named(rehearsal: Rehearsal, name: str, value: str) -> Iterator[Finding]:
+    """What of the source a secret names, as the URL of a key that is only there."""
+    foreign = rehearsal.source.belongings
+    for _, mention in foreign.lines(value):
+        id = "path-hard-coded" if mention in foreign.paths else "address-hard-coded"
+        yield finding(id, f"secret {name}", f"its value names {mention}", "verify")

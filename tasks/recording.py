@@ -8,7 +8,7 @@ from datetime import date, datetime
 
 from blocks.artifact.manifest import LogIndex, Manifest, digest_of
 from blocks.binding import KnownState
-from blocks.engines.base import Service
+from blocks.engines.base import ROWS_NOT_SEARCHED, Service
 from blocks.errors import FarsideError
 from blocks.evidence import bounds
 from blocks.evidence.findings import CATALOGUE, Acceptance, Finding, Findings, finding
@@ -270,7 +270,8 @@ def _not_verified(rehearsal: Rehearsal, course: Course) -> tuple[str, ...]:
     if course.declaration is not None and rehearsal.source_listing is None:
         missing.append("whether the source's store was written to: it could not be listed")
     if course.verification is not None and course.opening is not None:
-        missing += plan.engine.not_verified(course.opening.manifest.engine_facts)
+        missed = plan.engine.not_verified(course.opening.manifest.engine_facts)
+        missing += [text for text in missed if not (plan.search_rows and text == ROWS_NOT_SEARCHED)]
         missing += [
             f"check {check.name}: {check.actual or check.detail}"
             for check in course.verification.checks

@@ -77,7 +77,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if (seed := config.getoption("draw")) is not None:
         left_out = _not_drawn(items, seed)
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+        without = set(left_out)
+        items[:] = [item for item in items if item not in without]
     seconds: dict[str, float] = {}
     groups: dict[pytest.Item, str] = {}
     for item in items:
@@ -97,18 +98,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _not_drawn(items: list[pytest.Item], seed: str) -> list[pytest.Item]:
     """What a sample of each mechanism leaves out: the same for the same seed, on every worker."""
-    tests: dict[str, list[pytest.Item]] = {}
+    members: dict[str, dict[str, list[pytest.Item]]] = {}
     most: dict[str, int] = {}
     for item in items:
         marker = item.get_closest_marker("mechanism")
         if marker and not item.get_closest_marker("essential"):
-            name = str(marker.args[0])
-            tests.setdefault(name, []).append(item)
+            name, per = str(marker.args[0]), marker.kwargs.get("per", pytest.Item)
+            whole = item if per is pytest.Item else item.getparent(per)
+            assert whole is not None
+            members.setdefault(name, {}).setdefault(whole.nodeid, []).append(item)
             most[name] = marker.kwargs.get("draw", 1)
     left_out = []
-    for name, those in tests.items():
-        drawn = random.Random(f"{seed} {name}").sample(those, min(most[name], len(those)))
-        left_out += [item for item in those if item not in drawn]
+    for name, those in members.items():
+        ids = sorted(those)
+        drawn = random.Random(f"{seed} {name}").sample(ids, min(most[name], len(ids)))
+        left_out += [item for id in ids if id not in drawn for item in those[id]]
     return left_out
 
 

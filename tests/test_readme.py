@@ -131,6 +131,7 @@ def test_every_option_exists() -> None:
     assert {option for option in used if option not in shown} == {"--help"} - {"--help"}
 
 
+@mechanisms.README
 @pytest.mark.slow(90)
 @pytest.mark.timeout(1800)
 def test_everyday_commands(environment: dict[str, str], tmp_path: Path) -> None:

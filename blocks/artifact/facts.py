@@ -108,6 +108,11 @@ def _origins(job: FactsJob) -> Iterator[OriginFacts]:
             yield OriginFacts(kind="tool", of="Python", path=path, origin=text)
     for folder in os.environ.get("PATH", "").split(":"):
         yield from leading("tool", "PATH", folder)
+    for path in origins.of_commands(job.commands):
+        for line, found in job.foreign.lines(origins.text_of(path)):
+            seen.add(path)
+            text = f"its line {line} names {found}"
+            yield OriginFacts(kind="tool", of="the plan's commands", path=path, origin=text)
     homes: set[str] = set()
     for name in job.tools:
         program = shutil.which(name)
@@ -309,7 +314,7 @@ def _searched(job: FactsJob, channel: Channel) -> _Found:
                 if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 (a text)
                     continue
                 with open(path, "rb") as file:  # noqa: PTH123 (a text)
-                    text = file.read(_SEARCHED).decode("utf-8", "replace")
+                    text = origins.decoded(file.read(_SEARCHED))
                     if file.read(1):
                         seen.cut.append(path)
             except OSError:

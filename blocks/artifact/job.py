@@ -307,7 +307,8 @@ class FactsJob:
     `tools` are names (looked up in PATH) or absolute paths. `ports` are tried by binding. `names`
     are resolved as programs there do. `files` (patterns; ~ is the account's home) are searched for
     what belongs to `foreign`; where they mention it is told, nothing else of them. With `origins`,
-    so is all that directories and tools lead to, and what the account itself runs with.
+    so is all that directories, tools and the words of `commands` lead to, and what the account
+    itself runs with.
     """
 
     job: Literal["facts"] = "facts"
@@ -315,6 +316,7 @@ class FactsJob:
     directories: tuple[str, ...] = ()
     ports: tuple[tuple[str, int], ...] = ()
     tools: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     foreign: Belongings = field(default_factory=Belongings)

@@ -33,7 +33,7 @@ _NAME = re.compile(
 # What characters other than those of names are written as: in JSON, in E'' and bytea, in URLs.
 _ESCAPE = re.compile(
     r"""\\(?:u(?P<unicode>[0-9A-Fa-f]{4})|x(?P<hex>[0-9A-Fa-f]{2})|(?P<octal>[0-3][0-7]{2})
-          |(?P<letter>[bfnrt"'/\\]))
+          |(?P<letter>[bfnrt"'/\\])|(?P<plain>[.-]))
       | (?P<bytes>%[CDEFcdef][0-9A-Fa-f](?:%[89ABab][0-9A-Fa-f])+)
       | %(?P<byte>0[009ADad]|[2-7][0-9A-Fa-f])""",
     re.VERBOSE,
@@ -44,6 +44,14 @@ _BASE64 = re.compile(
 )
 _HEX = re.compile(r"\\x((?:[0-9A-Fa-f]{2}){8,}+)(?![0-9A-Fa-f])", re.ASCII)
 _LETTERS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+# 'db1.' || 'east.example', and the same with + and with a dot.
+_JOINED = re.compile(r"""(['"])\s*(?:\|\||\+|\.\.?)\s*\1""")
+_ASSIGNED = re.compile(
+    r"""\s*(?:(?:export|set|local|readonly|declare|define|var|let|const|ARG|ENV)\s+)?([A-Za-z_]\w*)
+        \s*[:?]?=\s*["']?([^\s"'#;]{1,255})""",
+    re.VERBOSE,
+)
+_VARIABLE = re.compile(r"\$\{?([A-Za-z_]\w*)\}?|%\(([A-Za-z_]\w*)\)s|%([A-Za-z_]\w*)%")
 _URL_SAFE = str.maketrans("-_", "+/")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _SHORTEST = 5
@@ -77,12 +85,17 @@ _WORDS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Belongings:
-    """Networks (10.1.0.0/16), DNS suffixes, single places (addresses or names), directories."""
+    """Networks (10.1.0.0/16), DNS suffixes, single places (addresses or names), directories.
+
+    `aliases`: short names that only this domain's hosts have, and its bucket; in lower case. They
+    are its own where they lead nowhere else.
+    """
 
     networks: tuple[str, ...] = ()
     suffixes: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
 
     def owns_address(self, address: str) -> bool:
         """Whether an IP address is one of the domain's."""
@@ -115,15 +128,33 @@ class Belongings:
         for reading in _readings(text):
             for pattern, where in ((_IPV4, reading), (_IPV6, reading), (_NAME, _bare(reading))):
                 found |= dict.fromkeys(match[0] for match in pattern.finditer(where))
-        return [place for place in found if self.owns_name(place)]
+        starts = (
+            start
+            for network in self.networks
+            if (start := _plain_start(network)).count(".") > 1
+            and any(_beginning(start).search(reading) for reading in _readings(text))
+        )
+        return [*(place for place in found if self.owns_name(place)), *starts]
 
     def hosts_of(self, text: str) -> list[str]:
         """The domain's hosts that `text` uses as such, names without a dot among them."""
         return [name for name in hosts_in(text) if self.owns_name(name)]
 
     def lines(self, text: str) -> Iterator[tuple[int, str]]:
-        """Number (from 1) of each line that mentions the domain, and what it mentions."""
+        """Number (from 1) of each line that mentions the domain, and what it mentions.
+
+        Variables that were given a value above are read as that.
+        """
+        values: dict[str, str] = {}
+
+        def value(used: re.Match[str]) -> str:
+            return values.get(used[1] or used[2] or used[3], used[0])
+
         for number, line in enumerate(text.splitlines(), 1):
+            if values and ("$" in line or "%" in line):
+                line = _VARIABLE.sub(value, line)
+            if assigned := _ASSIGNED.match(line):
+                values[assigned[1]] = assigned[2]
             found = (*self.places_in(line), *self.hosts_of(line), *self.paths_in(line))
             for mention in dict.fromkeys(found):
                 yield number, mention
@@ -151,7 +182,8 @@ def _readings(text: str) -> tuple[str, ...]:
 
 
 def _read(text: str) -> str:
-    return _ESCAPE.sub(_meant, _BASE64.sub(_decoded, _HEX.sub(_bytes, text)))
+    plain = _BASE64.sub(_decoded, _HEX.sub(_bytes, text))
+    return _JOINED.sub("", _ESCAPE.sub(_meant, plain))
 
 
 def _bytes(written: re.Match[str]) -> str:
@@ -184,6 +216,8 @@ def _meant(escape: re.Match[str]) -> str:
     """The character that is written as an escape; no tool does so with those that names have."""
     if escape["bytes"]:
         return bytes.fromhex(escape["bytes"].replace("%", "")).decode(errors="replace")
+    if escape["plain"]:  # of a regular expression
+        return escape["plain"]
     if letter := escape["letter"]:
         return _LETTERS.get(letter, letter)
     code = escape["unicode"] or escape["hex"] or escape["byte"]
@@ -204,6 +238,12 @@ def _without_returns(text: str) -> str:
 
 
 @cache
+def _beginning(start: str) -> re.Pattern[str]:
+    """Patterns of LIKE, of regular expressions and of files for all addresses that begin so."""
+    return re.compile(rf"(?<![\w.]){re.escape(start)}(?=[%*\[(]|\\d|\.[*+]|['\"$]|x\b)", re.ASCII)
+
+
+@cache
 def _path(own: str) -> re.Pattern[str]:
     steps = r"/+(?:\./+)*".join(map(re.escape, own.split("/")))
     return re.compile(rf"(?<![\w.-]){steps}(?![\w.-])", re.ASCII)
@@ -218,7 +258,8 @@ def _address_in(name: str) -> str:
 
 def _words(text: str) -> str:
     """What a text that holds another matches, however the characters between words are written."""
-    return ".{1,40}".join(map(re.escape, re.findall(r"[\w.-]+", canonical(text), re.ASCII)))
+    words = re.findall(r"[\w.-]+", canonical(text), re.ASCII)
+    return ".{1,40}".join(re.escape(word).replace(r"\.", r"\\*\.") for word in words)
 
 
 def _start_of(network: str) -> str:
@@ -226,7 +267,7 @@ def _start_of(network: str) -> str:
     own = _network(canonical(network))
     octets = own.network_address.packed
     if own.version == 4:
-        fixed = [f"{octet}[.-]" for octet in octets[: own.prefixlen // 8]]
+        fixed = [rf"{octet}\\*[.-]" for octet in octets[: own.prefixlen // 8]]
         start = "".join(fixed[:3]) or "[0-9][.-]"
         return f"{start}|ffff[:%\\\\]|ff9b[:%\\\\]"
     first = f"{octets[0] * 256 + octets[1]:x}" if own.prefixlen >= 16 else "[0-9a-f]"

@@ -3,11 +3,12 @@
 Standard library only: hosts and the orchestrator ask it of themselves.
 """
 
+import codecs
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -32,6 +33,11 @@ _TAKEN_IN = re.compile(
     re.MULTILINE | re.VERBOSE,
 )
 """A shell's `. FILE`, `sh FILE` and `DIRECTORY/FILE`, however that directory is spelled."""
+_SETTINGS = re.compile(
+    r"[\w.@+/~-]*[\w@+-]\.(?:conf|cfg|cnf|env|ini|json|properties|rc|toml|ya?ml)\b"
+)
+"""Files by whose names it is plain that a program reads them: not those that it may write."""
+_OF_SHELL = re.compile(r"\$\{?\w+\}?")
 _NAMED = re.compile(r"[\w.@+/-]*[\w@+-]")
 _SCRIPTS = 50
 _OF_NETWORKS = (
@@ -131,30 +137,53 @@ def loaded(program: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def scripts(program: str) -> tuple[str, ...]:
-    """A script, those that it takes in or runs, and theirs; none for another program."""
-    if not _head(program).startswith(b"#!"):
-        return ()
+    """A script, those that it takes in or runs, and theirs, and what they read their settings from.
+
+    None for another program.
+    """
+    return _texts_of(program) if _head(program).startswith(b"#!") else ()
+
+
+def of_commands(words: Iterable[str]) -> tuple[str, ...]:
+    """Text files that commands are made of: scripts, as `scripts`, and what their words name."""
+    found: dict[str, None] = {}
+    for word in words:
+        for name in (word, *_PATH.findall(word)):  # `sh -c` has a whole script for a word
+            path = os.path.expanduser(name) if "/" in name else shutil.which(name)  # noqa: PTH111
+            if path and _is_text(path):
+                found |= dict.fromkeys(_texts_of(path))
+    return tuple(found)
+
+
+def _texts_of(program: str) -> tuple[str, ...]:
     found = dict.fromkeys([program])
     waiting = [program]
     while waiting and len(found) < _SCRIPTS:
         script = waiting.pop()
         beside = os.path.dirname(os.path.realpath(script))  # noqa: PTH120 (a text)
-        for match in _TAKEN_IN.finditer(text_of(script)):
+        text = text_of(script)
+        for match in _TAKEN_IN.finditer(text):
             word = match[match.lastgroup or 0]
             if match["called"] and "/" not in word:
                 continue  # found by PATH
-            for name in _NAMED.findall(word):
-                # `$HERE/lib.sh` is most likely the one beside it, too.
-                beside_it = (os.path.normpath(f"{beside}/{end}") for end in (name, _last(name)))
-                for path in (name, *beside_it):
+            for name in _NAMED.findall(_OF_SHELL.sub("", word)):
+                for path in _meant(name, beside):
                     if path not in found and _is_text(path):
                         found[path] = None
                         waiting.append(path)
+        for name in _SETTINGS.findall(_OF_SHELL.sub("", text)):
+            found |= dict.fromkeys(filter(_is_text, _meant(name, beside)))
     return tuple(found)
 
 
+def _meant(name: str, beside: str) -> tuple[str, ...]:
+    """What a name in a script may stand for: `$HERE/lib.sh` is most likely the one beside it."""
+    whole = os.path.expanduser(name)  # noqa: PTH111 (a text)
+    return whole, *(os.path.normpath(f"{beside}/{end}") for end in (name, _last(name)))
+
+
 def _is_text(path: str) -> bool:
-    return os.path.isfile(path) and b"\0" not in _head(path)  # noqa: PTH113 (a text)
+    return os.path.isfile(path) and "\0" not in text_of(path)  # noqa: PTH113 (a text)
 
 
 def _last(name: str) -> str:
@@ -163,7 +192,13 @@ def _last(name: str) -> str:
 
 def text_of(path: str) -> str:
     """The beginning of a file, 256 KiB of it; empty where it cannot be read."""
-    return _head(path).decode("utf-8", "replace")
+    return decoded(_head(path))
+
+
+def decoded(data: bytes) -> str:
+    """Bytes of a file as text, in UTF-16 where a mark at its beginning says so."""
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if wide else "utf-8", "replace")
 
 
 def _head(path: str) -> bytes:

@@ -76,6 +76,10 @@ class Requirements:
     """Directory -> the plan's field that puts it elsewhere, where it is not plain from its name."""
 
 
+ROWS_NOT_SEARCHED = "addresses of the source in the rows of tables, unless the plan has search_rows"
+"""What an engine does not verify that searches rows on request only."""
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
     """What runs on a host, a phrase each: servers of the source, and those that do not say."""

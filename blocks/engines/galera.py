@@ -19,6 +19,7 @@ from blocks.artifact.manifest import LogIndex, Manifest
 from blocks.artifact.mentions import Belongings
 from blocks.domain import FailureDomain
 from blocks.engines.base import (
+    ROWS_NOT_SEARCHED,
     Captured,
     Engine,
     Facts,
@@ -393,9 +394,7 @@ class Galera(Engine):
                 missed.append(f"logins of {by} accounts by {name}: the host decides, not the data")
         asleep = sorted(item["name"] for item in survey.acting(facts["plugins"]))
         missed += [f"what plugin {name} does by itself: it is kept off" for name in asleep]
-        missed.append(
-            "addresses of the source in the rows of tables, unless the plan has search_rows"
-        )
+        missed.append(ROWS_NOT_SEARCHED)
         return missed
 
     def recovered_until(self, service: Service, recovery: FailureDomain) -> datetime | None:  # noqa: ARG002 (nothing there is asked)

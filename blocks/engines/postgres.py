@@ -24,6 +24,7 @@ from blocks.artifact.redaction import MASK, redacted
 from blocks.base import is_ip
 from blocks.domain import FailureDomain
 from blocks.engines.base import (
+    ROWS_NOT_SEARCHED,
     Captured,
     Engine,
     Facts,
@@ -888,7 +889,7 @@ class Postgres(Engine):
         return [
             *missed,
             "calls of triggers and functions to anybody but the source",
-            "addresses of the source in the rows of tables, unless the plan has search_rows",
+            ROWS_NOT_SEARCHED,
         ]
 
     def _all_pages(self, service: Service, using: Restoration) -> Iterator[Check]:

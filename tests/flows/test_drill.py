@@ -85,7 +85,7 @@ def test_bad_usage(tmp_path: Path, words: tuple[str, ...], says: str) -> None:
     assert not (tmp_path / "drills-drills").exists()
 
 
-def parts(plan: str, wanted: list[str], most: int = 4) -> list[Any]:
+def parts(plan: str, wanted: list[str], most: int = 2) -> list[Any]:
     """A board in parts of about `most` rehearsals, each for a lab, and perhaps a worker.
 
     Every third or fourth drill goes into the same part: neighbours on the board cost alike, and
@@ -101,7 +101,7 @@ def parts(plan: str, wanted: list[str], most: int = 4) -> list[Any]:
                 pytest.mark.slow(15 * most),
                 pytest.mark.timeout(1800),
                 pytest.mark.xdist_group(f"{plan}-{number}"),
-                mechanisms.board(plan),
+                mechanisms.DRILLS,
             ],
         )
         for number in range(count)

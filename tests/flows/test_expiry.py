@@ -12,6 +12,7 @@ from blocks.domain import FailureDomain
 from blocks.plan import Plan, load_plan
 from blocks.sets import HEADER, MANIFEST, SetReader, set_ids
 from flows import sweep
+from tests import mechanisms
 from tests.flows.conftest import World
 
 OLD = "r20200101-000000-0ddba1"
@@ -34,6 +35,7 @@ def age(plan: Plan, domain: FailureDomain) -> None:
         domain.store.put(f"sets/{plan.name}/{OLD}/{name}", data)
 
 
+@mechanisms.WHOLE
 def test_an_old_set_goes_and_nothing_else(world: World) -> None:
     path = world.plan(retain)
     plan = load_plan(path)

@@ -114,6 +114,7 @@ def rehearsed(world: World, plan: str) -> Record:
     return outcome.record
 
 
+@mechanisms.APART
 def test_the_same_plan_in_both_labs(world: World, apart: World) -> None:
     before = listings(apart)
     here, there = rehearsed(world, "postgres"), rehearsed(apart, "postgres")

@@ -20,10 +20,12 @@ from deployments import lab
 from flows import command_line
 from flows.rehearse import rehearse
 from flows.sweep import sweep
+from tests import mechanisms
 from tests.flows.conftest import CHECKOUT, PATIENCE, World
 from tests.servers import PrefectServer
 
 
+@mechanisms.WHOLE
 def test_whole_way_with_nothing_but_the_command(open_directory: Path, world: World) -> None:
     """No plan and no lab: the lab comes and goes with the rehearsal."""
     root = open_directory / "own"
@@ -55,6 +57,7 @@ def test_whole_way_with_nothing_but_the_command(open_directory: Path, world: Wor
     assert "east" not in {use.domain for use in late}
 
 
+@mechanisms.WHOLE
 def test_record_is_signed_and_kept_where_the_source_is_not(world: World) -> None:
     """That of the first rehearsal in the shared lab."""
     (path,) = (world.places.root.parent / "first" / "rehearsals").glob("r*.json")
@@ -64,6 +67,7 @@ def test_record_is_signed_and_kept_where_the_source_is_not(world: World) -> None
     assert kept.read_bytes() == path.read_bytes()
 
 
+@mechanisms.WHOLE
 def test_kept_service_is_there_until_it_is_swept(world: World) -> None:
     running = world.start(
         str(world.plan()), "--select", "fresh", "--rto", "1h", "--rpo", "24h", "--keep"
@@ -135,6 +139,7 @@ class Watch:
                     self.note(path.read_bytes(), path)
 
 
+@mechanisms.WHOLE
 def test_secrets_are_nowhere_but_in_the_vaults(world: World, prefect: PrefectServer) -> None:
     """The private key, and all else that the vaults hold, during a rehearsal and after it."""
     vaults = {domain: world.places.secrets(domain) for domain in ("east", "west")}

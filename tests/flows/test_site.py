@@ -8,6 +8,7 @@ from blocks.errors import PermanentError
 from blocks.evidence.record import Verdict
 from deployments import lab
 from flows.site import opened, running_without_source
+from tests import mechanisms
 from tests.flows.conftest import World
 
 SECONDS = 40
@@ -20,6 +21,7 @@ def slow(document: Any) -> None:
     document["checks"].append({"name": "slow", "database": "shop", "sql": sql, "expected": "1"})
 
 
+@mechanisms.WHOLE
 def test_a_lost_lab_is_left_to_the_rehearsal_that_lost_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 from typing import Any
 
 from blocks.artifact.mentions import Belongings
@@ -345,17 +346,32 @@ def in_settings(facts: Mapping[str, Any], foreign: Belongings) -> Iterator[Findi
     """Settings of the source that name what is `foreign`.
 
     Those that a restore decides anew are less grave: on the day they would be taken over with the
-    rest. Where the source's own server lies, and listens, is its own affair.
+    rest. Where the source's own server lies, and listens, is its own affair; a file of settings
+    somewhere else is in no backup.
     """
+    known = {str(row["name"]): str(row["setting"]) for row in facts["settings"]}
+    near = [
+        known.get("data_directory", ""),
+        str(PurePosixPath(known.get("config_file", "")).parent),
+    ]
+    elsewhere: dict[str, str] = {}
     for row in facts["settings"]:
         name = str(row["name"])
         if name.startswith(OWN_PLACE):
             continue
-        place = f"{row['sourcefile']}:{row['sourceline']}" if row["sourcefile"] else row["source"]
+        file = str(row["sourcefile"] or "")
+        if file and not any(f"{file}/".startswith(f"{folder}/") for folder in near if folder):
+            elsewhere.setdefault(file, name)
+        place = f"{file}:{row['sourceline']}" if file else row["source"]
         for _, mention in foreign.lines(str(row["setting"])):
             evidence = f"{place}: {name} names {mention}"
             severity = Severity.MEDIUM if name.startswith(DECIDED) else None
             yield _finding(f"setting {name}", evidence, mention, foreign, "preflight", severity)
+
+    for file, name in elsewhere.items():
+        for path in foreign.paths_in(file):
+            evidence = f"{name} is set there; the file is no part of a backup"
+            yield _finding(file, evidence, path, foreign, "preflight", Severity.MEDIUM)
 
 
 def in_live_settings(server: Psql, foreign: Belongings) -> Iterator[Finding]:

@@ -20,7 +20,10 @@ from blocks.engines.pg import burden, survey
 from blocks.engines.pg.psql import PATIENT_WITH_PRODUCTION
 from blocks.errors import TransientError
 from blocks.sets import Load
+from tests import mechanisms
 from tests.blocks.engines.servers import Server, server
+
+pytestmark = mechanisms.SERVERS
 
 SLOT = "farside_r20260101_000000_abcdef"
 

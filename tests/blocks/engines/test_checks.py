@@ -35,6 +35,7 @@ from blocks.plan import Plan, load_plan
 from blocks.sets import SetReader
 from deployments import lab
 from deployments.lab.places import Places
+from tests import mechanisms
 from tests.blocks.engines.worlds import (
     CONTENT,
     DEBIAN_BIN,
@@ -42,6 +43,8 @@ from tests.blocks.engines.worlds import (
     least_privileges,
     need_debian_15,
 )
+
+pytestmark = mechanisms.SERVERS
 
 PAGE = 8192
 

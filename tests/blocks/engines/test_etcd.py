@@ -41,6 +41,7 @@ from deployments.lab.places import Places
 from flows.rehearse import Watcher, rehearse, watching
 from tasks.clock import Listener, Silence
 from tasks.sweeping import sweep_plan
+from tests import mechanisms
 from tests.blocks.engines.conformance import EngineConformance
 from tests.blocks.engines.worlds import need_debian
 
@@ -87,6 +88,7 @@ class Conformance(EngineConformance):
         assert rehearsed.recovered_until is not None
 
 
+@mechanisms.CLUSTERS
 class TestThree(Conformance):
     plan_name = "etcd"
     members = 3
@@ -102,11 +104,13 @@ class TestOne(Conformance):
     show_certificates = True
 
 
+@mechanisms.CLUSTERS
 class TestFive(Conformance):
     plan_name = "etcd"
     members = 5
 
 
+@mechanisms.CLUSTERS
 class TestDebian(Conformance):
     """Both sites with Debian's etcd, which is 3.4 and has no etcdutl."""
 
@@ -128,6 +132,7 @@ class TestDebian(Conformance):
         assert checks.version_of(said) == (3, 4)
 
 
+@mechanisms.CLUSTERS
 class TestRaised(Conformance):
     """From Debian's etcd to one that can raise the revision: clients learn of the restore."""
 
@@ -355,6 +360,7 @@ def found(record: Record) -> set[tuple[str, str]]:
     return {(item.id, item.subject) for item in record.findings if item.accepted is None}
 
 
+@mechanisms.NODES
 def test_a_member_that_dies_during_the_restore(ground: Ground) -> None:
     """Killed before it serves: the others wait for it, and nobody is told that all is well."""
     dies = 'case "$*" in */kv2/*) "$REAL" "$@" & sleep 0.2; kill -9 $!; exit 1 ;; esac\n'
@@ -380,6 +386,7 @@ def dying_host(ground: Ground) -> Iterator[None]:
         once.unlink(missing_ok=True)
 
 
+@mechanisms.NODES
 def test_a_host_that_dies_during_the_restore(ground: Ground) -> None:
     with dying_host(ground):
         record = rehearsed(ground)
@@ -397,6 +404,7 @@ def test_a_host_that_dies_during_the_restore(ground: Ground) -> None:
     plan.recovery.close()
 
 
+@mechanisms.NODES
 def test_a_host_that_comes_back_during_the_restore(ground: Ground) -> None:
     """The stage is tried again, from nothing."""
     service = ground.service("west-ssh-kv2")
@@ -435,6 +443,7 @@ class Told(Silence):
             self.do()
 
 
+@mechanisms.NODES
 def test_the_old_cluster_comes_back(ground: Ground) -> None:
     """Somebody lifts the fence by hand: two clusters live side by side, and farside says so."""
     told = Told("verify", lambda: lab.up(ground.places.root))

@@ -26,6 +26,7 @@ from deployments import lab
 from deployments.lab import galera, processes
 from deployments.lab.domains import GALERA
 from deployments.lab.places import Places
+from tests import mechanisms
 from tests.blocks.engines.conformance import EngineConformance
 from tests.blocks.engines.test_galera_truth import UNCHANGED
 
@@ -77,10 +78,12 @@ class Conformance(EngineConformance):
         assert rehearsed.recovered_until is not None
 
 
+@mechanisms.CLUSTERS
 class TestThree(Conformance):
     nodes = 3
 
 
+@mechanisms.CLUSTERS
 class TestTwo(Conformance):
     nodes = 2
 

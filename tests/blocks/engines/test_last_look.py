@@ -17,7 +17,10 @@ from blocks.engines.pg.last_look import NO_LOOK, LastLook, last_look
 from blocks.engines.pg.psql import PATIENT_WITH_PRODUCTION, Psql
 from blocks.engines.tally import NOT_ASKED, Tally
 from blocks.evidence.record import Check, CheckStatus
+from tests import mechanisms
 from tests.blocks.engines.servers import Server, server
+
+pytestmark = mechanisms.SERVERS
 
 PASSED, FAILED, UNKNOWN = CheckStatus.PASSED, CheckStatus.FAILED, CheckStatus.UNKNOWN
 

@@ -19,7 +19,10 @@ from blocks.engines.pg.tally import Tally
 from blocks.errors import FarsideError, TransientError
 from blocks.evidence.record import Check, CheckStatus
 from blocks.hosts import LocalHost
+from tests import mechanisms
 from tests.blocks.engines.servers import Server, server
+
+pytestmark = mechanisms.SERVERS
 
 PASSED, FAILED, UNKNOWN = CheckStatus.PASSED, CheckStatus.FAILED, CheckStatus.UNKNOWN
 NOWHERE = Belongings()

@@ -29,6 +29,7 @@ from tasks.clock import StageClock
 from tasks.diagnose import diagnose
 from tasks.rehearsal import new_id
 from tasks.sweeping import sweep_plan
+from tests import mechanisms
 from tests.blocks.engines.conformance import EngineConformance
 from tests.blocks.engines.worlds import LEAST, World, built, least_privileges
 
@@ -94,6 +95,7 @@ class TestPostgres18(Conformance):
     plan_name = "postgres"
 
 
+@mechanisms.CLUSTERS
 class TestStandbys(Conformance):
     """A primary and two standbys, one of which a commit waits for."""
 
@@ -132,6 +134,7 @@ class TestStandbys(Conformance):
         assert max(step.started_at for step in fetched) < min(ends)
 
 
+@mechanisms.CLUSTERS
 class TestPostgres16(WorldConformance):
     """Without checksums, with large log segments; indexes are checked by ordered scans."""
 
@@ -144,6 +147,7 @@ class TestPostgres16(WorldConformance):
         assert check.actual.endswith("agree, by ordered index scans against sequential scans")
 
 
+@mechanisms.CLUSTERS
 @pytest.mark.usefixtures("debian_15")
 class TestPostgres15(WorldConformance):
     """With contrib modules, a preloaded library, and an application with an md5 password."""
@@ -236,6 +240,7 @@ def _clear(plan: Plan, engine: Postgres, writer: SetWriter, id: str) -> None:
         discard_unfinished(domain.store, plan.name, id)
 
 
+@mechanisms.SOURCES
 def test_a_standby_is_a_source(plan: Plan) -> None:
     """It starts at its last restart point, cannot end a log segment, and is not the primary."""
     standby = plan.source.host("db2")
@@ -257,6 +262,7 @@ def test_a_standby_is_a_source(plan: Plan) -> None:
         engine.destroy(service, plan.recovery)
 
 
+@mechanisms.SOURCES
 def test_what_the_source_changes_before_its_loss_is_no_damage(plan: Plan) -> None:
     """Accounts that live for an hour, a nightly partition, a table that is filled anew."""
     engine, admin = engine_of(plan), superuser(plan)
@@ -299,6 +305,7 @@ def test_what_the_source_changes_before_its_loss_is_no_damage(plan: Plan) -> Non
             admin.script("shop", f"DROP TABLE IF EXISTS public.{table}")
 
 
+@mechanisms.SOURCES
 def test_a_role_that_is_no_superuser_is_enough(plan: Plan) -> None:
     """The README's own, for all that is asked of the source: here of version 18."""
     lab_s, password = engine_of(plan), plan.source.secret("replication-password")

@@ -18,8 +18,11 @@ from blocks.engines.pg.psql import PATIENT_WITH_PRODUCTION, Psql
 from blocks.engines.pg.settings import carried
 from blocks.engines.postgres import Postgres
 from blocks.evidence.record import CheckStatus
+from tests import mechanisms
 from tests.blocks.engines.servers import Server, server
 from tests.blocks.engines.worlds import LEAST, least_privileges
+
+pytestmark = mechanisms.SERVERS
 
 
 @pytest.fixture(scope="module")
