@@ -28,6 +28,7 @@ from blocks.engines.base import (
     Captured,
     Engine,
     Facts,
+    LogEnd,
     Peer,
     Requirements,
     Restoration,
@@ -950,7 +951,7 @@ class Postgres(Engine):
         rows = control.rows(CLUSTER, "SELECT pg_last_xact_replay_timestamp() AS at")
         return datetime.fromisoformat(rows[0]["at"]) if rows[0]["at"] else None
 
-    def end_of_log(self, source: FailureDomain) -> int | None:
+    def end_of_log(self, source: FailureDomain) -> LogEnd | None:
         """See Engine."""
         return position.end_of_log(self._superuser(source))
 

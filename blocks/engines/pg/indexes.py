@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from blocks.artifact import wire
-from blocks.engines.pg.psql import AS_OWNER, CLUSTER, Psql, literal
+from blocks.engines.pg.psql import AS_OWNER, CLUSTER, NO_EVENT_TRIGGERS, Psql, literal
 from blocks.engines.pg.tally import DAMAGED, Tally
 from blocks.errors import FarsideError, TransientError
 from blocks.evidence.record import Check
@@ -19,7 +19,7 @@ _DAMAGED = ", ".join(f"'{state}'" for state in DAMAGED)
 _BTREES = """
 SELECT i.indexrelid, i.indexrelid::regclass::text AS name, i.indrelid,
        i.indrelid::regclass::text AS rel, pg_get_expr(i.indpred, i.indrelid) AS predicate,
-       c.relname, pg_get_userbyid(c.relowner) AS owner,
+       c.relname, n.nspname, pg_get_userbyid(c.relowner) AS owner,
        n.nspname IN ('pg_catalog', 'pg_toast') AS catalog
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_am m ON m.oid = c.relam
@@ -64,14 +64,7 @@ ROLLBACK;
 _AMCHECK = f"""
 BEGIN;
 SET LOCAL lock_timeout = '5s';
-DO $farside$
-DECLARE
-  r record;
-BEGIN
-  FOR r IN SELECT evtname FROM pg_event_trigger WHERE evtenabled = 'A' LOOP
-    EXECUTE format('ALTER EVENT TRIGGER %I DISABLE', r.evtname);
-  END LOOP;
-END $farside$;
+{NO_EVENT_TRIGGERS}
 CREATE SCHEMA IF NOT EXISTS farside_amcheck;
 CREATE EXTENSION IF NOT EXISTS amcheck SCHEMA farside_amcheck;
 DO $farside$
@@ -88,8 +81,20 @@ BEGIN
           USING r.indexrelid;
       END;
       done := done + 1;
-    EXCEPTION WHEN OTHERS THEN
-      {_JUDGED}
+    EXCEPTION
+      -- An expression whose functions find others by the search_path that applications have.
+      WHEN undefined_function OR undefined_table OR undefined_object THEN
+        BEGIN
+          PERFORM set_config('search_path', format('%I, %I, public', r.owner, r.nspname), true);
+          EXECUTE format('SELECT %I.bt_index_check($1::pg_catalog.regclass, true)',
+            {_AMCHECK_SCHEMA}) USING r.indexrelid;
+          done := done + 1;
+        EXCEPTION WHEN OTHERS THEN
+          {_JUDGED}
+        END;
+        PERFORM set_config('search_path', 'pg_catalog, pg_temp', true);
+      WHEN OTHERS THEN
+        {_JUDGED}
     END;
   END LOOP;
   {_RESULT}
@@ -133,7 +138,7 @@ FROM (
 # everything is rolled back. Catalogs hold no code of users, and to become an owner changes them.
 _SCANS = rf"""
 BEGIN ISOLATION LEVEL REPEATABLE READ;
-{AS_OWNER}
+{NO_EVENT_TRIGGERS}{AS_OWNER}
 CREATE FUNCTION pg_temp.farside_asked(catalog boolean, owner name, command text) RETURNS jsonb
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $asked$
 DECLARE answer jsonb;

@@ -137,7 +137,7 @@ UNHURRIED_LATER = (
     f"SET statement_timeout = 0; SET lock_timeout = '{LOCK_SECONDS}s';\n{_NO_TRANSACTION_TIMEOUT}"
 )
 """A preamble for an application's long question: all else is as in any session of its own."""
-_SEEING_DEFAULTS = "SET search_path = pg_catalog, pg_temp;\n"
+_SEEING_DEFAULTS = "SET search_path = pg_catalog, pg_temp; SET ROLE NONE;\n"
 
 NO_EVENT_TRIGGERS = "UPDATE pg_catalog.pg_event_trigger SET evtenabled = 'D';\n"
 """Of a transaction that is rolled back: not even an event trigger that always fires does.

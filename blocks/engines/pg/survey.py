@@ -170,7 +170,7 @@ ORDER BY name
 _TABLESPACES = """
 SELECT oid::text AS oid, spcname AS name, pg_tablespace_location(oid) AS location,
        pg_tablespace_size(oid) AS bytes
-FROM pg_tablespace WHERE pg_tablespace_location(oid) <> '' ORDER BY oid
+FROM pg_tablespace WHERE pg_tablespace_location(oid) LIKE '/%' ORDER BY oid
 """
 
 ROLES = """

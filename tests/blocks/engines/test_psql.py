@@ -150,10 +150,14 @@ def test_the_settings_of_other_sessions_are_seen(made: Server) -> None:
     made.set(restart=False, search_path="audit", statement_timeout="7min")
     try:
         facts = survey.survey(made.psql(options=PATIENT_WITH_PRODUCTION))
+        made.run("ALTER ROLE postgres SET role = 'mallory'")
+        facts = survey.survey(made.psql(options=PATIENT_WITH_PRODUCTION))
         found = {row["name"]: row["setting"] for row in facts["settings"]}
         assert found["search_path"] == "audit"
+        assert "data_directory" in found  # superusers only
         assert found["statement_timeout"] == "420000"
     finally:
+        made.psql().script("postgres", "ALTER ROLE postgres RESET role")
         made.run("ALTER SYSTEM RESET ALL")
         made.run("SELECT pg_reload_conf()")
 
