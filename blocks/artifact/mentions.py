@@ -239,8 +239,8 @@ def _without_returns(text: str) -> str:
 
 @cache
 def _beginning(start: str) -> re.Pattern[str]:
-    """Patterns of LIKE, of regular expressions and of files for all addresses that begin so."""
-    return re.compile(rf"(?<![\w.]){re.escape(start)}(?=[%*\[(]|\\d|\.[*+]|['\"$]|x\b)", re.ASCII)
+    """Patterns of LIKE and of regular expressions for all addresses that begin so; no versions."""
+    return re.compile(rf"(?<![\w.]){re.escape(start)}(?=[%[(]|\\d|\.[*+]|['\"$])", re.ASCII)
 
 
 @cache

@@ -133,3 +133,12 @@ def test_no_library_is_loaded_before_it_is_needed() -> None:
 
 
 ROOT = Path(__file__).parents[2]
+
+
+def test_what_only_one_domain_is_called(east: FailureDomain) -> None:
+    assert east.belongings.aliases == ()
+    ssh = {"kind": "ssh", "user": "op", "identity_file": "/keys/op"}
+    hosts = [{**ssh, "name": "db1", "address": "VAULT.west.example"}]
+    west = FailureDomain(**settings(name="west", hosts=hosts, vault=None))
+    east.tell_apart(west)
+    assert east.belongings.aliases == ("db2", "here")

@@ -22,3 +22,11 @@ def test_all_are_resolved_however_many_and_what_is_beyond_a_limit_is_told(
     monkeypatch.setattr(resolving, "MOST", 5)
     assert list(resolving.leading_to(host, "r0", used, HERE, unseen)) == []
     assert unseen == ["where 3 of 8 names lead that it uses as hosts"]
+
+
+def test_a_short_name_that_only_the_source_has_and_nothing_answers_to() -> None:
+    host = LocalHost(name="here", python=sys.executable)
+    used = {"No-Such-App": "function f()", "other.invalid": "x", "localhost": "y"}
+    east = Belongings(aliases=("localhost", "no-such-app"))
+    (found,) = resolving.leading_to(host, "r0", used, east, [])
+    assert (found.id, found.subject) == ("address-hard-coded", "No-Such-App")

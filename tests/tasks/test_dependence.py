@@ -323,3 +323,13 @@ def test_a_fence_whose_clock_says_nothing_is_no_error(watched: Watched) -> None:
     last = {"at": datetime.max.replace(tzinfo=UTC), "port": 112}
     watched.told.append(watched.told[0].model_copy(update=last))
     assert watched.found() == ["source-used 10.1.0.1:111", "source-used 10.1.0.1:112"]
+
+
+def test_words_of_the_commands_of_a_plan() -> None:
+    part = {
+        "verify": [{"name": "n", "argv": ["ask", "/w/q.py"]}],
+        "vault": {"read_argv": ["unlock", "-c", "/w/agent.conf"], "directory": "/w/vault"},
+        "destroy_argv": [],
+        "programs": ["tar"],
+    }
+    assert list(dependence.words_of(part)) == ["ask", "/w/q.py", "unlock", "-c", "/w/agent.conf"]

@@ -6,16 +6,22 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from blocks.artifact.mentions import Belongings
+from blocks.evidence.findings import Findings
 from blocks.evidence.record import CheckStatus
 from blocks.hosts import LocalHost
 from tasks.open_secrets import open_secret
 
 
-def opened(value: str, *argv: str) -> Any:
+def opened(value: str, *argv: str, secret: str = "key", findings: Findings | None = None) -> Any:
     """The check of a secret whose query yields `value`."""
-    recovery = SimpleNamespace(secret=lambda _: SecretStr("key"), host=lambda _: LocalHost())
+    recovery = SimpleNamespace(secret=lambda _: SecretStr(secret), host=lambda _: LocalHost())
     engine = SimpleNamespace(value=lambda *_: value)
-    rehearsal: Any = SimpleNamespace(plan=SimpleNamespace(engine=engine, recovery=recovery))
+    rehearsal: Any = SimpleNamespace(
+        plan=SimpleNamespace(engine=engine, recovery=recovery),
+        source=SimpleNamespace(belongings=Belongings(suffixes=("east.example",))),
+        findings=Findings() if findings is None else findings,
+    )
     item: Any = SimpleNamespace(
         name="card", secret="card-key", database="shop", sql="SELECT 1", open_argv=argv
     )
@@ -35,3 +41,11 @@ def test_a_value_is_opened_or_not() -> None:
     assert opened("sealed", "grep", "-q", "sealed").status is CheckStatus.PASSED
     assert opened("sealed", "grep", "-q", "other").status is CheckStatus.FAILED
     assert opened("sealed", "/no/such/program").status is CheckStatus.UNKNOWN
+
+
+def test_a_secret_that_leads_to_the_source_is_named_without_its_value() -> None:
+    found = Findings()
+    opened("x", "true", secret="https://user:hunter2@kms.east.example/key", findings=found)
+    (item,) = found.all()
+    assert (item.id, item.subject) == ("address-hard-coded", "secret card-key")
+    assert item.evidence == "its value names kms.east.example"

@@ -349,18 +349,16 @@ def in_settings(facts: Mapping[str, Any], foreign: Belongings) -> Iterator[Findi
     rest. Where the source's own server lies, and listens, is its own affair; a file of settings
     somewhere else is in no backup.
     """
-    known = {str(row["name"]): str(row["setting"]) for row in facts["settings"]}
-    near = [
-        known.get("data_directory", ""),
-        str(PurePosixPath(known.get("config_file", "")).parent),
-    ]
+    files = {str(row["sourcefile"] or "") for row in facts["settings"]}
+    near = [PurePosixPath(file).parent for file in files if file.endswith("/postgresql.conf")]
+    near.append(PurePosixPath(facts["data_directory"]))
     elsewhere: dict[str, str] = {}
     for row in facts["settings"]:
         name = str(row["name"])
         if name.startswith(OWN_PLACE):
             continue
         file = str(row["sourcefile"] or "")
-        if file and not any(f"{file}/".startswith(f"{folder}/") for folder in near if folder):
+        if file and not any(PurePosixPath(file).is_relative_to(folder) for folder in near):
             elsewhere.setdefault(file, name)
         place = f"{file}:{row['sourceline']}" if file else row["source"]
         for _, mention in foreign.lines(str(row["setting"])):

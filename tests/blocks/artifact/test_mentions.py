@@ -248,3 +248,29 @@ def test_what_mentions_it_is_likely_to(text: str) -> None:
 
 def test_what_nothing_belongs_to_is_never_likely() -> None:
     assert re.search(Belongings().likely(), "anything\nat all") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "mentions"),
+    [
+        ("REGION=east\nHOST=db1.${REGION}.example", [(2, "db1.east.example")]),
+        ("export R=east\nurl: http://$R.example/", [(2, "east.example")]),
+        ("[db]\nregion = east\nhost = db1.%(region)s.example", [(3, "db1.east.example")]),
+        ("set R=east\nping db1.%R%.example", [(2, "db1.east.example")]),
+        ("HOST=db1.${REGION}.example", []),
+        ("SELECT 'db1.' || 'east.example'", [(1, "db1.east.example")]),
+        ("SELECT '//10.1' || '.0.12/shop'", [(1, "10.1.0.12")]),
+        ("addr LIKE '10.1.%'", [(1, "10.1.")]),
+        (r"a ~ '^10\.1\.'", [(1, "10.1.")]),
+        (r"CHECK (u ~ '^https://[a-z0-9]+\.east\.example/')", [(1, "east.example")]),
+        ("addr LIKE '10.2.%' OR addr LIKE '110.1.%'", []),
+        ("version 10.1.x of 2020, pip install x==10.1.*", []),
+        ("it is 10.1. And more", []),
+    ],
+)
+def test_what_is_composed_and_patterns_are_found(
+    text: str, mentions: list[tuple[int, str]]
+) -> None:
+    found = list(EAST.lines(text))
+    assert [item for item in found if item in mentions] == mentions
+    assert bool(found) == bool(mentions)

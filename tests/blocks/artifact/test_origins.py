@@ -194,3 +194,27 @@ def test_files_that_lead_away_or_name_hosts(
     assert names["0x0a010005"].addresses == ("10.1.0.5",)
     assert names["0x0a010005"].where == f"{west}/own.conf:2"
     assert "commented" not in names
+
+
+@pytest.mark.parametrize("where", ['"$(dirname "$0")/../etc', "$HERE/../etc", '"${HERE}"/../etc'])
+def test_settings_of_what_the_plans_commands_run(
+    west: Path, foreign: Belongings, where: str
+) -> None:
+    """Whatever the words of a command are: an interpreter's script, a shell's, settings."""
+    (west / "bin").mkdir()
+    (west / "etc").mkdir()
+    (west / "etc" / "kms.cfg").write_text("URL=http://10.1.0.8/\n")
+    (west / "etc" / "agent.conf").write_bytes("peer = 10.1.0.9\n".encode("utf-16"))
+    (west / "open.py").write_text("ask('https://10.1.0.7')\n")
+    close = '"' if where.startswith('"$(') else ""
+    script = west / "bin" / "open"
+    script.write_text(f"#!/bin/sh\n. {where}/kms.cfg{close}\nagent -c {west}/etc/agent.conf\n")
+    script.chmod(0o755)
+    words = ("python3", f"{west}/open.py", "sh", "-c", f"exec {script} -v", "{directory}")
+    result = run(FactsJob(commands=words, foreign=foreign, origins=True), None)  # type: ignore[arg-type]
+    found = {(item.path, item.origin) for item in result.origins}
+    assert {
+        (f"{west}/open.py", "its line 1 names 10.1.0.7"),
+        (f"{west}/etc/kms.cfg", "its line 1 names 10.1.0.8"),
+        (f"{west}/etc/agent.conf", "its line 1 names 10.1.0.9"),
+    } <= found

@@ -120,6 +120,7 @@ def test_the_sites_own_settings_go_before_the_sources() -> None:
 def test_settings_that_need_the_old_place() -> None:
     foreign = Belongings(networks=("10.1.0.0/16",), paths=("/mnt/old",))
     facts = {
+        "data_directory": "/mnt/old/pg",
         "settings": [
             {
                 **row("cron.host", "10.1.0.5", "Customized Options"),
@@ -131,7 +132,11 @@ def test_settings_that_need_the_old_place() -> None:
             row("archive_command", "cp %p /mnt/old/%f", "Archiving"),
             row("ssl_key_file", "/etc/key.pem", "SSL"),
             row("ssl_cert_file", "server.crt", "SSL"),
-        ]
+            row("work_mem", "9MB", "Resource")
+            | {"sourcefile": "/mnt/old/more.conf", "sourceline": 1},
+            row("jit", "off", "Query") | {"sourcefile": "/mnt/old/pg/own.conf", "sourceline": 1},
+            row("geqo", "off", "Query") | {"sourcefile": "/etc/site.conf", "sourceline": 1},
+        ],
     }
     found = [(i.id, i.subject, i.evidence) for i in search.in_settings(facts, foreign)]
     assert found == [
@@ -145,6 +150,11 @@ def test_settings_that_need_the_old_place() -> None:
             "path-hard-coded",
             "setting archive_command",
             "configuration file: archive_command names /mnt/old",
+        ),
+        (
+            "path-hard-coded",
+            "/mnt/old/more.conf",
+            "work_mem is set there; the file is no part of a backup",
         ),
     ]
     assert search.files_in_settings(facts) == {
