@@ -136,7 +136,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_what_only_one_domain_is_called(east: FailureDomain) -> None:
-    assert east.belongings.aliases == ()
+    assert not east.belongings.aliases
     ssh = {"kind": "ssh", "user": "op", "identity_file": "/keys/op"}
     hosts = [{**ssh, "name": "db1", "address": "VAULT.west.example"}]
     west = FailureDomain(**settings(name="west", hosts=hosts, vault=None))

@@ -117,6 +117,10 @@ def test_the_sites_own_settings_go_before_the_sources() -> None:
     assert config.too_low(limits, {"max_connections": "99"}) == {"max_connections": "100"}
 
 
+def at(file: str, setting: dict[str, Any]) -> dict[str, Any]:
+    return setting | {"sourcefile": file, "sourceline": 1}
+
+
 def test_settings_that_need_the_old_place() -> None:
     foreign = Belongings(networks=("10.1.0.0/16",), paths=("/mnt/old",))
     facts = {
@@ -134,8 +138,8 @@ def test_settings_that_need_the_old_place() -> None:
             row("ssl_cert_file", "server.crt", "SSL"),
             row("work_mem", "9MB", "Resource")
             | {"sourcefile": "/mnt/old/more.conf", "sourceline": 1},
-            row("jit", "off", "Query") | {"sourcefile": "/mnt/old/pg/own.conf", "sourceline": 1},
-            row("geqo", "off", "Query") | {"sourcefile": "/etc/site.conf", "sourceline": 1},
+            at("/mnt/old/pg/own.conf", row("jit", "off", "Query")),
+            at("/etc/site.conf", row("geqo", "off", "Query")),
         ],
     }
     found = [(i.id, i.subject, i.evidence) for i in search.in_settings(facts, foreign)]
