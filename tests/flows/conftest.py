@@ -19,7 +19,7 @@ import yaml
 
 from blocks.evidence.record import Record
 from blocks.plan import load_plan
-from blocks.sets import unfinished
+from blocks.sets import set_ids, unfinished
 from deployments import lab
 from deployments.lab.drills import Ground
 from deployments.lab.places import Places
@@ -235,7 +235,18 @@ def shared(open_directory: Path, prefect: PrefectServer) -> Iterator[tuple[Place
 @pytest.fixture
 def world(shared: tuple[Places, str], tmp_path: Path) -> World:
     """The shared lab, whole, with a folder of this test's own."""
-    places, api = shared
+    return whole(*shared, tmp_path)
+
+
+def whole(places: Places, api: str, folder: Path) -> World:
+    """A lab as it was before any test: up, and with no set in east alone.
+
+    What is killed in its transfer leaves one there, complete, and `copy-behind` would tell of it.
+    """
     if not lab.is_up(places.root):
         lab.up(places.root)
-    return World(places, api, tmp_path)
+    world = World(places, api, folder)
+    east, west = world.ground.store("east"), world.ground.store("west")
+    for id in set(set_ids(east, "postgres")) - set(set_ids(west, "postgres")):
+        east.remove([info.key for info in east.objects(f"sets/postgres/{id}/")])
+    return world

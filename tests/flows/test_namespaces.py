@@ -18,10 +18,10 @@ from deployments.lab.domains import Site
 from deployments.lab.places import Places, load_state
 from tests import mechanisms
 from tests.blocks.engines.test_command import redis_plan
-from tests.flows.conftest import PATIENCE, Outcome, Running, World
+from tests.flows.conftest import PATIENCE, Outcome, Running, World, whole
 from tests.servers import PrefectServer
 
-pytestmark = pytest.mark.usefixtures("can_have_namespaces")
+pytestmark = [pytest.mark.slow(60), pytest.mark.usefixtures("can_have_namespaces")]
 #: What a set holds at least, so that it takes a while to cross, and the link's rate meanwhile.
 NOISE_MB, RATE_MBIT = 32, 20
 
@@ -43,10 +43,7 @@ def shared_apart(open_directory: Path, prefect: PrefectServer) -> Iterator[tuple
 @pytest.fixture
 def apart(shared_apart: tuple[Places, str], tmp_path: Path) -> World:
     """That lab, whole, with a folder of this test's own."""
-    places, api = shared_apart
-    if not lab.is_up(places.root):
-        lab.up(places.root)
-    return World(places, api, tmp_path)
+    return whole(*shared_apart, tmp_path)
 
 
 def sites(world: World) -> tuple[Site, Site]:
