@@ -28,7 +28,7 @@ _IPV6 = re.compile(
     re.ASCII,
 )
 _NAME = re.compile(
-    r"(?<![\w-])(?<![\w-]\.)[A-Za-z0-9_][\w-]*(?:\.[\w-]+)*\.[A-Za-z][\w-]*", re.ASCII
+    r"(?<!\w)(?<!\w-)(?<![\w-]\.)[A-Za-z0-9_][\w-]*(?:\.[\w-]+)*\.[A-Za-z][\w-]*", re.ASCII
 )
 # What characters other than those of names are written as: in JSON, in E'' and bytea, in URLs.
 _ESCAPE = re.compile(
@@ -44,14 +44,19 @@ _BASE64 = re.compile(
 )
 _HEX = re.compile(r"\\x((?:[0-9A-Fa-f]{2}){8,}+)(?![0-9A-Fa-f])", re.ASCII)
 _LETTERS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
-# 'db1.' || 'east.example', and the same with + and with a dot.
-_JOINED = re.compile(r"""(['"])\s*(?:\|\||\+|\.\.?)\s*\1""")
+# 'db1.' || 'east.example', and the same with + and with a dot; all arguments of concat().
+_JOINED = re.compile(r"""(['"])\s*(?:\|\||\+|\.\.?)\s*(?:[EN]|U&)?\1""", re.IGNORECASE)
+_CONCAT = re.compile(r"\bconcat\s*\(([^()]{1,1000})\)", re.IGNORECASE)
+_BETWEEN = re.compile(r"'\s*,\s*(?:[EN]|U&)?'", re.IGNORECASE)
 _ASSIGNED = re.compile(
     r"""\s*(?:(?:export|set|local|readonly|declare|define|var|let|const|ARG|ENV)\s+)?([A-Za-z_]\w*)
-        \s*[:?]?=\s*["']?([^\s"'#;]{1,255})""",
+        \s*(?:[:?]?=|:(?=\s))\s*["']?([^\s"'#;]{1,255})""",
     re.VERBOSE,
 )
-_VARIABLE = re.compile(r"\$\{?([A-Za-z_]\w*)\}?|%\(([A-Za-z_]\w*)\)s|%([A-Za-z_]\w*)%")
+_VARIABLE = re.compile(
+    r"\$?\{{1,2}\s*([A-Za-z_]\w*)\s*\}{1,2}|\$([A-Za-z_]\w*)"
+    r"|%\(([A-Za-z_]\w*)\)s|%([A-Za-z_]\w*)%"
+)
 _URL_SAFE = str.maketrans("-_", "+/")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _SHORTEST = 5
@@ -148,10 +153,10 @@ class Belongings:
         values: dict[str, str] = {}
 
         def value(used: re.Match[str]) -> str:
-            return values.get(used[1] or used[2] or used[3], used[0])
+            return values.get(used[used.lastindex or 0], used[0])
 
         for number, line in enumerate(text.splitlines(), 1):
-            if values and ("$" in line or "%" in line):
+            if values and any(sign in line for sign in "${%"):
                 line = _VARIABLE.sub(value, line)
             if assigned := _ASSIGNED.match(line):
                 values[assigned[1]] = assigned[2]
@@ -183,7 +188,8 @@ def _readings(text: str) -> tuple[str, ...]:
 
 def _read(text: str) -> str:
     plain = _BASE64.sub(_decoded, _HEX.sub(_bytes, text))
-    return _JOINED.sub("", _ESCAPE.sub(_meant, plain))
+    plain = _ESCAPE.sub(_written_as, plain)
+    return _JOINED.sub("", _CONCAT.sub(lambda call: _BETWEEN.sub("", call[1]), plain))
 
 
 def _bytes(written: re.Match[str]) -> str:
@@ -212,7 +218,7 @@ def _encoded(text: str) -> Iterator[str]:
     yield data.hex()
 
 
-def _meant(escape: re.Match[str]) -> str:
+def _written_as(escape: re.Match[str]) -> str:
     """The character that is written as an escape; no tool does so with those that names have."""
     if escape["bytes"]:
         return bytes.fromhex(escape["bytes"].replace("%", "")).decode(errors="replace")

@@ -167,16 +167,16 @@ def _texts_of(program: str) -> tuple[str, ...]:
             if match["called"] and "/" not in word:
                 continue  # found by PATH
             for name in _NAMED.findall(_OF_SHELL.sub("", word)):
-                for path in _meant(name, beside):
+                for path in _paths_of(name, beside):
                     if path not in found and _is_text(path):
                         found[path] = None
                         waiting.append(path)
         for name in _SETTINGS.findall(_OF_SHELL.sub("", text)):
-            found |= dict.fromkeys(filter(_is_text, _meant(name, beside)))
+            found |= dict.fromkeys(filter(_is_text, _paths_of(name, beside)))
     return tuple(found)
 
 
-def _meant(name: str, beside: str) -> tuple[str, ...]:
+def _paths_of(name: str, beside: str) -> tuple[str, ...]:
     """What a name in a script may stand for: `$HERE/lib.sh` is most likely the one beside it."""
     whole = os.path.expanduser(name)  # noqa: PTH111 (a text)
     return whole, *(os.path.normpath(f"{beside}/{end}") for end in (name, _last(name)))

@@ -337,7 +337,7 @@ class Engine(StrictBlock, ABC):
         """Time of the newest transaction in the restored data; None if it cannot be known."""
 
     def end_of_log(self, source: FailureDomain) -> LogEnd | None:  # noqa: ARG002 (not every engine has a log)
-        """Where the source's log ends; None where nobody knows, or the engine has none.
+        """Where the source's log ends; None where it is not known, or the engine has none.
 
         Raises FarsideError.
         """
