@@ -30,7 +30,7 @@ SubprocessASGIServer().start(timeout=600)
 
 pytestmark = pytest.mark.slow(40)
 
-Start = Callable[[str], "subprocess.Popen[bytes]"]
+Start = Callable[..., "subprocess.Popen[bytes]"]
 
 
 @pytest.fixture
@@ -40,10 +40,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
     environment["PREFECT_HOME"] = str(tmp_path)
     started: list[subprocess.Popen[bytes]] = []
 
-    def begin(script: str) -> "subprocess.Popen[bytes]":
+    def begin(script: str, **variables: str) -> "subprocess.Popen[bytes]":
         process = subprocess.Popen(
             [sys.executable, "-c", script, STRANGER],
-            env=environment,
+            env=environment | variables,
             cwd=Path(__file__).parents[2],
             start_new_session=True,
         )
@@ -97,3 +97,15 @@ def test_only_an_orphan_of_farsides_own_is_ended(start: Start) -> None:
     assert theirs.is_running()
     assert theirs.status() != psutil.STATUS_ZOMBIE
     assert living.is_running()
+
+
+def test_a_proxy_does_not_come_between(start: Start) -> None:
+    """One that nothing listens at: what went there would fail."""
+    proxy = "http://127.0.0.1:9"
+    up = start(
+        "from flows.server import temporary_server\nwith temporary_server(print): pass",
+        HTTP_PROXY=proxy,
+        http_proxy=proxy,
+        ALL_PROXY=proxy,
+    )
+    assert up.wait(120) == 0

@@ -7,9 +7,14 @@ from typing import Any
 import pytest
 
 from blocks.artifact.job import DirectoryFacts
+from blocks.domain import FailureDomain
 from blocks.engines.base import Requirements
-from blocks.hosts import LocalHost
+from blocks.hosts import LocalHost, SSHHost
+from blocks.stores import S3Store
+from blocks.vaults import HostVault
+from tasks import inspect_hosts
 from tasks.inspect_hosts import _of_target, _old_python
+from tasks.inspection import Inspection
 
 
 @pytest.mark.parametrize(
@@ -85,3 +90,26 @@ def test_a_place_for_the_log_that_is_none() -> None:
     ((id, subject, _, remedy),) = found(data, directory(LOG, 3, free=39), work)
     assert (id, subject) == ("disk-too-small", f"west/db1 {LOG}")
     assert "log_dir of engine.target" in remedy
+
+
+@pytest.mark.parametrize(("read_argv", "looked_at"), [([], ["db1"]), (["age"], ["db1", "keys"])])
+def test_the_vaults_machine_is_looked_at_where_a_command_of_it_unlocks_the_keys(
+    monkeypatch: pytest.MonkeyPatch, read_argv: list[str], looked_at: list[str]
+) -> None:
+    hosts = [
+        SSHHost(name=name, address=f"{name}.west.example", user="x", identity_file=Path("/k"))
+        for name in ("db1", "keys")
+    ]
+    vault = HostVault(host=hosts[1], directory="/srv/keys", read_argv=read_argv)
+    store = S3Store(endpoint="https://s3.west.example", bucket="b")
+    recovery = FailureDomain(name="west", hosts=hosts[:1], vault=vault, store=store)
+    seen: list[str] = []
+
+    def look(_rehearsal: Any, _domain: Any, host: Any, _needs: Any) -> list[Any]:
+        seen.append(host.name)
+        return []
+
+    monkeypatch.setattr(inspect_hosts, "_look", look)
+    rehearsal: Any = SimpleNamespace(plan=SimpleNamespace(recovery=recovery), fresh=False)
+    inspect_hosts.inspect_hosts(rehearsal, [], Inspection())
+    assert sorted(seen) == looked_at
