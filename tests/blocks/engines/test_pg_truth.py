@@ -592,13 +592,3 @@ def test_parts_of_a_survey_are_json_lines(shop: Psql) -> None:
     found, failed = shop.parts("shop", {"one": "SELECT 1 AS n", "two": "SELECT 1 / 0"})
     assert (found, failed) == ({"one": [{"n": 1}]}, {"two": "SQLSTATE 22012"})
     assert json.dumps(found)
-
-
-def test_a_tablespace_within_the_data_directory_needs_no_place(made: Server, shop: Psql) -> None:
-    made.run("SET allow_in_place_tablespaces = on; CREATE TABLESPACE inside LOCATION ''")
-    made.run("CREATE TABLE kept TABLESPACE inside AS SELECT 1", "shop")
-    try:
-        assert survey.survey(shop)["tablespaces"] == []
-    finally:
-        made.run("DROP TABLE kept", "shop")
-        made.run("DROP TABLESPACE inside")

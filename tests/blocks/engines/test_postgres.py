@@ -67,14 +67,15 @@ class Conformance(EngineConformance):
 
 
 class WorldConformance(Conformance):
-    """A source with tablespaces, odd indexes, and settings from everywhere."""
+    """A source with tablespaces, one within its data; odd indexes, settings from everywhere."""
 
     major: ClassVar[int]
     known_findings: ClassVar = frozenset({("incomplete-restore", "shop.public.passing")})
-    proven = r"heartbeat to (\d+) of \1\n(.|\n)*3000\n"
+    proven = r"heartbeat to (\d+) of \1\n(.|\n)*44\n"
     runbook_proof: ClassVar[tuple[str, ...]] = (
         *Conformance.runbook_proof,
-        '"$BIN/psql" -h "$SOCKET" -p "$PORT" -U postgres -d shop -At -c "SELECT count(*) FROM far"',
+        '"$BIN/psql" -h "$SOCKET" -p "$PORT" -U postgres -d shop -At'
+        ' -c "SELECT count(*) FROM far JOIN near ON n = id"',
     )
 
     @pytest.fixture(scope="class")
