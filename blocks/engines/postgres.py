@@ -884,7 +884,7 @@ class Postgres(Engine):
             for row in facts["closed_databases"]
         ]
         missed += [
-            f"logins by {row['method']} (pg_hba.conf:{row['line']}): restored are those by password"
+            f"logins by {row['method']} ({access.place(row)}): restored are those by password"
             for row in facts["logins"] or ()
         ]
         return [

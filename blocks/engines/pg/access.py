@@ -8,10 +8,14 @@ from typing import Any
 from blocks.artifact.mentions import Belongings
 from blocks.evidence.findings import Finding, finding
 
-RULES = """
-SELECT line_number AS line, type, database, user_name AS users, address, netmask,
+FILE = "regexp_replace(to_jsonb(r)->>'file_name', '^.*/', '')"
+"""The name of the file that a rule is in; null before 16, which lets a file include others."""
+
+RULES = f"""
+SELECT {FILE} AS file, line_number AS line, type, database, user_name AS users, address, netmask,
        auth_method AS method
-FROM pg_hba_file_rules WHERE type LIKE 'host%' AND error IS NULL ORDER BY line_number
+FROM pg_hba_file_rules r WHERE type LIKE 'host%' AND error IS NULL
+ORDER BY coalesce((to_jsonb(r)->>'rule_number')::int, line_number)
 """
 """pg_hba.conf as the source reads it, in its order; rules for TCP only."""
 
@@ -40,9 +44,14 @@ def from_source_only(
     # What the source refuses everybody is no fault of the recovery side.
     own = [rule for rule in admitting if _of(rule, foreign)]
     if own:
-        lines = ", ".join(f"pg_hba.conf:{rule['line']} {rule['address']}" for rule in own[:5])
+        lines = ", ".join(f"{place(rule)} {rule['address']}" for rule in own[:5])
         text = f"{role} may connect to {database} from {lines} only; the recovery domain is none"
         yield finding("access-from-source-only", f"role {role}", text, "preflight")
+
+
+def place(rule: Mapping[str, Any]) -> str:
+    """File and line of a rule, as `pg_hba.conf:7`."""
+    return f"{rule.get('file') or 'pg_hba.conf'}:{rule['line']}"
 
 
 def _fits(rule: Mapping[str, Any], role: str, database: str) -> bool:

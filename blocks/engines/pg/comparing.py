@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from blocks.artifact.mentions import Belongings
-from blocks.engines.pg import config, search, survey
+from blocks.engines.pg import access, config, search, survey
 from blocks.engines.pg.installation import Installation
 from blocks.evidence.findings import Finding, Severity, finding
 from blocks.hosts import Host
@@ -47,7 +47,7 @@ def without_host(
     for row in facts["logins"] or ():
         for _, mention in foreign.lines(str(row["options"] or "")):
             text = f"logins by {row['method']} ask {mention}"
-            yield finding("address-hard-coded", f"pg_hba.conf:{row['line']}", text, _STAGE)
+            yield finding("address-hard-coded", access.place(row), text, _STAGE)
     for name in config.preloaded(facts["shared_preload_libraries"]):
         if not config.is_installed_name(name):
             text = f"the source preloads {name!r}: only an installation's own libraries are loaded"

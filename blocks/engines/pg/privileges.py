@@ -22,11 +22,11 @@ FROM (VALUES
 """
 
 # Lines of pg_hba.conf that depend on an outside service, or name a role or an address.
-_LOGINS = """
-SELECT line_number AS line, auth_method AS method, options
-FROM pg_hba_file_rules
+_LOGINS = f"""
+SELECT {access.FILE} AS file, line_number AS line, auth_method AS method, options
+FROM pg_hba_file_rules r
 WHERE auth_method NOT IN ('trust', 'reject', 'md5', 'scram-sha-256', 'password', 'peer', 'ident')
-ORDER BY 1
+ORDER BY 1, 2
 """
 
 # pg_settings hides the names that no loaded library knows; an application may rely on them.

@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 
 from blocks.artifact.mentions import Belongings
+from blocks.engines.pg import access, privileges
 from blocks.engines.pg.access import from_source_only
+from blocks.engines.pg.psql import CLUSTER
+from tests.blocks.engines.servers import server
 
 EAST = Belongings(networks=("10.1.0.0/16",), suffixes=("east.example",))
 
@@ -58,3 +61,19 @@ def test_a_recovery_domain_without_networks_is_known_by_its_hosts() -> None:
     assert list(from_source_only(rules, "app", "shop", [], [], EAST)) == []
     (found,) = from_source_only(rules, "app", "shop", [], ["10.2.0.5"], EAST)
     assert "pg_hba.conf:7 10.1.3.0" in found.evidence
+
+
+@pytest.mark.slow
+def test_files_that_are_included_keep_their_place_in_the_order() -> None:
+    with server(18) as made:
+        rules = made.data / "pg_hba.conf"
+        rules.write_text("include first.conf\n" + rules.read_text())
+        (made.data / "first.conf").write_text(
+            "\n" * 200 + "host all app 10.1.0.0/16 radius radiusservers=10.1.1.4 radiussecrets=x\n"
+        )
+        made.run("SELECT pg_reload_conf()")
+        seen = made.psql().rows(CLUSTER, access.RULES)
+        (login,) = made.psql().rows(CLUSTER, privileges._LOGINS)
+    first, second = [access.place(rule) for rule in seen][:2]
+    assert (first, second.partition(":")[0]) == ("first.conf:201", "pg_hba.conf")
+    assert access.place(login) == "first.conf:201"
