@@ -12,6 +12,8 @@ from blocks.hosts import Host
 
 MOST = 3000
 """Names that are resolved for one service."""
+_NAMED = 5
+"""Names without an address that a record tells of one by one."""
 
 
 def used_by(texts: Iterable[tuple[str, str]], foreign: Belongings) -> dict[str, str]:
@@ -35,11 +37,12 @@ def leading_to(
 ) -> Iterator[Finding]:
     """Of names with what uses them, those that `host` resolves to an address of `foreign`.
 
-    That there are too many is added to `unseen`. Raises as `facts_of`.
+    That there are too many, and those that it does not resolve, are added to `unseen`. Raises as
+    `facts_of`.
     """
     if len(used) > MOST:
         unseen.append(f"where {len(used) - MOST} of {len(used)} names lead that it uses as hosts")
-    left = iter(islice(used, MOST))
+    left, lost = iter(islice(used, MOST)), list[str]()
     while names := tuple(islice(left, NAMES)):
         for item in facts_of(host, rehearsal_id, FactsJob(names=names)).names:
             leading = [address for address in item.addresses if foreign.owns_address(address)]
@@ -51,3 +54,11 @@ def leading_to(
             elif not item.addresses and item.name.lower() in foreign.aliases:
                 text = f"{used[item.name]} uses it; only the source has it"
                 yield finding("address-hard-coded", item.name, text, "verify")
+            elif not item.addresses:
+                lost.append(f"{item.name} ({used[item.name]})")
+    if lost:
+        more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+        unseen.append(
+            f"where hosts lead that {host.domain}/{host.name} does not resolve: "
+            f"{', '.join(lost[:_NAMED])}{more}"
+        )

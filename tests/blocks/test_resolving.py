@@ -18,15 +18,24 @@ def test_all_are_resolved_however_many_and_what_is_beyond_a_limit_is_told(
     used = {f"no{number}.invalid": "x" for number in range(7)} | {"localhost": "function f()"}
     monkeypatch.setattr(resolving, "NAMES", 3)
     (found,) = resolving.leading_to(host, "r0", used, HERE, unseen)
-    assert (found.id, found.subject, unseen) == ("name-resolves-to-source", "localhost", [])
+    assert (found.id, found.subject) == ("name-resolves-to-source", "localhost")
+    lost = [f"no{number}.invalid (x)" for number in range(5)]
+    text = "where hosts lead that /here does not resolve: "
+    assert unseen == [f"{text}{', '.join(lost)} and 2 more"]
+    unseen.clear()
     monkeypatch.setattr(resolving, "MOST", 5)
     assert list(resolving.leading_to(host, "r0", used, HERE, unseen)) == []
-    assert unseen == ["where 3 of 8 names lead that it uses as hosts"]
+    assert unseen == [
+        "where 3 of 8 names lead that it uses as hosts",
+        f"{text}{', '.join(lost)}",
+    ]
 
 
 def test_a_short_name_that_only_the_source_has_and_nothing_answers_to() -> None:
     host = LocalHost(name="here", python=sys.executable)
     used = {"No-Such-App": "function f()", "other.invalid": "x", "localhost": "y"}
     east = Belongings(aliases=("localhost", "no-such-app"))
-    (found,) = resolving.leading_to(host, "r0", used, east, [])
+    unseen = list[str]()
+    (found,) = resolving.leading_to(host, "r0", used, east, unseen)
     assert (found.id, found.subject) == ("address-hard-coded", "No-Such-App")
+    assert unseen == ["where hosts lead that /here does not resolve: other.invalid (x)"]
