@@ -23,7 +23,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 
-from blocks.artifact import origins, sweep
+from blocks.artifact import origins, readings, sweep
 from blocks.artifact.channel import Channel
 from blocks.artifact.job import (
     BEAT_SECONDS,
@@ -103,16 +103,13 @@ def _origins(job: FactsJob) -> Iterator[OriginFacts]:
     for path in _own_programs():
         yield from leading("tool", "Python", path)
     for path in _path_files():
-        for line, found in job.foreign.lines(origins.text_of(path)):
-            text = f"its line {line} names {found}"
-            yield OriginFacts(kind="tool", of="Python", path=path, origin=text)
+        yield from _named("Python", path, job.foreign)
     for folder in os.environ.get("PATH", "").split(":"):
         yield from leading("tool", "PATH", folder)
     for path in origins.of_commands(job.commands):
-        for line, found in job.foreign.lines(origins.text_of(path)):
+        for item in _named("the plan's commands", path, job.foreign):
             seen.add(path)
-            text = f"its line {line} names {found}"
-            yield OriginFacts(kind="tool", of="the plan's commands", path=path, origin=text)
+            yield item
     homes: set[str] = set()
     for name in job.tools:
         program = shutil.which(name)
@@ -123,9 +120,7 @@ def _origins(job: FactsJob) -> Iterator[OriginFacts]:
         for path in origins.loaded(program)[0]:
             yield from leading("tool", name, path)
         for path in origins.scripts(program):
-            for line, found in job.foreign.lines(origins.text_of(path)):
-                text = f"its line {line} names {found}"
-                yield OriginFacts(kind="tool", of=name, path=path, origin=text)
+            yield from _named(name, path, job.foreign)
         home = origins.installation(program)
         if home and home not in homes:
             homes.add(home)
@@ -134,6 +129,16 @@ def _origins(job: FactsJob) -> Iterator[OriginFacts]:
                 if path not in seen and path not in programs and not _is_tool(path, job):
                     seen.add(path)
                     yield OriginFacts(kind="tool", of=name, path=path, origin=found)
+
+
+def _named(of: str, path: str, foreign: Belongings) -> Iterator[OriginFacts]:
+    """Lines of a script, or of its settings, that name another domain."""
+    text = origins.text_of(path)
+    comments = readings.comments(text)
+    for line, found in foreign.lines(text):
+        said = f"its line {line} names {found}"
+        comment = line in comments
+        yield OriginFacts(kind="tool", of=of, path=path, origin=said, comment=comment)
 
 
 def _is_tool(path: str, job: FactsJob) -> bool:
@@ -327,9 +332,12 @@ def _searched(job: FactsJob, channel: Channel) -> _Found:
             named = job.foreign.lines(text)
             if job.origins and (target := origins.origin(path, job.foreign)):
                 named = chain(named, [(0, target)])
+            comments = readings.comments(text)
             for line, found in named:
                 if len(seen.mentions) < _MENTIONS:
-                    seen.mentions.append(Mention(path=path, line=line, text=found))
+                    comment = line in comments
+                    item = Mention(path=path, line=line, text=found, comment=comment)
+                    seen.mentions.append(item)
                 else:
                     seen.more += 1
             if job.origins:

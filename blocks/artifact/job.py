@@ -520,22 +520,25 @@ class NameFacts:
 class OriginFacts:
     """Something in use there that comes from another domain.
 
-    `of` is what needs it (a directory, a tool, `Python`), `path` what leads away, `origin` whereto.
+    `of` is what needs it (a directory, a tool, `Python`), `path` what leads away, `origin` whereto;
+    `comment` if no more than a comment says so.
     """
 
     kind: Literal["storage", "tool"]
     of: str
     path: str
     origin: str
+    comment: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mention:
-    """A line of a file that mentions what belongs to another domain."""
+    """A line of a file that mentions what belongs to another domain; a comment does not use it."""
 
     path: str
     line: int
     text: str
+    comment: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,6 @@
 Standard library only: hosts search their own files with it, so that no file has to leave them.
 """
 
-import base64
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
+
+from blocks.artifact import readings
 
 # Letters are ASCII's: other scripts put no space around an address. No version of five numbers is
 # one, nor is that of a library's file; one that a letter follows may be in a binary format.
@@ -30,49 +31,22 @@ _IPV6 = re.compile(
 _NAME = re.compile(
     r"(?<!\w)(?<!\w-)(?<![\w-]\.)[A-Za-z0-9_][\w-]*(?:\.[\w-]+)*\.[A-Za-z][\w-]*", re.ASCII
 )
-# What characters other than those of names are written as: in JSON, in E'' and bytea, in URLs.
-_ESCAPE = re.compile(
-    r"""\\(?:u(?P<unicode>[0-9A-Fa-f]{4})|x(?P<hex>[0-9A-Fa-f]{2})|(?P<octal>[0-3][0-7]{2})
-          |(?P<letter>[bfnrt"'/\\])|(?P<plain>[.-]))
-      | (?P<bytes>%[CDEFcdef][0-9A-Fa-f](?:%[89ABab][0-9A-Fa-f])+)
-      | %(?P<byte>0[009ADad]|[2-7][0-9A-Fa-f])""",
-    re.VERBOSE,
-)
-# As kubeconfigs, headers and secrets hold text, and as PostgreSQL shows bytea.
-_BASE64 = re.compile(
-    r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{16,}+={0,2}(?![A-Za-z0-9+/_=-])", re.ASCII
-)
-_HEX = re.compile(r"\\x((?:[0-9A-Fa-f]{2}){8,}+)(?![0-9A-Fa-f])", re.ASCII)
-_LETTERS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
-# 'db1.' || 'east.example', and the same with + and with a dot; all arguments of concat().
-_JOINED = re.compile(r"""(['"])\s*(?:\|\||\+|\.\.?)\s*(?:[EN]|U&)?\1""", re.IGNORECASE)
-_CONCAT = re.compile(r"\bconcat\s*\(([^()]{1,1000})\)", re.IGNORECASE)
-_BETWEEN = re.compile(r"'\s*,\s*(?:[EN]|U&)?'", re.IGNORECASE)
-_ASSIGNED = re.compile(
-    r"""\s*(?:(?:export|set|local|readonly|declare|define|var|let|const|ARG|ENV)\s+)?([A-Za-z_]\w*)
-        \s*(?:[:?]?=|:(?=\s))\s*["']?([^\s"'#;]{1,255})""",
-    re.VERBOSE,
-)
-_VARIABLE = re.compile(
-    r"\$?\{{1,2}\s*([A-Za-z_]\w*)\s*\}{1,2}|\$([A-Za-z_]\w*)"
-    r"|%\(([A-Za-z_]\w*)\)s|%([A-Za-z_]\w*)%"
-)
-_URL_SAFE = str.maketrans("-_", "+/")
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_SHORTEST = 5
-"""Characters of what is also looked for encoded: less would be found everywhere."""
-_DEEPEST = 5
-"""How many times over what is found may have been escaped: JSON in JSON, in a row, in a dump."""
 _NAT64 = ip_network("64:ff9b::/96")
 # Where a text says that something is a host, whatever it is called: in a URL, a connection string,
-# an option, a remote path, or beside a port.
+# an option, a variable, a remote path, or beside a port.
+_LIST = r"[A-Za-z0-9_][\w.-]*(?:,[A-Za-z0-9_][\w.-]*)*"
+_A_NAME = r"[A-Za-z][\w.-]*"
 _HOSTS = re.compile(
-    r"""://(?:[^\s/@'"]*@)?(?P<url>[A-Za-z0-9_][\w.-]*(?:(?::\d+)?,[A-Za-z0-9_][\w.-]*)*)
+    rf"""://(?:[^\s/@'"]*@)?(?P<url>[A-Za-z0-9_][\w.-]*(?:(?::\d+)?,[A-Za-z0-9_][\w.-]*)*)
       | \b(?:host|hostaddr|hostname|server|servers|dbserver|nodename|proxy|peer|pool|nameserver|kdc
            |admin_server|mirror|endpoint|origin|data\s?source|addr|address)
-        ["']?\s*(?:=>?|:|\s)\s*[\\"'\[]*(?P<option>[A-Za-z0-9_][\w.-]*(?:,[A-Za-z0-9_][\w.-]*)*)
+        ["']?\s*(?:=>?|:|\s)\s*[\\"'\[]*(?P<option>{_LIST})
+      | (?<!\w)\w*(?:host|hostaddr|hostname|server|addr|address|endpoint)
+        (?: ["']?\s*(?:=>?|:)\s*[\\"'\[]*(?P<variable>{_A_NAME})
+          | ["']\s*,\s*["'](?P<else>{_A_NAME}) | \s*\|\s*default\(\s*["'](?P<default>{_A_NAME}) )
+      | (?<![\w-])(?:-h\s*|ssh\s+)["']?(?P<called>{_A_NAME})
       | (?<![\w.-])[\w.-]+@(?P<remote>[A-Za-z0-9_][\w.-]*)(?=[:\s'"/,;)]|$)
-      | (?<![\w.:/-])(?P<port>[A-Za-z][\w.-]*):(?:\d{2,5}(?![\w.:])|/(?!/))""",
+      | (?<![\w.:/-])(?P<port>{_A_NAME}):(?:\d{{2,5}}(?![\w.]|:\d)|/(?!/))""",
     re.ASCII | re.IGNORECASE | re.VERBOSE,
 )
 _OF_ADDRESS = re.compile(
@@ -81,8 +55,12 @@ _OF_ADDRESS = re.compile(
     re.ASCII,
 )
 """As ip-10-1-0-4.ec2.internal, 10-1-0-4.ns.pod.cluster.local, db.10.1.0.4.nip.io."""
+_REVERSED = re.compile(r"((?:\d{1,3}\.){2,4})in-addr\.arpa", re.ASCII)
 _FILE = re.compile(r"\.(?:bak|conf|csv|dump|gz|json|log|lz4|sql|so|tar|txt|tgz|xz|zip|zst|\d+)$")
 _RETURN = re.compile(r"(?<!/)/++(?:\./+)*(?!\.{1,2}/)[\w.@+-]{1,255}/++(?:\./+)*\.\.(?=/)")
+_RETURNS = 5
+_LEADS = "(?:://|@|host|server|addr|endpoint|peer|pool|proxy|mirror|origin|source|kdc|ssh|-h)"
+"""Before a name that a text uses as a host; what is found has all of `_HOSTS` to match."""
 _WORDS = frozenset(
     {"and", "as", "by", "false", "from", "in", "is", "not", "null", "of", "on", "or"}
 )
@@ -123,21 +101,22 @@ class Belongings:
 
     def paths_in(self, text: str) -> list[str]:
         """Those of the domain's directories that `text` names, or has a file of."""
-        plain = _readings(text)
-        readings = [*plain, *map(_without_returns, plain)]
-        return [own for own in self.paths if any(map(_path(own).search, readings))]
+        plain = readings.of(text)
+        texts = [*plain, *map(_without_returns, plain)]
+        return [own for own in self.paths if any(map(_path(own).search, texts))]
 
     def places_in(self, text: str) -> list[str]:
         """The domain's addresses and names that `text` holds; none twice."""
         found = dict[str, None]()
-        for reading in _readings(text):
-            for pattern, where in ((_IPV4, reading), (_IPV6, reading), (_NAME, _bare(reading))):
+        for reading in readings.of(text):
+            bare = readings.bare(reading)
+            for pattern, where in ((_IPV4, reading), (_IPV6, reading), (_NAME, bare)):
                 found |= dict.fromkeys(match[0] for match in pattern.finditer(where))
         starts = (
             start
             for network in self.networks
             if (start := _plain_start(network)).count(".") > 1
-            and any(_beginning(start).search(reading) for reading in _readings(text))
+            and any(map(_beginning(network).search, readings.of(text)))
         )
         return [*(place for place in found if self.owns_name(place)), *starts]
 
@@ -148,18 +127,9 @@ class Belongings:
     def lines(self, text: str) -> Iterator[tuple[int, str]]:
         """Number (from 1) of each line that mentions the domain, and what it mentions.
 
-        Variables that were given a value above are read as that.
+        Comments are passed over; variables that were given a value above are read as that.
         """
-        values: dict[str, str] = {}
-
-        def value(used: re.Match[str]) -> str:
-            return values.get(used[used.lastindex or 0], used[0])
-
-        for number, line in enumerate(text.splitlines(), 1):
-            if values and any(sign in line for sign in "${%"):
-                line = _VARIABLE.sub(value, line)
-            if assigned := _ASSIGNED.match(line):
-                values[assigned[1]] = assigned[2]
+        for number, line in readings.lines(text):
             found = (*self.places_in(line), *self.hosts_of(line), *self.paths_in(line))
             for mention in dict.fromkeys(found):
                 yield number, mention
@@ -173,80 +143,28 @@ class Belongings:
         parts += [_start_of(place) if _is_ip(place) else _words(place) for place in self.places]
         parts += map(_words, self.paths)
         for text in (*map(_plain_start, self.networks), *self.suffixes, *self.places, *self.paths):
-            parts += _encoded(text)
+            parts += readings.encoded(text)
+        parts += (f"{_LEADS}.{{0,40}}{_words(name)}|{_words(name)}:[0-9]" for name in self.aliases)
         return "|".join(dict.fromkeys(parts)) or "a^"
 
 
-@lru_cache(maxsize=2)  # a line is asked for addresses, then for hosts, then for paths
-def _readings(text: str) -> tuple[str, ...]:
-    """A text as it is, and as it reads decoded and without its escapes, again and again."""
-    readings = [text]
-    while len(readings) <= _DEEPEST and (text := _read(text)) != readings[-1]:
-        readings.append(text)
-    return tuple(readings)
-
-
-def _read(text: str) -> str:
-    plain = _BASE64.sub(_decoded, _HEX.sub(_bytes, text))
-    plain = _ESCAPE.sub(_written_as, plain)
-    return _JOINED.sub("", _CONCAT.sub(lambda call: _BETWEEN.sub("", call[1]), plain))
-
-
-def _bytes(written: re.Match[str]) -> str:
-    return bytes.fromhex(written[1]).decode(errors="replace")
-
-
-def _decoded(word: re.Match[str]) -> str:
-    """What a word means in base64 if that is text; else the word."""
-    whole = word[0].rstrip("=").translate(_URL_SAFE)
-    try:
-        text = base64.b64decode(whole + "=" * (-len(whole) % 4)).decode()
-    except ValueError:
-        return word[0]
-    return f" {text} " if text.isprintable() or not _CONTROL.search(text) else word[0]
-
-
-def _encoded(text: str) -> Iterator[str]:
-    """What base64, by where in it a text begins, and hexadecimal digits of that text hold."""
-    data = text.encode()
-    if len(data) < _SHORTEST:
-        return
-    for before in range(3):
-        whole = base64.b64encode(bytes(before) + data).decode()
-        sure = whole[-(-before * 8 // 6) : (before + len(data)) * 8 // 6]
-        yield sure.replace("+", "[+-]").replace("/", "[/_]")
-    yield data.hex()
-
-
-def _written_as(escape: re.Match[str]) -> str:
-    """The character that is written as an escape; no tool does so with those that names have."""
-    if escape["bytes"]:
-        return bytes.fromhex(escape["bytes"].replace("%", "")).decode(errors="replace")
-    if escape["plain"]:  # of a regular expression
-        return escape["plain"]
-    if letter := escape["letter"]:
-        return _LETTERS.get(letter, letter)
-    code = escape["unicode"] or escape["hex"] or escape["byte"]
-    meant = chr(int(code, 16) if code else int(escape["octal"], 8))
-    return escape[0] if re.fullmatch(r"[A-Za-z0-9._-]", meant) else meant
-
-
-def _bare(text: str) -> str:
-    """A text whose escapes are no part of a name: `\\ndb1` is none."""
-    return _ESCAPE.sub(" ", text)
+@cache
+def _beginning(network: str) -> re.Pattern[str]:
+    """Patterns of LIKE, of regular expressions and with `*` for all addresses of a network, and the
+    network as 10.1/16; no versions.
+    """
+    start = _plain_start(network)
+    star = r"\*" if start.count(".") == 3 else r"(?:\d{1,3}|\*)\.\*"
+    short = rf"{re.escape(start[:-1])}/{_network(canonical(network)).prefixlen}(?!\d)"
+    patterns = rf"{re.escape(start)}(?=[%[(]|\\d|\.[*+]|['\"$]|{star})"
+    return re.compile(rf"(?<![\w.])(?:{patterns}|{short})", re.ASCII)
 
 
 def _without_returns(text: str) -> str:
     """A text in which `/x/../east` is `/east`."""
-    for _ in range(_DEEPEST):
+    for _ in range(_RETURNS):
         text = _RETURN.sub("", text)
     return text
-
-
-@cache
-def _beginning(start: str) -> re.Pattern[str]:
-    """Patterns of LIKE and of regular expressions for all addresses that begin so; no versions."""
-    return re.compile(rf"(?<![\w.]){re.escape(start)}(?=[%[(]|\\d|\.[*+]|['\"$])", re.ASCII)
 
 
 @cache
@@ -256,7 +174,9 @@ def _path(own: str) -> re.Pattern[str]:
 
 
 def _address_in(name: str) -> str:
-    """The IPv4 address that a machine's name holds; else the name."""
+    """The IPv4 address that a machine's name, or one for the way back, holds; else the name."""
+    if back := _REVERSED.fullmatch(name):
+        return ".".join([*reversed(back[1].split(".")[:-1]), "0", "0"][:4])
     if (inside := _OF_ADDRESS.fullmatch(name)) and not _FILE.search(name):
         return (inside[1] or inside[2]).replace("-", ".")
     return name
@@ -327,7 +247,8 @@ def _network(text: str) -> IPv4Network | IPv6Network:
 
 def hosts_in(text: str) -> list[str]:
     """Names, and numbers taken for names, that a text uses as hosts; none twice."""
-    found = (match for reading in _readings(text) for match in _HOSTS.finditer(_bare(reading)))
+    texts = map(readings.bare, readings.of(text))
+    found = (match for bare in texts for match in _HOSTS.finditer(bare))
     lists = (match[match.lastgroup or 0].split(",") for match in found)
     names = (item.partition(":")[0].rstrip(".") for items in lists for item in items)
     return list(dict.fromkeys(name for name in names if name.lower() not in _WORDS))

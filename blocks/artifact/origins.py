@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 
+from blocks.artifact import readings
 from blocks.artifact.mentions import Belongings
 from blocks.artifact.redaction import command_of, redacted
 
@@ -196,7 +197,8 @@ def text_of(path: str) -> str:
 
 
 def decoded(data: bytes) -> str:
-    """Bytes of a file as text, in UTF-16 where a mark at its beginning says so."""
+    """Bytes of a file as text: unpacked, and in UTF-16 where a mark at its beginning says so."""
+    data = readings.unpacked(data)
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return data.decode("utf-16" if wide else "utf-8", "replace")
 

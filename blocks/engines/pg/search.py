@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from blocks.artifact import readings
 from blocks.artifact.mentions import Belongings
 from blocks.engines.pg.psql import CLUSTER, Psql, identifier, literal
 from blocks.errors import FarsideError
@@ -189,9 +190,11 @@ class Texts:
     def findings(self, foreign: Belongings) -> Iterator[Finding]:
         """Objects that name what belongs to `foreign`, with the line."""
         for subject, text in self.rows:
+            comments = readings.comments(text)
             for line, mention in foreign.lines(text):
                 said = f"its line {line} names {mention}"
-                severity = Severity.INFO if _is_comment(subject) else None
+                comment = _is_comment(subject) or line in comments
+                severity = Severity.INFO if comment else None
                 yield _finding(subject, said, mention, foreign, "verify", severity)
 
     def hosts(self, foreign: Belongings) -> dict[str, str]:

@@ -109,7 +109,27 @@ def test_paths(text: str, found: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["x", "1.", "a..", "1:", "%2", "\\\\n", "/a", "://", "host=", "-a@"]
+    "unit",
+    [
+        "x",
+        "1.",
+        "a..",
+        "1:",
+        "%2",
+        "\\\\n",
+        "/a",
+        "://",
+        "host=",
+        "-a@",
+        "a_",
+        "''",
+        "a||",
+        "concat(",
+        "a ",
+        ";a",
+        "${a:-",
+        "HOST",
+    ],
 )
 def test_a_long_line_takes_no_long_time(unit: str) -> None:
     began = time.process_time()
@@ -268,6 +288,33 @@ def test_what_nothing_belongs_to_is_never_likely() -> None:
         ("region: east\nhost: db1.{{ region }}.example", [(2, "db1.east.example")]),
         ("region = 'east'\nhost = f'db1.{region}.example'", [(2, "db1.east.example")]),
         ("the-db1.east.examples", []),
+        # As PostgreSQL shows definitions, and calls that compose.
+        (
+            "(('db1.'::text || 'east'::text) || '.example'::character varying)",
+            [(1, "db1.east.example")],
+        ),
+        ("concat_ws('.'::text, 'db1', 'east', 'example')", [(1, "db1.east.example")]),
+        ("format('https://%s.%s.example/', 'db1', 'east')", [(1, "db1.east.example")]),
+        ('"{}.{}.example".format("db1", "east")', [(1, "db1.east.example")]),
+        (
+            "'db1.' || COALESCE(current_setting('app.site'::text, true), 'east'::text)"
+            " || '.example'",
+            [(1, "db1.east.example")],
+        ),
+        # Values for want of others, and several on a line.
+        ("curl db1.${SITE:-east}.example", [(1, "db1.east.example")]),
+        (': "${ZONE:=east}"\ncurl db1.$ZONE.example', [(2, "db1.east.example")]),
+        ("S=${S:-east}\ncurl db1.$S.example", [(2, "db1.east.example")]),
+        ('sub="east"; dom="example"\nping $sub.$dom', [(2, "east.example")]),
+        ("z text DEFAULT 'east'::text\nRETURN 'vat.'||z||'.example'", [(2, "vat.east.example")]),
+        ("DECLARE z text := 'east';\nRETURN 'vat.'||z||'.example'", [(2, "vat.east.example")]),
+        ('SITE = "east"\nHOST = "tax." + SITE + ".example"', [(2, "tax.east.example")]),
+        # Networks as people write them.
+        ("allow 10.1.*.*", [(1, "10.1.")]),
+        ("allow 10.1.7.*", [(1, "10.1.")]),
+        ("no_proxy=10.1/16", [(1, "10.1.")]),
+        ("zone 0.1.10.in-addr.arpa", [(1, "0.1.10.in-addr.arpa")]),
+        ("zone 0.2.10.in-addr.arpa, in 10.1/24 cases", []),
         ("addr LIKE '10.1.%'", [(1, "10.1.")]),
         (r"a ~ '^10\.1\.'", [(1, "10.1.")]),
         (r"CHECK (u ~ '^https://[a-z0-9]+\.east\.example/')", [(1, "east.example")]),
@@ -282,3 +329,34 @@ def test_what_is_composed_and_patterns_are_found(
     found = list(EAST.lines(text))
     assert [item for item in found if item in mentions] == mentions
     assert bool(found) == bool(mentions)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "REDIS_HOST=erpdb",
+        'PGHOST: "erpdb"',
+        "export BACKUP_HOST='erpdb'",
+        '{"cacheServer": "erpdb"}',
+        'os.environ.get("WALHOST", "erpdb")',
+        "{{ cache_host | default('erpdb') }}",
+        "erpdb:5432:*:shop:x",
+        "jdbc:oracle:thin:@erpdb:1521:X",
+        "psql -h erpdb -p 5432",
+        "ssh erpdb vip-up",
+        "pgbackrest --repo1-host=erpdb restore",
+        '{"erp": {"host": "erpdb"}}',
+        "smtp:\n  server: erpdb",
+        "redis://erpdb:6379/0",
+        "ssh://git@erpdb/srv",
+    ],
+)
+def test_a_short_name_where_a_text_uses_it_as_a_host(text: str) -> None:
+    assert "erpdb" in hosts_in(text)
+    # So it is among the rows that are looked at.
+    assert re.search(Belongings(aliases=("erpdb",)).likely(), text, re.IGNORECASE)
+
+
+def test_a_word_is_no_host() -> None:
+    for text in ("localhost:5432", "ghost erpdb 12:30", "df -h /erpdb", "motto=erpdb app"):
+        assert "erpdb" not in hosts_in(text), text
