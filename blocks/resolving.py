@@ -1,6 +1,6 @@
 """Names that something on a recovery host uses, and that lead to the source there."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from blocks.artifact.facts import NAMES
@@ -13,19 +13,19 @@ from blocks.hosts import Host
 MOST = 3000
 """Names that are resolved for one service."""
 _NAMED = 5
-"""Names without an address that a record tells of one by one."""
+"""Of what may be much, how many a record tells of one by one."""
 
 
 def used_by(texts: Iterable[tuple[str, str]], foreign: Belongings) -> dict[str, str]:
-    """Hosts that objects use in their texts and that are not plainly `foreign`, each with the first
-    object that does.
+    """Hosts that objects use in their texts and that are not plainly `foreign`, each with the
+    objects that do.
     """
-    found: dict[str, str] = {}
+    found: dict[str, dict[str, None]] = {}
     for subject, text in texts:
         for name in hosts_in(text):
             if not foreign.owns_name(name):
-                found.setdefault(name, subject)
-    return found
+                found.setdefault(name, {})[subject] = None
+    return {name: _some(list(subjects)) for name, subjects in found.items()}
 
 
 def leading_to(
@@ -47,18 +47,21 @@ def leading_to(
         for item in facts_of(host, rehearsal_id, FactsJob(names=names)).names:
             leading = [address for address in item.addresses if foreign.owns_address(address)]
             if leading:
-                text = f"{used[item.name]} uses it; on {host.domain}/{host.name} it leads to"
+                text = f"used by {used[item.name]}; on {host.domain}/{host.name} it leads to"
                 yield finding(
                     "name-resolves-to-source", item.name, f"{text} {', '.join(leading)}", "verify"
                 )
             elif not item.addresses and item.name.lower() in foreign.aliases:
-                text = f"{used[item.name]} uses it; only the source has it"
+                text = f"used by {used[item.name]}; only the source has it"
                 yield finding("address-hard-coded", item.name, text, "verify")
             elif not item.addresses:
                 lost.append(f"{item.name} ({used[item.name]})")
     if lost:
-        more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
-        unseen.append(
-            f"where hosts lead that {host.domain}/{host.name} does not resolve: "
-            f"{', '.join(lost[:_NAMED])}{more}"
-        )
+        where = f"{host.domain}/{host.name}"
+        unseen.append(f"where hosts lead that {where} does not resolve: {_some(lost)}")
+
+
+def _some(items: Sequence[str]) -> str:
+    """The first few, and how many more there are."""
+    more = f" and {len(items) - _NAMED} more" if len(items) > _NAMED else ""
+    return f"{', '.join(items[:_NAMED])}{more}"

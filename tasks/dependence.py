@@ -177,6 +177,10 @@ SEARCHED = (
     "~/.s3cfg",
     "~/.mc/config.json",
     "~/.boto",
+    "~/.m2/settings.xml",
+    "~/.gradle/gradle.properties",
+    "~/.condarc",
+    "~/.ansible.cfg",
     "~/.config/gcloud/configurations/*",
     "~/.azure/config",
     "~/.walg.json",
@@ -356,19 +360,34 @@ def commands(plan: Plan) -> tuple[str, ...]:
     """
     document = plan.model_dump(mode="json", exclude={"source", "fence"})
     document["engine"].pop("source", None)
-    return tuple(dict.fromkeys(words_of(document)))
+    return tuple(dict.fromkeys(word for _, word in words_of(document)))
 
 
-def words_of(part: Any, name: str = "") -> Iterator[str]:
-    """Words of all commands in a part of a plan's document, which are in fields called `argv`."""
+def in_commands(rehearsal: Rehearsal) -> Iterator[Finding]:
+    """Words of the plan's commands that name the source; an engine looks at its own."""
+    source = rehearsal.source.belongings
+    document = rehearsal.plan.model_dump(mode="json", exclude={"source", "fence", "engine"})
+    for place, word in words_of(document):
+        for _, mention in source.lines(word):
+            id = "path-hard-coded" if mention in source.paths else "address-hard-coded"
+            yield finding(id, f"plan {place}", f"the command names {mention}", "preflight")
+
+
+def words_of(part: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """Words of all commands in a part of a plan's document, which are in fields called `argv`, each
+    with its field as `recovery.vault.read_argv`.
+    """
     if isinstance(part, dict):
         for key, value in part.items():
-            yield from words_of(value, str(key))
+            yield from words_of(value, f"{place}.{key}" if place else str(key))
     elif isinstance(part, list):
-        for value in part:
-            yield from words_of(value, name)
-    elif isinstance(part, str) and (name == "argv" or name.endswith("_argv")):
-        yield part
+        own = place.endswith("argv")
+        for number, value in enumerate(part):
+            yield from words_of(value, place if own else f"{place}[{number}]")
+    elif isinstance(part, str):
+        field = place.rpartition(".")[2]
+        if field == "argv" or field.endswith("_argv"):
+            yield place, part
 
 
 def mentions(rehearsal: Rehearsal, host: Host, found: Iterable[Mention]) -> Iterator[Finding]:
@@ -382,7 +401,8 @@ def mentions(rehearsal: Rehearsal, host: Host, found: Iterable[Mention]) -> Iter
         elif item.text in rehearsal.source.paths:
             id = "path-hard-coded"
         subject = f"{rehearsal.recovery.name}/{host.name} {item.path}"
-        yield finding(id, subject, text, "preflight")
+        severity = Severity.INFO if item.comment else None
+        yield finding(id, subject, text, "preflight", severity=severity)
 
 
 def origins(rehearsal: Rehearsal, host: Host, facts: FactsResult) -> Iterator[Finding]:
@@ -393,6 +413,7 @@ def origins(rehearsal: Rehearsal, host: Host, facts: FactsResult) -> Iterator[Fi
         text = item.origin if item.of == item.path else f"{item.of} uses it: {item.origin}"
         known = {directory.path for directory in facts.directories}
         worst = Severity.CRITICAL if item.kind == "storage" and item.of in known else None
+        worst = Severity.INFO if item.comment else worst
         yield finding(id, f"{lead} {item.path}", text, "preflight", severity=worst)
 
 
@@ -410,7 +431,8 @@ def names(rehearsal: Rehearsal, host: Host, facts: FactsResult) -> Iterator[Find
             source.owns_name(item.name) or item.name.lower() in source.aliases
         ):
             lead = f"{rehearsal.recovery.name}/{host.name}"
-            text = f"it is one of {rehearsal.source.name}'s, and {lead} does not resolve it"
+            used = f"{item.where} uses it; " if item.where else ""
+            text = f"{used}it is one of {rehearsal.source.name}'s; {lead} does not resolve it"
             yield finding("name-resolves-to-source", item.name, text, "preflight")
 
 

@@ -41,7 +41,7 @@ def files_in_use(rehearsal: Rehearsal) -> Iterator[Finding]:
     ]
     # A fence's commands name the source's addresses, for these are what they shut off.
     words = dependence.words_of(rehearsal.plan.fence.model_dump(mode="json"))
-    for text_file in origins.of_commands(words):
+    for text_file in origins.of_commands(word for _, word in words):
         for found in foreign.paths_in(origins.text_of(text_file)):
             yield finding(own, text_file, f"the fence's commands: it names {found}", STAGE)
     seen: set[str] = set()

@@ -93,6 +93,7 @@ def preflight(rehearsal: Rehearsal) -> Survey:
         seen.look(rehearsal, _control_plane, dependence.misplaced, dependence.shared_credentials)
         with clock.step("own machine"):
             seen.look(rehearsal, inspect_own.files_in_use, inspect_own.settings_in_use)
+            seen.look(rehearsal, dependence.in_commands)
             seen.look(rehearsal, inspect_own.issuers)
         rehearsal.findings.add(*seen.all)
         if seen.stopping:

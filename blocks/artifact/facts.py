@@ -47,6 +47,8 @@ NAMES = 300
 """How many names are resolved at once."""
 _SEARCHED = 2**20
 _MENTIONS = 1000
+_PLACES = 5
+"""In how many places a host is used, of those that are told of."""
 _VERSION_IS_A_COMMAND = frozenset({"etcdctl", "etcdutl"})
 _TELL_VERSION = _VERSION_IS_A_COMMAND | {
     *("age", "bash", "cp", "curl", "etcd", "galera_recovery", "garbd", "initdb", "mariadb"),
@@ -280,7 +282,7 @@ def resolved(names: Mapping[str, str]) -> tuple[NameFacts, ...]:
 @dataclass(slots=True)
 class _Found:
     """The first mentions and how many more there are, files that were not read, or not to their
-    end, and hosts that files use, with the place.
+    end, hosts that files use, with the places, and all files that were looked at.
     """
 
     mentions: list[Mention] = field(default_factory=list)
@@ -288,6 +290,13 @@ class _Found:
     unread: list[str] = field(default_factory=list)
     cut: list[str] = field(default_factory=list)
     used: dict[str, str] = field(default_factory=dict)
+    read: set[str] = field(default_factory=set)
+
+    def use(self, name: str, where: str) -> None:
+        """Note that a host is used; a few places of each are told of."""
+        known = self.used.get(name, "")
+        if known.count(", ") < _PLACES - 1:
+            self.used[name] = f"{known}, {where}" if known else where
 
 
 def _searched(job: FactsJob, channel: Channel) -> _Found:
@@ -304,45 +313,67 @@ def _searched(job: FactsJob, channel: Channel) -> _Found:
             named = job.foreign.lines(value)
             seen.mentions += [Mention(path=f"${name}", line=1, text=text) for _, text in named]
             if name.lower().endswith("_proxy"):
-                seen.used |= dict.fromkeys(hosts_in(value), f"${name}")
-    for pattern in job.files:
-        places = glob.iglob(os.path.expanduser(pattern), recursive=True, include_hidden=True)  # noqa: PTH111, PTH207 (a text)
-        for path in places:
-            if time.monotonic() - told > BEAT_SECONDS:
-                channel.tell(Alive())
-                told = time.monotonic()
-            # A pattern that ends in ** stands for its own directory, too, were there none.
-            if path.endswith("/"):
-                continue
-            try:
-                # What is no file (a pipe, say) might never end, or never begin.
-                if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 (a text)
-                    continue
-                with open(path, "rb") as file:  # noqa: PTH123 (a text)
-                    text = origins.decoded(file.read(_SEARCHED))
-                    if file.read(1):
-                        seen.cut.append(path)
-            except OSError:
-                text = ""
-                if not (job.origins and origins.origin(path, job.foreign)):
-                    seen.unread.append(path)
-                    continue
-            if path.endswith("authorized_keys"):
-                text = _options(text)
-            named = job.foreign.lines(text)
-            if job.origins and (target := origins.origin(path, job.foreign)):
-                named = chain(named, [(0, target)])
-            comments = readings.comments(text)
-            for line, found in named:
-                if len(seen.mentions) < _MENTIONS:
-                    comment = line in comments
-                    item = Mention(path=path, line=line, text=found, comment=comment)
-                    seen.mentions.append(item)
-                else:
-                    seen.more += 1
-            if job.origins:
-                seen.used |= _hosts_used(path, text, job.foreign)
+                for host in hosts_in(value):
+                    seen.use(host, f"${name}")
+    for path in _files(job):
+        if time.monotonic() - told > BEAT_SECONDS:
+            channel.tell(Alive())
+            told = time.monotonic()
+        waiting = [path]
+        while waiting:
+            waiting += _search(waiting.pop(), job, seen)
     return seen
+
+
+def _files(job: FactsJob) -> Iterator[str]:
+    """What a job names, and the settings of each installation that its tools are from."""
+    homes = {origins.installation(found) for name in job.tools if (found := shutil.which(name))}
+    own = [f"{home}/etc/**" for home in sorted(filter(None, homes)) if job.files]
+    for pattern in (*job.files, *own):
+        places = glob.iglob(os.path.expanduser(pattern), recursive=True, include_hidden=True)  # noqa: PTH111, PTH207 (a text)
+        # A pattern that ends in ** stands for its own directory, too, were there none.
+        yield from (path for path in places if not path.endswith("/"))
+
+
+def _search(path: str, job: FactsJob, seen: _Found) -> tuple[str, ...]:
+    """A file, each once; what it takes in is for the caller to search, too."""
+    if path in seen.read:
+        return ()
+    seen.read.add(path)
+    data = b""
+    try:
+        # What is no file (a pipe, say) might never end, or never begin.
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 (a text)
+            return ()
+        with open(path, "rb") as file:  # noqa: PTH123 (a text)
+            data = file.read(_SEARCHED)
+            if file.read(1):
+                seen.cut.append(path)
+    except OSError:
+        if not (job.origins and origins.origin(path, job.foreign)):
+            seen.unread.append(path)
+            return ()
+    if readings.is_packed(data):
+        seen.unread.append(path)
+        data = b""
+    text = origins.decoded(data)
+    if path.endswith("authorized_keys"):
+        text = _options(text)
+    named = job.foreign.lines(text)
+    if job.origins and (target := origins.origin(path, job.foreign)):
+        named = chain(named, [(0, target)])
+    comments = readings.comments(text)
+    for line, found in named:
+        if len(seen.mentions) < _MENTIONS:
+            item = Mention(path=path, line=line, text=found, comment=line in comments)
+            seen.mentions.append(item)
+        else:
+            seen.more += 1
+    if job.origins:
+        for name, where in _hosts_used(path, text, job.foreign):
+            seen.use(name, where)
+        return origins.included(path, text)
+    return ()
 
 
 def _digest(path: str) -> str | None:
@@ -354,15 +385,12 @@ def _digest(path: str) -> str | None:
         return None
 
 
-def _hosts_used(path: str, text: str, foreign: Belongings) -> dict[str, str]:
-    """Hosts that a file uses, by names that say nothing of whose they are."""
-    lines = (line.partition("#")[0] for line in text.splitlines())
-    return {
-        name: f"{path}:{number}"
-        for number, line in enumerate(lines, 1)
-        for name in hosts_in(line)
-        if not foreign.owns_name(name)
-    }
+def _hosts_used(path: str, text: str, foreign: Belongings) -> Iterator[tuple[str, str]]:
+    """Hosts that a file uses, by names that say nothing of whose they are, and where."""
+    for number, line in readings.lines(text):
+        for name in hosts_in(line.partition("#")[0]):
+            if not foreign.owns_name(name):
+                yield name, f"{path}:{number}"
 
 
 def _options(text: str) -> str:

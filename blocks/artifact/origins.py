@@ -4,6 +4,7 @@ Standard library only: hosts and the orchestrator ask it of themselves.
 """
 
 import codecs
+import glob
 import os
 import re
 import shutil
@@ -38,7 +39,20 @@ _SETTINGS = re.compile(
     r"[\w.@+/~-]*[\w@+-]\.(?:conf|cfg|cnf|env|ini|json|properties|rc|toml|ya?ml)\b"
 )
 """Files by whose names it is plain that a program reads them: not those that it may write."""
-_OF_SHELL = re.compile(r"\$\{?\w+\}?")
+_OF_SHELL = re.compile(r"\$\{\w+(?::?[-=]([^{}\s]*))?\}|\$\w+")
+"""A variable; one that is given a value for want of another most likely has that."""
+_IMPORTED = re.compile(
+    r"""^[ \t]*(?:import|from|use|require)[ \t]+["']?([\w./:]+(?:,[ \t]*[\w./:]+)*)""",
+    re.MULTILINE,
+)
+"""Python's and Perl's: what of it lies beside the script is its own."""
+_INCLUDED = re.compile(
+    r"""^[ \t]*(?:\.|source|include|include_dir|include_if_exists|!include(?:dir)?|\\i|path[ \t]*=)
+        [ \t=]+["']?([^\s"';&|]+)""",
+    re.IGNORECASE | re.MULTILINE | re.VERBOSE,
+)
+"""Another file that one of settings, or for a shell, takes in."""
+_RUN = re.compile(r"^[ \t]*credential_process[ \t]*=[ \t]*(.+)", re.MULTILINE)
 _NAMED = re.compile(r"[\w.@+/-]*[\w@+-]")
 _SCRIPTS = 50
 _OF_NETWORKS = (
@@ -167,13 +181,42 @@ def _texts_of(program: str) -> tuple[str, ...]:
             word = match[match.lastgroup or 0]
             if match["called"] and "/" not in word:
                 continue  # found by PATH
-            for name in _NAMED.findall(_OF_SHELL.sub("", word)):
+            for name in _NAMED.findall(_OF_SHELL.sub(_default, word)):
                 for path in _paths_of(name, beside):
                     if path not in found and _is_text(path):
                         found[path] = None
                         waiting.append(path)
-        for name in _SETTINGS.findall(_OF_SHELL.sub("", text)):
+        for name in _SETTINGS.findall(_OF_SHELL.sub(_default, text)):
             found |= dict.fromkeys(filter(_is_text, _paths_of(name, beside)))
+        for path in _imported(text, beside):
+            if path not in found and _is_text(path):
+                found[path] = None
+                waiting.append(path)
+    return tuple(found)
+
+
+def _default(variable: re.Match[str]) -> str:
+    return variable[1] or ""
+
+
+def _imported(text: str, beside: str) -> Iterator[str]:
+    for name in re.split(r",[ \t]*", ",".join(_IMPORTED.findall(text))):
+        stem = name.replace("::", "/") if "/" in name or "::" in name else name.replace(".", "/")
+        for end in (f"{stem}.py", f"{stem}/__init__.py", f"{stem}.pm", name):
+            yield os.path.normpath(f"{beside}/{end}")
+
+
+def included(path: str, text: str) -> tuple[str, ...]:
+    """Files that one of settings, or for a shell, takes in, and programs that it has run."""
+    beside, found = os.path.dirname(path), dict[str, None]()  # noqa: PTH120 (a text)
+    for name in _INCLUDED.findall(_OF_SHELL.sub(_default, text)):
+        whole = os.path.expanduser(name)  # noqa: PTH111 (a text)
+        for pattern in (f"{beside}/{whole}",) if whole[:1] != "/" else (whole,):
+            places = (pattern, f"{pattern}/*")
+            inside = (item for place in places for item in sorted(glob.glob(place)))  # noqa: PTH207
+            found |= dict.fromkeys(map(os.path.normpath, inside))
+    for command in _RUN.findall(text):
+        found |= dict.fromkeys(of_commands(command.split()))
     return tuple(found)
 
 

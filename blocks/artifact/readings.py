@@ -27,6 +27,8 @@ _URL_SAFE = str.maketrans("-_", "+/")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _GZIP = b"\x1f\x8b"
 _UNPACKED = 2**20
+_ARCHIVES = (b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0", b"BZh")
+"""Zip, zstd, xz, bzip2."""
 _SHORTEST = 5
 """Characters of what is also looked for encoded: less would be found everywhere."""
 _DEEPEST = 5
@@ -124,6 +126,11 @@ def encoded(text: str) -> Iterator[str]:
         sure = whole[-(-before * 8 // 6) : (before + len(data)) * 8 // 6]
         yield sure.replace("+", "[+-]").replace("/", "[/_]")
     yield data.hex()
+
+
+def is_packed(data: bytes) -> bool:
+    """Whether it is an archive, or compressed, in a way that `unpacked` does not undo."""
+    return data.startswith(_ARCHIVES)
 
 
 def unpacked(data: bytes) -> bytes:

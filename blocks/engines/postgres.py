@@ -834,7 +834,7 @@ class Postgres(Engine):
         texts = search.texts(control, names, named, rows=using.search_rows)
         using.unseen.extend(texts.unread)
         found = [*texts.findings(named), *search.in_doubt(control)]
-        host, hosts = using.host(self.target.host), texts.hosts(foreign)
+        host, hosts = using.host(self.target.host), texts.hosts(facts, foreign)
         found += resolving.leading_to(host, using.rehearsal_id, hosts, foreign, using.unseen)
         there = {node.host for node in service.nodes}
         for place in self.target.places:

@@ -332,4 +332,26 @@ def test_words_of_the_commands_of_a_plan() -> None:
         "destroy_argv": [],
         "programs": ["tar"],
     }
-    assert list(dependence.words_of(part)) == ["ask", "/w/q.py", "unlock", "-c", "/w/agent.conf"]
+    assert list(dependence.words_of(part)) == [
+        *(("verify[0].argv", word) for word in ("ask", "/w/q.py")),
+        *(("vault.read_argv", word) for word in ("unlock", "-c", "/w/agent.conf")),
+    ]
+
+
+def test_a_command_of_the_plan_that_names_the_source(rehearsal: Any) -> None:
+    document = {
+        "recovery": {"vault": {"read_argv": ["env", "KMS=https://kms.east.example/", "unlock"]}},
+        "secrets": [{"open_argv": ["sh", "-c", "PGHOST=10.1.0.4; exec open /mnt/east/key"]}],
+    }
+    rehearsal.plan.model_dump = lambda **_: document
+    assert [
+        (item.id, item.subject, item.evidence) for item in dependence.in_commands(rehearsal)
+    ] == [
+        (
+            "address-hard-coded",
+            "plan recovery.vault.read_argv",
+            "the command names kms.east.example",
+        ),
+        ("address-hard-coded", "plan secrets[0].open_argv", "the command names 10.1.0.4"),
+        ("path-hard-coded", "plan secrets[0].open_argv", "the command names /mnt/east"),
+    ]

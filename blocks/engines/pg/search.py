@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -197,9 +198,15 @@ class Texts:
                 severity = Severity.INFO if comment else None
                 yield _finding(subject, said, mention, foreign, "verify", severity)
 
-    def hosts(self, foreign: Belongings) -> dict[str, str]:
-        """Other hosts that they use, each with the first object that does."""
-        return used_by((row for row in self.rows if not _is_comment(row[0])), foreign)
+    def hosts(self, facts: Mapping[str, Any], foreign: Belongings) -> dict[str, str]:
+        """Other hosts that they use, and the source's settings, each with the objects that do."""
+        settings = (
+            (f"setting {row['name']}", f"{row['name']}={row['setting']}")
+            for row in facts["settings"]
+            if not str(row["name"]).startswith(OWN_PLACE)
+        )
+        rows = (row for row in self.rows if not _is_comment(row[0]))
+        return used_by(chain(rows, settings), foreign)
 
 
 def _is_comment(subject: str) -> bool:

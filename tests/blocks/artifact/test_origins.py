@@ -218,3 +218,63 @@ def test_settings_of_what_the_plans_commands_run(
         (f"{west}/etc/kms.cfg", "its line 1 names 10.1.0.8"),
         (f"{west}/etc/agent.conf", "its line 1 names 10.1.0.9"),
     } <= found
+
+
+def test_files_that_settings_take_in(west: Path, foreign: Belongings) -> None:
+    parts = {
+        "config": "Include config.d/*\n",
+        "config.d/shop": "HostName 10.1.0.5\n",
+        ".bashrc": f'[ -r x ] && true\n. "{west}/lib/env.sh"\n',
+        "lib/env.sh": "export PGHOST=10.1.0.6\nsource more.sh\n",
+        "lib/more.sh": "NAS=10.1.0.7\n# was 10.1.0.9\n. env.sh\n",
+        "credentials": f"[shop]\ncredential_process = sh {west}/lib/sts --json\n",
+        "lib/sts": "curl https://10.1.0.8/\n",
+    }
+    for name, text in parts.items():
+        (west / name).parent.mkdir(exist_ok=True)
+        (west / name).write_text(text)
+    (west / "packed.jar").write_bytes(b"PK\x03\x04 10.1.0.4")
+    names = ("config", ".bashrc", "credentials", "packed.jar")
+    job = FactsJob(files=tuple(f"{west}/{name}" for name in names), foreign=foreign, origins=True)
+    result = run(job, None)  # type: ignore[arg-type]
+    found = {(item.path, item.text): item.comment for item in result.mentions}
+    assert found == {
+        (f"{west}/config.d/shop", "10.1.0.5"): False,
+        (f"{west}/lib/env.sh", "10.1.0.6"): False,
+        (f"{west}/lib/more.sh", "10.1.0.7"): False,
+        (f"{west}/lib/more.sh", "10.1.0.9"): True,
+        (f"{west}/lib/sts", "10.1.0.8"): False,
+    }
+    assert result.unread == (f"{west}/packed.jar",), "an archive is not looked into"
+
+
+def test_settings_of_the_installation_that_a_tool_is_from(west: Path, foreign: Belongings) -> None:
+    for name in ("pg/bin/psql", "pg/etc/postgresql/pg_service.conf", "nothing"):
+        (west / name).parent.mkdir(parents=True, exist_ok=True)
+        (west / name).write_text("#!/bin/sh\n[shop]\nhost=10.1.0.5\n")
+    (west / "pg/bin/psql").chmod(0o755)
+    job = FactsJob(files=(f"{west}/nothing.conf",), tools=(f"{west}/pg/bin/psql",), foreign=foreign)
+    result = run(job, None)  # type: ignore[arg-type]
+    assert [(Path(item.path).name, item.line) for item in result.mentions] == [
+        ("pg_service.conf", 3)
+    ]
+
+
+def test_modules_beside_a_script(west: Path, foreign: Belongings) -> None:
+    (west / "open.py").write_text("import os, notes_helper\nfrom shop.notes import key\n")
+    (west / "lib").mkdir()
+    (west / "shop").mkdir()
+    (west / "notes_helper.py").write_text("HSM = '10.1.0.5'\n")
+    (west / "shop" / "notes.py").write_text("HSM = '10.1.0.6'\n")
+    (west / "open.pl").write_text('require "conf.pl";\n')
+    (west / "conf.pl").write_text("$host = '10.1.0.7';\n")
+    (west / "lib" / "inner.sh").write_text("ssh 10.1.0.8\n")
+    (west / "open.sh").write_text(f'#!/bin/sh\nexec "${{SHOP_LIB:-{west}/lib}}/inner.sh"\n')
+    words = ("python3", f"{west}/open.py", f"{west}/open.pl", f"{west}/open.sh")
+    result = run(FactsJob(commands=words, foreign=foreign, origins=True), None)  # type: ignore[arg-type]
+    assert {item.origin.split()[-1] for item in result.origins if item.of != "Python"} == {
+        "10.1.0.5",
+        "10.1.0.6",
+        "10.1.0.7",
+        "10.1.0.8",
+    }

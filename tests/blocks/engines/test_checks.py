@@ -696,7 +696,10 @@ def test_every_catalog_is_searched_and_no_failure_hides_another(patient: Patient
     assert "10.9.3.2" not in named
     assert found.unread
     assert all(item.startswith("gone: ") for item in found.unread)
-    assert found.hosts(foreign)["0x0a090304"] == "shop: function public.g()"
+    settings = [{"name": "restore_command", "setting": "get --repo1-host=keysafe %f"}]
+    hosts = found.hosts({"settings": settings}, foreign)
+    assert hosts["0x0a090304"] == "shop: function public.g()"
+    assert hosts["keysafe"] == "setting restore_command"
     rows = search.texts(patient.control, ["shop"], foreign, rows=60.0)
     assert "10.9.3.2" in {item.evidence.split()[-1] for item in rows.findings(foreign)}
     assert rows.unread == []
