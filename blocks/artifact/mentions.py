@@ -44,7 +44,7 @@ _HOSTS = re.compile(
       | (?<!\w)\w*(?:host|hostaddr|hostname|server|addr|address|endpoint)
         (?: ["']?\s*(?:=>?|:)\s*[\\"'\[]*(?P<variable>{_A_NAME})
           | ["']\s*,\s*["'](?P<else>{_A_NAME}) | \s*\|\s*default\(\s*["'](?P<default>{_A_NAME}) )
-      | (?<![\w-])(?:-h\s*|ssh\s+)["']?(?P<called>{_A_NAME})
+      | (?<![\w-])(?:-h|ssh)\s+["']?(?P<called>{_A_NAME})
       | (?<![\w.-])[\w.-]+@(?P<remote>[A-Za-z0-9_][\w.-]*)(?=[:\s'"/,;)]|$)
       | (?<![\w.:/-])(?P<port>{_A_NAME}):(?:\d{{2,5}}(?![\w.]|:\d)|/(?!/))""",
     re.ASCII | re.IGNORECASE | re.VERBOSE,
@@ -62,7 +62,10 @@ _RETURNS = 5
 _LEADS = "(?:://|@|host|server|addr|endpoint|peer|pool|proxy|mirror|origin|source|kdc|ssh|-h)"
 """Before a name that a text uses as a host; what is found has all of `_HOSTS` to match."""
 _WORDS = frozenset(
-    {"and", "as", "by", "false", "from", "in", "is", "not", "null", "of", "on", "or"}
+    {
+        *("and", "as", "by", "false", "from", "in", "is", "no", "none", "not", "null", "of", "off"),
+        *("on", "or", "true", "yes"),
+    }
 )
 
 

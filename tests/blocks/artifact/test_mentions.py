@@ -358,5 +358,6 @@ def test_a_short_name_where_a_text_uses_it_as_a_host(text: str) -> None:
 
 
 def test_a_word_is_no_host() -> None:
-    for text in ("localhost:5432", "ghost erpdb 12:30", "df -h /erpdb", "motto=erpdb app"):
-        assert "erpdb" not in hosts_in(text), text
+    for text in ("ghost erpdb 12:30", "df -h /erpdb", "motto=erpdb app", "tool -help"):
+        assert hosts_in(text) == [], text
+    assert hosts_in("log_hostname = off") == []
