@@ -55,10 +55,12 @@ def leading_to(
                 text = f"used by {used[item.name]}; only the source has it"
                 yield finding("address-hard-coded", item.name, text, "verify")
             elif not item.addresses:
-                lost.append(f"{item.name} ({used[item.name]})")
+                # Without its name: what looks like a host may be a part of a password.
+                lost.append(used[item.name])
     if lost:
         where = f"{host.domain}/{host.name}"
-        unseen.append(f"where hosts lead that {where} does not resolve: {_some(lost)}")
+        users = _some(list(dict.fromkeys(lost)))
+        unseen.append(f"where {len(lost)} names lead that {where} does not resolve, in {users}")
 
 
 def _some(items: Sequence[str]) -> str:
