@@ -132,7 +132,7 @@ def test_every_option_exists() -> None:
 
 
 @mechanisms.README
-@pytest.mark.slow(90)
+@pytest.mark.slow(240)
 @pytest.mark.timeout(1800)
 def test_everyday_commands(environment: dict[str, str], tmp_path: Path) -> None:
     """The lab kept up by hand, and every way of calling shown, on a smaller database."""
@@ -177,7 +177,7 @@ def test_hosts_with_a_network_of_their_own(environment: dict[str, str], tmp_path
 
 
 @mechanisms.README
-@pytest.mark.slow(60)
+@pytest.mark.slow(240)
 def test_other_shapes(environment: dict[str, str], tmp_path: Path) -> None:
     """In one small lab, to which the second plan adds what it needs."""
     shell("python -m deployments.lab up --scale 1", environment)

@@ -85,12 +85,17 @@ def test_bad_usage(tmp_path: Path, words: tuple[str, ...], says: str) -> None:
     assert not (tmp_path / "drills-drills").exists()
 
 
-def parts(plan: str, wanted: list[str], most: int = 2) -> list[Any]:
-    """A board in parts of about `most` rehearsals, each for a lab, and perhaps a worker.
+SECONDS = {"postgres": 45, "etcd": 45, "standbys": 120, "galera": 180}
+"""What one drilled rehearsal takes, other tests beside it."""
 
-    Every third or fourth drill goes into the same part: neighbours on the board cost alike, and
-    break the same kind of thing.
+
+def parts(plan: str, wanted: list[str]) -> list[Any]:
+    """A board in parts of one or two rehearsals, each for a lab, and perhaps a worker.
+
+    Drills of one part are far from each other on the board: neighbours cost alike, and break the
+    same kind of thing.
     """
+    most = 2 if SECONDS[plan] < 60 else 1
     count = -(-len(wanted) // most)
     return [
         pytest.param(
@@ -98,7 +103,7 @@ def parts(plan: str, wanted: list[str], most: int = 2) -> list[Any]:
             wanted[number::count],
             id=f"{plan}-{number + 1}-of-{count}",
             marks=[
-                pytest.mark.slow(15 * most),
+                pytest.mark.slow(SECONDS[plan] * most),
                 pytest.mark.timeout(1800),
                 pytest.mark.xdist_group(f"{plan}-{number}"),
                 mechanisms.DRILLS,

@@ -212,6 +212,7 @@ def test_a_partition_that_heals_is_waited_for(slow: World) -> None:
 
 
 @mechanisms.APART
+@pytest.mark.slow(160)
 def test_a_partition_that_does_not_heal_is_a_finding(slow: World) -> None:
     try:
         outcome, _ = partitioned(slow, 100)
@@ -252,6 +253,7 @@ def test_a_recovery_host_that_dies_during_the_restore(apart: World) -> None:
 
 
 @mechanisms.APART
+@pytest.mark.slow(180)
 def test_a_recovery_host_that_hangs_from_the_restore_on(apart: World) -> None:
     """Its kernel takes connections, its programs do nothing."""
     running = apart.start("galera", "--rto", "1h", "--rpo", "1h")

@@ -264,6 +264,7 @@ def test_a_standby_is_a_source(plan: Plan) -> None:
 
 
 @mechanisms.SOURCES
+@pytest.mark.slow(130)
 def test_what_the_source_changes_before_its_loss_is_no_damage(plan: Plan) -> None:
     """Accounts that live for an hour, a nightly partition, a table that is filled anew."""
     engine, admin = engine_of(plan), superuser(plan)
@@ -307,6 +308,7 @@ def test_what_the_source_changes_before_its_loss_is_no_damage(plan: Plan) -> Non
 
 
 @mechanisms.SOURCES
+@pytest.mark.slow(150)
 def test_a_role_that_is_no_superuser_is_enough(plan: Plan) -> None:
     """The README's own, for all that is asked of the source: here of version 18."""
     lab_s, password = engine_of(plan), plan.source.secret("replication-password")
