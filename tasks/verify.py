@@ -184,6 +184,6 @@ def _cold(rehearsal: Rehearsal, checks: list[Check]) -> list[Finding]:
 def _failures(checks: Iterable[Check]) -> Iterator[Finding]:
     for check in checks:
         if check.status is CheckStatus.FAILED:
-            text = f"expected {check.expected}; got {check.actual}"
             for subject in check.subjects or (check.name,):
+                text = f"expected {check.expected}; got {check.evidence.get(subject, check.actual)}"
                 yield finding(check.finding, subject, text, STAGE)

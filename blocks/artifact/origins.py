@@ -213,7 +213,7 @@ def included(path: str, text: str) -> tuple[str, ...]:
         whole = os.path.expanduser(name)  # noqa: PTH111 (a text)
         for pattern in (f"{beside}/{whole}",) if whole[:1] != "/" else (whole,):
             places = (pattern, f"{pattern}/*")
-            inside = (item for place in places for item in sorted(glob.glob(place)))  # noqa: PTH207
+            inside = (file for place in places for file in sorted(glob.glob(place)))  # noqa: PTH207 (a text)
             found |= dict.fromkeys(map(os.path.normpath, inside))
     for command in _RUN.findall(text):
         found |= dict.fromkeys(of_commands(command.split()))

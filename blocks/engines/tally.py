@@ -6,7 +6,7 @@ asked a second time, at its last look, tells its own changes from damage.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from blocks.engines.base import checked, listed
 from blocks.errors import FarsideError
@@ -23,7 +23,8 @@ class Tally:
 
     wrong: list[str] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
-    subjects: list[str] = field(default_factory=list)
+    subjects: dict[str, list[str]] = field(default_factory=dict)
+    """What is wrong with each thing that is to be a finding of its own."""
     seen: int = 0
     dropped: list[str] = field(default_factory=list)
     """What the source itself dropped since the survey."""
@@ -34,7 +35,7 @@ class Tally:
         """Note something wrong; with a subject, it is a finding of its own."""
         self.wrong.append(text)
         if subject:
-            self.subjects.append(subject)
+            self.subjects.setdefault(subject, []).append(text)
 
     def compare(
         self,
@@ -87,5 +88,8 @@ class Tally:
             why = listed(self.unseen) or "there was nothing to look at"
             actual = f"could not run: {why}" + (f" (seen: {right})" if self.seen else "")
             return Check(name, CheckStatus.UNKNOWN, expected, actual)
-        subjects = tuple(dict.fromkeys(self.subjects))
-        return checked(name, expected, self.wrong, right, finding=finding, subjects=subjects)
+        found = checked(
+            name, expected, self.wrong, right, finding=finding, subjects=tuple(self.subjects)
+        )
+        each = {subject: listed(texts) for subject, texts in self.subjects.items()}
+        return replace(found, evidence=each)

@@ -5,7 +5,7 @@ add fields; a change that older readers would misread gets another `schema_versi
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
@@ -115,8 +115,8 @@ class Check:
 
     `detail` says how, or why it could not. `seconds` are those of the first answer and of the same
     once more, where it was asked twice. `subjects` are the things that failed, by name, where the
-    check can tell them apart: each is a finding of its own, of the id `finding`, which is not
-    written down here once more.
+    check can tell them apart: each is a finding of its own, of the id `finding` and with its own
+    `evidence`, which are not written down here once more.
     """
 
     name: str
@@ -127,6 +127,9 @@ class Check:
     seconds: tuple[float, float] | None = None
     subjects: tuple[str, ...] = ()
     finding: Annotated[str, Field(exclude=True)] = field(default="check-failed", compare=False)
+    evidence: Annotated[Mapping[str, str], Field(exclude=True)] = field(
+        default_factory=dict, compare=False
+    )
 
 
 @dataclass(frozen=True, slots=True, order=True)

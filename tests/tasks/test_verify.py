@@ -1,6 +1,7 @@
 """What failed checks become: each the finding that the check says it stands for."""
 
 from blocks.engines.base import SqlQuestion, Ticks, asked, checked, listed
+from blocks.engines.tally import Tally
 from blocks.evidence.record import Check, CheckStatus
 from tasks.verify import _failures, heartbeat_check
 
@@ -13,6 +14,15 @@ def test_a_check_says_which_finding_it_is_when_it_fails() -> None:
     assert (right.status, right.actual) == (CheckStatus.PASSED, "all 7")
     found = [(item.id, item.subject) for item in _failures([wrong, parts, right, unknown])]
     assert found == [("login-missing", "roles"), ("tool-missing", "a"), ("tool-missing", "b")]
+
+
+def test_a_finding_shows_what_is_wrong_with_its_own_subject() -> None:
+    tally = Tally(seen=1)
+    for number in range(12):
+        tally.fail(f"library l{number % 3}: gone", f"l{number % 3}")
+    found = list(_failures([tally.check("loadable", "all", "", finding="tool-missing")]))
+    text = "; ".join(["library l2: gone"] * 4)
+    assert (found[2].subject, found[2].evidence) == ("l2", f"expected all; got {text}")
 
 
 def test_a_question_of_the_plan_is_its_own_finding_whatever_it_is_called() -> None:

@@ -111,7 +111,9 @@ WHERE objoid >= 16384
 # Of the whole server, so that each is met once.
 _SHARED = (
     """SELECT concat_ws(' ', 'ALTER',
-         CASE WHEN s.setrole <> 0 THEN 'ROLE ' || s.setrole::regrole END,
+         CASE WHEN s.setrole <> 0 THEN 'ROLE ' || s.setrole::regrole
+              WHEN s.setdatabase = 0 THEN 'ROLE ALL' END,
+         CASE WHEN s.setdatabase <> 0 AND s.setrole <> 0 THEN 'IN' END,
          CASE WHEN s.setdatabase <> 0 THEN 'DATABASE ' || d.datname END, 'SET',
          split_part(setting, '=', 1)) AS object,
        split_part(setting, '=', 2) || substr(setting, length(split_part(setting, '=', 1))

@@ -611,6 +611,7 @@ def test_what_names_the_source(patient: Patient) -> None:
         "CREATE TRIGGER told AFTER INSERT ON dump EXECUTE FUNCTION tell('10.9.1.7');"
         "ALTER ROLE clerk SET my.host = '10.9.1.8';"
         "ALTER DATABASE shop SET my.host = 'a=b.old.example';"
+        "ALTER ROLE ALL SET my.other = '10.9.1.11';"
         "ALTER ROLE clerk IN DATABASE shop SET my.path = '/mnt/old/bin';"
     )
     patient.run(
@@ -632,7 +633,8 @@ def test_what_names_the_source(patient: Patient) -> None:
             ("shop: trigger told on public.dump", "address", 1, "10.9.1.7"),
             ("ALTER ROLE clerk SET my.host", "address", 1, "10.9.1.8"),
             ("ALTER DATABASE shop SET my.host", "address", 1, "b.old.example"),
-            ("ALTER ROLE clerk DATABASE shop SET my.path", "path", 1, "/mnt/old"),
+            ("ALTER ROLE ALL SET my.other", "address", 1, "10.9.1.11"),
+            ("ALTER ROLE clerk IN DATABASE shop SET my.path", "path", 1, "/mnt/old"),
             ("shop: subscription news", "address", 1, "10.9.1.9"),
         )
     }
