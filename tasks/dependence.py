@@ -2,12 +2,12 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from blocks.artifact.job import FactsJob, FactsResult, Mention
+from blocks.artifact.job import FactsJob, FactsResult
 from blocks.base import addresses_of
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, Severity, finding
@@ -17,6 +17,7 @@ from blocks.helper import facts_of
 from blocks.hosts import Host, SSHHost
 from blocks.inventory import Inventory
 from blocks.plan import Plan
+from blocks.vaults import HostVault
 from tasks.rehearsal import Rehearsal
 
 AFTER_THE_LOSS = ("key fetch", "restore", "verify")
@@ -353,14 +354,39 @@ def _names(text: str, address: str) -> bool:
     return re.search(whole, text) is not None
 
 
-def commands(plan: Plan) -> tuple[str, ...]:
-    """All words of the commands that a plan gives for the recovery side; its fence's are another's.
+def commands(plan: Plan, host: Host, *, target: bool) -> tuple[str, ...]:
+    """All words of the commands that a plan gives for a recovery host: its vault's run where that
+    is, all others where the service is restored. Its fence's are another's.
 
     Those must name the source, and run on farside's own machine.
     """
-    document = plan.model_dump(mode="json", exclude={"source", "fence"})
-    document["engine"].pop("source", None)
+    vault = plan.recovery.vault
+    document: dict[str, Any] = {}
+    if target:
+        document = plan.model_dump(mode="json", exclude={"source", "fence", "recovery"})
+        document["engine"].pop("source", None)
+    if isinstance(vault, HostVault) and vault.host == host:
+        document["vault"] = vault.model_dump(mode="json")
     return tuple(dict.fromkeys(word for _, word in words_of(document)))
+
+
+def certificates(plan: Plan) -> tuple[str, ...]:
+    """Files of certificates that the restored service is given, by the plan."""
+    engine = plan.engine.model_dump(mode="json", exclude={"source"})
+    files = (text for field, text in _texts_of(engine) if field.endswith(("cert_file", "ca_file")))
+    return tuple(dict.fromkeys(filter(None, files)))
+
+
+def _texts_of(part: Any, field: str = "") -> Iterator[tuple[str, str]]:
+    """Texts in a part of a plan's document, each with the name of its field."""
+    if isinstance(part, dict):
+        for key, value in part.items():
+            yield from _texts_of(value, str(key))
+    elif isinstance(part, list):
+        for value in part:
+            yield from _texts_of(value, field)
+    elif isinstance(part, str):
+        yield field, part
 
 
 def in_commands(rehearsal: Rehearsal) -> Iterator[Finding]:
@@ -390,12 +416,18 @@ def words_of(part: Any, place: str = "") -> Iterator[tuple[str, str]]:
             yield place, part
 
 
-def mentions(rehearsal: Rehearsal, host: Host, found: Iterable[Mention]) -> Iterator[Finding]:
-    """Lines in a recovery host's own files that name the source."""
-    for item in found:
+def mentions(rehearsal: Rehearsal, host: Host, facts: FactsResult) -> Iterator[Finding]:
+    """Lines in a recovery host's own files that name the source; of a tool's, `origins` tells."""
+    issued = certificates(rehearsal.plan)
+    tools = {item.path for item in facts.origins if item.kind == "tool"}
+    for item in facts.mentions:
+        if item.path in tools:
+            continue
         id, text = "address-hard-coded", f"line {item.line} names {item.text}"
         if not item.line:
             id, text = "storage-from-source", item.text
+        elif item.path in issued:
+            id, text = "ca-in-source", f"the certificate in line {item.line} refers to {item.text}"
         elif item.path in RESOLVING:
             id = "name-resolves-to-source"
         elif item.text in rehearsal.source.paths:
@@ -410,7 +442,7 @@ def origins(rehearsal: Rehearsal, host: Host, facts: FactsResult) -> Iterator[Fi
     lead = f"{rehearsal.recovery.name}/{host.name}"
     for item in facts.origins:
         id = "storage-from-source" if item.kind == "storage" else "tool-linked-to-source"
-        text = item.origin if item.of == item.path else f"{item.of} uses it: {item.origin}"
+        text = item.origin if item.of == item.path else f"used by {item.of}: {item.origin}"
         known = {directory.path for directory in facts.directories}
         worst = Severity.CRITICAL if item.kind == "storage" and item.of in known else None
         worst = Severity.INFO if item.comment else worst

@@ -1,5 +1,6 @@
 """Every host of a plan, looked at at once: what it has, what is in the way, where it looks to."""
 
+import glob
 import re
 import time
 from collections import defaultdict
@@ -64,15 +65,27 @@ def inspect_hosts(
     if rehearsal.fresh:
         places += [(plan.source, host) for host in plan.source.hosts]
     living: set[str] = set()
+    unread = defaultdict[str, list[str]](list)
     with Workers(8, "preflight") as pool:
         for seen in pool.map(lambda place: _look(rehearsal, place[0], place[1], needs), places):
             if isinstance(seen, _Seen):
                 _note(rehearsal, seen, needs, living, into)
+                for text in _unread(seen.facts):
+                    unread[text].append(seen.where)
             else:
                 into.ends += [item for item in seen if _ends(item, ending)]
                 rest = [item for item in seen if not _ends(item, ending)]
                 into.blockers += [item for item in rest if item.subject in targets]
                 into.found += [item for item in rest if item.subject not in targets]
+    into.unseen += [
+        f"addresses of the source in {', '.join(hosts)} {text}" for text, hosts in unread.items()
+    ]
+
+
+def _unread(facts: FactsResult) -> Iterator[str]:
+    """Files that were to be searched, and were not, or not to their end."""
+    yield from (f"{path}: not readable" for path in facts.unread)
+    yield from (f"{path}, beyond its first MiB" for path in facts.cut)
 
 
 def _taking(rehearsal: Rehearsal) -> set[str]:
@@ -99,19 +112,11 @@ def _note(
         (into.ends if runs else into.found).append(item)
     if seen.domain is not rehearsal.recovery:
         return
-    into.found += dependence.mentions(rehearsal, seen.host, seen.facts.mentions)
+    into.found += dependence.mentions(rehearsal, seen.host, seen.facts)
     into.found += dependence.names(rehearsal, seen.host, seen.facts)
     for item in dependence.origins(rehearsal, seen.host, seen.facts):
         # What would be restored there would be written into production's storage.
         (into.ends if item.severity is Severity.CRITICAL else into.found).append(item)
-    into.unseen += [
-        f"addresses of the source in {seen.where} {path}: not readable"
-        for path in seen.facts.unread
-    ]
-    into.unseen += [
-        f"addresses of the source in {seen.where} {path}, beyond its first MiB"
-        for path in seen.facts.cut
-    ]
     if more := seen.facts.more_mentions:
         into.unseen.append(f"{more} more lines of files on {seen.where} that name the source")
     if more := seen.facts.more_names:
@@ -133,14 +138,15 @@ def _look(
     plan = rehearsal.plan
     recovering = domain is plan.recovery
     target = needs.get(host.name) if recovering else None
+    issued = map(glob.escape, dependence.certificates(plan)) if target else ()
     job = FactsJob(
         directories=(*(target.directories if target else ()), host.work_root),
         ports=target.ports if target else (),
         tools=target.programs if target else (),
-        commands=dependence.commands(plan) if recovering else (),
+        commands=dependence.commands(plan, host, target=target is not None) if recovering else (),
         work_dir=host.work_root,
         names=tuple(plan.names) if recovering else (),
-        files=(*dependence.SEARCHED, *plan.files) if recovering else (),
+        files=(*dependence.SEARCHED, *plan.files, *issued) if recovering else (),
         foreign=plan.source.belongings if recovering else Belongings(),
         origins=recovering,
     )

@@ -1,14 +1,15 @@
 """What farside itself runs with on its own machine, and who issued the certificates it meets."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from blocks import certificates
-from blocks.artifact import origins
+from blocks.artifact import origins, readings
 from blocks.artifact.facts import resolved
-from blocks.artifact.mentions import hosts_in
+from blocks.artifact.mentions import Belongings, hosts_in
 from blocks.evidence.findings import Finding, Severity, finding
 from blocks.hosts import SSHHost
 from blocks.stores import S3Store
@@ -17,6 +18,7 @@ from tasks.inspection import STAGE
 from tasks.rehearsal import Rehearsal
 
 _SEARCHED = ("/etc/hosts", "/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
+_OF_URL = re.compile(r"://(?:[^\s/@'\"]*@)?\[?([A-Za-z0-9_][\w.:-]*?)(?=\]|:\d+\b|[^\w.:-]|$)")
 _VARIABLES = ("AWS_", "PREFECT_", "FARSIDE_", "SSL_", "REQUESTS_", "CURL_", "RES_", "LOCALDOMAIN")
 
 
@@ -40,10 +42,14 @@ def files_in_use(rehearsal: Rehearsal) -> Iterator[Finding]:
         (own, "the results", rehearsal.options.results),
     ]
     # A fence's commands name the source's addresses, for these are what they shut off.
-    words = dependence.words_of(rehearsal.plan.fence.model_dump(mode="json"))
+    words = list(dependence.words_of(rehearsal.plan.fence.model_dump(mode="json")))
     for text_file in origins.of_commands(word for _, word in words):
-        for found in foreign.paths_in(origins.text_of(text_file)):
+        text = origins.text_of(text_file)
+        for found in (*foreign.paths_in(text), *_asked_in(text, foreign)):
             yield finding(own, text_file, f"the fence's commands: it names {found}", STAGE)
+    for place, word in words:
+        for found in _asked_in(word, foreign):
+            yield finding(own, f"plan fence.{place}", f"the command names {found}", STAGE)
     seen: set[str] = set()
     for id, what, path in used:
         text = str(path.expanduser().absolute()) if path is not None else ""
@@ -52,6 +58,12 @@ def files_in_use(rehearsal: Rehearsal) -> Iterator[Finding]:
         seen.add(text)
         if found := origins.origin(text, foreign):
             yield finding(id, text, f"{what}: {found}", STAGE)
+
+
+def _asked_in(text: str, foreign: Belongings) -> list[str]:
+    """Hosts of URLs in a text that are the source's: they are asked, not only shut off."""
+    lines = "\n".join(line for _, line in readings.lines(text))
+    return [name for name in dict.fromkeys(_OF_URL.findall(lines)) if foreign.owns_name(name)]
 
 
 def settings_in_use(rehearsal: Rehearsal) -> Iterator[Finding]:

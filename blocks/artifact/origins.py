@@ -242,6 +242,8 @@ def text_of(path: str) -> str:
 def decoded(data: bytes) -> str:
     """Bytes of a file as text: unpacked, and in UTF-16 where a mark at its beginning says so."""
     data = readings.unpacked(data)
+    if readings.is_certificate(data):
+        return readings.urls_of(data)
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return data.decode("utf-16" if wide else "utf-8", "replace")
 

@@ -26,6 +26,14 @@ _HEX = re.compile(r"(?:\\x|\b0x|\b[xX]')((?:[0-9A-Fa-f]{2}){8,}+)(?![0-9A-Fa-f])
 _URL_SAFE = str.maketrans("-_", "+/")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _GZIP = b"\x1f\x8b"
+_PEM = re.compile(r"-----BEGIN (?:TRUSTED |X509 )?(?:CERTIFICATE|CRL)-----")
+_OF_PEM = re.compile(r"[A-Za-z0-9+/=]*", re.ASCII)
+_DER = b"\x30\x82"
+_URL_IN_DER = re.compile(
+    rb"\x86(?:\x81(?P<long>[\x80-\xff])|(?P<short>[\x01-\x7f]))(?=(?:https?|ldaps?|ftp)://)",
+    re.DOTALL | re.IGNORECASE,
+)
+"""A uniformResourceIdentifier (RFC 5280, 4.2.1.6) with the octets of its length."""
 _UNPACKED = 2**20
 _ARCHIVES = (b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0", b"BZh")
 """Zip, zstd, xz, bzip2."""
@@ -62,7 +70,7 @@ _VARIABLE = re.compile(
     r"""\$\{(?P<shell>[A-Za-z_]\w*)(?:(?P<how>:?[-=])(?P<default>[^{}\s]{0,255}))?\}
       | \{{1,2}\s*(?P<braced>[A-Za-z_]\w*)\s*\}{1,2} | \$(?P<plain>[A-Za-z_]\w*)
       | %\((?P<python>[A-Za-z_]\w*)\)s | %(?P<batch>[A-Za-z_]\w*)%
-      | (?:(?<=\|\|)|(?<=\+))\s*(?P<after>[A-Za-z_]\w*)(?=\s*(?:\|\||[+;,)]|$))
+      | (?:(?<=\|\|)|(?<=[+,]))\s*(?P<after>[A-Za-z_]\w*)(?=\s*(?:\|\||[+;,)]|$))
       | \b(?P<before>[A-Za-z_]\w*)(?=\s*(?:\|\||\+)\s*['"])""",
     re.VERBOSE,
 )
@@ -85,9 +93,11 @@ def bare(text: str) -> str:
 def lines(text: str) -> Iterator[tuple[int, str]]:
     """Number (from 1) and text of each line.
 
-    Variables that were given a value above are read as that, or as what they are for want of one.
+    Variables that were given a value above are read as that, or as what they are for want of one;
+    a certificate as the URLs that it has, where it begins.
     """
     values: dict[str, str] = {}
+    begun, certificate = 0, ""
 
     def value(used: re.Match[str]) -> str:
         name = used["shell"]
@@ -102,11 +112,21 @@ def lines(text: str) -> Iterator[tuple[int, str]]:
         return f"'{values[name]}'" if used["after"] or used["before"] else values[name]
 
     for number, line in enumerate(text.splitlines(), 1):
+        if begun and _OF_PEM.fullmatch(line):
+            certificate += line
+            continue
+        if begun:
+            yield begun, urls_of(_bytes_of(certificate))
+        begun, certificate = number if _PEM.fullmatch(line) else 0, ""
+        if begun:
+            continue
         if "${" in line or (values and any(sign in line for sign in ("$", "{", "%", "||", "+"))):
             line = _VARIABLE.sub(value, line)
         for assigned in _ASSIGNED.finditer(line):
             values[assigned["name"]] = assigned["value"]
         yield number, line
+    if begun:
+        yield begun, urls_of(_bytes_of(certificate))
 
 
 def comments(text: str) -> frozenset[int]:
@@ -126,6 +146,19 @@ def encoded(text: str) -> Iterator[str]:
         sure = whole[-(-before * 8 // 6) : (before + len(data)) * 8 // 6]
         yield sure.replace("+", "[+-]").replace("/", "[/_]")
     yield data.hex()
+
+
+def urls_of(der: bytes) -> str:
+    """The URLs in a certificate or a list of revoked ones: where it says that more is to be got."""
+    return " ".join(
+        der[url.end() : url.end() + ord(url["long"] or url["short"])].decode(errors="replace")
+        for url in _URL_IN_DER.finditer(der)
+    )
+
+
+def is_certificate(data: bytes) -> bool:
+    """Whether it may be a certificate in DER."""
+    return data.startswith(_DER)
 
 
 def is_packed(data: bytes) -> bool:
@@ -152,7 +185,14 @@ def _read(text: str) -> str:
 
 
 def _bytes(written: re.Match[str]) -> str:
-    return bytes.fromhex(written[1]).decode(errors="replace")
+    return unpacked(bytes.fromhex(written[1])).decode(errors="replace")
+
+
+def _bytes_of(base64_text: str) -> bytes:
+    try:
+        return base64.b64decode(base64_text)
+    except ValueError:
+        return b""
 
 
 def _decoded(word: re.Match[str]) -> str:

@@ -367,7 +367,8 @@ class Galera(Engine):
         texts = search.texts(control)
         if using.search_rows:
             texts += rows.texts(control, foreign, using.search_rows, using.unseen)
-        named = resolving.used_by(texts, foreign)
+        used = (item for item in texts if not search.is_comment(item[0]))
+        named = resolving.used_by(used, foreign)
         host = using.host(service.host)
         leading = resolving.leading_to(host, using.rehearsal_id, named, foreign, using.unseen)
         return capped([*search.in_cluster(control, texts, foreign), *leading])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from blocks.artifact.job import Mention
+from blocks.artifact.job import Mention, OriginFacts
 from blocks.domain import FailureDomain
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Findings, Severity, finding
@@ -18,6 +18,7 @@ from blocks.evidence.uses import new_ledger
 from blocks.fences import Attempt, Observed
 from blocks.hosts import SSHHost
 from blocks.stores import S3Store
+from blocks.vaults import HostVault
 from tasks import dependence
 from tasks.clock import StageClock
 from tasks.knocks import Knocks
@@ -40,6 +41,10 @@ def domain(name: str, net: int, **more: Any) -> FailureDomain:
 @pytest.fixture
 def rehearsal() -> Any:
     now = datetime.now(UTC)
+
+    def issued(**_: Any) -> dict[str, Any]:
+        return {"target": {"members": [{"cert_file": "/etc/tls/db1.pem", "key_file": "/k"}]}}
+
     return SimpleNamespace(
         id=ID,
         source=domain("east", 1),
@@ -47,7 +52,9 @@ def rehearsal() -> Any:
         findings=Findings(),
         clock=StageClock(),
         reach=Reach(knocks=Knocks(ID, Counter(), frozenset(), now, now)),
-        plan=SimpleNamespace(engine=SimpleNamespace(predicted_nodes=lambda _: []), accepted=()),
+        plan=SimpleNamespace(
+            engine=SimpleNamespace(predicted_nodes=lambda _: [], model_dump=issued), accepted=()
+        ),
     )
 
 
@@ -188,12 +195,37 @@ def test_lines_of_a_hosts_files(rehearsal: Any) -> None:
         Mention(path="/home/x/.pgpass", line=1, text="db.east.example"),
         Mention(path="/etc/fstab", line=9, text="/mnt/east"),
     ]
-    found = list(dependence.mentions(rehearsal, host, lines))
+    tool = OriginFacts(kind="tool", of="psql", path="/opt/psql", origin="its line 2 names 10.1.0.1")
+    lines += [
+        Mention(path="/etc/tls/db1.pem", line=1, text="crl.east.example"),
+        Mention(path=tool.path, line=2, text="10.1.0.1"),
+    ]
+    facts: Any = SimpleNamespace(mentions=lines, origins=[tool], directories=())
+    found = list(dependence.mentions(rehearsal, host, facts))
     assert [(item.id, item.subject) for item in found] == [
         ("name-resolves-to-source", "west/db1 /etc/hosts"),
         ("address-hard-coded", "west/db1 /home/x/.pgpass"),
         ("path-hard-coded", "west/db1 /etc/fstab"),
+        ("ca-in-source", "west/db1 /etc/tls/db1.pem"),
     ]
+    (told,) = dependence.origins(rehearsal, host, facts)
+    assert (told.id, told.evidence) == ("tool-linked-to-source", f"used by psql: {tool.origin}")
+
+
+def test_commands_are_looked_into_where_they_run() -> None:
+    """A vault's own on its machine, the others where the service is restored."""
+    db1, keys, db2 = (
+        SSHHost(name=name, address=f"{name}.west.example", user="x", identity_file=Path("/k"))
+        for name in ("db1", "keys", "db2")
+    )
+    vault = HostVault(host=keys, directory="/secrets", read_argv=["/opt/unlock"])
+    document = {"engine": {"restore_argv": ["/opt/restore"], "source": {"backup_argv": ["/b"]}}}
+    plan: Any = SimpleNamespace(
+        recovery=SimpleNamespace(vault=vault), model_dump=lambda **_: {**document}
+    )
+    assert dependence.commands(plan, db1, target=True) == ("/opt/restore",)
+    assert dependence.commands(plan, keys, target=False) == ("/opt/unlock",)
+    assert dependence.commands(plan, db2, target=False) == ()
 
 
 BEHIND = timedelta(minutes=-7)

@@ -60,6 +60,19 @@ def test_the_texts_of_a_fences_commands_may_not_lie_in_the_source(tmp_path: Path
     assert found.evidence == f"the fence's commands: it names {tmp_path}/east"
 
 
+@pytest.mark.parametrize("direct", [True, False])
+def test_a_fence_that_the_source_controls(tmp_path: Path, direct: bool) -> None:
+    """To call there is another thing than to shut an address off."""
+    url = "SDN=https://sdn.${ZONE}:8443/v1" if not direct else "https://sdn.east.example:8443/v1"
+    program = script(tmp_path / "cut", f"ZONE=east.example\n{url}\nnft add 10.1.0.0/16")
+    argv = ["curl", url] if direct else [str(program)]
+    fence = CommandFence(raise_argv=argv, lift_argv=["true", "db1.east.example"])
+    (found,) = inspect_own.files_in_use(rehearsal(tmp_path, fence))
+    assert found.id == "control-plane-in-source"
+    assert found.subject == ("plan fence.raise_argv" if direct else str(program))
+    assert found.evidence.endswith("names sdn.east.example")
+
+
 def test_modules_in_a_directory_of_the_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,10 +4,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from blocks.artifact import readings
 from blocks.artifact.mentions import Belongings
 from blocks.engines.my.client import Mariadb, literal
 from blocks.engines.my.survey import SYSTEM, USERS, local, names, of_each
-from blocks.evidence.findings import Finding, finding
+from blocks.evidence.findings import Finding, Severity, finding
 
 _SCHEMAS = ", ".join(repr(name) for name in SYSTEM)
 _TEXTS = f"""
@@ -19,6 +20,11 @@ SELECT JSON_ARRAY(CONCAT('trigger ', TRIGGER_SCHEMA, '.', TRIGGER_NAME), ACTION_
   FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA NOT IN ({_SCHEMAS});
 SELECT JSON_ARRAY(CONCAT('event ', EVENT_SCHEMA, '.', EVENT_NAME), EVENT_DEFINITION)
   FROM information_schema.EVENTS WHERE EVENT_SCHEMA NOT IN ({_SCHEMAS});
+SELECT JSON_ARRAY(CONCAT('comment on ', LOWER(ROUTINE_TYPE), ' ', ROUTINE_SCHEMA, '.',
+  ROUTINE_NAME), ROUTINE_COMMENT) FROM information_schema.ROUTINES
+  WHERE ROUTINE_SCHEMA NOT IN ({_SCHEMAS}) AND ROUTINE_COMMENT <> '';
+SELECT JSON_ARRAY(CONCAT('comment on event ', EVENT_SCHEMA, '.', EVENT_NAME), EVENT_COMMENT)
+  FROM information_schema.EVENTS WHERE EVENT_SCHEMA NOT IN ({_SCHEMAS}) AND EVENT_COMMENT <> '';
 SELECT JSON_ARRAY(CONCAT('server ', Server_name), CONCAT_WS('\\n', CONCAT('host ', Host), Socket))
   FROM mysql.servers;
 """
@@ -35,7 +41,10 @@ SELECT JSON_ARRAY(CONCAT('type of ', TABLE_SCHEMA, '.', TABLE_NAME, '.', COLUMN_
   WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME = {name} AND DATA_TYPE IN ('enum', 'set');
 SELECT JSON_ARRAY(CONCAT('generated column ', TABLE_SCHEMA, '.', TABLE_NAME, '.', COLUMN_NAME),
   GENERATION_EXPRESSION) FROM information_schema.COLUMNS
-  WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME = {name} AND GENERATION_EXPRESSION IS NOT NULL
+  WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME = {name} AND GENERATION_EXPRESSION IS NOT NULL;
+SELECT JSON_ARRAY(CONCAT('comment on ', TABLE_SCHEMA, '.', TABLE_NAME, '.', COLUMN_NAME),
+  COLUMN_COMMENT) FROM information_schema.COLUMNS
+  WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME = {name} AND COLUMN_COMMENT <> ''
 """
 # Asked of each table that may be opened.
 _OF_TABLES = """
@@ -44,7 +53,10 @@ SELECT JSON_ARRAY(CONCAT('constraint ', CONSTRAINT_SCHEMA, '.', TABLE_NAME, '.',
   WHERE CONSTRAINT_SCHEMA = {schema} AND TABLE_NAME = {name};
 SELECT JSON_ARRAY(CONCAT('partition ', TABLE_SCHEMA, '.', TABLE_NAME, '.', PARTITION_NAME),
   PARTITION_DESCRIPTION) FROM information_schema.PARTITIONS
-  WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME = {name} AND PARTITION_DESCRIPTION IS NOT NULL
+  WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME = {name} AND PARTITION_DESCRIPTION IS NOT NULL;
+SELECT JSON_ARRAY(CONCAT('comment on table ', TABLE_SCHEMA, '.', TABLE_NAME), TABLE_COMMENT)
+  FROM information_schema.TABLES
+  WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME = {name} AND TABLE_COMMENT <> ''
 """
 _FILE = """
 SELECT CONCAT(@@datadir, CAST(CAST(CONVERT({schema} USING filename) AS BINARY) AS CHAR), '/',
@@ -81,12 +93,20 @@ def in_cluster(
 ) -> Iterator[Finding]:
     """Objects, by their `texts`, and accounts that name what is `foreign`, with the line."""
     for name, text in texts:
+        comments = readings.comments(text)
         for line, mention in foreign.lines(text):
-            yield _finding(name, f"its line {line} names {mention}", mention, foreign, "verify")
+            severity = Severity.INFO if is_comment(name) or line in comments else None
+            said = f"its line {line} names {mention}"
+            yield _finding(name, said, mention, foreign, "verify", severity)
     for user, host in node.rows(_ACCOUNTS):
         if foreign.owns_name(_an_address(host)):
             text = f"it may connect from {host} only, which is lost"
             yield finding("address-hard-coded", f"user {user}@{host}", text, "verify")
+
+
+def is_comment(name: str) -> bool:
+    """Whether an object of `texts` is a comment on another, which uses nothing."""
+    return name.startswith("comment on ")
 
 
 def in_settings(facts: Mapping[str, Any], foreign: Belongings) -> Iterator[Finding]:
@@ -106,6 +126,13 @@ def _an_address(pattern: str) -> str:
     return host.replace("%", "x").replace("_", "x")
 
 
-def _finding(subject: str, evidence: str, mention: str, foreign: Belongings, stage: str) -> Finding:
+def _finding(
+    subject: str,
+    evidence: str,
+    mention: str,
+    foreign: Belongings,
+    stage: str,
+    severity: Severity | None = None,
+) -> Finding:
     id = "path-hard-coded" if mention in foreign.paths else "address-hard-coded"
-    return finding(id, subject, evidence, stage)
+    return finding(id, subject, evidence, stage, severity=severity)

@@ -1,5 +1,6 @@
 """What of a server names another failure domain: settings, and everything stored as text in it."""
 
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -133,7 +134,9 @@ SELECT n.nspname AS schema, c.relname AS name,
   c.relname NOT IN ('spatial_ref_sys', 'job_run_details') AND (
     n.nspname IN ('cron', 'pgagent', 'timetable', 'pglogical', 'bdr', 'net', 'pgmq', 'jobs')
     OR EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass
-               AND d.objid = c.oid AND d.deptype = 'e')) AS jobs
+               AND d.objid = c.oid AND d.deptype = 'e')) AS jobs,
+  EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0
+          AND a.atttypid = 'pg_catalog.bytea'::regtype) AS binary
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND c.relispopulated
   AND c.oid >= {_FIRST}
@@ -143,6 +146,12 @@ ORDER BY jobs DESC, c.relpages, 1, 2
 _HOSTS = r"://|host|server"
 """What a row of jobs may also hold: a host by a name that says nothing of whose it is."""
 ROWS_MOST = 10_000
+_GZIP = r"\\x1f8b08"
+_COMPRESSED = r"\\x(1f8b08|504b0304|28b52ffd|fd377a585a00|425a68)"
+"""As binary values are shown that gzip compressed, or that, zip, zstd, xz or bzip2."""
+_COMPRESSED_ROWS = 200
+_COMPRESSED_MOST = 2**18
+"""So many rows with such values, and characters of one, are looked into."""
 LOCK_SECONDS = 10.0
 _JOBS_SECONDS = 60
 
@@ -182,6 +191,12 @@ OWN_PLACE = (
 _FILES = ("ssl_", "krb_server_keyfile", "dynamic_library_path", "extension_control_path")
 
 
+_SET = re.compile(r"ALTER .* SET (\S+)", re.DOTALL)
+_ASKED = re.compile(
+    r"\bcurrent_setting\(\s*'([\w.]+)'(?:::text)?\s*(?:,\s*\w+\s*)?\)(?:::\w+)?", re.IGNORECASE
+)
+
+
 @dataclass(slots=True)
 class Texts:
     """What was read of a restored server, and what could not be."""
@@ -189,6 +204,21 @@ class Texts:
     rows: list[tuple[str, str]] = field(default_factory=list)
     """Object, with its database before it, and its text."""
     unread: list[str] = field(default_factory=list)
+
+    def resolve_settings(self) -> None:
+        """Have calls of current_setting read as what is set for a role or a database."""
+        values = {
+            match[1].lower(): text
+            for subject, text in self.rows
+            if (match := _SET.fullmatch(subject)) and "\n" not in text
+        }
+
+        def value(call: re.Match[str]) -> str:
+            text = values.get(call[1].lower())
+            return call[0] if text is None else literal(text)
+
+        if values:
+            self.rows = [(subject, _ASKED.sub(value, text)) for subject, text in self.rows]
 
     def findings(self, foreign: Belongings) -> Iterator[Finding]:
         """Objects that name what belongs to `foreign`, with the line."""
@@ -263,6 +293,7 @@ def texts(
                 _read_rows(control, database, table, likely, give_up - time.monotonic(), found)
         if rows:
             _read_large(control, lead, database, likely, give_up - time.monotonic(), found)
+    found.resolve_settings()
     return found
 
 
@@ -319,6 +350,25 @@ def _read_rows(
         if len(rows) > ROWS_MOST:
             found.unread.append(f"{subject}: more than {ROWS_MOST} rows may name the source")
         found.rows += [(subject, str(row["text"])) for row in rows[:ROWS_MOST]]
+    if table["binary"]:
+        _read_compressed(control, database, place, subject, seconds, found)
+
+
+def _read_compressed(
+    control: Psql, database: str, place: str, subject: str, seconds: float, found: Texts
+) -> None:
+    """Rows with values that gzip compressed; that others are compressed otherwise, or too long."""
+    query = (
+        f"SELECT CASE WHEN length(q.text) <= {_COMPRESSED_MOST} AND q.text ~ {literal(_GZIP)}"
+        f" THEN q.text END AS text FROM (SELECT ROW(t.*)::text AS text FROM ONLY {place} t) q"
+        f" WHERE q.text ~ {literal(_COMPRESSED)} LIMIT {_COMPRESSED_ROWS + 1}"
+    )
+    with _looking(f"{subject}, compressed values", found):
+        rows = control.user_rows(database, query, timeout=seconds)
+        read = [str(row["text"]) for row in rows[:_COMPRESSED_ROWS] if row["text"] is not None]
+        if len(read) < len(rows):
+            found.unread.append(f"{subject}: rows with compressed values that were not unpacked")
+        found.rows += [(subject, text) for text in read]
 
 
 def _read_large(

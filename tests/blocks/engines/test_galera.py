@@ -20,6 +20,7 @@ from blocks.engines.my.clusters import SourceNode, TargetNode, address_and_port
 from blocks.engines.my.last_look import FACT
 from blocks.engines.my.nodes import NodeUnderRestore, configuration
 from blocks.errors import PermanentError, TransientError
+from blocks.evidence.findings import Severity
 from blocks.evidence.record import Check, CheckStatus, Record, Topology
 from blocks.plan import Plan, load_plan
 from deployments import lab
@@ -410,24 +411,27 @@ def test_what_names_the_source_is_found(living: dict[str, Mariadb]) -> None:
         "shop",
         "CREATE PROCEDURE call_home() SELECT 1, 'http://db.old.test/';\n"
         "CREATE EVENT nightly ON SCHEDULE EVERY 1 DAY DO\nSET @x = '10.9.3.4';\n"
+        "CREATE EVENT weekly ON SCHEDULE EVERY 1 WEEK COMMENT 'to ftp.old.test' DO SET @x = 1;\n"
         "CREATE SERVER far FOREIGN DATA WRAPPER mysql OPTIONS (HOST '10.9.0.7', DATABASE 'x');\n"
         "CREATE USER near@'10.9.%' IDENTIFIED BY 'x'; CREATE USER kin@'%.old.test';"
         " CREATE USER free@'10.8.%';",
     )
     try:
         named = search.in_cluster(first, search.texts(first), foreign)
-        found = {(item.id, item.subject) for item in named}
+        found = {(item.id, item.subject, item.severity) for item in named}
     finally:
         first.script(
             "shop",
-            "DROP PROCEDURE call_home; DROP EVENT nightly; DROP SERVER far;"
+            "DROP PROCEDURE call_home; DROP EVENT nightly; DROP EVENT weekly; DROP SERVER far;"
             " DROP USER near@'10.9.%', kin@'%.old.test', free@'10.8.%';",
         )
     subjects = (
         *("procedure shop.call_home", "event shop.nightly", "server far"),
         *("user near@10.9.%", "user kin@%.old.test"),
     )
-    assert found == {("address-hard-coded", subject) for subject in subjects}
+    high = {("address-hard-coded", subject, Severity.HIGH) for subject in subjects}
+    told = ("address-hard-coded", "comment on event shop.weekly", Severity.INFO)
+    assert found == {*high, told}
 
 
 def test_what_the_recovery_host_lacks_is_found(plan: Plan) -> None:

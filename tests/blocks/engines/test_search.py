@@ -1,5 +1,6 @@
 """What is searched of a restored PostgreSQL server, on real ones: all of it, and as nobody."""
 
+import gzip
 from collections.abc import Iterator
 
 import pytest
@@ -118,6 +119,38 @@ def test_rows_are_read_whatever_columns_are_called(made: Server, shop: Psql) -> 
     found = search.texts(shop, ["shop"], EAST, rows=60.0)
     assert subjects(found) == {"shop: table m.one"}
     assert found.unread == []
+
+
+def test_compressed_values_are_read_or_told_of(made: Server, shop: Psql) -> None:
+    packed = gzip.compress(b'{"sso": "https://sso.old.example/cb"}').hex()
+    made.run(
+        "CREATE TABLE m.sessions (n int, body bytea);"
+        f"INSERT INTO m.sessions VALUES (1, '\\x{packed}'), (2, '\\x00');"
+        "CREATE TABLE m.archives (n int, body bytea);"
+        "INSERT INTO m.archives VALUES (1, '\\x504b030400');",
+        "shop",
+        "mallory",
+    )
+    found = search.texts(shop, ["shop"], EAST, rows=60.0)
+    assert subjects(found) == {"shop: table m.sessions"}
+    assert found.unread == [
+        "shop: table m.archives: rows with compressed values that were not unpacked"
+    ]
+
+
+def test_a_setting_is_read_where_it_is_asked_for(made: Server, shop: Psql) -> None:
+    made.run(
+        "ALTER DATABASE shop SET m.site = 'old';"
+        "CREATE FUNCTION m.tax() RETURNS text LANGUAGE sql AS"
+        " $$ SELECT 'http://tax.' || current_setting('m.site', true) || '.example/' $$;"
+        "CREATE VIEW m.stock AS"
+        " SELECT format('https://%s.%s.example', 'stock', current_setting('m.site')) AS url;",
+        "shop",
+    )
+    found = search.texts(shop, ["shop"], EAST)
+    said = {item.subject: item.evidence for item in found.findings(EAST)}
+    assert "tax.old.example" in said["shop: function m.tax()"]
+    assert "stock.old.example" in said["shop: view m.stock"]
 
 
 def test_rows_that_cannot_mention_the_source_use_no_limit_up(
