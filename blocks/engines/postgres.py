@@ -521,13 +521,7 @@ class Postgres(Engine):
         with using.steps.step("promote"):
             primary.await_ready()
         servers = {
-            host: Psql(
-                cluster.host,
-                places[host].bin_dir,
-                socket,
-                places[host].port,
-                facts["superuser"],
-            ).entering(self.application.database)
+            host: self._administrator(cluster.host, places[host], socket, facts["superuser"])
             for host, (cluster, socket, _) in made.items()
         }
         control = servers[target.host]
@@ -598,6 +592,18 @@ class Postgres(Engine):
         name = f"{host.name} {files.name}" if follows else files.name
         return cluster, socket_dir, replace(files, name=name)
 
+    def _administrator(self, host: Host, place: Place, socket: str, role: str) -> Psql:
+        """A superuser's sessions of a restored server, through its private socket."""
+        return Psql(
+            host,
+            place.bin_dir,
+            socket,
+            place.port,
+            role,
+            # What sessions of a database are made to load may be missing here.
+            options=f"{UNHURRIED} -c session_preload_libraries=",
+        ).entering(self.application.database)
+
     # -- verification -------------------------------------------------------------------------
 
     def _control(
@@ -605,15 +611,8 @@ class Postgres(Engine):
     ) -> Psql:
         """A restored server, the primary by default, through its private socket."""
         place = place or self.target
-        return Psql(
-            recovery.host(place.host),
-            place.bin_dir,
-            service.controls[place.host],
-            place.port,
-            service.administrator,
-            # What sessions of a database are made to load may be missing here.
-            options=f"{UNHURRIED} -c session_preload_libraries=",
-        ).entering(self.application.database)
+        host, socket = recovery.host(place.host), service.controls[place.host]
+        return self._administrator(host, place, socket, service.administrator)
 
     def verify(
         self, service: Service, using: Restoration, questions: Sequence[SqlQuestion]
@@ -743,7 +742,7 @@ class Postgres(Engine):
         """A restored server, as the application reaches it."""
         app, host = self.application, recovery.host(place.host)
         password = recovery.secret(app.password)
-        return Psql(host, place.bin_dir, place.address, place.port, app.role, password)
+        return Psql(host, place.bin_dir, place.address, place.port, app.role, password, options="")
 
     def _asking(self, recovery: FailureDomain) -> Psql:
         """The restored service, as its application asks it, without limits of time."""

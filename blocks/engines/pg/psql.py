@@ -213,9 +213,10 @@ class Psql:
     role: str
     password: SecretStr | None = None
     timeout: float = 60.0
-    options: str = ""
+    options: str = field(kw_only=True)
     """Settings of the session, in force from its start: UNHURRIED or PATIENT_WITH_PRODUCTION for
-    an administrator; none for an application, which meets what its own sessions meet."""
+    an administrator; none for an application, which meets what its own sessions meet. It has no
+    default: an administrator's session that lacks them runs what users have defined."""
     preamble: str = ""
     """Statements before each script."""
     of_site: bool = False

@@ -37,7 +37,7 @@ def commands(
     ask = (
         f'"$BIN/psql" -h "$SOCKET" -p "$PORT" -U {quote(str(facts["superuser"]))}'
         f" -d {quote(database)}"
-        " -c 'SELECT now() AS recovered'"
+        " -c 'SELECT pg_catalog.now() AS recovered'"
     )
     extract = []
     for item in manifest.objects:

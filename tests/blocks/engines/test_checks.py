@@ -436,6 +436,7 @@ def test_a_live_source_is_not_isolated(made: Patient) -> None:
         server.port,
         server.superuser,
         source.secret(server.password),
+        options="",
     )
     failed(checks.isolation(live, []), "follows it as")
 

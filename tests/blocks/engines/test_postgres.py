@@ -189,6 +189,7 @@ def superuser(plan: Plan) -> Psql:
         server.port,
         server.superuser,
         plan.source.secret(server.password),
+        options="",
     )
 
 

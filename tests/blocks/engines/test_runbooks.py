@@ -206,3 +206,10 @@ def test_limits_are_numbers_and_quoted() -> None:
     steps = commands(manifest(FACTS | {"settings": [row("max_connections", "300")]}), {})
     text = "\n".join(line for step in steps for line in step.commands)
     assert re.search(r"max_connections = '.{0,4}'?300", text)
+
+
+def test_a_restored_superuser_calls_the_servers_own_functions() -> None:
+    """By qualified names: a site may have its sessions find what users defined before those."""
+    lines = [line for step in commands(manifest(FACTS), {}) for line in step.commands]
+    (asked,) = [line for line in lines if "SELECT" in line]
+    assert "SELECT pg_catalog.now() AS" in asked
