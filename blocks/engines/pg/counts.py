@@ -34,10 +34,11 @@ def row_counts(
     A table that was counted, and to which nothing was written since, has exactly its rows; else
     a shortfall of more than a tenth and of SLACK_ROWS fails, next to what was deleted meanwhile.
     Of one that the source has emptied or rewritten since, only its last estimate tells something.
-    Unlogged tables are empty: no backup holds them. Where values are stored apart from their rows,
-    all are read.
+    One that was counted and has come back empty never passes, unless the source emptied it, or was
+    writing to it at one of the two looks. Unlogged tables are empty: no backup holds them. Where
+    values are stored apart from their rows, all are read.
     """
-    tally, exact, tables, total = Tally(), 0, 0, 0
+    tally, exact, about, tables, total = Tally(), 0, 0, 0, 0
     for database in databases:
         name = database["name"]
         if database["tables"] is None:
@@ -68,8 +69,11 @@ def row_counts(
                         if wanted is None:
                             wanted, is_count = table["rows"], False
                         moved = moves.of_table(table, here, had.get(key))
-                        exact += compare(tally, label, found, wanted, is_count, moved)
+                        held = compare(tally, label, found, wanted, is_count, moved)
+                        exact, about = exact + held, about + (not held)
     right = f"{total} rows in {tables} tables, {exact} of them compared exactly"
+    if about:
+        right += f", {about} only to about a tenth or {SLACK_ROWS} rows"
     expected = "every table of the manifest, with its rows (a tenth less where they are estimated)"
     return tally.check("row-counts", expected, right, finding="incomplete-restore")
 
@@ -77,8 +81,11 @@ def row_counts(
 def large_objects(
     control: Psql, databases: Iterable[Mapping[str, Any]], last: LastLook = NO_LOOK
 ) -> Check:
-    """The large objects that there were, and as many of them with contents."""
-    tally, total = Tally(), 0
+    """The large objects that there were, and as many of them with contents.
+
+    They are counted: fewer than the source is known to have left are unknown at least.
+    """
+    tally, exact, total = Tally(), 0, 0
     for database in databases:
         name, had = database["name"], database["large_objects"]
         if had is None:
@@ -89,13 +96,16 @@ def large_objects(
             tally.seen, total = tally.seen + 1, total + found
             moves = Moves(database, last)
             moved = moves.of("pg_catalog", "pg_largeobject_metadata")
-            compare(tally, name, found, had, True, moved)
+            held = compare(tally, name, found, had, True, moved, strict=True)
             if (filled := database.get("filled_objects")) is not None:
                 found = control.rows(name, FILLED_OBJECTS, timeout=HOURS)[0]["count"]
                 moved = moves.of("pg_catalog", "pg_largeobject")
-                compare(tally, f"{name}: objects with contents", found, filled, True, moved)
+                label = f"{name}: objects with contents"
+                held &= compare(tally, label, found, filled, True, moved, strict=True)
+            exact += held
+    right = f"{total}, compared exactly in {exact} of {tally.seen} databases"
     expected = "the manifest's large objects"
-    return tally.check("large-objects", expected, f"{total}", finding="incomplete-restore")
+    return tally.check("large-objects", expected, right, finding="incomplete-restore")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +117,8 @@ class Moved:
     known: bool = False
     """Whether its counters say so."""
     untouched: bool = False
+    busy: bool = False
+    """Whether it was being written to at one of the two looks, so that its counters do not tell."""
     doubt: str = ""
     """Why nobody knows whether a shortfall is the source's own doing."""
 
@@ -123,7 +135,9 @@ class Moves:
         """By the server's counters alone."""
         first, last = self._first.get((schema, name)), self._last.get((schema, name))
         if first is None or last is None:
-            return Moved(doubt="it may have been written to" if self._asked else "")
+            # Large objects have counters wherever there are any.
+            busy = bool(self._first and self._last)
+            return Moved(busy=busy, doubt="it may have been written to" if self._asked else "")
         if first == last:
             return Moved(known=True, untouched=True)
         if first["written"].split()[0] != last["written"].split()[0]:
@@ -139,14 +153,15 @@ class Moves:
         key, file, had = (first["schema"], first["name"]), first.get("file"), first["rows"]
         moved, same = self.of(*key), last is not None and last["file"] == file
         if rewritten := file not in (None, here["file"]) and not same:
-            moved = Moved(doubt="it was emptied, rewritten or made anew")
+            moved = Moved(busy=moved.busy, doubt="it was emptied, rewritten or made anew")
             had = had if first.get("count") is None else first["count"]
         if moved.known or last is None or last["file"] != here["file"] or had is None:
             return moved
         left = last["rows"]
         if left is None and not self._went_on(key):
             return moved
-        return Moved(max(0, had - (left or 0)), doubt=moved.doubt if rewritten else "")
+        doubt = moved.doubt if rewritten else ""
+        return Moved(max(0, had - (left or 0)), busy=moved.busy, doubt=doubt)
 
     def _went_on(self, key: tuple[str, str]) -> bool:
         """Whether a table's counters were not lost meanwhile: one without an estimate is empty."""
@@ -162,9 +177,19 @@ def _by_name(rows: Iterable[Row] | None) -> dict[tuple[str, str], Row]:
 
 
 def compare(
-    tally: Tally, label: str, found: int, wanted: int | None, is_count: bool, moved: Moved
+    tally: Tally,
+    label: str,
+    found: int,
+    wanted: int | None,
+    is_count: bool,
+    moved: Moved,
+    *,
+    strict: bool = False,
 ) -> bool:
-    """Hold a number against the source's; whether the comparison was an exact one."""
+    """Hold a number against the source's; whether the comparison was an exact one.
+
+    A `strict` one that is too small never passes, however little is missing.
+    """
     if wanted is None:
         tally.unseen.append(f"{label} has {found} rows: the source has neither count nor estimate")
         return False
@@ -174,11 +199,17 @@ def compare(
             tally.fail(f"{label} has {found} of {wanted}, and nothing was written to it since")
         return found == wanted
     short = f"{label} has {found} of {'' if is_count else 'about '}{wanted}"
-    if found < wanted - moved.deleted - max(SLACK_ROWS, wanted // 10):
+    least = wanted - moved.deleted
+    gone = is_count and found == 0 and not moved.busy  # queues come and go all the time
+    if found < least - max(SLACK_ROWS, wanted // 10):
         if moved.doubt:
             tally.unseen.append(f"{short}: at the source {moved.doubt} since the survey")
         else:
             tally.fail(f"{short}, {moved.deleted} deleted since")
     elif found < wanted and is_count and moved.known and not moved.deleted:
         tally.unseen.append(f"{short}: it was written to meanwhile")
+    elif found < least and (gone or strict):
+        known = f"{moved.deleted} deleted at the source" if moved.deleted else moved.doubt
+        why = f": {known}" if known else ""
+        tally.unseen.append(f"{short}: lost, or deleted since the survey{why}")
     return False

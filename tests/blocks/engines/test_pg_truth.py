@@ -153,6 +153,60 @@ class TestCounts:
         made.run("SELECT lo_unlink(min(oid)) FROM pg_largeobject_metadata", "shop")
         assert counts.large_objects(shop, there, last).status is FAILED
 
+    def test_a_small_table_that_comes_back_empty(self, made: Server, shop: Psql) -> None:
+        made.run("CREATE TABLE few (n int); INSERT INTO few VALUES (1), (2), (3); ANALYZE", "shop")
+        settle(made)
+        there, before = of(shop), last_look(shop)
+        assert rows(shop, there).status is PASSED
+        made.run("DELETE FROM few", "shop")
+        settle(made)
+        assert rows(shop, there, before).status is FAILED
+        assert rows(shop, there, last_look(shop)).status is PASSED, "the source deleted them"
+        check = rows(shop, there)
+        assert check.status is UNKNOWN
+        assert "few has 0 of 3: lost, or deleted since the survey" in str(check.actual)
+
+    def test_a_queue_that_is_empty_at_the_end(self, made: Server, shop: Psql) -> None:
+        """It is written to at the last look: its counters do not tell what became of it."""
+        import psycopg
+
+        made.run("CREATE TABLE queue (n int); INSERT INTO queue VALUES (1); ANALYZE", "shop")
+        settle(made)
+        there = of(shop)
+        place = f"host=127.0.0.1 port={made.port} user=postgres dbname=shop"
+        with psycopg.connect(place) as holder:
+            holder.execute("INSERT INTO queue VALUES (2)")
+            last = last_look(shop)
+            holder.rollback()
+        made.run("DELETE FROM queue", "shop")
+        assert rows(shop, there, last).status is PASSED
+        made.run("TRUNCATE queue", "shop")
+        assert rows(shop, there, last_look(shop)).status is PASSED
+
+    def test_a_number_that_is_not_exact_says_so(self, made: Server, shop: Psql) -> None:
+        settle(made)
+        there, last = of(shop), last_look(shop)
+        said = str(rows(shop, there, last).actual)
+        assert said == "1000 rows in 1 tables, 1 of them compared exactly"
+        said = str(rows(shop, there).actual)
+        assert said.endswith("0 of them compared exactly, 1 only to about a tenth or 10 rows")
+
+    def test_fewer_large_objects_without_a_last_look(self, made: Server, shop: Psql) -> None:
+        made.run("SELECT lo_from_bytea(0, 'x') FROM generate_series(1, 20)", "shop")
+        settle(made)
+        there = of(shop)
+        check = counts.large_objects(shop, there)
+        assert check.status is PASSED
+        assert check.actual == "20, compared exactly in 0 of 1 databases"
+        nine = "SELECT oid FROM pg_largeobject_metadata ORDER BY oid LIMIT 9"
+        made.run(f"SELECT lo_unlink(oid) FROM ({nine}) AS nine", "shop")
+        check = counts.large_objects(shop, there)
+        assert check.status is UNKNOWN, check
+        assert "shop has 11 of 20" in str(check.actual)
+        assert "objects with contents has 11 of 20" in str(check.actual)
+        settle(made)
+        assert counts.large_objects(shop, there, last_look(shop)).status is PASSED
+
 
 class TestSurvey:
     def test_a_locked_table_hides_nothing_else(self, made: Server, shop: Psql) -> None:
