@@ -59,3 +59,29 @@ def test_imports_point_one_way() -> None:
         if (top := module.split(".")[0]) in {*allowed, "deployments"} and top not in known
     }
     assert wrong == set()
+
+
+def test_an_error_that_names_a_host_names_its_domain() -> None:
+    """Else what fails in the source is told as a fault of the recovery."""
+    wrong = {
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for folder in ("blocks", "tasks")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call | ast.Dict)
+        and (named := _named(node)).get("host", "").endswith(".host.name")
+        and "domain" not in named
+    }
+    assert wrong == set()
+
+
+def _named(node: ast.Call | ast.Dict) -> dict[str, str]:
+    """The arguments of a call that makes an error, or of what will be one, by their names."""
+    if isinstance(node, ast.Call):
+        found = {item.arg: ast.unparse(item.value) for item in node.keywords if item.arg}
+        return found if "operation" in found or "Error" in ast.unparse(node.func) else {}
+    pairs = zip(node.keys, node.values, strict=True)
+    found = {
+        str(key.value): ast.unparse(value) for key, value in pairs if isinstance(key, ast.Constant)
+    }
+    return found if "operation" in found else {}

@@ -527,7 +527,9 @@ def _leader(root: Etcdctl, target: TargetCluster) -> Member:
         status = root.at(member.client_url).status()
         if status["leader"] == status["header"]["member_id"]:
             return member
-    raise TransientError("no member leads", operation="failover", host=root.host.name)
+    raise TransientError(
+        "no member leads", operation="failover", domain=root.host.domain, host=root.host.name
+    )
 
 
 def _asked(root: Etcdctl, q: SqlQuestion) -> Callable[[], Check]:

@@ -118,7 +118,12 @@ def whole(root: Etcdctl, target: TargetCluster) -> None:
     """
     known = len(root.json("member", "list")["members"])
     if known != len(target.members):
-        raise TransientError(f"it has {known} members", operation="failover", host=root.host.name)
+        raise TransientError(
+            f"it has {known} members",
+            operation="failover",
+            domain=root.host.domain,
+            host=root.host.name,
+        )
     for found in root.at(*target.endpoints).of_each(Etcdctl.status).values():
         if isinstance(found, FarsideError):
             raise found
@@ -357,6 +362,7 @@ def answer(root: Etcdctl, words: Collection[str]) -> str:
         raise PermanentError(
             f"the query yields {len(found)} keys; a check needs exactly one value",
             operation="etcdctl",
+            domain=root.host.domain,
             host=root.host.name,
             hint="name one key, or count with --count-only",
         )

@@ -167,6 +167,7 @@ class Mariadb:
             raise PermanentError(
                 f"the query yields {len(lines)} rows; a check needs exactly one value",
                 operation="mariadb",
+                domain=self.host.domain,
                 host=self.host.name,
             )
         return _plain(lines[0])
@@ -185,14 +186,14 @@ class Mariadb:
         where = f"{self.user!r} at {self.socket or f'{self.address}:{self.port}'}"
         # The statement that failed may be shown first, between two lines.
         number = _NUMBER.search(stderr.rpartition("--------------\n")[2])
+        place = {"operation": "mariadb", "domain": self.host.domain, "host": self.host.name}
         if number and (known := _KINDS.get(int(number[1]))):
             kind, hint = known
-            return kind(f"{where}: {text}", operation="mariadb", host=self.host.name, hint=hint)
+            return kind(f"{where}: {text}", hint=hint, **place)
         message = f"{where}: {text}"
         if number:
-            place = {"operation": "mariadb", "host": self.host.name}
             return SqlError(message, number=int(number[1]), **place)
-        return PermanentError(message, operation="mariadb", host=self.host.name)
+        return PermanentError(message, **place)
 
 
 def _lines(text: str) -> list[str]:

@@ -194,6 +194,7 @@ def survey(node: Mariadb) -> dict[str, Any]:
         raise PermanentError(
             f"the tables may be encrypted at rest: plugin {', '.join(encrypted)} is active",
             operation="survey",
+            domain=node.host.domain,
             host=node.host.name,
             hint="farside cannot carry MariaDB's keys; rehearse it with another tool",
         )

@@ -81,6 +81,7 @@ def require(psql: Psql) -> None:
         raise Lacking(
             f"role {psql.role} has too few rights at the source",
             operation="survey",
+            domain=psql.host.domain,
             host=psql.host.name,
             hint=f"as a superuser there: {'; '.join(needed)}; the README has all of it",
         )

@@ -17,12 +17,16 @@ from blocks.hosts import Host
 from blocks.processes import Completed
 
 _BUSY = re.compile(
-    r"the database system is|server closed the connection|too many clients"
+    r"the database system is|server closed the connection|too many (?:clients|connections)"
     r"|remaining connection slots"
 )
 # A server sees the end of a session late: the next one may not have its place yet.
 _FULL, _FULL_SECONDS = re.compile(rb"too many (?:clients|connections)|remaining connection"), 5.0
 _NO_DATABASE = re.compile(r'database ".*" does not exist')
+_REFUSED = re.compile(
+    r'authentication failed|password supplied|pg_hba\.conf|role ".*" does not exist'
+    r"|not permitted to log in|permission denied|not currently accepting"
+)
 _SQLSTATE = re.compile(r"^(?:psql:[^\n]*?: )?[^\s:]+:\s+([0-9A-Z]{5}): ", re.MULTILINE)
 _TRANSIENT = re.compile(r"08...|40...|53300|55P03|57P0[1-3]")
 """SQLSTATEs of what may succeed when it is tried again: no connection, no slot, no lock."""
@@ -174,6 +178,14 @@ class LoginRefused(PermanentError):
     finding = "login-missing"
 
 
+class Unexplained(TransientError):
+    """A site's server begins no session, and says why in words that are not known here.
+
+    psql tells no SQLSTATE of that, and the server's language is not this session's yet: the server
+    may be full, or refuse the role, or have no such database.
+    """
+
+
 class SqlError(PermanentError):
     """The server refused a statement; `sqlstate` says why in any language."""
 
@@ -254,7 +266,7 @@ class Psql:
             text = self._script(first, sql, timeout)
         except SqlError:
             raise
-        except PermanentError as error:
+        except (PermanentError, Unexplained) as error:
             if self.chosen or (other := self._other(first)) is None:
                 raise error
             self.chosen.append(other)
@@ -266,7 +278,7 @@ class Psql:
     def _other(self, refused: str) -> str | None:
         """The first candidate that lets the role in, if it is another than the one that did not."""
         for name in self.candidates:
-            with suppress(PermanentError):
+            with suppress(PermanentError, Unexplained):
                 self._script(name, "", None)
                 return name if name != refused else None
         return None
@@ -399,6 +411,7 @@ class Psql:
             raise PermanentError(
                 f"the query yields {rows[0]['n']} rows; a check needs exactly one value",
                 operation="psql",
+                domain=self.host.domain,
                 host=self.host.name,
             )
         answer: str | None = rows[0]["value"]
@@ -411,7 +424,7 @@ class Psql:
         text = redacted(" ".join(lines).removeprefix("psql: ").strip())
         text = text or "psql failed without a word"
         text = f"database {database!r} as {self.role!r} at {self.server}:{self.port}: {text}"
-        where = {"operation": "psql", "host": self.host.name}
+        where = {"operation": "psql", "domain": self.host.domain, "host": self.host.name}
         states = [state for state in _SQLSTATE.findall(stderr) if state[:2] not in ("00", "01")]
         if states and exit_code in (_NO_CONNECTION, _SCRIPT_FAILED):
             if _TRANSIENT.fullmatch(states[-1]):
@@ -424,6 +437,9 @@ class Psql:
         if _BUSY.search(text) or not self._accepts(database):
             return TransientError(text, **where)
         hint = "check the role, its password in the vault, and pg_hba.conf"
+        # A restored server says it in English: it is configured to.
+        if self.of_site and not _REFUSED.search(text):
+            return Unexplained(text, hint=f"{hint}; or is the server full?", **where)
         return LoginRefused(text, hint=hint, **where)
 
     def _accepts(self, database: str) -> bool:

@@ -58,5 +58,7 @@ def restored(psql: Psql, database: str) -> dict[tuple[str, str], Any]:
     hidden = [row["name"] for row in found.get("sequences", ()) if not row["readable"]]
     if failed or hidden:
         why = "; ".join((*failed.values(), *hidden[:5]))
-        raise PermanentError(f"sequences could not be read: {why}", host=psql.host.name)
+        raise PermanentError(
+            f"sequences could not be read: {why}", domain=psql.host.domain, host=psql.host.name
+        )
     return {(row["schema"], row["name"]): row for row in found["sequences"]}

@@ -10,10 +10,13 @@ import pytest
 from blocks.engines.pg import survey
 from blocks.engines.pg.psql import (
     AS_OWNER,
+    CLUSTER,
     PATIENT_WITH_PRODUCTION,
     UNHURRIED,
     LoginRefused,
+    Psql,
     SqlError,
+    Unexplained,
 )
 from blocks.errors import PermanentError, TransientError
 from tests.blocks.engines.servers import Server, server
@@ -177,6 +180,43 @@ def test_errors_are_told_apart_by_code(made: Server) -> None:
         made.psql(role="nobody here").value("postgres", "SELECT 1")
     with pytest.raises(PermanentError, match="does not exist"):
         psql.value("gone", "SELECT 1")
+
+
+SAID = 'psql: error: connection to server at "127.0.0.1", port 1 failed: FATAL:  {}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("tut mir leid, schon zu viele Verbindungen", Unexplained),
+        ("zu viele Verbindungen von Rolle »app«", Unexplained),
+        ("Datenbank »shop« existiert nicht", Unexplained),
+        ("sorry, too many clients already", TransientError),
+        ('too many connections for role "app"', TransientError),
+        ('password authentication failed for user "app"', LoginRefused),
+        ("kein pg_hba.conf-Eintrag für Host »127.0.0.1«, Benutzer »app«", LoginRefused),
+    ],
+)
+def test_a_site_that_begins_no_session_may_say_why_in_its_own_language(
+    made: Server, text: str, kind: type[Exception]
+) -> None:
+    source = replace(made.psql(options=PATIENT_WITH_PRODUCTION), of_site=True)
+    assert type(source._error("shop", 2, SAID.format(text))) is kind
+
+
+def test_another_database_is_entered_whatever_the_language(
+    made: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = Psql._script
+
+    def script(self: Psql, database: str, sql: str, timeout: float | None) -> str:
+        if database == "postgres":
+            raise Unexplained("Datenbank »postgres« existiert nicht")
+        return ask(self, database, sql, timeout)
+
+    monkeypatch.setattr(Psql, "_script", script)
+    named = made.psql().entering("shop").value(CLUSTER, "SELECT current_database()::text")
+    assert named == "shop"
 
 
 def test_a_line_ends_where_psql_ends_it(made: Server) -> None:
