@@ -1,5 +1,6 @@
 """What a PostgreSQL server is: everything that the recovery side must be able to match."""
 
+from contextlib import suppress
 from typing import Any
 from zlib import crc32
 
@@ -7,7 +8,7 @@ from blocks.artifact.redaction import redacted_value
 from blocks.engines.pg import burden, counting, privileges, sequences
 from blocks.engines.pg.counting import USER_SCHEMAS
 from blocks.engines.pg.psql import CLUSTER, LoginRefused, Psql, SqlError, literal
-from blocks.errors import TransientError
+from blocks.errors import FarsideError, TransientError
 from blocks.workers import Workers
 
 AT_ONCE = 4
@@ -332,12 +333,21 @@ def survey(psql: Psql) -> dict[str, Any]:
     facts["sessions"] = psql.rows(CLUSTER, _SESSIONS)
     # A site may have many databases, and each session takes its time: a few at once.
     with Workers(AT_ONCE, "survey") as pool:
-        list(pool.map(lambda database: _look_into(psql, database), facts["databases"]))
+        there = list(pool.map(lambda database: _look_into(psql, database), facts["databases"]))
+    facts["databases"] = [row for row, kept in zip(facts["databases"], there, strict=True) if kept]
     return facts
 
 
-def _look_into(psql: Psql, database: dict[str, Any]) -> None:
-    """Add to the row of a database what only a session in it can tell."""
+def _is_there(psql: Psql, database: str) -> bool:
+    """Whether the server has a database; where it cannot say, it has."""
+    with suppress(FarsideError):
+        ask = f"SELECT 1 AS one FROM pg_database WHERE datname = {literal(database)}"
+        return bool(psql.rows(CLUSTER, ask))
+    return True
+
+
+def _look_into(psql: Psql, database: dict[str, Any]) -> bool:
+    """Add to the row of a database what only a session in it can tell; false if it was dropped."""
     name = database["name"]
     found, database["unread"] = dict[str, Any](), dict[str, str]()
     try:
@@ -347,7 +357,12 @@ def _look_into(psql: Psql, database: dict[str, Any]) -> None:
             )
         else:
             database["unread"] = {"contents": privileges.to_connect(psql, name)}
-    except (LoginRefused, SqlError, TransientError) as error:
+    except FarsideError as error:
+        # psql tells no SQLSTATE of a connection that failed, and its words may be in any language.
+        if not _is_there(psql, name):
+            return False
+        if not isinstance(error, LoginRefused | SqlError | TransientError):
+            raise
         database["unread"] = {"contents": error.message}
     sequences.add_values(found)
     for part in _OF_DATABASE:
@@ -358,6 +373,7 @@ def _look_into(psql: Psql, database: dict[str, Any]) -> None:
     numbers = {(row["schema"], row["name"]): row["count"] for row in found.get("counted", ())}
     for table in database["tables"] or ():
         table["count"] = numbers.get((table["schema"], table["name"]))
+    return True
 
 
 _PROBES = 4_000_000_000

@@ -50,6 +50,31 @@ def test_each_database_takes_one_session(source: Server, tmp_path: Path) -> None
     assert len(count.read_text().splitlines()) < len(databases) + 15
 
 
+@pytest.mark.parametrize("major", [15, 18])
+@pytest.mark.parametrize("when", ["before", "within"])
+def test_a_database_that_is_dropped_while_it_is_looked_at(
+    tmp_path: Path, when: str, major: int
+) -> None:
+    """Before its session begins, or while it is asked."""
+    with server(major) as made:
+        made.run("CREATE DATABASE fleeting")
+        drop = f"{made.bin_dir}/psql -Xqw -h 127.0.0.1 -p {made.port} -U postgres -d postgres -c"
+        drop += " 'DROP DATABASE fleeting WITH (FORCE)' >/dev/null 2>&1"
+        wait = "cat | { sleep 1; cat; } |" if when == "within" else ""
+        wrapped = tmp_path / "psql"
+        wrapped.write_text(
+            "#!/bin/sh\n"
+            f'case "$*" in *"dbname=\'fleeting\'"*) {drop}{" &" if wait else ""};; esac\n'
+            f'{wait or "exec"} {made.bin_dir}/psql "$@"\n'
+        )
+        wrapped.chmod(0o755)
+        (tmp_path / "pg_isready").symlink_to(f"{made.bin_dir}/pg_isready")
+        psql = replace(made.psql(options=PATIENT_WITH_PRODUCTION), bin_dir=str(tmp_path))
+        facts = survey.survey(psql)
+    assert [row["name"] for row in facts["databases"]] == ["postgres", "template1"]
+    assert all(row["unread"] == {} for row in facts["databases"])
+
+
 PASSED, UNKNOWN = CheckStatus.PASSED, CheckStatus.UNKNOWN
 
 
