@@ -687,7 +687,12 @@ class Postgres(Engine):
                 (
                     "application-write",
                     "a committed write",
-                    lambda: checks.application_write(application, app.database, write),
+                    lambda: checks.application_write(
+                        application,
+                        app.database,
+                        write,
+                        comparing.read_only(facts, app.role, app.database, last),
+                    ),
                 )
             )
         if self.target.standbys:

@@ -8,7 +8,7 @@ from blocks.artifact import wire
 from blocks.engines.base import checked, listed
 from blocks.engines.pg.installation import Installation
 from blocks.engines.pg.last_look import NO_LOOK, LastLook
-from blocks.engines.pg.psql import CLUSTER, LoginRefused, Psql, literal
+from blocks.engines.pg.psql import CLUSTER, LoginRefused, Psql, SqlError, literal
 from blocks.engines.pg.replication import upstreams
 from blocks.engines.pg.sequences import restored
 from blocks.engines.pg.survey import (
@@ -380,8 +380,17 @@ def committed_write(control: Psql, rehearsal_id: str) -> Check:
     )
 
 
-def application_write(application: Psql, database: str, statement: str) -> Check:
-    """The application's own write, as its own role, committed."""
+_READ_ONLY = "25006"
+"""SQLSTATE of a write in a transaction that may only read."""
+
+
+def application_write(
+    application: Psql, database: str, statement: str, read_only: str | None = None
+) -> Check:
+    """The application's own write, as its own role, committed.
+
+    `read_only` is the setting by which the source itself lets such sessions only read, if any.
+    """
     expected = f"{application.role} commits a write in {database}"
     # A statement that writes nothing is given no transaction id.
     script = (
@@ -402,6 +411,9 @@ def application_write(application: Psql, database: str, statement: str) -> Check
         actual = "could not run: the application cannot log in"
         return Check("application-write", CheckStatus.UNKNOWN, expected, actual)
     except PermanentError as error:
+        if read_only and isinstance(error, SqlError) and error.sqlstate == _READ_ONLY:
+            actual = f"could not run: the source refuses it as well ({read_only})"
+            return Check("application-write", CheckStatus.UNKNOWN, expected, actual)
         wrong.append(error.message)
     return checked("application-write", expected, wrong, right, finding="usable-not-restored")
 

@@ -8,12 +8,16 @@ from typing import Any
 from blocks.artifact.mentions import Belongings
 from blocks.engines.pg import access, config, search, survey
 from blocks.engines.pg.installation import Installation
+from blocks.engines.pg.last_look import NO_LOOK, LastLook
 from blocks.evidence.findings import Finding, Severity, finding
 from blocks.hosts import Host
 
 _STAGE = "preflight"
 _ZONE = re.compile(r"[A-Za-z_]+(/[A-Za-z0-9_+-]+)+")
 """A time zone that is a file; others are rules, or names that every system has."""
+
+_ON = re.compile(r"on|t(r(ue?)?)?|y(es?)?|1", re.IGNORECASE)
+"""What a server takes for a switch that is on."""
 
 
 def without_host(
@@ -133,6 +137,25 @@ def of_sessions(
     ]
 
 
+def read_only(
+    facts: Mapping[str, Any], role: str, database: str, last: LastLook = NO_LOOK
+) -> str | None:
+    """The setting by which the source lets a role's sessions in a database only read, if any."""
+    for rows in ((last.server or {}).get("sessions", ()), facts.get("sessions", ())):
+        own = [
+            row
+            for row in rows
+            if row["name"].lower() == "default_transaction_read_only"
+            and row["role"] in ("", role)
+            and row["database"] in ("", database)
+        ]
+        # Of several, the server takes that of the role in the database, then the role's.
+        own.sort(key=lambda row: (bool(row["role"]), bool(row["database"])))
+        if own and _ON.fullmatch(own[-1]["value"]):
+            return f"{own[-1]['name']} of {_place(own[-1])}"
+    return None
+
+
 def _preloads(facts: Mapping[str, Any]) -> list[Mapping[str, str]]:
     """Settings of roles and databases by which sessions load libraries."""
     return [row for row in facts.get("sessions", ()) if row["name"].endswith("_preload_libraries")]
@@ -141,7 +164,7 @@ def _preloads(facts: Mapping[str, Any]) -> list[Mapping[str, str]]:
 def _place(row: Mapping[str, str]) -> str:
     role, database = row["role"], row["database"]
     whom = [f"role {role}"] if role else []
-    return " in ".join([*whom, *([f"database {database}"] if database else [])])
+    return " in ".join([*whom, *([f"database {database}"] if database else [])]) or "all roles"
 
 
 def _locales(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

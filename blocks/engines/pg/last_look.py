@@ -23,7 +23,11 @@ _SECONDS = 30.0
 _ALL_SECONDS = 60.0
 """No database is looked at after this time."""
 
-_OF_SERVER = {"roles": survey.ROLES, "databases": survey.OPEN}
+_OF_SERVER = {
+    "roles": survey.ROLES,
+    "databases": survey.OPEN,
+    "sessions": survey.SESSIONS,
+}
 # What is written to all the time comes last: as near to the loss as can be.
 _OF_DATABASE = {
     "schema_digest": survey.SCHEMA_DIGEST,

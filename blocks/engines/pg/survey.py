@@ -259,17 +259,18 @@ SELECT extname AS name, extversion AS version,
 FROM pg_extension e ORDER BY 1
 """
 
-# What sessions of some roles, or in some databases, are made to load or to set.
-_SESSIONS = """
+SESSIONS = """
 SELECT CASE WHEN s.setrole <> 0 THEN pg_get_userbyid(s.setrole) ELSE '' END AS role,
        coalesce(d.datname, '') AS database,
        split_part(setting, '=', 1) AS name, substr(setting, strpos(setting, '=') + 1) AS value
 FROM pg_db_role_setting s LEFT JOIN pg_database d ON d.oid = s.setdatabase,
      unnest(s.setconfig) AS setting
 WHERE lower(split_part(setting, '=', 1)) IN ('session_preload_libraries',
-  'local_preload_libraries', 'lc_monetary', 'lc_numeric', 'lc_time', 'lc_messages', 'timezone')
+  'local_preload_libraries', 'lc_monetary', 'lc_numeric', 'lc_time', 'lc_messages', 'timezone',
+  'default_transaction_read_only')
 ORDER BY 1, 2, 3
 """
+"""What sessions of some roles, or in some databases, are made to load or to set."""
 
 # Of the C library's locales, those that columns sort by.
 _LOCALES = """
@@ -330,7 +331,7 @@ def survey(psql: Psql) -> dict[str, Any]:
     facts["closed_databases"] = psql.rows(CLUSTER, _CLOSED)
     facts["peers"] = psql.rows(CLUSTER, _PEERS)
     facts["logical_slots"] = psql.rows(CLUSTER, _LOGICAL_SLOTS)
-    facts["sessions"] = psql.rows(CLUSTER, _SESSIONS)
+    facts["sessions"] = psql.rows(CLUSTER, SESSIONS)
     # A site may have many databases, and each session takes its time: a few at once.
     with Workers(AT_ONCE, "survey") as pool:
         there = list(pool.map(lambda database: _look_into(psql, database), facts["databases"]))

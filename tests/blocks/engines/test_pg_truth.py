@@ -409,6 +409,53 @@ class TestSessions:
             made.run("ALTER DATABASE shop RESET session_preload_libraries; DROP ROLE app")
 
 
+class TestReadOnly:
+    """An application's write where default_transaction_read_only is on."""
+
+    WRITE = "INSERT INTO item VALUES (0, 'after')"
+    SETTING = "SET default_transaction_read_only"
+
+    @pytest.fixture(autouse=True)
+    def app(self, made: Server, shop: Psql) -> Iterator[Psql]:
+        made.run("CREATE ROLE app LOGIN; GRANT ALL ON item TO app", "shop")
+        yield made.psql("app", "")
+        shop.script("shop", "ALTER ROLE ALL RESET ALL; DROP OWNED BY app; DROP ROLE app")
+
+    @pytest.mark.parametrize(
+        ("whose", "place"),
+        [
+            ("DATABASE shop", "database shop"),
+            ("ROLE app", "role app"),
+            ("ROLE app IN DATABASE shop", "role app in database shop"),
+            ("ROLE ALL", "all roles"),
+        ],
+    )
+    def test_so_it_is_at_the_source(self, made: Server, app: Psql, whose: str, place: str) -> None:
+        made.run(f"ALTER {whose} {self.SETTING} = yes")
+        facts = survey.survey(made.psql(options=PATIENT_WITH_PRODUCTION))
+        refused = comparing.read_only(facts, "app", "shop")
+        check = checks.application_write(app, "shop", self.WRITE, refused)
+        assert check.status is UNKNOWN, check
+        assert f"the source refuses it as well (default_transaction_read_only of {place})" in str(
+            check.actual
+        )
+        later = last_look(made.psql(options=PATIENT_WITH_PRODUCTION))
+        assert comparing.read_only({}, "app", "shop", later) == refused, "set since the survey"
+
+    def test_what_the_source_lets_write(self, made: Server, app: Psql) -> None:
+        """A setting of the role goes before one of the database."""
+        made.run(f"ALTER DATABASE shop {self.SETTING} = on; ALTER ROLE app {self.SETTING} = off")
+        made.run(f"ALTER ROLE app IN DATABASE postgres {self.SETTING} = on")
+        facts = survey.survey(made.psql(options=PATIENT_WITH_PRODUCTION))
+        source = comparing.read_only(facts, "app", "shop")
+        assert source is None
+        assert comparing.read_only(facts, "other", "shop") is not None
+        assert checks.application_write(app, "shop", self.WRITE, source).status is PASSED
+        made.run(f"ALTER ROLE app {self.SETTING} = on")
+        check = checks.application_write(app, "shop", self.WRITE, source)
+        assert (check.status, check.finding) == (FAILED, "usable-not-restored")
+
+
 @pytest.mark.parametrize("amcheck", [True, False])
 @pytest.mark.parametrize("fires", ["ENABLE", "ENABLE ALWAYS", "ENABLE REPLICA"])
 def test_an_event_trigger_that_forbids_ddl_is_no_defect(
