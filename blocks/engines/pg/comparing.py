@@ -13,8 +13,8 @@ from blocks.evidence.findings import Finding, Severity, finding
 from blocks.hosts import Host
 
 _STAGE = "preflight"
-_ZONE = re.compile(r"[A-Za-z_]+(/[A-Za-z0-9_+-]+)+")
-"""A time zone that is a file; others are rules, or names that every system has."""
+_RULE = re.compile(r"(<[^<>]+>|[a-z]+)[+-]?\d.*|[+-]?[\d.]+|interval .*|gmt", re.IGNORECASE)
+"""A time zone that a server works out by itself, as EST5EDT or <+03>-3; all others are files."""
 
 _ON = re.compile(r"on|t(r(ue?)?)?|y(es?)?|1", re.IGNORECASE)
 """What a server takes for a switch that is on."""
@@ -86,6 +86,10 @@ def on_host(facts: Mapping[str, Any], host: Host, bin_dir: str, where: str) -> I
         if zone in there.lacking("zones"):
             text = f"it names the time zone {zone}, which {where} does not have"
             yield finding("locale-missing", subject, text, _STAGE)
+    for subject, names in _abbreviations(facts):
+        if said := there.lacking("abbreviations").get(names):
+            text = f"it names the time zone abbreviations {names}; on {where}: {said}"
+            yield finding("locale-missing", subject, text, _STAGE)
     for name, path in search.files_in_settings(facts).items():
         if host.run(["test", "-e", path], check=False).exit_code != 0:
             text = f"the source's {name} is {path}, which is not on {where}"
@@ -118,6 +122,7 @@ def installation(facts: Mapping[str, Any], host: Host, bin_dir: str) -> Installa
         extensions=(e["name"] for d in facts["databases"] for e in d["extensions"]),
         locales=(locale for _, locale in _locales(facts)),
         zones=(zone for _, zone in _zones(facts)),
+        abbreviations=(names for _, names in _abbreviations(facts)),
     )
 
 
@@ -182,7 +187,13 @@ def _locales(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _zones(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for subject, name, value in _settings(facts):
-        if name == "timezone" and _ZONE.fullmatch(value):
+        if name == "timezone" and value and not _RULE.fullmatch(value):
+            yield subject, value.removeprefix(":")
+
+
+def _abbreviations(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for subject, name, value in _settings(facts):
+        if name == "timezone_abbreviations" and value:
             yield subject, value
 
 

@@ -97,6 +97,22 @@ def zones():
     return {os.path.relpath(os.path.join(folder, name), top).lower()
             for folder, _, names in os.walk(top) for name in names}
 
+def abbreviations(name, within=0):
+    if share is None:
+        return "unseen"
+    # What the server itself takes: a name of letters, and no more than three files within others.
+    if not re.fullmatch("[A-Za-z]+", name) or within > 3:
+        return "missing"
+    try:
+        with open(os.path.join(share, "timezonesets", name), errors="replace") as file:
+            text = file.read()
+    except OSError:
+        return "missing"
+    for other in re.findall(r"^\s*@INCLUDE\s+(\S+)", text, re.MULTILINE | re.IGNORECASE):
+        if abbreviations(other, within + 1):
+            return f"includes {other}, which is missing"
+    return ""
+
 known = zones() if wanted["zones"] else set()
 json.dump({
     "libraries": {name: library(name) for name in wanted["libraries"]},
@@ -104,6 +120,7 @@ json.dump({
     "locales": {name: known_locale(name) for name in wanted["locales"]},
     "zones": {name: "" if name.lower() in known or not known else "missing"
               for name in wanted["zones"]},
+    "abbreviations": {name: abbreviations(name) for name in wanted["abbreviations"]},
 }, sys.stdout)
 """
 
@@ -121,6 +138,8 @@ class Installation:
     extensions: Iterable[str] = ()
     locales: Iterable[str] = ()
     zones: Iterable[str] = ()
+    abbreviations: Iterable[str] = ()
+    """Names of the sets of time zone abbreviations."""
 
     @cached_property
     def _found(self) -> Mapping[str, Mapping[str, str]]:
@@ -129,6 +148,7 @@ class Installation:
             "extensions": sorted(set(self.extensions)),
             "locales": sorted(set(self.locales)),
             "zones": sorted(set(self.zones)),
+            "abbreviations": sorted(set(self.abbreviations)),
         }
         if not any(wanted.values()):
             return {kind: {} for kind in wanted}
@@ -139,9 +159,10 @@ class Installation:
         return found
 
     def lacking(self, kind: str) -> dict[str, str]:
-        """What of a kind (`libraries`, `extensions`, `locales`, `zones`) is not there: why.
+        """What of a kind is not there, and why.
 
-        Raises as Host.run. What cannot be told is left out.
+        Kinds are `libraries`, `extensions`, `locales`, `zones` and `abbreviations`. Raises as
+        Host.run. What cannot be told is left out.
         """
         return {name: why for name, why in self._found[kind].items() if why not in ("", UNSEEN)}
 

@@ -267,18 +267,22 @@ FROM pg_db_role_setting s LEFT JOIN pg_database d ON d.oid = s.setdatabase,
      unnest(s.setconfig) AS setting
 WHERE lower(split_part(setting, '=', 1)) IN ('session_preload_libraries',
   'local_preload_libraries', 'lc_monetary', 'lc_numeric', 'lc_time', 'lc_messages', 'timezone',
-  'default_transaction_read_only')
+  'timezone_abbreviations', 'default_transaction_read_only')
 ORDER BY 1, 2, 3
 """
 """What sessions of some roles, or in some databases, are made to load or to set."""
 
-# Of the C library's locales, those that columns sort by.
+# Of the C library's locales, those that columns sort by, or that anything else is made with: a
+# domain, a partition key, an expression.
 _LOCALES = """
 SELECT DISTINCT n.nspname || '.' || c.collname AS name, l.locale
 FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace
 CROSS JOIN LATERAL (VALUES (c.collcollate), (c.collctype)) AS l(locale)
 WHERE c.collprovider = 'c' AND l.locale IS NOT NULL
-  AND EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attcollation = c.oid AND a.attrelid >= 16384)
+  AND (EXISTS (SELECT 1 FROM pg_attribute a
+               WHERE a.attcollation = c.oid AND a.attrelid >= 16384)
+    OR EXISTS (SELECT 1 FROM pg_depend d
+               WHERE d.refclassid = 'pg_collation'::regclass AND d.refobjid = c.oid))
 ORDER BY 1, 2
 """
 

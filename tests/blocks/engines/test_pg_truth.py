@@ -538,6 +538,77 @@ def test_locales_and_zones_that_are_not_there(made: Server, shop: Psql) -> None:
     }
 
 
+@pytest.mark.parametrize("whose", ["SYSTEM", "DATABASE shop", "ROLE clerk"])
+def test_zones_and_abbreviations_of_the_site(newest: Server, whose: str) -> None:
+    """Which only the source has; without those of the server itself, none starts."""
+    share = Path(newest.bin_dir).parent / "share"
+    source = next(share.rglob("timezonesets"))
+    zones = source.parent / "timezone"
+    # Other workers of pytest may have the same installation.
+    corp = f"Corp{whose.split()[0].title()}"
+    own = [zones / corp, source / corp]
+    host = LocalHost(name="here", python=sys.executable)
+    newest.run("CREATE DATABASE shop")
+    newest.run("CREATE ROLE clerk")
+    try:
+        own[0].write_bytes((zones / "UTC").read_bytes())
+        own[1].write_text("@INCLUDE Default\n@OVERRIDE\nCORP 3600\n")
+        for name in ("TimeZone", "timezone_abbreviations"):
+            newest.run(f"ALTER {whose} SET {name} = '{corp}'")
+        newest.run("SELECT pg_reload_conf()")
+        time.sleep(0.3)  # until the server has read it
+        facts = survey.survey(newest.psql(options=PATIENT_WITH_PRODUCTION))
+        assert list(comparing.on_host(facts, host, newest.bin_dir, "west/db1")) == []
+        own[0].unlink()
+        own[1].write_text("@INCLUDE Gone\n")
+        part = list(comparing.on_host(facts, host, newest.bin_dir, "west/db1"))
+        own[1].unlink()
+        found = list(comparing.on_host(facts, host, newest.bin_dir, "west/db1"))
+    finally:
+        for file in own:
+            file.unlink(missing_ok=True)
+        newest.run("ALTER SYSTEM RESET ALL")
+        newest.run("SELECT pg_reload_conf()")
+        newest.run("DROP DATABASE shop")
+        newest.run("DROP ROLE clerk")
+    of_whom = "" if whose == "SYSTEM" else f" of {whose.lower()}"
+    subjects = {f"setting {name}{of_whom}" for name in ("TimeZone", "timezone_abbreviations")}
+    assert {(item.id, item.subject) for item in found} == {
+        ("locale-missing", subject) for subject in subjects
+    }
+    assert {item.subject for item in part} == subjects
+    assert "includes Gone, which is missing" in part[-1].evidence
+
+
+@pytest.mark.parametrize(
+    ("zone", "is_file"),
+    [
+        *(("EST5EDT", False), ("<+03>-3", False), ("EST5EDT,M3.2.0/2,M11.1.0/2", False)),
+        *(("-3.5", False), ("GMT", False), ("interval '-08:00' hour to minute", False)),
+        *(("W-SU", True), ("Etc/GMT+5", True), ("UTC", True), ("CorpTime", True)),
+        (":Europe/Berlin", True),
+    ],
+)
+def test_which_time_zones_are_files(zone: str, is_file: bool) -> None:
+    facts = {"settings": [{"name": "TimeZone", "setting": zone, "source": "global"}]}
+    named = [item for _, item in comparing._zones(facts)]
+    assert named == ([zone.removeprefix(":")] if is_file else [])
+
+
+def test_collations_that_no_column_sorts_by(made: Server, shop: Psql) -> None:
+    """Of a domain, and of an expression."""
+    made.run(
+        "CREATE COLLATION one (provider = libc, locale = 'C.UTF-8');"
+        " CREATE COLLATION two (provider = libc, locale = 'C.UTF-8');"
+        " CREATE COLLATION idle (provider = libc, locale = 'C.UTF-8');"
+        " CREATE DOMAIN code AS text COLLATE one;"
+        " ALTER TABLE item ADD CHECK (name COLLATE two > '')",
+        "shop",
+    )
+    (there,) = of(shop)
+    assert [row["name"] for row in there["locales"]] == ["public.one", "public.two"]
+
+
 def test_an_installation_without_pg_config(made: Server, tmp_path: Path) -> None:
     """Its directories are those that the server's own program names."""
     (tmp_path / "bin").mkdir()
