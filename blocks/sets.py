@@ -14,7 +14,6 @@ import secrets
 import shlex
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -53,6 +52,7 @@ from blocks.following import Follower
 from blocks.helper import CopyLeases, HelperRun, StoreLeases, claim, run_job
 from blocks.hosts import Host
 from blocks.stores import ObjectMissing, ObjectStore, S3Store
+from blocks.workers import Workers
 
 ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 """S3 storage classes whose objects are retrieved in hours, before they can be read."""
@@ -548,7 +548,7 @@ def headers(store: ObjectStore, binding: Binding) -> Iterator[tuple[str, SetHead
         except (ManifestForged, ManifestMalformed, ForeignSet, ObjectMissing) as error:
             return id, error
 
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="headers") as pool:
+    with Workers(_AT_ONCE, "headers") as pool:
         yield from pool.map(read, _complete(store, binding.plan))
 
 

@@ -7,7 +7,6 @@ not be tried proves nothing.
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -19,6 +18,7 @@ from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Check, CheckStatus
 from blocks.helper import probe
 from blocks.hosts import Host, SSHHost
+from blocks.workers import Workers
 from tasks.diagnose import unreachable
 from tasks.knocks import Knocks, Place
 from tasks.rehearsal import Rehearsal
@@ -218,7 +218,7 @@ def _ask(rehearsal: Rehearsal, endpoints: list[tuple[str, int]], patience: float
             return error
 
     machines = _machines(rehearsal)
-    with ThreadPoolExecutor(max_workers=8, thread_name_prefix="probe") as pool:
+    with Workers(8, "probe") as pool:
         return list(zip(machines, pool.map(ask, machines), strict=True))
 
 

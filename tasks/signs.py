@@ -4,7 +4,6 @@ Its addresses, its SSH host key, its kernel and network, and the source's own se
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from ipaddress import ip_address
 
@@ -29,7 +28,7 @@ def signs_of_source(rehearsal: Rehearsal, into: Inspection) -> Iterator[Finding]
     """
     source, recovery = rehearsal.source, rehearsal.recovery
     asked = [*recovery.machines(), *(source.machines() if rehearsal.fresh else ())]
-    with ThreadPoolExecutor(max_workers=8, thread_name_prefix="machine") as pool:
+    with Workers(8, "machine") as pool:
         answers = dict(zip(map(_place, asked), pool.map(_asked, asked), strict=True))
     known = {place: item for place, item in answers.items() if isinstance(item, Machine)}
     # Two domains on one machine's loopback addresses are meant: a lab.

@@ -11,11 +11,12 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import boto3
 import pytest
@@ -138,6 +139,31 @@ def missing(what: str) -> None:
     if os.environ.get("FARSIDE_NO_SKIPS"):
         pytest.fail(f"{what}, and FARSIDE_NO_SKIPS is set")
     pytest.skip(what)
+
+
+class Hanging:
+    """Two calls of which one hangs until the test has ended, and the other is interrupted."""
+
+    def __init__(self) -> None:
+        self._begun = threading.Event()
+        self.ended = threading.Event()
+
+    def hang(self) -> None:
+        """Hang, but not for ever: a test that waits for it fails."""
+        self._begun.set()
+        self.ended.wait(30)
+
+    def interrupt(self) -> NoReturn:
+        """Raise KeyboardInterrupt, as soon as the other call hangs."""
+        self._begun.wait(10)
+        raise KeyboardInterrupt
+
+
+@pytest.fixture
+def hanging() -> Iterator[Hanging]:
+    made = Hanging()
+    yield made
+    made.ended.set()
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,17 @@ def imported(path: Path) -> Iterator[str]:
             yield node.module or ""
 
 
+def names(path: Path) -> Iterator[str]:
+    """Every name and attribute that a file uses or imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.alias):
+            yield node.name
+        elif isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+
+
 def test_tasks_and_engines_reach_nothing_but_through_a_block() -> None:
     files = [*(ROOT / "tasks").rglob("*.py"), *(ROOT / "blocks" / "engines").rglob("*.py")]
     assert len(files) > 20
@@ -85,3 +96,19 @@ def _named(node: ast.Call | ast.Dict) -> dict[str, str]:
         str(key.value): ast.unparse(value) for key, value in pairs if isinstance(key, ast.Constant)
     }
     return found if "operation" in found else {}
+
+
+def test_no_pool_of_farside_s_own_process_joins_its_threads() -> None:
+    """A ThreadPoolExecutor waits for a call that hangs: at a signal, a time limit, the exit.
+
+    The agent may use it: its process ends with os._exit.
+    """
+    agent = ROOT / "blocks" / "artifact"
+    files = [path for folder in ("tasks", "blocks") for path in (ROOT / folder).rglob("*.py")]
+    assert len(files) > 100
+    joining = {
+        str(path.relative_to(ROOT))
+        for path in files
+        if not path.is_relative_to(agent) and "ThreadPoolExecutor" in names(path)
+    }
+    assert joining == set()

@@ -1,5 +1,6 @@
 """Sets are a plan's own: signed, of this plan, and no older than they were."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -42,6 +43,7 @@ from blocks.sets import (
     set_ids,
 )
 from blocks.stores import DOCUMENT_BYTES, S3Store, StoreRefused
+from tests.conftest import Hanging
 
 KEY, OLD_KEY, OTHER_KEY = (generate_signing_key() for _ in range(3))
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -180,6 +182,24 @@ def test_a_set_without_a_header_is_listed_by_its_manifest(sets: Sets) -> None:
     sets.store.remove([f"sets/shop/r1/{HEADER}"])
     ((_, header),) = headers(sets.store, BINDING)
     assert isinstance(header, SetHeader)
+
+
+def test_an_interruption_does_not_wait_for_a_header_that_hangs(
+    sets: Sets, monkeypatch: pytest.MonkeyPatch, hanging: Hanging
+) -> None:
+    sets.add("r1")
+    sets.add("r2")
+
+    def get(_: S3Store, key: str) -> bytes:
+        if "/r2/" in key:
+            hanging.hang()
+        hanging.interrupt()
+
+    monkeypatch.setattr(S3Store, "get", get)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(headers(sets.store, BINDING))
+    assert time.monotonic() - began < 10
 
 
 def test_an_older_state_is_noticed() -> None:

@@ -1,5 +1,6 @@
 """What a refusal proves depends on what answered before the loss."""
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,11 +11,12 @@ from blocks.artifact.job import Probed, ProbeJob, ProbeResult, ProbeStatus
 from blocks.evidence.findings import Findings
 from blocks.evidence.record import CheckStatus
 from blocks.fences import Observed
-from blocks.hosts import Host, HostUnreachable
+from blocks.hosts import Host, HostUnreachable, LocalHost
 from blocks.stores import S3Store
 from tasks import leaks
 from tasks.clock import StageClock
 from tasks.reach import Reach
+from tests.conftest import Hanging
 from tests.tasks.test_dependence import domain
 
 SSH, DATABASE = ("10.1.0.1", 22), ("10.1.0.1", 5432)
@@ -98,6 +100,24 @@ def test_the_fence_sees_the_knocks_after_the_loss_and_each_packet_that_it_drops(
     assert before < knocks.began < knocks.ended
     site.proof()
     assert known.knocks is knocks, "the last proof comes after the fence was asked"
+
+
+def test_an_interruption_does_not_wait_for_a_probe_that_hangs(
+    site: Site, monkeypatch: pytest.MonkeyPatch, hanging: Hanging
+) -> None:
+    first, second = (LocalHost(name=name) for name in ("first", "second"))
+
+    def probe(host: Host, *_: object) -> ProbeResult:
+        if host is second:
+            hanging.hang()
+        hanging.interrupt()
+
+    monkeypatch.setattr(leaks, "probe", probe)
+    monkeypatch.setattr(leaks, "_machines", lambda _: [first, second])
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        leaks.leaks(site.rehearsal, "verify")
+    assert time.monotonic() - began < 10
 
 
 def test_what_answers_is_a_leak_and_fails_the_check(site: Site) -> None:

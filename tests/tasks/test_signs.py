@@ -1,5 +1,6 @@
 """Which signs make a machine of the recovery side one of the source's, and which do not."""
 
+import time
 from ipaddress import IPv4Network
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from blocks.machine import Connection, Machine, MachineUnknown, connections, mac
 from blocks.stores import S3Store
 from tasks import signs
 from tasks.inspection import Inspection
+from tests.conftest import Hanging
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINZV9pDKyj0pMOewDLEX9+ti5C+XcWIxXdG6QcUMfm4G"
 IMAGE = frozenset({KEY})
@@ -97,6 +99,22 @@ def test_a_machine_that_does_not_say_what_it_is_is_none_that_was_looked_at(
     assert seen.unseen == [
         "whether west/db1 is a machine of east: it shows none of its own addresses"
     ]
+
+
+def test_an_interruption_does_not_wait_for_a_machine_that_hangs(
+    monkeypatch: pytest.MonkeyPatch, hanging: Hanging
+) -> None:
+    def asked(host: Host) -> Machine:
+        if host.domain == "east":
+            hanging.hang()
+        hanging.interrupt()
+
+    monkeypatch.setattr(signs, "machine", asked)
+    both = rehearsal(domain("east", "10.1.0"), domain("west", "10.2.0"))
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(signs.signs_of_source(both, Inspection()))
+    assert time.monotonic() - began < 10
 
 
 def test_the_connections_that_a_host_made() -> None:
