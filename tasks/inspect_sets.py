@@ -10,9 +10,9 @@ from blocks.domain import FailureDomain
 from blocks.engines.base import listed
 from blocks.errors import FarsideError, PermanentError
 from blocks.evidence.findings import Finding, Severity, finding
-from blocks.evidence.history import history
 from blocks.sets import SetReader, headers, set_ids
 from blocks.store_writes import try_writing
+from tasks.evidence import places
 from tasks.inspection import STAGE, Inspection
 from tasks.rehearsal import Rehearsal
 
@@ -132,19 +132,30 @@ def writes(rehearsal: Rehearsal) -> Iterator[Finding]:
 def known_state(rehearsal: Rehearsal, set_id: str, into: Inspection) -> KnownState | None:
     """What a set was at least when it was rehearsed before; None if no record tells of it.
 
-    The store says itself how new a set is: what is remembered lies outside it. Records that do not
-    count may have told more: they go to `into.unseen`.
+    The store says itself how new a set is: what is remembered lies in the results folder, and in
+    signed records beside the set, where this machine's folder does not last. Why records may tell
+    less than there was goes to `into.unseen`.
     """
-    plan, text = rehearsal.plan, f"whether set {set_id} has been further than the store says"
-    try:
-        earlier = history(rehearsal.options.results, plan.name, plan.keys.record_signer)
-    except FarsideError as error:
-        into.unseen.append(f"{text}: no record could be asked: {error}")
-        return None
-    if earlier.left_out:
-        into.unseen.append(f"{text}: records that do not count: {listed(earlier.left_out)}")
-    sets = [record.backup_set for record in earlier.records if record.backup_set is not None]
-    seen = [item.log_sequence or 0 for item in sets if item.id == set_id]
+    missing, seen = list[str](), list[int]()
+    for place in places(rehearsal.plan, rehearsal.options.results, set_id):
+        try:
+            earlier = place.read()
+        except FarsideError as error:
+            missing.append(f"no record in the {place.name} could be asked: {error}")
+            continue
+        if earlier.left_out:
+            missing.append(f"records that do not count: {listed(earlier.left_out)}")
+        sets = [record.backup_set for record in earlier.records if record.backup_set is not None]
+        seen += [
+            item.log_sequence
+            for item in sets
+            if item.id == set_id and item.log_sequence is not None
+        ]
+    if not seen:
+        missing.append("no earlier record tells of it")
+    if missing:
+        text = f"whether set {set_id} has been further than the store says"
+        into.unseen.append(f"{text}: {'; '.join(missing)}")
     return KnownState(set_id, max(seen)) if seen else None
 
 

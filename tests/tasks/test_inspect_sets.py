@@ -8,17 +8,41 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from blocks.artifact.signing import generate_signing_key, public_key_of
-from blocks.binding import KnownState
+from blocks.artifact.signing import generate_signing_key, public_key_of, sign_bytes
+from blocks.binding import ForeignSet, KnownState
 from blocks.errors import PermanentError
 from blocks.evidence.findings import Severity
 from blocks.evidence.record import BackupSetSummary, Record
 from blocks.evidence.signature import sign
+from blocks.stores import ObjectInfo, StoreUnavailable
 from tasks.inspect_sets import known_state, record_signer
 from tasks.inspection import Inspection
-from tests.tasks.sites import NOW, RECORD_KEY
+from tests.tasks.sites import NOW, OTHER, RECORD_KEY
 
 SIGNER = public_key_of(RECORD_KEY)
+
+
+MADE = "r20260701-120000-aaaaaa"
+
+
+class Store:
+    """A store of a few objects; `lost` is raised by all of it, and `read` is what was read."""
+
+    domain = "west"
+
+    def __init__(self) -> None:
+        self.held: dict[str, bytes] = {}
+        self.read: list[str] = []
+        self.lost: Exception | None = None
+
+    def objects(self, prefix: str) -> list[ObjectInfo]:
+        if self.lost:
+            raise self.lost
+        return [ObjectInfo(key, 1, NOW, "STANDARD") for key in self.held if key.startswith(prefix)]
+
+    def get(self, key: str) -> bytes:
+        self.read.append(key)
+        return self.held[key]
 
 
 @pytest.fixture
@@ -26,33 +50,100 @@ def rehearsal(tmp_path: Path) -> Any:
     """A rehearsal of a plan with a vault; what that holds is `secret`."""
     made = SimpleNamespace(secret=RECORD_KEY, options=SimpleNamespace(results=tmp_path))
     keys = SimpleNamespace(record_key="record-key", record_signer=SIGNER)
-    made.plan = SimpleNamespace(name="shop", keys=keys)
-    made.recovery = SimpleNamespace(secret=lambda _: SecretStr(made.secret))
+    made.recovery = SimpleNamespace(
+        name="west", store=Store(), secret=lambda _: SecretStr(made.secret)
+    )
+    made.plan = SimpleNamespace(name="shop", keys=keys, recovery=made.recovery)
     return made
 
 
-def saved(rehearsal: Any, record: Record, number: int, key: str | None = RECORD_KEY) -> None:
-    told = BackupSetSummary("r9", NOW, 1, "latest", log_sequence=number)
+def telling(record: Record, id: str, of: str, number: int | None) -> Record:
+    """The record of a rehearsal that saw a set at an index of its log."""
     plan = replace(record.plan, name="shop")
-    made = replace(record, rehearsal_id=f"of-{number}", plan=plan, backup_set=told)
-    path = made.save(rehearsal.options.results)
+    told = BackupSetSummary(of, NOW, 1, "latest", log_sequence=number)
+    return replace(record, rehearsal_id=id, plan=plan, backup_set=told)
+
+
+def saved(rehearsal: Any, record: Record, number: int | None, key: str | None = RECORD_KEY) -> None:
+    path = telling(record, f"of-{number}", "r9", number).save(rehearsal.options.results)
     if key is not None:
         sign(path, SecretStr(key))
 
 
+def stored(rehearsal: Any, record: Record, key: str = RECORD_KEY) -> None:
+    """Put it into the recovery store."""
+    document, name = record.to_json().encode(), f"records/shop/{record.rehearsal_id}.json"
+    rehearsal.recovery.store.held |= {name: document, f"{name}.sig": sign_bytes(document, key)}
+
+
 def test_what_is_known_of_a_set(rehearsal: Any, verified: Record) -> None:
-    seen = Inspection()
-    assert known_state(rehearsal, "r9", seen) is None
     saved(rehearsal, verified, 3)
     saved(rehearsal, verified, 2)
+    seen = Inspection()
     assert known_state(rehearsal, "r9", seen) == KnownState("r9", 3)
-    assert known_state(rehearsal, "r8", seen) is None
     assert seen.unseen == []
+
+
+@pytest.mark.parametrize("number", [None, 3])
+def test_that_no_record_tells_of_a_set_is_said(
+    rehearsal: Any, verified: Record, number: int | None
+) -> None:
+    """Also where a rehearsal of it did not come to its log."""
+    saved(rehearsal, verified, number)
+    set_id = "r9" if number is None else "r8"
+    seen = Inspection()
+    assert known_state(rehearsal, set_id, seen) is None
+    assert seen.unseen == [
+        f"whether set {set_id} has been further than the store says: no earlier record tells of it"
+    ]
+
+
+def test_a_set_that_was_rolled_back_is_noticed_by_a_worker_whose_folder_is_new(
+    rehearsal: Any, verified: Record
+) -> None:
+    """The recovery store holds the records as well; those from before the set are not read."""
+    before, after = "r20260701-115959-ffffff", "r20260702-120000-000000"
+    stored(rehearsal, telling(verified, before, "other", 9))
+    stored(rehearsal, telling(verified, MADE, MADE, 4))
+    stored(rehearsal, telling(verified, after, MADE, 7))
+    seen = Inspection()
+    known = known_state(rehearsal, MADE, seen)
+    assert known == KnownState(MADE, 7)
+    with pytest.raises(ForeignSet, match="the index of its log is number 6; number 7"):
+        known.compare("x", 6)
+    assert seen.unseen == []
+    read = {key.split("/")[2].split(".")[0] for key in rehearsal.recovery.store.read}
+    assert read == {MADE, after}
+
+
+def test_the_store_s_records_are_read_within_bounds(
+    rehearsal: Any, verified: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.evidence.MOST_STORED", 2)
+    for day in range(1, 6):
+        stored(rehearsal, telling(verified, f"r2026070{day}-130000-000000", MADE, day))
+    seen = Inspection()
+    assert known_state(rehearsal, MADE, seen) == KnownState(MADE, 5)
+    assert len(rehearsal.recovery.store.read) == 4
+    (text,) = seen.unseen
+    assert "west store: 3 older ones, which were not read" in text
+
+
+def test_a_store_that_shows_no_record_is_said_and_the_folder_counts(
+    rehearsal: Any, verified: Record
+) -> None:
+    saved(rehearsal, verified, 2)
+    rehearsal.recovery.store.lost = StoreUnavailable("it hangs up", domain="west")
+    seen = Inspection()
+    assert known_state(rehearsal, "r9", seen) == KnownState("r9", 2)
+    (text,) = seen.unseen
+    assert text.endswith("no record in the west store could be asked: west: it hangs up")
 
 
 def test_that_records_do_not_count_is_said(rehearsal: Any, verified: Record) -> None:
     saved(rehearsal, verified, 2)
     saved(rehearsal, verified, 3, None)
+    stored(rehearsal, telling(verified, "of-4", "r9", 4), OTHER)
     (rehearsal.options.results / "x.json").mkdir()
     seen = Inspection()
     assert known_state(rehearsal, "r9", seen) == KnownState("r9", 2)
@@ -60,6 +151,7 @@ def test_that_records_do_not_count_is_said(rehearsal: Any, verified: Record) -> 
     assert text.startswith("whether set r9 has been further than the store says: ")
     assert "of-3.json" in text
     assert "x.json" in text
+    assert "west store, records/shop/of-4.json: the signature is" in text
 
 
 def test_that_no_record_can_be_read_is_said(rehearsal: Any) -> None:
