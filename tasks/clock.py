@@ -6,18 +6,24 @@ clock that is set in the middle of a rehearsal changes nothing that it measures.
 
 import threading
 import time
+from asyncio import CancelledError
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from prefect.context import TaskRunContext
 from prefect.exceptions import CancelledRun
 
 from blocks.errors import PermanentError
 from blocks.evidence import bounds
 from blocks.evidence.record import STAGES, Stage, StageState, Step
 from blocks.evidence.uses import ledger
+
+
+class LimitExceeded(PermanentError):
+    """A stage was not done within its time limit."""
 
 
 class Listener(Protocol):
@@ -177,11 +183,19 @@ class StageClock:
 
         Run again (by a retry), it counts another attempt of the same stage. An exception is noted
         and goes on its way: an ordinary one as failed; Ctrl-C, a signal or a cancellation as
-        cancelled.
+        cancelled. Raises LimitExceeded where the time limit of the stage's task has come.
         """
         attempt = self._begin(name)
         try:
             yield StageInProgress(self, name, attempt)
+        except CancelledError as error:
+            limit = _limit()
+            if limit is None:
+                self._end(name, StageState.CANCELLED, _cause(error))
+                raise
+            exceeded = _exceeded(name, limit)
+            self._end(name, StageState.FAILED, _cause(exceeded))
+            raise exceeded from error
         except BaseException as error:
             cancelled = isinstance(error, CancelledRun) or not isinstance(error, Exception)
             state = StageState.CANCELLED if cancelled else StageState.FAILED
@@ -283,6 +297,24 @@ class StageClock:
             steps=tuple(sorted(run.steps, key=lambda step: step.started_at)),
             error=run.error,
         )
+
+
+def _limit() -> float | None:
+    """The time limit of the task that runs in this thread, in seconds.
+
+    Prefect raises asyncio's CancelledError in the middle of a task whose limit has come.
+    """
+    context = TaskRunContext.get()
+    return context.task.timeout_seconds if context else None
+
+
+def _exceeded(stage: str, limit: float) -> LimitExceeded:
+    return LimitExceeded(
+        f"not done within its limit of {limit:g} s",
+        operation=stage,
+        hint="see in the record which of its steps took the time: a host or a store hangs there,"
+        " or is too slow for so much data",
+    )
 
 
 def _cause(error: BaseException) -> str:

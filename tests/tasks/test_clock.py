@@ -1,17 +1,24 @@
 """The stage clock: what it measured is what the record says."""
 
 import time
+from asyncio import CancelledError
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from prefect import flow
 from prefect.exceptions import CancelledRun
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence import bounds
 from blocks.evidence.record import STAGES, Stage
 from blocks.evidence.uses import new_ledger
-from tasks.clock import Silence, StageClock, StageInProgress
+from tasks.clock import LimitExceeded, Silence, StageClock, StageInProgress
+from tasks.diagnose import diagnose
+from tasks.rehearsal import stage as made_stage
+from tests.servers import PrefectServer
 
 
 class Diary(Silence):
@@ -226,3 +233,60 @@ def test_what_is_waited_between_stages_is_told_apart() -> None:
     with clock.stage("verify"):
         until = clock.now()
     assert 0.5 <= clock.outside(since, until) <= (until - since).total_seconds() - 0.1
+
+
+def test_a_stage_that_its_time_limit_ends_has_failed_and_is_a_finding(tmp_path: Path) -> None:
+    """As Prefect ends it; it is not begun again, though this stage has a retry."""
+    clock = StageClock()
+
+    @made_stage("restore", retries=1, limit=1)
+    def hang(rehearsal: str) -> None:  # noqa: ARG001 (the name of the run)
+        with clock.stage("restore") as run, run.step("fetch"):
+            ends = time.monotonic() + 30
+            while time.monotonic() < ends:
+                time.sleep(0.05)
+
+    @flow
+    def rehearse() -> BaseException | None:
+        try:
+            hang("r1")
+        except Exception as error:
+            return error
+        return None
+
+    api = PrefectServer.shared().ready()
+    with temporary_settings({PREFECT_API_URL: api, PREFECT_HOME: tmp_path}):
+        error = rehearse()
+    text = "not done within its limit of 1 s"
+    restore = only(clock, "restore")
+    assert (restore.state, restore.attempts) == ("failed", 1)
+    assert [step.name for step in restore.steps] == ["fetch"]
+    assert str(restore.error).startswith(f"restore: {text} (next: see in the record which")
+    assert isinstance(error, LimitExceeded)
+    (found,) = diagnose(error, "restore", "east")
+    assert (found.id, found.subject, found.evidence) == ("restore-failed", "restore", text)
+    assert "a host or a store hangs" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "id"),
+    [("snapshot", "backup-failed"), ("transfer", "copy-behind"), ("declare", "fence-leaks")],
+)
+def test_a_time_limit_is_a_finding_of_its_stage(
+    monkeypatch: pytest.MonkeyPatch, name: str, id: str
+) -> None:
+    monkeypatch.setattr("tasks.clock._limit", lambda: 600.0)
+    clock = StageClock()
+    with pytest.raises(LimitExceeded) as raised, clock.stage(name):
+        raise CancelledError
+    assert only(clock, name).state == "failed"
+    (found,) = diagnose(raised.value, name, "east")
+    assert (found.id, found.stage) == (id, name)
+
+
+def test_what_is_cancelled_without_a_limit_is_cancelled() -> None:
+    clock = StageClock()
+    with pytest.raises(CancelledError), clock.stage("restore"):
+        raise CancelledError
+    restore = only(clock, "restore")
+    assert (restore.state, restore.error) == ("cancelled", "interrupted (CancelledError)")
