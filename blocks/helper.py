@@ -85,8 +85,8 @@ Moved = Callable[[int, str], None]
 Heard = Callable[[Listening | Caught | Released], None]
 """Told what a WatchJob says, and that a WalJob has released the server."""
 
-_FOLDERLESS = ("sweep", "watch")
-"""Jobs that must leave nothing on their host: the one cleans up, the other outlives a cleaning."""
+_FOLDERLESS = ("facts", "sweep", "watch")
+"""Jobs that must leave nothing on their host: they only look, clean up, or outlive a cleaning."""
 
 _SEALED = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./-]*\.age(?:\.\d{3,})?")
 _UNTRUSTED = 77

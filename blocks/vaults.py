@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr
 
 from blocks.base import Directory, DomainPart
 from blocks.errors import PermanentError
-from blocks.hosts import AnyHost, FileMissing
+from blocks.hosts import AnyHost, FileMissing, Host, SSHHost
 from blocks.processes import CommandFailed, CommandTimeout
 
 PUBLIC = ".pub"
@@ -143,6 +143,10 @@ class HostVault(KeyVault):
                 return by
         return ""
 
+    def is_on(self, host: Host) -> bool:
+        """Whether a host is the one with the files, entered by the account that reads them."""
+        return _entered(host) == _entered(self.host)
+
     def runs_as(self, process: str) -> bool:
         """See KeyVault."""
         return bool(self.read_argv) and f"{self.directory}/" in process
@@ -209,6 +213,11 @@ class HostVault(KeyVault):
             hint="put it there, or correct its name in the plan",
             subject=name,
         )
+
+
+def _entered(host: Host) -> tuple[str, int, str]:
+    """What tells a machine and the account there, whatever a plan calls it."""
+    return (host.address, host.port, host.user) if isinstance(host, SSHHost) else ("", 0, "")
 
 
 def _too_open(name: str) -> int:

@@ -17,7 +17,6 @@ from blocks.helper import facts_of
 from blocks.hosts import Host, SSHHost
 from blocks.inventory import Inventory
 from blocks.plan import Plan
-from blocks.vaults import HostVault
 from tasks.rehearsal import Rehearsal
 
 AFTER_THE_LOSS = ("key fetch", "restore", "verify")
@@ -365,7 +364,7 @@ def commands(plan: Plan, host: Host, *, target: bool) -> tuple[str, ...]:
     if target:
         document = plan.model_dump(mode="json", exclude={"source", "fence", "recovery"})
         document["engine"].pop("source", None)
-    if isinstance(vault, HostVault) and vault.host == host:
+    if vault is not None and vault.is_on(host):
         document["vault"] = vault.model_dump(mode="json")
     return tuple(dict.fromkeys(word for _, word in words_of(document)))
 

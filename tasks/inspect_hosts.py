@@ -8,14 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from blocks.artifact.job import DirectoryFacts, FactsJob, FactsResult, ToolFacts
-from blocks.artifact.mentions import Belongings
 from blocks.domain import FailureDomain
 from blocks.engines.base import Requirements
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, Severity, finding
 from blocks.helper import facts_of, work_folder
 from blocks.hosts import Host
-from blocks.vaults import HostVault
 from blocks.workers import Workers
 from tasks import dependence
 from tasks.diagnose import diagnose, unreachable
@@ -58,17 +56,18 @@ def inspect_hosts(
     places: list[tuple[FailureDomain, Host]] = [
         (plan.recovery, host) for host in plan.recovery.hosts
     ]
-    # Of the vault's own machine, whatever unlocks it.
-    others = [host for host in plan.recovery.machines() if host not in plan.recovery.hosts]
-    if isinstance(plan.recovery.vault, HostVault) and plan.recovery.vault.read_argv:
-        places += [(plan.recovery, host) for host in others]
+    vault = plan.recovery.vault
+    if vault is not None and not any(map(vault.is_on, plan.recovery.hosts)):
+        places.append((plan.recovery, vault.host))  # perhaps another account of a host's machine
     if rehearsal.fresh:
         places += [(plan.source, host) for host in plan.source.hosts]
     living: set[str] = set()
     unread = defaultdict[str, list[str]](list)
     with Workers(8, "preflight") as pool:
         for seen in pool.map(lambda place: _look(rehearsal, place[0], place[1], needs), places):
-            if isinstance(seen, _Seen):
+            if isinstance(seen, str):
+                into.unseen.append(seen)
+            elif isinstance(seen, _Seen):
                 _note(rehearsal, seen, needs, living, into)
                 for text in _unread(seen.facts):
                     unread[text].append(seen.where)
@@ -126,7 +125,7 @@ def _note(
         for name in seen.facts.names
         if not (name.addresses or name.where or rehearsal.source.owns_name(name.name))
     ]
-    if seen.host.name in needs:
+    if seen.host in seen.domain.hosts and seen.host.name in needs:
         for item in _of_target(rehearsal, seen, needs[seen.host.name]):
             critical = item.severity is Severity.CRITICAL
             (into.blockers if critical else into.found).append(item)
@@ -134,37 +133,56 @@ def _note(
 
 def _look(
     rehearsal: Rehearsal, domain: FailureDomain, host: Host, needs: _Needs
-) -> "_Seen | tuple[Finding, ...]":
-    plan = rehearsal.plan
-    recovering = domain is plan.recovery
-    target = needs.get(host.name) if recovering else None
-    issued = map(glob.escape, dependence.certificates(plan)) if target else ()
-    job = FactsJob(
-        directories=(*(target.directories if target else ()), host.work_root),
-        ports=target.ports if target else (),
-        tools=target.programs if target else (),
-        commands=dependence.commands(plan, host, target=target is not None) if recovering else (),
-        work_dir=host.work_root,
-        names=tuple(plan.names) if recovering else (),
-        files=(*dependence.SEARCHED, *plan.files, *issued) if recovering else (),
-        foreign=plan.source.belongings if recovering else Belongings(),
-        origins=recovering,
-    )
-    needed = recovering and host.name in (*needs, plan.transfer.host)
+) -> "_Seen | tuple[Finding, ...] | str":
+    """What is there, or what is in the way; of a vault's machine without Python, that it has none.
+
+    It is no machine of which a restore needs more than the secrets.
+    """
+    plan, where = rehearsal.plan, f"{domain.name}/{host.name}"
+    one_of = host in domain.hosts
+    needed = domain is plan.recovery and one_of and host.name in (*needs, plan.transfer.host)
     try:
         if (problem := _old_python(host)) is not None:
+            if not one_of:
+                return f"where the vault on {where} leads: {problem}"
             return (_no_python(rehearsal, domain, host, problem),)
-        work_folder(host, rehearsal.id)
-        rehearsal.claimed.add(f"{domain.name}/{host.name}")
+        if host in domain.machines():  # of another account there, nothing would be cleared away
+            work_folder(host, rehearsal.id)
+            rehearsal.claimed.add(where)
         before = time.time()
-        facts = facts_of(host, rehearsal.id, job)
+        facts = facts_of(host, rehearsal.id, _job(rehearsal, domain, host, needs))
     except FarsideError as error:
         if needed:
-            return diagnose(error, STAGE, plan.source.name, subject=f"{domain.name}/{host.name}")
+            return diagnose(error, STAGE, plan.source.name, subject=where)
         return (unreachable(error, host, STAGE),)
     # What the answer's own time on the way may explain is no skew.
     skew = facts.time - min(max(facts.time, before), time.time())
     return _Seen(host, domain, facts, skew)
+
+
+def _job(rehearsal: Rehearsal, domain: FailureDomain, host: Host, needs: _Needs) -> FactsJob:
+    """What is asked of a host. Raises as Host.run."""
+    plan = rehearsal.plan
+    if domain is not plan.recovery:
+        return FactsJob(directories=(host.work_root,), work_dir=host.work_root)
+    vault, one_of = plan.recovery.vault, host in domain.hosts
+    target = needs.get(host.name) if one_of else None
+    holds = vault is not None and vault.is_on(host)
+    # Of a vault whose files are only read, nothing matters but where these are.
+    whole = one_of or bool(vault and vault.read_argv)
+    issued = map(glob.escape, dependence.certificates(plan)) if target else ()
+    return FactsJob(
+        directories=(*(target.directories if target else ()), host.work_root),
+        ports=target.ports if target else (),
+        tools=target.programs if target else (),
+        commands=dependence.commands(plan, host, target=target is not None),
+        work_dir=host.work_root,
+        names=tuple(plan.names) if whole else (),
+        files=(*dependence.SEARCHED, *plan.files, *issued) if whole else (),
+        foreign=plan.source.belongings,
+        vault=vault.directory if vault is not None and holds else None,
+        origins=whole,
+    )
 
 
 _OLDEST = (3, 11)

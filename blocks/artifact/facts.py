@@ -85,8 +85,18 @@ def run(job: FactsJob, channel: Channel) -> FactsResult:
         unread=tuple(found.unread),
         cut=tuple(found.cut),
         more_mentions=found.more,
-        origins=tuple(_origins(job)) if job.origins else (),
+        origins=(*_in_vault(job), *(_origins(job) if job.origins else ())),
     )
+
+
+def _in_vault(job: FactsJob) -> Iterator[OriginFacts]:
+    """The vault's directory and what is in it, as far as it leads to another domain."""
+    if job.vault is None:
+        return
+    if found := origins.origin(job.vault, job.foreign):
+        yield OriginFacts(kind="storage", of=job.vault, path=job.vault, origin=found)
+    for path, found in origins.below(job.vault, job.foreign):
+        yield OriginFacts(kind="storage", of=job.vault, path=path, origin=found)
 
 
 def _origins(job: FactsJob) -> Iterator[OriginFacts]:
@@ -108,6 +118,10 @@ def _origins(job: FactsJob) -> Iterator[OriginFacts]:
         yield from _named("Python", path, job.foreign)
     for folder in os.environ.get("PATH", "").split(":"):
         yield from leading("tool", "PATH", folder)
+    for path in origins.named_in(job.commands):
+        # What a command itself names in the source's directories is told of the plan.
+        if not (job.foreign.paths_in(path) or _is_tool(path, job)):
+            yield from leading("tool", "the plan's commands", path)
     for path in origins.of_commands(job.commands):
         for item in _named("the plan's commands", path, job.foreign):
             seen.add(path)

@@ -306,9 +306,9 @@ class FactsJob:
 
     `tools` are names (looked up in PATH) or absolute paths. `ports` are tried by binding. `names`
     are resolved as programs there do. `files` (patterns; ~ is the account's home) are searched for
-    what belongs to `foreign`; where they mention it is told, nothing else of them. With `origins`,
-    so is all that directories, tools and the words of `commands` lead to, and what the account
-    itself runs with.
+    what belongs to `foreign`; where they mention it is told, nothing else of them. So is where the
+    directory `vault`, and what is in it, leads to it; with `origins`, all that directories, tools
+    and the words of `commands` lead to, and what the account itself runs with.
     """
 
     job: Literal["facts"] = "facts"
@@ -320,6 +320,7 @@ class FactsJob:
     names: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     foreign: Belongings = field(default_factory=Belongings)
+    vault: str | None = None
     origins: bool = False
 
 

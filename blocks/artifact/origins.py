@@ -105,10 +105,9 @@ def below(directory: str, foreign: Belongings) -> Iterator[tuple[str, str]]:
                 return
             if os.path.islink(path) and (found := origin(path, foreign)):  # noqa: PTH114 (a text)
                 yield path, found
+    real = os.path.realpath(directory)
     for mount in mounts():
-        if mount.at.startswith(directory.rstrip("/") + "/") and (
-            found := origin(mount.at, foreign)
-        ):
+        if mount.at.startswith(real.rstrip("/") + "/") and (found := origin(mount.at, foreign)):
             yield mount.at, found
 
 
@@ -159,14 +158,22 @@ def scripts(program: str) -> tuple[str, ...]:
     return _texts_of(program) if _head(program).startswith(b"#!") else ()
 
 
-def of_commands(words: Iterable[str]) -> tuple[str, ...]:
-    """Text files that commands are made of: scripts, as `scripts`, and what their words name."""
+def named_in(words: Iterable[str]) -> tuple[str, ...]:
+    """What the words of commands name and is there: programs, files, directories, links."""
     found: dict[str, None] = {}
     for word in words:
         for name in (word, *_PATH.findall(word)):  # `sh -c` has a whole script for a word
             path = os.path.expanduser(name) if "/" in name else shutil.which(name)  # noqa: PTH111
-            if path and _is_text(path):
-                found |= dict.fromkeys(_texts_of(path))
+            if path and os.path.lexists(path):
+                found[path] = None
+    return tuple(found)
+
+
+def of_commands(words: Iterable[str]) -> tuple[str, ...]:
+    """Text files that commands are made of: scripts, as `scripts`, and what their words name."""
+    found: dict[str, None] = {}
+    for path in filter(_is_text, named_in(words)):
+        found |= dict.fromkeys(_texts_of(path))
     return tuple(found)
 
 

@@ -9,12 +9,15 @@ import pytest
 from blocks.artifact.job import DirectoryFacts
 from blocks.domain import FailureDomain
 from blocks.engines.base import Requirements
+from blocks.evidence.findings import Severity
 from blocks.hosts import LocalHost, SSHHost
+from blocks.plan import Plan
 from blocks.stores import S3Store
 from blocks.vaults import HostVault
 from tasks import inspect_hosts
 from tasks.inspect_hosts import _of_target, _old_python
 from tasks.inspection import Inspection
+from tests.tasks.sites import document
 
 
 @pytest.mark.parametrize(
@@ -92,17 +95,25 @@ def test_a_place_for_the_log_that_is_none() -> None:
     assert "log_dir of engine.target" in remedy
 
 
-@pytest.mark.parametrize(("read_argv", "looked_at"), [([], ["db1"]), (["age"], ["db1", "keys"])])
-def test_the_vaults_machine_is_looked_at_where_a_command_of_it_unlocks_the_keys(
-    monkeypatch: pytest.MonkeyPatch, read_argv: list[str], looked_at: list[str]
+def machine(name: str, **more: Any) -> SSHHost:
+    settings = {"address": f"{name}.west.example", "user": "x", "identity_file": Path("/k")}
+    return SSHHost(name=name, **(settings | more))
+
+
+@pytest.mark.parametrize(
+    ("host", "looked_at"),
+    [
+        (machine("keys"), ["db1", "keys"]),
+        (machine("db1"), ["db1"]),
+        (machine("keys", address="db1.west.example", user="vault"), ["db1", "keys"]),
+    ],
+)
+def test_the_vaults_machine_is_looked_at_by_the_account_that_reads_it(
+    monkeypatch: pytest.MonkeyPatch, host: SSHHost, looked_at: list[str]
 ) -> None:
-    hosts = [
-        SSHHost(name=name, address=f"{name}.west.example", user="x", identity_file=Path("/k"))
-        for name in ("db1", "keys")
-    ]
-    vault = HostVault(host=hosts[1], directory="/srv/keys", read_argv=read_argv)
+    vault = HostVault(host=host, directory="/srv/keys")
     store = S3Store(endpoint="https://s3.west.example", bucket="b")
-    recovery = FailureDomain(name="west", hosts=hosts[:1], vault=vault, store=store)
+    recovery = FailureDomain(name="west", hosts=[machine("db1")], vault=vault, store=store)
     seen: list[str] = []
 
     def look(_rehearsal: Any, _domain: Any, host: Any, _needs: Any) -> list[Any]:
@@ -113,3 +124,57 @@ def test_the_vaults_machine_is_looked_at_where_a_command_of_it_unlocks_the_keys(
     rehearsal: Any = SimpleNamespace(plan=SimpleNamespace(recovery=recovery), fresh=False)
     inspect_hosts.inspect_hosts(rehearsal, [], Inspection())
     assert sorted(seen) == looked_at
+
+
+def rehearsal(folder: Path, *, fresh: bool = False, **recovery: Any) -> Any:
+    """Of a plan whose domains are this machine; nothing answers where their stores are."""
+    vault = folder / "vault"
+    vault.mkdir()
+    local = {"kind": "local", "name": "db1"}
+    held = {"kind": "host", "host": {"kind": "local"}, "directory": str(vault)}
+    east, west = (
+        FailureDomain.model_validate(
+            {
+                "name": name,
+                "paths": [str(folder / name)],
+                "hosts": [local | {"work_dir": str(folder / f"work-{name}")}],
+                "store": {"kind": "s3", "endpoint": f"https://s3.{name}.example", "bucket": "b"},
+            }
+            | (({"vault": held} | recovery) if name == "west" else {})
+        )
+        for name in ("east", "west")
+    )
+    plan = Plan.model_validate(document(east, west))
+    plan = plan.model_copy(update={"source": east, "recovery": west})
+    made = SimpleNamespace(plan=plan, source=east, recovery=west, fresh=fresh, claimed=set())
+    made.id = "r20260701-120000-1a2b3c"
+    return made
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_key_that_is_a_link_into_the_source(tmp_path: Path, apart: bool) -> None:
+    """Also on a machine that has nothing but the vault."""
+    away = machine("db1", address="127.0.0.1", port=1).model_dump()
+    site = rehearsal(tmp_path, hosts=[away]) if apart else rehearsal(tmp_path)
+    (tmp_path / "east").mkdir()
+    (tmp_path / "east" / "identity").touch()
+    (tmp_path / "vault" / "identity").symlink_to(tmp_path / "east" / "identity")
+    seen = Inspection()
+    inspect_hosts.inspect_hosts(site, [], seen)
+    (item,) = (item for item in seen.all if item.id == "storage-from-source")
+    host = "local" if apart else "db1"
+    assert item.subject == f"west/{host} {tmp_path}/vault/identity"
+    assert item.severity is Severity.HIGH
+    assert str(tmp_path / "east") in item.evidence
+
+
+def test_a_vaults_machine_needs_no_python(tmp_path: Path) -> None:
+    host = {"kind": "local", "name": "keys", "python": "/no/such/python3"}
+    away = machine("db1", address="127.0.0.1", port=1).model_dump()
+    vault = {"kind": "host", "host": host, "directory": str(tmp_path / "vault")}
+    site = rehearsal(tmp_path, hosts=[away], vault=vault)
+    seen = Inspection()
+    inspect_hosts.inspect_hosts(site, [], seen)
+    assert [item.subject for item in seen.all] == ["west/db1"]
+    (text,) = seen.unseen
+    assert text.startswith("where the vault on west/keys leads: /no/such/python3 does not run")

@@ -96,6 +96,47 @@ def test_what_is_mounted(monkeypatch: pytest.MonkeyPatch, path: str, text: str) 
     assert any(text in item for item in origins.trail(path)), origins.trail(path)
 
 
+def secrets_of(vault: Path, foreign: Belongings) -> set[tuple[str, str]]:
+    """What a facts job tells of a vault: what needs it, and what leads away."""
+    job = FactsJob(vault=str(vault), foreign=foreign)
+    return {(item.of, item.path) for item in run(job, None).origins}  # type: ignore[arg-type]
+
+
+def test_a_vault_that_is_a_link(east: Path, west: Path, foreign: Belongings) -> None:
+    (west / "vault").symlink_to(east / "data")
+    assert secrets_of(west / "vault", foreign) == {(f"{west}/vault", f"{west}/vault")}
+
+
+@pytest.mark.parametrize("hops", [1, 2])
+def test_a_secret_that_is_a_link(east: Path, west: Path, foreign: Belongings, hops: int) -> None:
+    (west / "vault").mkdir()
+    (west / "vault" / "password").write_text("x")
+    (east / "identity").write_text("x")
+    (west / "hop").symlink_to(east / "identity")
+    (west / "vault" / "identity").symlink_to(west / "hop" if hops == 2 else east / "identity")
+    (west / "keys").symlink_to(west / "vault")
+    for vault in (west / "vault", west / "keys"):
+        assert secrets_of(vault, foreign) == {(str(vault), f"{vault}/identity")}
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_secret_that_is_mounted(
+    bound: Path, west: Path, foreign: Belongings, linked: bool
+) -> None:
+    (west / "keys").symlink_to(west)
+    vault = west / "keys" if linked else west
+    assert (str(vault), str(bound)) in secrets_of(vault, foreign)
+
+
+def test_what_a_command_names_is_followed(east: Path, west: Path, foreign: Belongings) -> None:
+    """What unlocks a vault may be a link; what lies plainly in the source is told of the plan."""
+    (west / "unlock").symlink_to(east / "unlock")
+    commands = ("age", "-i", f"{west}/unlock", f"sh -c 'cat {west}/unlock'", f"{east}/data")
+    job = FactsJob(commands=commands, foreign=foreign, origins=True)
+    found = [item for item in run(job, None).origins if item.of == "the plan's commands"]  # type: ignore[arg-type]
+    assert [(item.kind, item.path) for item in found] == [("tool", f"{west}/unlock")]
+
+
 def test_a_library_that_is_a_link(east: Path, west: Path, foreign: Belongings) -> None:
     if shutil.which("cc") is None:
         pytest.skip("needs a compiler")
