@@ -7,7 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from blocks.artifact.bundle import imports
 from blocks.artifact.job import DirectoryFacts, FactsJob, FactsResult, ToolFacts
+from blocks.artifact.redaction import redacted
 from blocks.domain import FailureDomain
 from blocks.engines.base import Requirements
 from blocks.errors import FarsideError
@@ -187,19 +189,24 @@ def _job(rehearsal: Rehearsal, domain: FailureDomain, host: Host, needs: _Needs)
 
 _OLDEST = (3, 11)
 # Of any version of Python, 2 included; a shell that prints something is not to be taken for it.
-_ASK_PYTHON = "import sys; print('farside-python %d %d' % tuple(sys.version_info[:2]))"
+_ASK_PYTHON = (
+    "import sys; print('farside-python %d %d' % tuple(sys.version_info[:2]));"
+    " sys.stdout.flush(); exec(sys.argv[1])"
+)
 _PYTHON = re.compile(r"^farside-python (\d+) (\d+)\r?$", re.MULTILINE)
 
 
 def _old_python(host: Host) -> str | None:
     """Why the host's Python cannot run what farside brings; None if it can. Raises as Host.run."""
-    done = host.run([host.python, "-c", _ASK_PYTHON], check=False)
+    done = host.run([host.python, "-c", _ASK_PYTHON, "\n".join(imports())], check=False)
     found = _PYTHON.search(done.text)
+    lines = redacted(done.stderr.decode(errors="replace")).strip().splitlines()
+    said = lines[-1] if lines else f"exit {done.exit_code}"
     if found is None:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        return f"{host.python} does not run: {said[-1] if said else f'exit {done.exit_code}'}"
-    version = int(found[1]), int(found[2])
-    return None if version >= _OLDEST else f"{host.python} is Python {found[1]}.{found[2]}"
+        return f"{host.python} does not run: {said}"
+    if (int(found[1]), int(found[2])) < _OLDEST:
+        return f"{host.python} is Python {found[1]}.{found[2]}"
+    return f"{host.python} cannot import its own library: {said}" if done.exit_code else None
 
 
 def _no_python(rehearsal: Rehearsal, domain: FailureDomain, host: Host, problem: str) -> Finding:
@@ -212,11 +219,12 @@ def _no_python(rehearsal: Rehearsal, domain: FailureDomain, host: Host, problem:
     return finding(
         "tool-missing",
         where,
-        f"{problem}; Python 3.11 or later is needed",
+        f"{problem}; Python 3.11 or later with its whole standard library is needed",
         STAGE,
         severity=Severity.CRITICAL if needed else Severity.MEDIUM,
-        remedy=f"Install Python 3.11 or later on {where}, or correct `python` of the host in the "
-        "plan.",
+        remedy=f"Install Python 3.11 or later on {where}, with its whole standard library (not "
+        "Debian's python3-minimal alone) and no other modules of its names on PYTHONPATH, or "
+        "correct `python` of the host in the plan.",
     )
 
 

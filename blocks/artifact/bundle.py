@@ -1,16 +1,21 @@
 """The helper as one file: a zip that Python runs. Equal sources give equal bytes."""
 
+import ast
 import hashlib
 import importlib.util
 import io
 import marshal
+import sys
 import threading
 import zipfile
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 _BLOCKS = Path(__file__).parent.parent
 _NOT_CARRIED = {"bundle.py", "filter.py"}
+_OF_ONE_ENGINE = {"etcd_keys.py"}
+"""Jobs of one engine only: the others do without what these import, and theirs say what lacks."""
 _MAIN = "import sys\n\nfrom blocks.artifact.helper import main\n\nsys.exit(main())\n"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _BUILDING = threading.Lock()
@@ -26,12 +31,7 @@ def build() -> bytes:
 def _built() -> bytes:
     sources = {
         f"blocks/{path.relative_to(_BLOCKS).as_posix()}": path.read_text("utf-8")
-        for path in (
-            _BLOCKS / "__init__.py",
-            _BLOCKS / "errors.py",
-            *sorted((_BLOCKS / "artifact").glob("*.py")),
-        )
-        if path.name not in _NOT_CARRIED
+        for path in _files()
     }
     sources["__main__.py"] = _MAIN
     files = {name: text.encode() for name, text in sources.items()}
@@ -43,6 +43,35 @@ def _built() -> bytes:
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, files[name], zipfile.ZIP_DEFLATED)
     return file.getvalue()
+
+
+def _files() -> Iterator[Path]:
+    yield from (_BLOCKS / "__init__.py", _BLOCKS / "errors.py")
+    for path in sorted((_BLOCKS / "artifact").glob("*.py")):
+        if path.name not in _NOT_CARRIED:
+            yield path
+
+
+@cache
+def imports() -> tuple[str, ...]:
+    """What the helper imports of Python's standard library: a statement for each module or name.
+
+    Without all of it a job cannot even begin.
+    """
+    found = {"import runpy"}  # what runs the zip
+    for path in _files():
+        if path.name in _OF_ONE_ENGINE:
+            continue
+        for item in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(item, ast.Import):
+                found |= {f"import {name.name}" for name in item.names if _is_standard(name.name)}
+            elif isinstance(item, ast.ImportFrom) and _is_standard(item.module or ""):
+                found |= {f"from {item.module} import {name.name}" for name in item.names}
+    return tuple(sorted(found))
+
+
+def _is_standard(module: str) -> bool:
+    return module.partition(".")[0] in sys.stdlib_module_names
 
 
 def _compiled(name: str, source: bytes) -> bytes:

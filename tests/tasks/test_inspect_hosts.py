@@ -29,6 +29,10 @@ from tests.tasks.sites import document
         ("echo farside-python 2 7", "is Python 2.7"),
         ("echo 'ImportError: no module' >&2; exit 1", "does not run: ImportError: no module"),
         ("exit 3", "does not run: exit 3"),
+        (
+            "echo farside-python 3 11; echo 'ModuleNotFoundError: No module named x' >&2; exit 1",
+            "cannot import its own library: ModuleNotFoundError: No module named x",
+        ),
     ],
 )
 def test_a_python_that_is_too_old_or_none(tmp_path: Path, script: str, problem: str | None) -> None:
@@ -43,6 +47,20 @@ def test_no_python_at_all() -> None:
     found = _old_python(LocalHost(python="/no/such/python3"))
     assert found is not None
     assert "does not run" in found
+
+
+@pytest.mark.parametrize("module", ["raise ImportError('_ctypes')", "field = None", "def"])
+def test_a_python_whose_own_library_is_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    """It starts, and says its version: what farside brings would not."""
+    assert _old_python(LocalHost()) is None
+    (tmp_path / "dataclasses.py").write_text(f"{module}\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    found = _old_python(LocalHost())
+    assert found is not None
+    assert "cannot import its own library: " in found
+    assert "Error: " in found
 
 
 LOG = "/srv/data.farside-log"
@@ -178,3 +196,24 @@ def test_a_vaults_machine_needs_no_python(tmp_path: Path) -> None:
     assert [item.subject for item in seen.all] == ["west/db1"]
     (text,) = seen.unseen
     assert text.startswith("where the vault on west/keys leads: /no/such/python3 does not run")
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_without_a_python_that_does_no_backup_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: bool
+) -> None:
+    """Of the hosts that take it and copy it. A retained set is there: the restore is blocked."""
+    broken = tmp_path / "modules"
+    broken.mkdir()
+    (broken / "dataclasses.py").write_text("raise ImportError('_ctypes')\n")
+    monkeypatch.setenv("PYTHONPATH", str(broken))
+    site = rehearsal(tmp_path, fresh=fresh)
+    seen = Inspection()
+    inspect_hosts.inspect_hosts(site, [NEEDS], seen)
+    assert {item.id for item in seen.all} == {"tool-missing"}
+    assert {item.severity for item in seen.all} == {Severity.CRITICAL}
+    stopped = [item.subject for item in seen.stopping]
+    assert stopped == (["west/db1", "east/db1"] if fresh else [])
+    assert [item.subject for item in seen.blockers] == ([] if fresh else ["west/db1"])
+    assert all("ImportError: _ctypes" in item.evidence for item in seen.all)
+    assert not site.claimed
