@@ -17,11 +17,24 @@ PUBLIC = ".pub"
 _LOCKED = {
     "age": r"age-encryption\.org/|-----BEGIN AGE ENCRYPTED",
     "GnuPG": r"-----BEGIN PGP MESSAGE",
-    "OpenSSL": r"Salted__|U2FsdGVkX1|-----BEGIN ENCRYPTED",
+    "OpenSSL": r"Salted__|U2FsdGVkX1|-----BEGIN ENCRYPTED|Proc-Type: 4,ENCRYPTED",
     "Ansible Vault": r"\$ANSIBLE_VAULT",
+    "SOPS": r'.*ENC\[AES256_GCM|.*"sops":',
+    "HashiCorp Vault": r"vault:v[0-9]+:",
     "a hardware token": r"AGE-PLUGIN-",
 }
-"""What locks files -> how such a file begins."""
+"""What locks files -> how one of the first lines of such a file begins."""
+_LOCKED_BY = """
+file=$1
+shift
+while [ $# -gt 0 ]; do
+    if head -c 4096 "$file" | tr -d "\\000" | grep -aqE "^($2)"; then
+        echo "$1"
+        exit
+    fi
+    shift 2
+done
+"""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -136,12 +149,9 @@ class HostVault(KeyVault):
         """See KeyVault. With a command that unlocks them, secrets may well be locked."""
         if self.read_argv or name not in self.names():
             return ""
-        script = 'head -c 64 "$1" | tr -d "\\000" | grep -aqE "^($2)"'
-        for by, beginning in _LOCKED.items():
-            argv = ["sh", "-c", script, "sh", f"{self.directory}/{name}", beginning]
-            if self.host.run(argv, check=False).exit_code == 0:
-                return by
-        return ""
+        known = [word for item in _LOCKED.items() for word in item]
+        argv = ["sh", "-c", _LOCKED_BY, "sh", f"{self.directory}/{name}", *known]
+        return self.host.run(argv).text.strip()
 
     def is_on(self, host: Host) -> bool:
         """Whether a host is the one with the files, entered by the account that reads them."""

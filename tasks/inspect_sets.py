@@ -10,6 +10,7 @@ from blocks.domain import FailureDomain
 from blocks.engines.base import listed
 from blocks.errors import FarsideError, PermanentError
 from blocks.evidence.findings import Finding, Severity, finding
+from blocks.plan import Plan
 from blocks.sets import SetReader, headers, set_ids
 from blocks.store_writes import try_writing
 from tasks.evidence import places
@@ -20,17 +21,17 @@ from tasks.rehearsal import Rehearsal
 def secrets(rehearsal: Rehearsal, *, of_source: bool) -> Iterator[Finding]:
     """Which secrets the vaults lack, by name; none is read before the declaration."""
     plan = rehearsal.plan
-    wanted = [(plan.recovery, plan.keys.identity, "key-only-in-source")]
-    wanted += [(plan.recovery, name, "login-missing") for name in plan.engine.passwords()]
-    wanted += [(plan.recovery, item.secret, "app-secret-missing") for item in plan.secrets]
-    if plan.keys.record_key:
-        wanted.append((plan.recovery, plan.keys.record_key, "key-only-in-source"))
+    wanted = [(name, "key-only-in-source") for name in _keys(plan)]
+    wanted += [(name, "login-missing") for name in plan.engine.passwords()]
+    wanted += [(item.secret, "app-secret-missing") for item in plan.secrets]
+    yield from _absent(plan.recovery, wanted)
     if of_source and plan.keys.signing_key:
-        wanted.append((plan.source, plan.keys.signing_key, "backup-failed"))
-    for domain in (plan.recovery, plan.source):
-        names = [(name, id) for where, name, id in wanted if where is domain]
-        if names:
-            yield from _absent(domain, names)
+        yield from _absent(plan.source, [(plan.keys.signing_key, "backup-failed")])
+
+
+def _keys(plan: Plan) -> list[str]:
+    """Keys in the recovery vault that farside itself needs."""
+    return [plan.keys.identity, *filter(None, [plan.keys.record_key])]
 
 
 def _absent(domain: FailureDomain, names: list[tuple[str, str]]) -> Iterator[Finding]:
@@ -95,10 +96,20 @@ def record_signer(rehearsal: Rehearsal) -> Iterator[Finding]:
 
 
 def locked_keys(rehearsal: Rehearsal) -> Iterator[Finding]:
-    """Secrets of the recovery vault that are encrypted themselves, and nothing there opens."""
-    plan, vault = rehearsal.plan, rehearsal.recovery.vault
-    wanted = [plan.keys.identity, *([plan.keys.record_key] if plan.keys.record_key else [])]
-    for name in wanted if vault is not None else ():
+    """Keys in the recovery vault that are encrypted themselves, and nothing there opens."""
+    return _locked(rehearsal, _keys(rehearsal.plan), Severity.CRITICAL)
+
+
+def locked_secrets(rehearsal: Rehearsal) -> Iterator[Finding]:
+    """The same of all other secrets: whether what was restored takes them, only verify shows."""
+    plan, keys = rehearsal.plan, _keys(rehearsal.plan)
+    names = [*plan.engine.passwords(), *(item.secret for item in plan.secrets)]
+    return _locked(rehearsal, [name for name in names if name not in keys], Severity.HIGH)
+
+
+def _locked(rehearsal: Rehearsal, names: Iterable[str], severity: Severity) -> Iterator[Finding]:
+    vault = rehearsal.recovery.vault
+    for name in dict.fromkeys(names):
         if vault is not None and (by := vault.locked(name)):
             text = f"it is encrypted itself, by {by}: what opens it is not in the recovery vault"
             yield finding(
@@ -106,8 +117,8 @@ def locked_keys(rehearsal: Rehearsal) -> Iterator[Finding]:
                 name,
                 text,
                 STAGE,
-                severity=Severity.CRITICAL,
-                remedy="Keep the key there as it is used, or give the vault a read_argv that "
+                severity=severity,
+                remedy="Keep it there as it is used, or give the vault a read_argv that "
                 "unlocks it with what the recovery domain has.",
             )
 

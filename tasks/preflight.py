@@ -158,7 +158,8 @@ def _inspect_sets(
     of_source = rehearsal.fresh and isinstance(survey, Survey)
     seen.look(rehearsal, partial(inspect_sets.secrets, of_source=of_source))
     seen.look_for_blockers(rehearsal, inspect_sets.locked_keys)
-    seen.look(rehearsal, inspect_sets.exposed_secrets, inspect_sets.record_signer)
+    seen.look(rehearsal, inspect_sets.locked_secrets, inspect_sets.exposed_secrets)
+    seen.look(rehearsal, inspect_sets.record_signer)
     if survey is None or isinstance(survey, ManifestForged | ManifestMalformed | ForeignSet):
         return  # nothing is read from a store that is the source's in truth, or was meddled with
     chosen = survey.manifest if isinstance(survey, Survey) else None

@@ -14,8 +14,10 @@ from blocks.errors import PermanentError
 from blocks.evidence.findings import Severity
 from blocks.evidence.record import BackupSetSummary, Record
 from blocks.evidence.signature import sign
+from blocks.hosts import LocalHost
 from blocks.stores import ObjectInfo, StoreUnavailable
-from tasks.inspect_sets import known_state, record_signer
+from blocks.vaults import HostVault
+from tasks.inspect_sets import known_state, locked_keys, locked_secrets, record_signer
 from tasks.inspection import Inspection
 from tests.tasks.sites import NOW, OTHER, RECORD_KEY
 
@@ -188,3 +190,34 @@ def test_a_key_that_is_none_is_found_and_one_that_is_not_there_is_found_elsewher
 
     rehearsal.recovery.secret = missing
     assert list(record_signer(rehearsal)) == []
+
+
+def test_every_secret_that_the_plan_uses_may_be_locked(tmp_path: Path) -> None:
+    """Keys stand in the way of a restore; whether another secret is of use shows later."""
+    beginnings = {
+        "identity": "age-encryption.org/v1\n",
+        "record-key": "$ANSIBLE_VAULT;1.1;AES256\n",
+        "shop-password": "vault:v1:8SDd3WHDOjf7mq69CyCq\n",
+        "card-key": '{"data": "ENC[AES256_GCM,data:p673w==]"}',
+        "unused": "-----BEGIN PGP MESSAGE-----\n",
+        "root-password": "a password",
+    }
+    for name, text in beginnings.items():
+        (tmp_path / name).write_text(text)
+    plan = SimpleNamespace(
+        keys=SimpleNamespace(identity="identity", record_key="record-key"),
+        engine=SimpleNamespace(passwords=lambda: ("shop-password", "root-password", "no-such")),
+        secrets=[SimpleNamespace(secret="card-key"), SimpleNamespace(secret="identity")],
+    )
+    vault = HostVault(host=LocalHost(), directory=str(tmp_path))
+    made: Any = SimpleNamespace(plan=plan, recovery=SimpleNamespace(vault=vault))
+    for look, severity, names in (
+        (locked_keys, Severity.CRITICAL, ["identity", "record-key"]),
+        (locked_secrets, Severity.HIGH, ["shop-password", "card-key"]),
+    ):
+        found = list(look(made))
+        assert [item.subject for item in found] == names
+        assert {(item.id, item.severity) for item in found} == {("key-chain-in-source", severity)}
+    assert "by SOPS" in found[-1].evidence
+    made.recovery.vault = None
+    assert [*locked_keys(made), *locked_secrets(made)] == []
