@@ -2,7 +2,8 @@
 
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -28,6 +29,41 @@ class Authority:
         text = str(common[0].value) if common else self.name.rfc4514_string()
         return f"{text} (key {self.key.hex()[:16]})" if self.key else text
 
+    def is_among(self, others: "Iterable[Authority]") -> bool:
+        """Whether it is one of others: by its key, whatever it is called, where both are known."""
+        return any(
+            self.key == other.key if self.key and other.key else self.name == other.name
+            for other in others
+        )
+
+
+def parsed(data: bytes) -> tuple[x509.Certificate, ...]:
+    """The certificates in a file, PEM or DER. Raises ValueError where there is none."""
+    try:
+        return tuple(x509.load_pem_x509_certificates(data))
+    except ValueError:
+        return (x509.load_der_x509_certificate(data),)
+
+
+def trusted(bundle: Iterable[x509.Certificate]) -> frozenset[Authority]:
+    """The authorities in a file that says which are trusted."""
+    found = set[Authority]()
+    for item in bundle:
+        with suppress(Exception):  # a kind of key, or a name, that is not known here
+            found.add(Authority(item.subject, _key(item)))
+    return frozenset(found)
+
+
+def chained(
+    shown: Sequence[x509.Certificate], pinned: Iterable[x509.Certificate]
+) -> tuple[x509.Certificate, ...]:
+    """Certificates, leaf first, and those of the pinned ones that vouch for them."""
+    chain = list(shown)
+    for certificate in pinned:
+        if certificate not in chain and any(_issued_by(item, certificate) for item in chain):
+            chain.append(certificate)
+    return tuple(chain)
+
 
 def met(store: ObjectStore) -> tuple[x509.Certificate, ...]:
     """The certificates that a store shows and the pinned ones that vouch for them, leaf first.
@@ -45,11 +81,7 @@ def met(store: ObjectStore) -> tuple[x509.Certificate, ...]:
             shown = _shown(tls)
     except OSError:
         return ()
-    chain = list(shown)
-    for certificate in pinned:
-        if certificate not in chain and any(_issued_by(item, certificate) for item in chain):
-            chain.append(certificate)
-    return tuple(chain)
+    return chained(shown, pinned)
 
 
 def authorities(chain: Sequence[x509.Certificate]) -> frozenset[Authority]:

@@ -376,6 +376,25 @@ def certificates(plan: Plan) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, files)))
 
 
+def issued(part: Any, hosts: tuple[str, ...] | None = None) -> Iterator[tuple[str, str, str]]:
+    """Files of certificates in a part of a plan's document: host, field, and path there.
+
+    What no host of its own is named for is on each of them (`hosts`; None: all that are named).
+    """
+    if hosts is None:
+        hosts = tuple(dict.fromkeys(text for field, text in _texts_of(part) if field == "host"))
+    if isinstance(part, dict):
+        own = part.get("host")
+        hosts = (own,) if isinstance(own, str) else hosts
+        for field, value in part.items():
+            if isinstance(value, str) and value and field.endswith(("cert_file", "ca_file")):
+                yield from ((host, field, value) for host in hosts)
+            yield from issued(value, hosts)
+    elif isinstance(part, list):
+        for value in part:
+            yield from issued(value, hosts)
+
+
 def _texts_of(part: Any, field: str = "") -> Iterator[tuple[str, str]]:
     """Texts in a part of a plan's document, each with the name of its field."""
     if isinstance(part, dict):

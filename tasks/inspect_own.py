@@ -1,4 +1,4 @@
-"""What farside itself runs with on its own machine, and who issued the certificates it meets."""
+"""What farside itself runs with on its own machine."""
 
 import os
 import re
@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from blocks import certificates
 from blocks.artifact import origins, readings
 from blocks.artifact.facts import resolved
 from blocks.artifact.mentions import Belongings, hosts_in
@@ -101,23 +100,6 @@ def settings_in_use(rehearsal: Rehearsal) -> Iterator[Finding]:
         if leading and not foreign.owns_name(item.name):
             text = f"{item.where} uses it; on farside's machine it leads to {', '.join(leading)}"
             yield finding("name-resolves-to-source", item.name, text, STAGE)
-
-
-def issuers(rehearsal: Rehearsal) -> Iterator[Finding]:
-    """Who issued the certificate of the recovery domain's store, and whose authority that is."""
-    source, recovery = rehearsal.source, rehearsal.recovery
-    chain = certificates.met(recovery.store)
-    where = f"{recovery.name} store"
-    for what, found in dict.fromkeys(certificates.references(chain, source.belongings)):
-        yield finding("ca-in-source", where, f"{what} names {found}", STAGE)
-    if recovery.store.ca_pem is None:
-        return  # a public authority is lost with neither
-    shared = certificates.authorities(chain) & certificates.authorities(
-        certificates.met(source.store)
-    )
-    for authority in sorted(map(str, shared)):
-        text = f"{authority} issued the certificates of both {source.name} and {recovery.name}"
-        yield finding("ca-in-source", where, text, STAGE)
 
 
 def _section(store: S3Store) -> Iterator[tuple[int, str]]:

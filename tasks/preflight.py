@@ -18,7 +18,7 @@ from blocks.evidence.findings import Finding, Severity, finding
 from blocks.evidence.record import Topology
 from blocks.evidence.uses import ORCHESTRATOR, ledger
 from blocks.sets import SetReader, choose
-from tasks import dependence, inspect_own, inspect_sets, source_clock
+from tasks import dependence, inspect_issuers, inspect_own, inspect_sets, source_clock
 from tasks.diagnose import FoundProblems, diagnose
 from tasks.inspect_hosts import inspect_hosts
 from tasks.inspection import STAGE, Inspection
@@ -94,7 +94,7 @@ def preflight(rehearsal: Rehearsal) -> Survey:
         with clock.step("own machine"):
             seen.look(rehearsal, inspect_own.files_in_use, inspect_own.settings_in_use)
             seen.look(rehearsal, dependence.in_commands)
-            seen.look(rehearsal, inspect_own.issuers)
+            seen.look(rehearsal, partial(inspect_issuers.issuers, into=seen))
         rehearsal.findings.add(*seen.all)
         if seen.stopping:
             raise FoundProblems(STAGE, seen.stopping)

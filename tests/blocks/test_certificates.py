@@ -12,9 +12,11 @@ import pytest
 
 from blocks import certificates
 from blocks.artifact.mentions import Belongings
+from blocks.evidence.findings import Finding
 from blocks.stores import S3Store
 from deployments.lab.minting import issue_from_one
-from tasks import inspect_own
+from tasks import inspect_issuers
+from tasks.inspection import Inspection
 
 EAST = Belongings(suffixes=("east.lab",))
 
@@ -57,13 +59,19 @@ def rehearsal(east: S3Store, west: S3Store) -> Any:
     return SimpleNamespace(
         source=SimpleNamespace(name="east", store=east, belongings=EAST),
         recovery=SimpleNamespace(name="west", store=west),
+        plan=SimpleNamespace(engine=SimpleNamespace(model_dump=lambda **_: {})),
+        fresh=True,
     )
+
+
+def issuers(east: S3Store, west: S3Store) -> list[Finding]:
+    return list(inspect_issuers.issuers(rehearsal(east, west), Inspection()))
 
 
 def test_one_authority_for_both(serve: Any) -> None:
     authority, issued = issue_from_one("one", [("a.x", "127.0.0.1"), ("b.x", "127.0.0.1")])
     east, west = (serve(name, authority, pair) for name, pair in zip("ab", issued, strict=True))
-    (found,) = inspect_own.issuers(rehearsal(east, west))
+    (found,) = issuers(east, west)
     assert (found.id, found.subject) == ("ca-in-source", "west store")
     assert found.evidence.startswith("one CA (key ")
     assert found.evidence.endswith("issued the certificates of both east and west")
@@ -76,13 +84,13 @@ def test_an_authority_each_though_both_trust_both(serve: Any) -> None:
     for store in (east, west):
         assert store.ca_file is not None
         store.ca_file.write_text(first + second)
-    assert list(inspect_own.issuers(rehearsal(east, west))) == []
+    assert issuers(east, west) == []
 
 
 def test_an_authority_that_names_the_source(serve: Any) -> None:
     authority, (issued,) = issue_from_one("pki.east.lab", [("b.x", "127.0.0.1")])
     other, (own,) = issue_from_one("other", [("a.x", "127.0.0.1")])
-    (found,) = inspect_own.issuers(rehearsal(serve("a", other, own), serve("b", authority, issued)))
+    (found,) = issuers(serve("a", other, own), serve("b", authority, issued))
     assert "pki.east.lab" in found.evidence
 
 
