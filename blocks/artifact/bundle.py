@@ -1,6 +1,6 @@
 """The helper as one file: a zip that Python runs. Equal sources give equal bytes."""
 
-import ast
+import dis
 import hashlib
 import importlib.util
 import io
@@ -52,22 +52,30 @@ def _files() -> Iterator[Path]:
             yield path
 
 
-@cache
 def imports() -> tuple[str, ...]:
     """What the helper imports of Python's standard library: a statement for each module or name.
 
-    Without all of it a job cannot even begin.
+    Without all of it a job cannot even begin. Read once, however many hosts are asked for it.
     """
+    with _BUILDING:
+        return _imports()
+
+
+@cache
+def _imports() -> tuple[str, ...]:
     found = {"import runpy"}  # what runs the zip
     for path in _files():
         if path.name in _OF_ONE_ENGINE:
             continue
-        for item in ast.parse(path.read_text("utf-8")).body:
-            if isinstance(item, ast.Import):
-                found |= {f"import {name.name}" for name in item.names if _is_standard(name.name)}
-            elif isinstance(item, ast.ImportFrom) and _is_standard(item.module or ""):
-                found |= {f"from {item.module} import {name.name}" for name in item.names}
-    return tuple(sorted(found))
+        # By the code, for the `ast` of Python 3.11 breaks where several threads use it.
+        code, module = compile(path.read_text("utf-8"), path.name, "exec", dont_inherit=True), ""
+        for step in dis.get_instructions(code):
+            if step.opname == "IMPORT_NAME":
+                module = str(step.argval)
+                found.add(f"import {module}")
+            elif step.opname == "IMPORT_FROM":
+                found.add(f"from {module} import {step.argval}")
+    return tuple(sorted(item for item in found if _is_standard(item.split()[1])))
 
 
 def _is_standard(module: str) -> bool:
