@@ -860,6 +860,11 @@ class Postgres(Engine):
         if names := comparing.asleep(facts):
             missed.append(f"what {', '.join(names)} does: it may start work, so it stays asleep")
         missed += [
+            f"what {', '.join(names)} does: loaded by the source's {setting}, which does not come"
+            " along"
+            for setting, names in comparing.loaded_by_all(facts).items()
+        ]
+        missed += [
             f"{part} of database {database['name']}: not readable at the source ({why})"
             for database in facts["databases"]
             for part, why in database.get("unread", {}).items()

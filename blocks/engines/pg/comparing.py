@@ -16,6 +16,13 @@ _STAGE = "preflight"
 _RULE = re.compile(r"(<[^<>]+>|[a-z]+)[+-]?\d.*|[+-]?[\d.]+|interval .*|gmt", re.IGNORECASE)
 """A time zone that a server works out by itself, as EST5EDT or <+03>-3; all others are files."""
 
+_LOADING = (
+    *("session_preload_libraries", "local_preload_libraries"),
+    *("archive_library", "oauth_validator_libraries"),
+)
+"""Settings that name libraries, other than those of a server's start."""
+_OF_SESSIONS = ("database", "user", "database user")
+"""Sources of values that are no server's own."""
 _ON = re.compile(r"on|t(r(ue?)?)?|y(es?)?|1", re.IGNORECASE)
 """What a server takes for a switch that is on."""
 
@@ -56,6 +63,10 @@ def without_host(
         if not config.is_installed_name(name):
             text = f"the source preloads {name!r}: only an installation's own libraries are loaded"
             yield finding("library-preloaded", name, text, _STAGE)
+    for whose, name in (*_loaded_by_all(facts), *_loaded_by_some(facts)):
+        if not config.is_installed_name(name):
+            text = f"{whose} loads {name!r}: only an installation's own libraries are looked for"
+            yield finding("library-preloaded", name, text, _STAGE)
     yield from search.in_settings(facts, foreign)
 
 
@@ -68,11 +79,13 @@ def on_host(facts: Mapping[str, Any], host: Host, bin_dir: str, where: str) -> I
         yield finding("engine-version", where, f"{text} {survey.major(facts)}", _STAGE)
     there = installation(facts, host, bin_dir)
     for name, why in there.lacking("libraries").items():
-        sessions = [row for row in _preloads(facts) if name in config.preloaded(row["value"])]
-        for row in sessions:
-            text = f"{_place(row)} loads {name} ({why} on {where}): such sessions are refused"
+        for whose in (whose for whose, library in _loaded_by_some(facts) if library == name):
+            text = f"{whose} loads {name} ({why} on {where}): such sessions are refused"
             yield finding("library-preloaded", name, text, _STAGE, severity=Severity.CRITICAL)
-        if not sessions:
+        for setting in (setting for setting, library in _loaded_by_all(facts) if library == name):
+            text = f"the source's {setting} loads {name}; on {where}: {why}"
+            yield finding("library-preloaded", name, text, _STAGE)
+        if name in _preloaded(facts):
             text = f"the source preloads {name}; on {where}: {why}"
             yield finding("library-preloaded", name, text, _STAGE)
     for name, why in there.lacking("extensions").items():
@@ -114,11 +127,11 @@ def _preloaded(facts: Mapping[str, Any]) -> list[str]:
 
 def installation(facts: Mapping[str, Any], host: Host, bin_dir: str) -> Installation:
     """A recovery host's installation, to be asked for all that a source needs of it."""
-    of_sessions = (name for row in _preloads(facts) for name in config.preloaded(row["value"]))
+    others = (name for _, name in (*_loaded_by_all(facts), *_loaded_by_some(facts)))
     return Installation(
         host,
         bin_dir,
-        libraries=(*_preloaded(facts), *filter(config.is_installed_name, of_sessions)),
+        libraries=(*_preloaded(facts), *filter(config.is_installed_name, others)),
         extensions=(e["name"] for d in facts["databases"] for e in d["extensions"]),
         locales=(locale for _, locale in _locales(facts)),
         zones=(zone for _, zone in _zones(facts)),
@@ -137,7 +150,7 @@ def of_sessions(
         name
         for row in _preloads(facts)
         if row["role"] in ("", role) and row["database"] in ("", *databases)
-        for name in config.preloaded(row["value"])
+        for name in _libraries_of(row["name"], row["value"])
         if name in there.lacking("libraries")
     ]
 
@@ -159,6 +172,39 @@ def read_only(
         if own and _ON.fullmatch(own[-1]["value"]):
             return f"{own[-1]['name']} of {_place(own[-1])}"
     return None
+
+
+def loaded_by_all(facts: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Settings of the source's server by which it loads libraries, but for those at its start.
+
+    None of them comes along.
+    """
+    found = dict[str, list[str]]()
+    for setting, name in _loaded_by_all(facts):
+        found.setdefault(setting, []).append(name)
+    return found
+
+
+def _loaded_by_all(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """A setting of the server, and a library that it names."""
+    for row in facts["settings"]:
+        if row["name"] in _LOADING and row["source"] not in _OF_SESSIONS:
+            for name in _libraries_of(row["name"], row["setting"]):
+                yield row["name"], name
+
+
+def _loaded_by_some(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Whose sessions are made to load a library, and the library."""
+    for row in _preloads(facts):
+        for name in _libraries_of(row["name"], row["value"]):
+            yield _place(row), name
+
+
+def _libraries_of(setting: str, value: str) -> Iterator[str]:
+    """The libraries that a setting names, as they are found in an installation."""
+    for name in config.preloaded(value):
+        local = setting.lower() == "local_preload_libraries" and "/" not in name
+        yield f"$libdir/plugins/{name}" if local else name
 
 
 def _preloads(facts: Mapping[str, Any]) -> list[Mapping[str, str]]:
@@ -200,7 +246,7 @@ def _abbreviations(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _settings(facts: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Subject, name in lower case and value of settings: the server's, and those of sessions."""
     for row in facts["settings"]:
-        if row["source"] not in ("database", "user", "database user"):
+        if row["source"] not in _OF_SESSIONS:
             yield f"setting {row['name']}", str(row["name"]).lower(), str(row["setting"])
     for row in facts.get("sessions", ()):
         value = row["value"].strip("'")

@@ -456,6 +456,44 @@ class TestReadOnly:
         assert (check.status, check.finding) == (FAILED, "usable-not-restored")
 
 
+@pytest.mark.parametrize(
+    ("setting", "place", "named"),
+    [
+        ("session_preload_libraries", "", "corp_one"),
+        ("local_preload_libraries", "plugins/", "$libdir/plugins/corp_two"),
+        ("archive_library", "", "corp_three"),
+    ],
+)
+def test_libraries_that_the_server_has_all_sessions_load(
+    newest: Server, setting: str, place: str, named: str
+) -> None:
+    """Only the source has them; a restored server, whose settings are its own, works without."""
+    program = next(Path(newest.bin_dir).parent.rglob("plpgsql.so"))
+    name = named.rpartition("/")[2]
+    library = program.parent / f"{place}{name}.so"
+    host = LocalHost(name="here", python=sys.executable)
+    try:
+        library.parent.mkdir(exist_ok=True)
+        library.write_bytes(program.read_bytes())
+        newest.run("CREATE ROLE clerk")
+        newest.run("ALTER ROLE clerk SET session_preload_libraries = '/opt/corp/other'")
+        newest.set(restart=False, **{setting: name})
+        time.sleep(0.3)  # until the server has read it
+        facts = survey.survey(newest.psql(options=PATIENT_WITH_PRODUCTION))
+        assert list(comparing.on_host(facts, host, newest.bin_dir, "west/db1")) == []
+    finally:
+        newest.run("ALTER SYSTEM RESET ALL")
+        newest.run("SELECT pg_reload_conf()")
+        newest.run("DROP ROLE clerk")
+        library.unlink(missing_ok=True)
+    found = list(comparing.on_host(facts, host, newest.bin_dir, "west/db1"))
+    assert [(item.id, item.subject) for item in found] == [("library-preloaded", named)]
+    assert f"the source's {setting} loads {named}" in found[0].evidence
+    assert comparing.loaded_by_all(facts) == {setting: [named]}
+    found = list(comparing.without_host(facts, {}, "west/db1", NOWHERE))
+    assert [(item.id, item.subject) for item in found] == [("library-preloaded", "/opt/corp/other")]
+
+
 @pytest.mark.parametrize("amcheck", [True, False])
 @pytest.mark.parametrize("fires", ["ENABLE", "ENABLE ALWAYS", "ENABLE REPLICA"])
 def test_an_event_trigger_that_forbids_ddl_is_no_defect(
