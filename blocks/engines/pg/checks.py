@@ -6,6 +6,7 @@ from typing import Any
 
 from blocks.artifact import wire
 from blocks.engines.base import checked, listed
+from blocks.engines.pg.files import AtSource
 from blocks.engines.pg.installation import Installation
 from blocks.engines.pg.last_look import NO_LOOK, LastLook
 from blocks.engines.pg.psql import CLUSTER, LoginRefused, Psql, SqlError, literal
@@ -250,10 +251,21 @@ def loadable(
     """What hangs on the server's own files: libraries of functions, dictionaries, extensions.
 
     Libraries that are kept `asleep`, and those that refuse to be loaded by a session, are looked
-    for as files. A version that the source cannot offer either is none that must be here; of an
-    extension that it made after it was last asked, nobody knows.
+    for as files. What the source has lost itself need not be here; of what it made after it was
+    last asked, or did not show, nobody knows.
     """
-    tally, done, waiting = Tally(), 0, dict[str, tuple[str, str]]()
+    tally, done, waiting = Tally(), 0, dict[str, tuple[AtSource, str]]()
+    lost = list[str]()
+
+    def hold(source: AtSource, kind: str, name: str, subject: str, text: str) -> None:
+        there = source.has(kind, name, subject)
+        if there:
+            tally.fail(text, subject)
+        elif there is None:
+            tally.unseen.append(f"{text} ({source.why(kind)})")
+        else:
+            lost.append(name)
+
     names = ", ".join(literal(name) for name in asleep)
     script = _LOADED.replace("ASLEEP", f"ARRAY[{names}]::text[]")
     for database in databases:
@@ -262,25 +274,24 @@ def loadable(
             text = control.script(name, script, timeout=600)
             result = wire.parsed(text.strip().rpartition("\n")[2])
             done, tally.seen = done + result["done"], tally.seen + 1
-            known = [*database["extensions"], *(last.of(name, "extensions") or ())]
-            offered = {item["name"]: item.get("offered", True) for item in known}
+            source = AtSource(database, last.of(name, "extensions") or ())
             for item in result["bad"]:
                 label = f"{name}: {item['kind']} {item['subject']} {item['name']}: {item['said']}"
                 refused = item["kind"] == "library" and not _NO_LIBRARY.search(item["said"])
                 if item["kind"] == "asleep" or refused:
-                    waiting[item["name"]] = name, item["subject"]
-                elif item["kind"] != "extension" or offered.get(item["subject"]):
-                    tally.fail(label, item["subject"])
-                elif item["subject"] not in offered:
-                    tally.unseen.append(f"{label} (made at the source since it was asked)")
+                    waiting[item["name"]] = source, item["subject"]
+                else:
+                    hold(source, item["kind"], item["name"], item["subject"], label)
     if waiting:
         with tally.looking(control.host.name):
             there = Installation(control.host, bin_dir, libraries=waiting)
             for library, why in there.lacking("libraries").items():
-                where, subject = waiting[library]
-                tally.fail(f"{where}: library {library}: {why}", subject)
+                source, subject = waiting[library]
+                text = f"{source.database['name']}: library {library}: {why}"
+                hold(source, "library", library, subject, text)
             tally.unseen += [f"library {item}" for item in there.unseen("libraries")]
     right = f"all {done}" + (f"; {len(waiting)} are there, and not loaded" if waiting else "")
+    right += f"; {len(lost)} that the source has lost as well" if lost else ""
     return tally.check(
         "loadable",
         "every library, dictionary and extension version is on this host",

@@ -7,6 +7,7 @@ from typing import Any
 
 from blocks.artifact.mentions import Belongings
 from blocks.engines.pg import access, config, search, survey
+from blocks.engines.pg.files import AtSource
 from blocks.engines.pg.installation import Installation
 from blocks.engines.pg.last_look import NO_LOOK, LastLook
 from blocks.evidence.findings import Finding, Severity, finding
@@ -89,6 +90,8 @@ def on_host(facts: Mapping[str, Any], host: Host, bin_dir: str, where: str) -> I
             text = f"the source preloads {name}; on {where}: {why}"
             yield finding("library-preloaded", name, text, _STAGE)
     for name, why in there.lacking("extensions").items():
+        if _is_lost_at_the_source(facts, name, why):
+            continue
         text = f"a database of the source has extension {name}; on {where}: {why}"
         yield finding("extension-missing", name, text, _STAGE)
     for subject, locale in _locales(facts):
@@ -251,6 +254,15 @@ def _settings(facts: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     for row in facts.get("sessions", ()):
         value = row["value"].strip("'")
         yield f"setting {row['name']} of {_place(row)}", row["name"].lower(), value
+
+
+def _is_lost_at_the_source(facts: Mapping[str, Any], extension: str, why: str) -> bool:
+    """Whether the source lacks the same file of an extension, and goes on without."""
+    return any(
+        extension in source.extensions_lost()
+        or any(why.startswith(f"library {name} ") for name in source.libraries_lost())
+        for source in map(AtSource, facts["databases"])
+    )
 
 
 def _as_at_the_source(facts: Mapping[str, Any]) -> Iterator[Finding]:

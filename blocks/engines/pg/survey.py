@@ -1,11 +1,12 @@
 """What a PostgreSQL server is: everything that the recovery side must be able to match."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 from zlib import crc32
 
 from blocks.artifact.redaction import redacted_value
-from blocks.engines.pg import burden, counting, privileges, sequences
+from blocks.engines.pg import burden, counting, files, privileges, sequences
 from blocks.engines.pg.counting import USER_SCHEMAS
 from blocks.engines.pg.psql import CLUSTER, LoginRefused, Psql, SqlError, literal
 from blocks.errors import FarsideError, TransientError
@@ -255,7 +256,8 @@ _FILLED_IF_MODERATE = (
 EXTENSIONS = """
 SELECT extname AS name, extversion AS version,
        EXISTS (SELECT 1 FROM pg_available_extension_versions v
-               WHERE v.name = e.extname AND v.version = e.extversion) AS offered
+               WHERE v.name = e.extname AND v.version = e.extversion) AS offered,
+       EXISTS (SELECT 1 FROM pg_available_extensions a WHERE a.name = e.extname) AS control
 FROM pg_extension e ORDER BY 1
 """
 
@@ -306,6 +308,7 @@ _OF_DATABASE = {
     "unusable": UNUSABLE,
     "schema_digest": SCHEMA_DIGEST,
 }
+_MORE = files.DICTIONARIES + sequences.VALUES + counting.COUNT
 _SINGLE = {"large_objects": "count", "filled_objects": "count", "schema_digest": "digest"}
 """Parts that are one number or text: the column that holds it."""
 SECONDS = 180.0
@@ -336,9 +339,14 @@ def survey(psql: Psql) -> dict[str, Any]:
     facts["peers"] = psql.rows(CLUSTER, _PEERS)
     facts["logical_slots"] = psql.rows(CLUSTER, _LOGICAL_SLOTS)
     facts["sessions"] = psql.rows(CLUSTER, SESSIONS)
+    queries = dict(_OF_DATABASE)
+    if psql.rows(CLUSTER, files.MAY_LOOK)[0]["may"]:
+        queries["libraries"] = files.LIBRARIES
     # A site may have many databases, and each session takes its time: a few at once.
     with Workers(AT_ONCE, "survey") as pool:
-        there = list(pool.map(lambda database: _look_into(psql, database), facts["databases"]))
+        there = list(
+            pool.map(lambda database: _look_into(psql, database, queries), facts["databases"])
+        )
     facts["databases"] = [row for row, kept in zip(facts["databases"], there, strict=True) if kept]
     return facts
 
@@ -351,15 +359,13 @@ def _is_there(psql: Psql, database: str) -> bool:
     return True
 
 
-def _look_into(psql: Psql, database: dict[str, Any]) -> bool:
+def _look_into(psql: Psql, database: dict[str, Any], queries: Mapping[str, str]) -> bool:
     """Add to the row of a database what only a session in it can tell; false if it was dropped."""
     name = database["name"]
     found, database["unread"] = dict[str, Any](), dict[str, str]()
     try:
         if database["may_connect"]:
-            found, database["unread"] = psql.parts(
-                name, _OF_DATABASE, more=sequences.VALUES + counting.COUNT, timeout=SECONDS
-            )
+            found, database["unread"] = psql.parts(name, queries, more=_MORE, timeout=SECONDS)
         else:
             database["unread"] = {"contents": privileges.to_connect(psql, name)}
     except FarsideError as error:
@@ -370,7 +376,7 @@ def _look_into(psql: Psql, database: dict[str, Any]) -> bool:
             raise
         database["unread"] = {"contents": error.message}
     sequences.add_values(found)
-    for part in _OF_DATABASE:
+    for part in (*_OF_DATABASE, "libraries", "dictionaries"):
         database[part] = found.get(part, [] if part in _LISTS else None)
     for part, column in _SINGLE.items():
         if database[part] is not None:

@@ -21,6 +21,7 @@ from blocks.evidence.record import Check, CheckStatus
 from blocks.hosts import LocalHost
 from tests import mechanisms
 from tests.blocks.engines.servers import Server, server
+from tests.blocks.engines.worlds import LEAST, least_privileges
 
 pytestmark = mechanisms.SERVERS
 
@@ -756,6 +757,120 @@ def test_an_old_version_of_an_extension_that_the_source_does_not_offer_either(
     finally:
         for file in (control, old, new):
             file.unlink(missing_ok=True)
+
+
+@pytest.mark.slow
+class TestFilesThatTheSourceHasLost:
+    """What is restored from it is faithful without them."""
+
+    LIBRARY = "farside_demo"
+    FUNCTION = (
+        "CREATE FUNCTION conv(int, int, cstring, internal, int, bool) RETURNS int"
+        f" AS '$libdir/{LIBRARY}', 'koi8r_to_mic' LANGUAGE c"
+    )
+    DICTIONARY = "CREATE TEXT SEARCH DICTIONARY corp (TEMPLATE = simple, STOPWORDS = farside_demo)"
+
+    @pytest.fixture
+    def files(self, newest: Server) -> Iterator[list[Path]]:
+        """A library, stop words and an extension that names the library; and a database."""
+        top = Path(newest.bin_dir).parent
+        program = next(top.rglob("cyrillic_and_mic.so"))
+        share = next(top.rglob("plpgsql.control")).parent
+        made = [
+            program.with_name(f"{self.LIBRARY}.so"),
+            next(top.rglob("tsearch_data")) / "farside_demo.stop",
+            share / "farside_demo.control",
+            share / "farside_demo--1.0.sql",
+        ]
+        made[0].write_bytes(program.read_bytes())
+        made[1].write_text("the\n")
+        made[2].write_text(f"default_version = '1.0'\nmodule_pathname = '$libdir/{self.LIBRARY}'\n")
+        made[3].write_text(f"{self.FUNCTION};\n")
+        newest.run("CREATE DATABASE shop")
+        newest.run(least_privileges("secret"))
+        yield made
+        newest.run("DROP DATABASE shop WITH (FORCE)")
+        newest.run(f"DROP OWNED BY {LEAST}; DROP ROLE {LEAST}")
+        for file in made:
+            file.unlink(missing_ok=True)
+
+    def surveys(self, made: Server) -> list[dict[str, Any]]:
+        """By a superuser, and by the documented role."""
+        roles = ("postgres", LEAST)
+        return [survey.survey(made.psql(role, PATIENT_WITH_PRODUCTION)) for role in roles]
+
+    def loadable(self, made: Server, facts: dict[str, Any]) -> Check:
+        there = [item for item in facts["databases"] if item["name"] == "shop"]
+        return checks.loadable(made.psql(), there, made.bin_dir)
+
+    @pytest.mark.parametrize(
+        ("number", "make"), [(0, FUNCTION), (1, DICTIONARY)], ids=["library", "stop words"]
+    )
+    def test_one_that_no_extension_has(
+        self, newest: Server, files: list[Path], number: int, make: str
+    ) -> None:
+        newest.run(make, "shop")
+        before = self.surveys(newest)
+        assert [self.loadable(newest, facts).status for facts in before] == [PASSED] * 2
+        files[number].unlink()
+        here, least = (self.loadable(newest, facts) for facts in before)
+        assert (here.status, here.finding) == (FAILED, "extension-missing"), here
+        assert least.status is (UNKNOWN if number == 0 else FAILED), least
+        assert ("pg_stat_file" in str(least.actual)) is (number == 0)
+        here, least = (self.loadable(newest, facts) for facts in self.surveys(newest))
+        assert here.status is PASSED, here
+        assert "1 that the source has lost as well" in str(here.actual)
+        assert least.status is (UNKNOWN if number == 0 else PASSED), least
+
+    def test_a_library_of_an_extension(self, newest: Server, files: list[Path]) -> None:
+        host = LocalHost(name="here", python=sys.executable)
+        newest.run("CREATE EXTENSION farside_demo", "shop")
+
+        def found(facts: dict[str, Any]) -> list[tuple[str, str]]:
+            there = comparing.on_host(facts, host, newest.bin_dir, "west/db1")
+            return [(item.id, item.subject) for item in there]
+
+        before = self.surveys(newest)
+        assert [found(facts) for facts in before] == [[], []]
+        files[0].unlink()
+        for facts in before:
+            check = self.loadable(newest, facts)
+            assert (check.status, check.subjects) == (FAILED, ("farside_demo",)), check
+            assert found(facts) == [("extension-missing", "farside_demo")]
+        after = self.surveys(newest)[0]
+        assert self.loadable(newest, after).status is PASSED
+        assert found(after) == []
+
+    def test_a_whole_extension(self, newest: Server, files: list[Path]) -> None:
+        host = LocalHost(name="here", python=sys.executable)
+        newest.run("CREATE EXTENSION farside_demo", "shop")
+        before = self.surveys(newest)
+        for file in files:
+            file.unlink()
+        after = self.surveys(newest)
+        for facts in (*before, *after):
+            found = list(comparing.on_host(facts, host, newest.bin_dir, "west/db1"))
+            assert len(found) == (facts in before), found
+            status = self.loadable(newest, facts).status
+            assert status is (FAILED if facts in before else PASSED)
+
+
+def test_a_survey_loads_no_library_of_a_dictionary(made: Server, shop: Psql) -> None:
+    """Neither that of an extension's template, nor by a thesaurus, which may use any other."""
+    made.run("CREATE TEXT SEARCH DICTIONARY plain (TEMPLATE = simple)", "shop")
+    made.run("CREATE EXTENSION unaccent", "shop")
+    made.run(
+        "CREATE TEXT SEARCH DICTIONARY thesaurus"
+        " (TEMPLATE = thesaurus, DICTFILE = thesaurus_sample, DICTIONARY = english_stem)",
+        "shop",
+    )
+    (there,) = of(shop)
+    assert [(row["name"], row["library"], row["usable"]) for row in there["dictionaries"]] == [
+        ("public.plain", None, True),
+        ("public.unaccent", "$libdir/unaccent", None),
+        ("public.thesaurus", None, None),
+    ]
+    assert there["libraries"] == [{"name": "$libdir/unaccent", "there": True}]
 
 
 class TestReplay:
