@@ -32,7 +32,8 @@ class Follower:
     """Receives the log on a host until it is released; what ends it earlier is a failure.
 
     `check` is called now and then, and raises PermanentError where following must end: it burdens
-    the source. What it cannot find out (TransientError) changes nothing. `released` is called once
+    the source; LogInterrupted where another attempt will not. What it cannot find out
+    (TransientError) changes nothing. `released` is called once
     the host has given back what the server kept for it.
     """
 
@@ -106,7 +107,7 @@ class Follower:
         while not self._over.wait(CHECK_SECONDS):
             try:
                 self._check()
-            except PermanentError as error:
+            except (PermanentError, LogInterrupted) as error:
                 self._fail(error)
                 self.release()
                 self.abandon()

@@ -13,7 +13,8 @@ STAGE = "snapshot"
 def snapshot(rehearsal: Rehearsal, survey: Survey, writer: SetWriter) -> Manifest:
     """Capture into `writer`. Run again, it begins anew under the same names.
 
-    What preflight saw may be hours old by then: the source is surveyed again.
+    What preflight saw may be hours old by then: the source is surveyed again. What endangers the
+    source may have come while it was backed up: it is told as preflight would have.
     """
     plan, facts = rehearsal.plan, survey.facts
     with rehearsal.clock.stage(STAGE) as clock:
@@ -22,6 +23,7 @@ def snapshot(rehearsal: Rehearsal, survey: Survey, writer: SetWriter) -> Manifes
                 facts = plan.engine.survey(plan.source)
         writer.begin(clock.moved)
         captured = plan.engine.capture(plan.source, writer, facts, clock)
+        rehearsal.findings.add(*plan.engine.dangers(captured.facts, plan.source))
         with clock.step("sign"):
             if plan.keys.signing_key is None:
                 raise PermanentError(

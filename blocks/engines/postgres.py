@@ -136,6 +136,8 @@ class Postgres(Engine):
 
     _made_on: dict[str, str] = PrivateAttr(default_factory=dict)
     """The server on which this process made each slot; empty where that is not known."""
+    _has_waited: bool = PrivateAttr(default=False)
+    """Whether a base backup has waited for the source's archiver in vain."""
 
     # -- what the plan says -------------------------------------------------------------------
 
@@ -322,7 +324,7 @@ class Postgres(Engine):
                 interval=LOG_INTERVAL_SECONDS,
                 prepare=make_slot,
                 release_argv=[*receive, *holding, "--drop-slot"] if holding else (),
-                check=burden.Watch(superuser, slot, sink.load),
+                check=burden.Watch(superuser, slot, sink.load, self._note_waiting),
                 released=partial(self._forget_slot, slot),
             )
             streams = (
@@ -351,6 +353,7 @@ class Postgres(Engine):
             data[0].bytes = stored
         with steps.step("log to the backup's end"):
             stop = self._end_of_log(superuser, sink, slot, facts)
+            facts = burden.at_end(superuser, facts)
         return Captured(
             taken_at,
             datetime.now(UTC),
@@ -407,7 +410,8 @@ class Postgres(Engine):
         begun: Callable[[], None],
     ) -> int | None:
         argv = [f"{self.backup.bin_dir}/pg_basebackup", "-W", "-d", conninfo, "-F", "tar"]
-        argv += ["-X", burden.log_in_base(facts), "--no-sync"]
+        in_base = burden.log_in_base(facts, has_waited=self._has_waited)
+        argv += ["-X", in_base, "--no-sync"]
         argv += ["-c", "fast" if sink.load.fast_checkpoint else "spread"]
         if sink.load.rate is not None:
             kilobytes = sink.load.rate // 1024
@@ -436,6 +440,9 @@ class Postgres(Engine):
             return [f"replication slot {slot}"]
         slots.check_gone(superuser, rehearsal_id, self._made_on.get(slot))
         return []
+
+    def _note_waiting(self) -> None:
+        self._has_waited = True
 
     def _forget_slot(self, slot: str) -> None:
         self._made_on.pop(slot, None)

@@ -7,6 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from blocks.errors import TransientError
+from blocks.evidence.findings import Findings, finding
 from tasks.clock import StageClock
 from tasks.snapshot import snapshot
 
@@ -25,7 +26,10 @@ class Engine:
         self.captured.append(facts)
         if len(self.captured) == 1:
             raise TransientError("the connection was lost")
-        return facts
+        return SimpleNamespace(facts=facts)
+
+    def dangers(self, facts: Any, source: Any) -> Any:  # noqa: ARG002
+        yield finding("source-not-archiving", "east/db1", f"at {facts['survey']}", "preflight")
 
 
 def test_a_source_is_surveyed_again_for_another_attempt() -> None:
@@ -35,10 +39,12 @@ def test_a_source_is_surveyed_again_for_another_attempt() -> None:
         source=SimpleNamespace(name="east", secret=lambda _: SecretStr("")),
         keys=SimpleNamespace(signing_key="key"),
     )
-    rehearsal: Any = SimpleNamespace(plan=plan, clock=StageClock())
+    rehearsal: Any = SimpleNamespace(plan=plan, clock=StageClock(), findings=Findings())
     writer: Any = SimpleNamespace(begin=lambda _: None, finish=lambda captured, _: captured)
     survey: Any = SimpleNamespace(facts={"survey": 1})
     with pytest.raises(TransientError):
         snapshot.fn(rehearsal, survey, writer)
-    assert snapshot.fn(rehearsal, survey, writer) == {"survey": 2}
+    assert snapshot.fn(rehearsal, survey, writer).facts == {"survey": 2}
     assert engine.captured == [{"survey": 1}, {"survey": 2}]
+    (found,) = rehearsal.findings.all()
+    assert (found.id, found.evidence) == ("source-not-archiving", "at 2"), "as it came to be"

@@ -1,12 +1,14 @@
 """What a rehearsal costs a live source, and what of the source makes that dangerous."""
 
 import re
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 from blocks.engines.pg.psql import CLUSTER, Psql, literal
-from blocks.errors import PermanentError, TransientError
+from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.evidence.findings import Finding, finding
+from blocks.following import LogInterrupted
 from blocks.sets import Load
 
 _STAGE = "preflight"
@@ -14,6 +16,8 @@ STUCK_SECONDS = 600
 """A segment that has been waiting for the archiver for so long is not being archived."""
 ARCHIVER_CHECKS = 12
 """For so many checks in a row the end of a base backup may wait for the archiver."""
+ARCHIVER_SECONDS = 10.0
+"""How long the archiver is given at the end of a backup to store what there is, or to fail."""
 STUCK_COMMIT_SECONDS = 10
 """A commit that has waited for a standby for so long waits for one that is not there."""
 ABSENT_CHECKS = 4
@@ -46,11 +50,41 @@ class Burden(PermanentError):
     """Following the log costs the source more than it may."""
 
 
+class ArchiverAwaited(LogInterrupted):
+    """A base backup waits for an archiver that does not archive; another need not."""
+
+
 def survey(psql: Psql) -> dict[str, Any]:
     """What bears on a capture. Raises as Psql.rows."""
     facts: dict[str, Any] = psql.rows(CLUSTER, SURVEY)[0]
     queue = psql.rows(CLUSTER, _QUEUE)[0] if facts["queue_is_seen"] else {}
     return {**facts, "archive_queue": queue.get("waiting"), "archive_oldest": queue.get("oldest")}
+
+
+def at_end(psql: Psql, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of a source whose backup ends now: an archiver may have begun to fail meanwhile.
+
+    What cannot be told of it is noted as unread.
+    """
+    known, give_up = dict(facts), time.monotonic() + ARCHIVER_SECONDS
+    try:
+        while True:
+            known["burden"] = survey(psql)
+            waiting = known["burden"]["archive_queue"]
+            if not archives(known) or not_archiving(known) or not waiting:
+                return known
+            if time.monotonic() > give_up:
+                break
+            time.sleep(0.2)
+        if known["burden"]["archive_oldest"] < ARCHIVER_SECONDS:
+            return known  # others have come since: it works
+        why = f"{waiting} segments wait for it, and it has neither stored them nor failed"
+    except FarsideError as error:
+        if not archives(facts):
+            return known
+        why = error.message
+    known["unread"] = {**facts["unread"], "whether the source's archiver works": why}
+    return known
 
 
 def archives(facts: Mapping[str, Any]) -> bool:
@@ -73,16 +107,17 @@ def not_archiving(facts: Mapping[str, Any]) -> str:
     return ""
 
 
-def log_in_base(facts: Mapping[str, Any]) -> Literal["none", "fetch"]:
+def log_in_base(facts: Mapping[str, Any], *, has_waited: bool = False) -> Literal["none", "fetch"]:
     """Whether a base backup holds its log, which is followed in any case: then it does not wait.
 
     A backup without log ends when the archiver has stored that log. Its log can be put in where
     the server keeps it that long: for a slot, or for an archiver that does not work. A standby's
     begins at its last restart point, which lies behind what is followed without a slot.
+    `has_waited` is whether a former one has waited for the archiver in vain.
     """
     if facts["in_recovery"] and not may_hold(facts):
         return "fetch"
-    if archives(facts) and (may_hold(facts) or not_archiving(facts)):
+    if archives(facts) and (may_hold(facts) or not_archiving(facts) or has_waited):
         return "fetch"
     return "none"
 
@@ -138,9 +173,15 @@ def holding(facts: Mapping[str, Any], slot: str) -> list[str]:
 class Watch:
     """Asks the source what following its log costs; called every few seconds."""
 
-    def __init__(self, psql: Psql, name: str, load: Load) -> None:
-        """`name` is that of the slot, and of the sessions, of a rehearsal."""
+    def __init__(
+        self, psql: Psql, name: str, load: Load, waits: Callable[[], None] = lambda: None
+    ) -> None:
+        """`name` is that of the slot, and of the sessions, of a rehearsal.
+
+        `waits` is told that the base backup waits for the archiver in vain.
+        """
         self._psql = psql
+        self._tell_waits = waits
         self._load = load
         self._absent = self._waiting = 0
         who = f"application_name = {literal(name)}"
@@ -162,7 +203,10 @@ SELECT (SELECT count(*) FROM pg_stat_replication
 """
 
     def __call__(self) -> None:
-        """Raises Burden where following must end; TransientError where the source does not say."""
+        """Raises Burden where following must end, ArchiverAwaited where it can begin again.
+
+        TransientError where the source does not say.
+        """
         try:
             (now,) = self._psql.rows(CLUSTER, self._question)
         except PermanentError as error:
@@ -172,7 +216,8 @@ SELECT (SELECT count(*) FROM pg_stat_replication
             raise Burden("the server knows of no receiver of its log any more")
         self._waiting = self._waiting + 1 if now["waiting"] else 0
         if self._waiting >= ARCHIVER_CHECKS:
-            raise Burden(
+            self._tell_waits()
+            raise ArchiverAwaited(
                 "the base backup waits for the source's archiver, which does not archive",
                 hint="see to archive_command; a backup that begins while it fails does not wait",
             )

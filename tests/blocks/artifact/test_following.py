@@ -11,14 +11,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
+from blocks import following
 from blocks.artifact import lease
 from blocks.artifact.job import Answer, Ok, Released, Stored, WalJob
 from blocks.engines.pg import burden, survey
 from blocks.engines.pg.psql import PATIENT_WITH_PRODUCTION
 from blocks.errors import TransientError
+from blocks.following import LogInterrupted
+from blocks.hosts import LocalHost
 from blocks.sets import Load
 from tests import mechanisms
 from tests.blocks.engines.servers import Server, server
@@ -36,6 +40,12 @@ def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     give_up = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < give_up, "it never came"
+        time.sleep(0.1)
+
+
+def ask_until_it_raises(ask: Callable[[], None]) -> None:
+    for _ in range(300):
+        ask()
         time.sleep(0.1)
 
 
@@ -350,3 +360,67 @@ class TestArchiver:
         with server(15, "archive_mode = on", "archive_command = 'sleep 100'") as made:
             made.run("SELECT pg_switch_wal()")
             until(lambda: "wait for the archiver" in burden.not_archiving(facts_of(made)))
+
+    def test_one_that_begins_to_fail_is_told_at_the_end(self) -> None:
+        with server(15, "archive_mode = on", "archive_command = 'true'") as made:
+            psql, facts = made.psql(options=PATIENT_WITH_PRODUCTION), facts_of(made)
+            assert burden.not_archiving(burden.at_end(psql, facts)) == ""
+            made.set(restart=False, archive_command="false")
+            made.run("CREATE TABLE t (n int); SELECT pg_switch_wal()")
+            late = burden.at_end(psql, facts)
+        assert "source-not-archiving" in {item.id for item in burden.findings(late, "east/db1")}
+        assert late["unread"] == facts["unread"]
+
+    def test_one_of_which_nobody_knows_at_the_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(burden, "ARCHIVER_SECONDS", 1.5)
+        with server(15, "archive_mode = on", "archive_command = 'sleep 100'") as made:
+            psql, facts = made.psql(options=PATIENT_WITH_PRODUCTION), facts_of(made)
+            made.run("CREATE TABLE t (n int); SELECT pg_switch_wal()")
+            late = burden.at_end(psql, facts)
+            made.ctl("stop", "-m", "immediate")
+            gone = burden.at_end(psql, facts)
+            made.ctl("start")
+        for found in (late, gone):
+            assert "whether the source's archiver works" in found["unread"]
+
+    def test_a_base_backup_that_waits_for_one_is_begun_again(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """No segment has failed yet: only what waits for it tells."""
+        monkeypatch.setattr(burden, "ARCHIVER_CHECKS", 1)
+        monkeypatch.setattr(burden, "ABSENT_CHECKS", 10**6)
+        awaited = list[bool]()
+        with server(15, "archive_mode = on", "archive_command = 'false'") as made:
+            facts = facts_of(made)
+            argv = [f"{made.bin_dir}/pg_basebackup", "-d", conninfo(made), "-c", "fast"]
+            assert burden.log_in_base(facts) == "none"
+            watch = burden.Watch(made.psql(), SLOT, Load(), lambda: awaited.append(True))
+            with subprocess.Popen([*argv, "-X", "none", "-D", str(tmp_path / "base")]) as waits:
+                try:
+                    with pytest.raises(LogInterrupted, match="waits for the source's archiver"):
+                        ask_until_it_raises(watch)
+                    assert waits.poll() is None
+                finally:
+                    waits.kill()
+            assert awaited == [True]
+            mode = burden.log_in_base(facts, has_waited=True)
+            argv += ["-X", mode, "-D", str(tmp_path / "again")]
+            subprocess.run(argv, check=True, timeout=60, capture_output=True)
+
+
+def test_following_that_can_begin_again_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not over for good, as where it burdens the source."""
+    monkeypatch.setattr(following, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(following, "HelperThread", MagicMock())
+
+    def check() -> None:
+        raise error
+
+    for error, kind in (
+        (burden.ArchiverAwaited("it waits"), LogInterrupted),
+        (burden.Burden("it costs"), following.LogNotFollowed),
+    ):
+        host, nothing = LocalHost(name="db1"), MagicMock()
+        follower = following.Follower(host, "r1", nothing, nothing, check, nothing)
+        with pytest.raises(kind, match=error.message):
+            ask_until_it_raises(follower.check)

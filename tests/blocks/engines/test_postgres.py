@@ -15,16 +15,19 @@ import pytest
 
 from blocks.artifact.manifest import SealedObject
 from blocks.engines.base import Peer, Restoration
+from blocks.engines.pg import burden
 from blocks.engines.pg.last_look import LastLook
 from blocks.engines.pg.psql import Psql
 from blocks.engines.postgres import LOG_INTERVAL_SECONDS, LogGap, Postgres
 from blocks.errors import PermanentError
 from blocks.evidence.record import CheckStatus, Counterpart, Node, Record
+from blocks.following import LogInterrupted
 from blocks.helper import sweep_host
 from blocks.plan import Plan, load_plan
 from blocks.sets import SetCopier, SetReader, SetWriter, discard_unfinished
 from deployments import lab
-from deployments.lab.places import Places
+from deployments.lab.drills.live import LivePostgres
+from deployments.lab.places import Places, load_state
 from tasks.clock import StageClock
 from tasks.diagnose import diagnose
 from tasks.rehearsal import new_id
@@ -352,6 +355,35 @@ def test_a_role_that_is_not_let_in_to_replicate_is_noticed_first(plan: Plan) -> 
         admin.script("postgres", "DROP ROLE reader")
     elsewhere = lab_s.backup.model_copy(update={"bin_dir": "/nowhere"})
     assert lab_s.model_copy(update={"backup": elsewhere}).survey(plan.source)
+
+
+@mechanisms.SOURCES
+@pytest.mark.slow(150)
+def test_an_archiver_that_fails_while_its_source_is_backed_up(
+    plan: Plan, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No segment has failed before: the first backup waits for it, the second does not."""
+    monkeypatch.setattr(burden, "ARCHIVER_CHECKS", 1)
+    state = load_state(places)
+    assert state is not None
+    engine, source = engine_of(plan), LivePostgres(places, state.sites[0], plan)
+    settings = {"archive_mode": "on", "archive_command": "false", "max_slot_wal_keep_size": "-1"}
+    source.sql(*(f"ALTER SYSTEM SET {name} = '{value}'" for name, value in settings.items()))
+    source.restart()
+    try:
+        facts = engine.survey(plan.source)
+        assert burden.not_archiving(facts) == ""
+        with (
+            pytest.raises(LogInterrupted, match="waits for the source's archiver"),
+            crossed(plan, engine),
+        ):
+            pass
+        with crossed(plan, engine) as using:
+            found = {item.id for item in engine.dangers(using.manifest.engine_facts, plan.source)}
+        assert "source-not-archiving" in found
+    finally:
+        source.sql(*(f"ALTER SYSTEM RESET {name}" for name in settings))
+        source.restart()
 
 
 @pytest.mark.parametrize("lost", ["a segment in the middle", "all of the log", "its end"])
