@@ -484,7 +484,20 @@ class Postgres(Engine):
         """See Engine."""
         where = f"{recovery.name}/{self.target.host}"
         yield from comparing.without_host(facts, self.target.settings, where, foreign)
-        yield from access.from_source_only(
+        yield from self._by_rules(access.from_source_only, facts, recovery, foreign)
+        for place in self.target.places:
+            where = f"{recovery.name}/{place.host}"
+            yield from comparing.on_host(facts, recovery.host(place.host), place.bin_dir, where)
+
+    def _by_rules(
+        self,
+        look: Callable[..., Iterator[Any]],
+        facts: Facts,
+        recovery: FailureDomain,
+        foreign: Belongings,
+    ) -> Iterator[Any]:
+        """What a function of `access` says of the application in the recovery domain."""
+        return look(
             facts.get("access") or (),
             self.application.role,
             self.application.database,
@@ -492,9 +505,6 @@ class Postgres(Engine):
             [place.address for place in self.target.places if is_ip(place.address)],
             foreign,
         )
-        for place in self.target.places:
-            where = f"{recovery.name}/{place.host}"
-            yield from comparing.on_host(facts, recovery.host(place.host), place.bin_dir, where)
 
     # -- the recovery side --------------------------------------------------------------------
 
@@ -842,6 +852,7 @@ class Postgres(Engine):
         names, closed = search.databases(control)
         known = {row["name"] for row in facts["closed_databases"]}
         using.unseen.extend(f"database {name}: closed" for name in closed if name not in known)
+        using.unseen.extend(self._by_rules(access.untold, facts, using.recovery, foreign))
         texts = search.texts(control, names, named, rows=using.search_rows)
         using.unseen.extend(texts.unread)
         found = [*texts.findings(named), *search.in_doubt(control)]

@@ -19,6 +19,7 @@ ORDER BY coalesce((to_jsonb(r)->>'rule_number')::int, line_number)
 """
 """pg_hba.conf as the source reads it, in its order; rules for TCP only."""
 
+_BY_CERTIFICATE = "cert"
 _Network = IPv4Network | IPv6Network
 
 
@@ -47,6 +48,44 @@ def from_source_only(
         lines = ", ".join(f"{place(rule)} {rule['address']}" for rule in own[:5])
         text = f"{role} may connect to {database} from {lines} only; the recovery domain is none"
         yield finding("access-from-source-only", f"role {role}", text, "preflight")
+
+
+def untold(
+    rules: Iterable[Mapping[str, Any]],
+    role: str,
+    database: str,
+    networks: Sequence[_Network],
+    addresses: Iterable[str],
+    foreign: Belongings,
+) -> Iterator[str]:
+    """What these rules leave open of the application's clients in the recovery domain.
+
+    Arguments as of `from_source_only`, which finds what is certain.
+    """
+    fitting = [rule for rule in rules if _fits(rule, role, database)]
+    admitting = [rule for rule in fitting if rule["method"] != "reject"]
+    near = [rule for rule in fitting if not _elsewhere(rule, foreign)]
+    clients = [*networks, *(_as_network(address) for address in addresses if address)]
+    if not admitting or not clients:
+        return
+    if not any(_admitted(near, client) for client in clients):
+        if not any(_of(rule, foreign) for rule in admitting):
+            lines = ", ".join(f"{place(rule)} {rule['address']}" for rule in admitting[:5])
+            yield (
+                f"whether {role} is let in from the recovery domain: at the source it may connect"
+                f" to {database} from {lines} only, which the plan lists as neither domain's"
+            )
+        return
+    without = [
+        {**rule, "method": "reject"} if rule["method"] == _BY_CERTIFICATE else rule for rule in near
+    ]
+    if not any(_admitted(without, client) for client in clients):
+        asking = [rule for rule in near if rule["method"] == _BY_CERTIFICATE]
+        lines = ", ".join(f"{place(rule)} {rule['address']}" for rule in asking[:5])
+        yield (
+            f"whether {role} has a certificate in the recovery domain: from there, the source lets"
+            f" it into {database} by one only ({lines})"
+        )
 
 
 def place(rule: Mapping[str, Any]) -> str:

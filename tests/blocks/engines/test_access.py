@@ -7,7 +7,7 @@ import pytest
 
 from blocks.artifact.mentions import Belongings
 from blocks.engines.pg import access, privileges
-from blocks.engines.pg.access import from_source_only
+from blocks.engines.pg.access import from_source_only, untold
 from blocks.engines.pg.psql import CLUSTER
 from tests.blocks.engines.servers import server
 
@@ -61,6 +61,25 @@ def test_a_recovery_domain_without_networks_is_known_by_its_hosts() -> None:
     assert list(from_source_only(rules, "app", "shop", [], [], EAST)) == []
     (found,) = from_source_only(rules, "app", "shop", [], ["10.2.0.5"], EAST)
     assert "pg_hba.conf:7 10.1.3.0" in found.evidence
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ([rule("10.2.0.0", B16, "cert")], "pg_hba.conf:7 10.2.0.0"),
+        ([rule("10.1.3.0", B24), rule("all", "", "cert")], "by one only (pg_hba.conf:7 all)"),
+        ([rule("10.2.3.0", B24, "cert"), rule("10.2.0.0", B16)], ""),
+        ([rule("192.0.2.0", B24)], "neither domain's"),
+        ([rule("192.0.2.0", B24), rule("10.2.0.0", B16)], ""),
+        ([rule("192.0.2.0", B24), rule("10.1.3.0", B24)], ""),  # that is a finding
+        ([rule("10.1.3.0", B24)], ""),
+        ([], ""),
+    ],
+)
+def test_what_the_rules_leave_open(rules: list[Any], said: str) -> None:
+    found = list(untold(rules, "app", "shop", [IPv4Network("10.2.0.0/16")], ["10.2.0.5"], EAST))
+    assert len(found) == bool(said)
+    assert said in "".join(found)
 
 
 @pytest.mark.slow
