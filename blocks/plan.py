@@ -33,7 +33,7 @@ from blocks.evidence.topology import counterparts
 from blocks.fences import AnyFence, Gap
 from blocks.plan_digest import digest_of
 from blocks.retention import Retention
-from blocks.sets import Load
+from blocks.sets import READ_RATE, Load
 
 _DURATION = re.compile(r"(?:(\d+)h)?\s*(?:(\d+)m)?\s*(?:(\d+(?:\.\d+)?)s)?")
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMG]?)(bit/s|bps|B/s)")
@@ -142,8 +142,10 @@ class BackupSelection(_Part):
         default="fresh",
         description="fresh, latest, oldest, random, or the id of a set",
     )
-    rate: Rate | None = Field(
-        default=None, description="Limit of reading a fresh backup at the source, e.g. 50MB/s"
+    rate: Rate = Field(
+        default=READ_RATE,
+        description="Limit of reading a fresh backup of PostgreSQL or Galera at the source,"
+        " e.g. 50MB/s; 200MB/s unless given",
     )
     checkpoint: Literal["spread", "fast"] = Field(
         default="spread",

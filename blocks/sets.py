@@ -64,11 +64,15 @@ Moved = Callable[[int, str], None]
 """Told how many bytes of which object have moved so far."""
 
 
+READ_RATE = 200 * 10**6
+"""Bytes a second at which a source is read, of whatever engine, where the plan says no other."""
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """What a capture may cost the source: bytes a second and bytes; None is no limit."""
 
-    rate: int | None = None
+    rate: int = READ_RATE
     """At which the base backup is read."""
     fast_checkpoint: bool = False
     """Whether it begins with an immediate checkpoint, or waits for one that is spread."""

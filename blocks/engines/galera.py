@@ -154,7 +154,7 @@ class Galera(Engine):
         with steps.step("backup") as step:
             step.bytes = sink.seal(
                 host,
-                backup.command(host.python, work, argv, rate=sink.load.rate or backup.RATE),
+                backup.command(host.python, work, argv, rate=sink.load.rate),
                 secret=option(node.password),
                 sources=[Source(name=BACKUP, kind="stdout")],
             )

@@ -413,9 +413,8 @@ class Postgres(Engine):
         in_base = burden.log_in_base(facts, has_waited=self._has_waited)
         argv += ["-X", in_base, "--no-sync"]
         argv += ["-c", "fast" if sink.load.fast_checkpoint else "spread"]
-        if sink.load.rate is not None:
-            kilobytes = sink.load.rate // 1024
-            argv += [f"--max-rate={min(max(kilobytes, _MIN_RATE), _MAX_RATE)}"]
+        kilobytes = sink.load.rate // 1024
+        argv += [f"--max-rate={min(max(kilobytes, _MIN_RATE), _MAX_RATE)}"]
         spaces = [space["oid"] for space in facts["tablespaces"]]
         if not spaces:
             sources = [Source(name="base.tar.zst.age", kind="stdout")]

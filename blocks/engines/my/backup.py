@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-RATE = 200 * 10**6
-"""Bytes a second at which a node is read where the plan sets no backup.rate."""
 DDL_SECONDS = 60
 """How long a backup may keep a node from changing definitions, and tables other than InnoDB's."""
 COMMIT_SECONDS = 10
@@ -86,7 +84,7 @@ def command(
     work: str,
     argv: Sequence[str],
     *,
-    rate: int = RATE,
+    rate: int,
     ddl_seconds: float = DDL_SECONDS,
     commit_seconds: float = COMMIT_SECONDS,
     start_seconds: int = START_SECONDS,

@@ -12,6 +12,7 @@ import pytest
 
 from blocks.engines.my import backup
 from blocks.engines.my.client import Mariadb
+from blocks.sets import READ_RATE
 from tests.blocks.engines.test_galera_truth import home, root, server
 from tests.blocks.engines.worlds import need_debian
 
@@ -36,7 +37,7 @@ def start(
     work: Path,
     commit_seconds: float,
     start_seconds: int = 10,
-    rate: int = backup.RATE,
+    rate: int = READ_RATE,
 ) -> "subprocess.Popen[bytes]":
     argv = ["/usr/bin/mariadb-backup", "--backup", "--stream=xbstream", "--user=root"]
     argv += [f"--target-dir={work}"]

@@ -40,6 +40,7 @@ from blocks.engines.my.last_look import FACT
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.record import Check, CheckStatus
 from blocks.hosts import LocalHost
+from blocks.sets import READ_RATE
 from tests.blocks.engines.test_runbooks import HOSTILE, manifest, sealed, store
 from tests.blocks.engines.worlds import need_debian
 
@@ -777,7 +778,7 @@ def test_a_password_is_no_file(tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()
     done = subprocess.run(
-        backup.command(sys.executable, str(work), [str(reads), "--backup"]),
+        backup.command(sys.executable, str(work), [str(reads), "--backup"], rate=READ_RATE),
         input=b'password="pw"\n',
         capture_output=True,
     )
