@@ -18,6 +18,7 @@ from blocks.errors import FarsideError
 from blocks.fences import (
     CommandFence,
     FenceBroken,
+    FenceNotRaised,
     Gap,
     NftablesFence,
     Observed,
@@ -163,6 +164,22 @@ def test_an_nft_that_may_not_is_a_fence_that_leaks() -> None:
     assert "sudoers" in caught.value.hint
     with pytest.raises(FarsideError, match="may not"):
         made.lift(GAP)
+
+
+def test_no_filter_where_the_ssh_server_does_not_say_where_farside_comes_from(
+    ssh_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It might shut farside out for good."""
+    monkeypatch.delenv("SSH_CONNECTION", raising=False)
+    box = ssh_server.host()
+    west = GAP.recovery.model_copy(update={"hosts": [box]})
+    source = GAP.source.model_copy(update={"networks": [ip_network("10.9.8.0/24")]})
+    made = NftablesFence(nft_argv=["touch", str(tmp_path / "raised")])
+    with pytest.raises(FenceNotRaised, match="does not say from where farside comes") as caught:
+        made.cut(replace(GAP, source=source, recovery=west))
+    assert caught.value.host == "box"
+    assert not list(tmp_path.glob("*raised*"))
+    box.close()
 
 
 def test_a_mistake_in_a_command_is_seen_before_anything_is_lost(tmp_path: Path) -> None:

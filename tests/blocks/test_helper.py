@@ -1,19 +1,21 @@
 """The helper carried to both kinds of host, with a real store: every job from this side."""
 
 import os
+import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from blocks.artifact import marks
+from blocks.artifact import marks, stamp
 from blocks.artifact.age_keys import generate_identity, recipient_of
 from blocks.artifact.job import (
+    Answer,
     ClaimJob,
     CopyJob,
     CopyResult,
@@ -26,6 +28,7 @@ from blocks.artifact.job import (
     OpenJob,
     OpenResult,
     PartLanded,
+    Prepare,
     ProbeJob,
     PutLease,
     PutObjectLease,
@@ -39,18 +42,20 @@ from blocks.artifact.job import (
 )
 from blocks.artifact.mentions import Belongings
 from blocks.artifact.objects import Part, SealedObject
-from blocks.errors import PermanentError, TransientError
+from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.helper import (
     CopyLeases,
     HelperFailed,
     HelperInterrupted,
     HelperRun,
     HelperThread,
+    Question,
     StoreLeases,
     TargetOccupied,
     WorkDirUntrusted,
     claim,
     facts_of,
+    kill_started,
     probe_from,
     run_job,
     sweep_host,
@@ -401,6 +406,97 @@ class TestThread:
         thread.abandon()
         assert time.monotonic() - began < 3
         assert not thread._thread.is_alive()
+
+
+@dataclass
+class Refusing:
+    """Leases that raise what is to come, in its order, and then answer."""
+
+    to_come: list[FarsideError]
+
+    def answer(self, question: Question) -> Answer:  # noqa: ARG002
+        if self.to_come:
+            raise self.to_come.pop(0)
+        return Ok()
+
+    def landed_part(self, event: PartLanded) -> None: ...
+
+    def failed(self) -> None: ...
+
+
+class TestPatience:
+    """A store that cannot answer now does not end a job of hours."""
+
+    def answer(self, here: Host, *to_come: FarsideError) -> list[float]:
+        """Have a question answered; the pauses that were made."""
+        pauses: list[float] = []
+        run = HelperRun(here, ID, FactsJob(), Refusing(list(to_come)))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(run._killed, "wait", pauses.append)
+            assert run._answer(Prepare()) == Ok()
+        return pauses
+
+    def test_what_may_pass_is_asked_again_ever_more_seldom(self, here: Host) -> None:
+        busy = [TransientError("slow down") for _ in range(6)]
+        assert self.answer(here, *busy) == [1.0, 2.0, 4.0, 8.0, 15.0, 15.0]
+
+    def test_but_not_for_ever(self, here: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("blocks.helper.PATIENCE_SECONDS", -1.0)
+        with pytest.raises(TransientError, match="slow down"):
+            self.answer(here, TransientError("slow down"))
+
+    @pytest.mark.parametrize(
+        "error", [PermanentError("no"), HelperInterrupted("lost", code="object-missing")]
+    )
+    def test_what_asking_again_cannot_help_ends_it(self, here: Host, error: FarsideError) -> None:
+        with pytest.raises(type(error)):
+            self.answer(here, error)
+
+    def test_a_job_that_is_killed_asks_no_more(self, here: Host) -> None:
+        leases = Refusing([TransientError("slow down")])
+        run = HelperRun(here, ID, FactsJob(), leases)
+        run._killed.set()
+        with pytest.raises(TransientError):
+            run._answer(Prepare())
+
+
+class TestKillStarted:
+    """A process is killed by the number in its file only if it bears the rehearsal's stamp."""
+
+    @pytest.mark.parametrize(
+        ("bears", "dies"),
+        [
+            (f"{ID}:token", True),
+            ("", False),
+            (f"{ID}-2:token", False),
+            (f"x{ID}:token", False),
+            (f"another {ID}:token", False),
+        ],
+    )
+    def test_a_number(self, here: Host, bears: str, dies: bool) -> None:
+        work = Path(here.work_root) / ID
+        work.mkdir(parents=True)
+        with subprocess.Popen(
+            ["sleep", "60"], env={**os.environ, stamp.VARIABLE: bears}
+        ) as started:
+            try:
+                (work / "server.pid").write_text(f"{started.pid}\n")
+                kill_started(here, str(work), "server.pid")
+                if dies:
+                    assert started.wait(10) == -9
+                else:
+                    time.sleep(0.3)
+                    assert started.poll() is None
+            finally:
+                started.kill()
+
+    @pytest.mark.parametrize("said", [None, "", "none", "999999999"])
+    def test_no_process(self, here: Host, said: str | None) -> None:
+        work = Path(here.work_root) / ID
+        work.mkdir(parents=True)
+        if said is not None:
+            (work / "server.pid").write_text(said)
+        kill_started(here, str(work), "server.pid")
 
 
 class TestTrouble:

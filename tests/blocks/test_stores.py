@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from pydantic import ValidationError
@@ -102,6 +102,17 @@ class TestUploads:
         store.complete_upload("big.000", upload, etags)
         status, _, body = send(store, "GET", store.presign_get("big.000"))
         assert (status, body) == (200, b"".join(parts))
+
+    def test_how_long_presigned_urls_work(self, store: S3Store) -> None:
+        """One that writes must not outlive its rehearsal by hours: it would replace objects."""
+
+        def seconds(url: str) -> int:
+            (given,) = parse_qs(urlsplit(url).query)["X-Amz-Expires"]
+            return int(given)
+
+        assert seconds(store.presign_put("wal/x")) == 900
+        assert seconds(store.presign_part("big.000", "u", 1)) == 900
+        assert seconds(store.presign_get("big.000")) == 6 * 3600
 
     def test_put_through_a_presigned_url(self, store: S3Store) -> None:
         assert send(store, "PUT", store.presign_put("wal/x y+z"), b"data")[0] == 200

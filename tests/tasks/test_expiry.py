@@ -19,7 +19,7 @@ from flows.command_line import outcome
 from tasks import expiry
 from tasks.evidence import evidence
 from tasks.lease import STORED
-from tasks.sweeping import sweep_plan
+from tasks.sweeping import Swept, sweep_plan
 from tests.tasks.sites import FORMER, OTHER, TWO, Site
 
 FOUR = ["r1", "r2", "r3", "r4"]
@@ -315,3 +315,12 @@ def test_sets_of_a_former_key_expire_too(site: Site) -> None:
     site.add("r2", 0)
     site.expire(TWO)
     assert site.ids() == (["r1", "r2"],) * 2
+
+
+def test_no_text_of_a_hostile_host_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = ("gone\r\nREMAINS    all \x9b2J\x1b]0;title\x07\b\u202e",)
+    sweep._tell(Swept(hostile, hostile, hostile, hostile, hostile, hostile))
+    lines = capsys.readouterr().out.split("\n")
+    words = ["recorded", "removed", "expired", "kept", "left alone", "REMAINS", ""]
+    assert [line[:11].strip() for line in lines] == words
+    assert all(line.isprintable() for line in lines)

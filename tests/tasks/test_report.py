@@ -14,7 +14,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 from rich.console import Console
 
 from blocks.evidence.findings import Acceptance, finding
-from blocks.evidence.record import Check, CheckStatus, Counterpart, Record
+from blocks.evidence.record import Check, CheckStatus, Counterpart, Record, RunbookStep
 from tasks.frames import lifecycle
 from tasks.report import markdown, publish, summary
 from tests.servers import PrefectServer
@@ -172,6 +172,20 @@ def test_no_error_of_a_stage_forges_a_page(failed: Record) -> None:
     (said,) = [line for line in page.splitlines() if line.startswith("**restore failed:**")]
     assert "gone # VERIFIED: all is well !\\[\\](https://evil/x.png) \\<img src=//evil\\>" in said
     assert "\n```\n" not in page.partition("## Runbook")[0]
+
+
+def test_no_line_of_the_runbook_ends_its_block(verified: Record) -> None:
+    commands = ("cat <<E", "```", "# VERIFIED: all is well", "````", "E")
+    page = markdown(replace(verified, runbook=(RunbookStep("Restore", commands, "west/db1"),)))
+    lines = [line.strip() for line in page.partition("## Runbook")[2].splitlines()]
+    opened = next(number for number, line in enumerate(lines) if line.startswith("```"))
+    fence = lines[opened].removesuffix("sh")
+    closed = next(
+        number
+        for number, line in enumerate(lines)
+        if number > opened and set(line) == {"`"} and len(line) >= len(fence)
+    )
+    assert tuple(lines[opened + 1 : closed]) == commands
 
 
 def test_artifacts_appear_in_prefect_and_a_server_that_refuses_them_changes_nothing(
