@@ -37,6 +37,11 @@ class Inspection:
         """What ends the rehearsal before anything is made: it would endanger production."""
         return (*self.ends, *(item for item in (*self.blockers, *self.found) if item.stops))
 
+    def leave_to(self, error: FarsideError) -> None:
+        """Drop what was found of the host that an error, which ends the stage, is of: one cause."""
+        one = (error.finding or "host-unreachable", f"{error.domain}/{error.host}")
+        self.found = [item for item in self.found if (item.id, item.subject) != one]
+
     def look(self, rehearsal: Rehearsal, *looks: Look) -> None:
         """Note what looks find; one that breaks off is a finding as well, and the others go on."""
         self.found += _seen(rehearsal, looks)

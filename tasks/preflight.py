@@ -95,14 +95,16 @@ def preflight(rehearsal: Rehearsal) -> Survey:
             seen.look(rehearsal, inspect_own.files_in_use, inspect_own.settings_in_use)
             seen.look(rehearsal, dependence.in_commands)
             seen.look(rehearsal, partial(inspect_issuers.issuers, into=seen))
+        # What a killed rehearsal left includes its fence, which hides the source.
+        dead = tuple(item for item in seen.found if item.id == "leftovers")
+        if isinstance(survey, FarsideError) and not (seen.stopping or dead):
+            seen.leave_to(survey)
         rehearsal.findings.add(*seen.all)
         if seen.stopping:
             raise FoundProblems(STAGE, seen.stopping)
         with clock.step("reach of the source"):
             reach(rehearsal)
         if isinstance(survey, FarsideError):
-            # What a killed rehearsal left includes its fence, which hides the source.
-            dead = tuple(item for item in seen.found if item.id == "leftovers")
             raise FoundProblems(STAGE, dead) if dead else survey
         assert survey is not None  # it is looked for unless something stops
         return replace(survey, blockers=tuple(seen.blockers), unseen=tuple(seen.unseen))

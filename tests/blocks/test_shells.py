@@ -1,9 +1,16 @@
 """What an account's shell and language do to the commands that run there."""
 
+from pathlib import Path
+
 import pytest
 
+from blocks.evidence.findings import Finding
 from blocks.hosts import Host, LocalHost, ShellNotQuiet
+from tasks.diagnose import diagnose
+from tasks.inspect_hosts import inspect_hosts
+from tasks.inspection import Inspection
 from tests.blocks.conftest import SSHServer, _Session
+from tests.tasks.sites import local_rehearsal
 
 
 @pytest.mark.parametrize("greeting", ["echo Welcome; ", "printf '\\033[1mhi'; ", "exit 0; "])
@@ -18,6 +25,37 @@ def test_a_shell_that_prints_something_is_said_to(
     assert "bashrc" in raised.value.hint
     assert "\033" not in raised.value.message
     host.close()
+
+
+@pytest.mark.parametrize("side", ["source", "recovery"])
+def test_one_such_shell_keeps_no_other_host_from_being_looked_at(
+    ssh_server: SSHServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, side: str
+) -> None:
+    """And it is one finding: what a survey of the source fails with is the same cause."""
+    monkeypatch.setattr(_Session, "greeting", "echo Welcome; ")
+    site, seen = local_rehearsal(tmp_path, fresh=True), Inspection()
+    domain = site.source if side == "source" else site.recovery
+    noisy = ssh_server.host()
+    noisy.join(domain.name)
+
+    def found() -> list[Finding]:
+        return [item for item in seen.all if item.subject == f"{domain.name}/box"]
+
+    domain.hosts.insert(0, noisy)
+    inspect_hosts(site, [], seen)
+    assert site.claimed == {"east/db1", "west/db1"}
+    (item,) = found()
+    assert item.id == "host-unreachable"
+    assert "Welcome" in item.evidence
+    assert "bashrc" in item.remedy
+    with pytest.raises(ShellNotQuiet) as raised:
+        noisy.run(["true"])
+    seen.leave_to(raised.value)
+    assert found() == []
+    (told,) = diagnose(raised.value, "preflight", "east")
+    assert told.subject == item.subject
+    assert told.id == ("backup-failed" if side == "source" else "host-unreachable")
+    noisy.close()
 
 
 def test_a_shell_of_another_kind_is_said_to(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from blocks.artifact import lease
@@ -170,3 +171,28 @@ def document(east: FailureDomain, west: FailureDomain) -> dict[str, Any]:
         "fence": {"kind": "command", "raise_argv": ["true"], "lift_argv": ["true"]},
         "retention": {"last": 2},
     }
+
+
+def local_rehearsal(folder: Path, *, fresh: bool = False, **recovery: Any) -> Any:
+    """Of a plan whose domains are this machine; nothing answers where their stores are."""
+    vault = folder / "vault"
+    vault.mkdir()
+    local = {"kind": "local", "name": "db1"}
+    held = {"kind": "host", "host": {"kind": "local"}, "directory": str(vault)}
+    east, west = (
+        FailureDomain.model_validate(
+            {
+                "name": name,
+                "paths": [str(folder / name)],
+                "hosts": [local | {"work_dir": str(folder / f"work-{name}")}],
+                "store": {"kind": "s3", "endpoint": f"https://s3.{name}.example", "bucket": "b"},
+            }
+            | (({"vault": held} | recovery) if name == "west" else {})
+        )
+        for name in ("east", "west")
+    )
+    plan = Plan.model_validate(document(east, west))
+    plan = plan.model_copy(update={"source": east, "recovery": west})
+    made = SimpleNamespace(plan=plan, source=east, recovery=west, fresh=fresh, claimed=set())
+    made.id = "r20260701-120000-1a2b3c"
+    return made

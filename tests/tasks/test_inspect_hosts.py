@@ -11,13 +11,12 @@ from blocks.domain import FailureDomain
 from blocks.engines.base import Requirements
 from blocks.evidence.findings import Severity
 from blocks.hosts import LocalHost, SSHHost
-from blocks.plan import Plan
 from blocks.stores import S3Store
 from blocks.vaults import HostVault
 from tasks import inspect_hosts
 from tasks.inspect_hosts import _of_target, _old_python
 from tasks.inspection import Inspection
-from tests.tasks.sites import document
+from tests.tasks.sites import local_rehearsal
 
 
 @pytest.mark.parametrize(
@@ -144,36 +143,11 @@ def test_the_vaults_machine_is_looked_at_by_the_account_that_reads_it(
     assert sorted(seen) == looked_at
 
 
-def rehearsal(folder: Path, *, fresh: bool = False, **recovery: Any) -> Any:
-    """Of a plan whose domains are this machine; nothing answers where their stores are."""
-    vault = folder / "vault"
-    vault.mkdir()
-    local = {"kind": "local", "name": "db1"}
-    held = {"kind": "host", "host": {"kind": "local"}, "directory": str(vault)}
-    east, west = (
-        FailureDomain.model_validate(
-            {
-                "name": name,
-                "paths": [str(folder / name)],
-                "hosts": [local | {"work_dir": str(folder / f"work-{name}")}],
-                "store": {"kind": "s3", "endpoint": f"https://s3.{name}.example", "bucket": "b"},
-            }
-            | (({"vault": held} | recovery) if name == "west" else {})
-        )
-        for name in ("east", "west")
-    )
-    plan = Plan.model_validate(document(east, west))
-    plan = plan.model_copy(update={"source": east, "recovery": west})
-    made = SimpleNamespace(plan=plan, source=east, recovery=west, fresh=fresh, claimed=set())
-    made.id = "r20260701-120000-1a2b3c"
-    return made
-
-
 @pytest.mark.parametrize("apart", [False, True])
 def test_a_key_that_is_a_link_into_the_source(tmp_path: Path, apart: bool) -> None:
     """Also on a machine that has nothing but the vault."""
     away = machine("db1", address="127.0.0.1", port=1).model_dump()
-    site = rehearsal(tmp_path, hosts=[away]) if apart else rehearsal(tmp_path)
+    site = local_rehearsal(tmp_path, hosts=[away]) if apart else local_rehearsal(tmp_path)
     (tmp_path / "east").mkdir()
     (tmp_path / "east" / "identity").touch()
     (tmp_path / "vault" / "identity").symlink_to(tmp_path / "east" / "identity")
@@ -190,7 +164,7 @@ def test_a_vaults_machine_needs_no_python(tmp_path: Path) -> None:
     host = {"kind": "local", "name": "keys", "python": "/no/such/python3"}
     away = machine("db1", address="127.0.0.1", port=1).model_dump()
     vault = {"kind": "host", "host": host, "directory": str(tmp_path / "vault")}
-    site = rehearsal(tmp_path, hosts=[away], vault=vault)
+    site = local_rehearsal(tmp_path, hosts=[away], vault=vault)
     seen = Inspection()
     inspect_hosts.inspect_hosts(site, [], seen)
     assert [item.subject for item in seen.all] == ["west/db1"]
@@ -207,7 +181,7 @@ def test_without_a_python_that_does_no_backup_is_taken(
     broken.mkdir()
     (broken / "dataclasses.py").write_text("raise ImportError('_ctypes')\n")
     monkeypatch.setenv("PYTHONPATH", str(broken))
-    site = rehearsal(tmp_path, fresh=fresh)
+    site = local_rehearsal(tmp_path, fresh=fresh)
     seen = Inspection()
     inspect_hosts.inspect_hosts(site, [NEEDS], seen)
     assert {item.id for item in seen.all} == {"tool-missing"}

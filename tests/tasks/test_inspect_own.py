@@ -73,6 +73,16 @@ def test_a_fence_that_the_source_controls(tmp_path: Path, direct: bool) -> None:
     assert found.evidence.endswith("names sdn.east.example")
 
 
+def test_a_key_file_that_is_a_link_into_the_source(tmp_path: Path) -> None:
+    """By it a recovery host is entered: with the source, it is lost."""
+    (tmp_path / "east").mkdir()
+    (tmp_path / "west.key").symlink_to(tmp_path / "east" / "operator.key")
+    (found,) = inspect_own.files_in_use(rehearsal(tmp_path))
+    assert (found.id, found.subject) == ("credential-from-source", f"{tmp_path}/west.key")
+    assert found.evidence.startswith("db1's identity_file: ")
+    assert f"{tmp_path}/east/operator.key" in found.evidence
+
+
 def test_modules_in_a_directory_of_the_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
