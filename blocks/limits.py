@@ -2,10 +2,14 @@
 
 import contextvars
 import threading
+from asyncio import CancelledError
 from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+
+Cancelled = CancelledError
+"""What Prefect raises in the middle of a task whose time limit has come."""
 
 
 def within(

@@ -6,7 +6,6 @@ clock that is set in the middle of a rehearsal changes nothing that it measures.
 
 import threading
 import time
-from asyncio import CancelledError
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from blocks.errors import PermanentError
 from blocks.evidence import bounds
 from blocks.evidence.record import STAGES, Stage, StageState, Step
 from blocks.evidence.uses import ledger
+from blocks.limits import Cancelled
 
 
 class LimitExceeded(PermanentError):
@@ -188,7 +188,7 @@ class StageClock:
         attempt = self._begin(name)
         try:
             yield StageInProgress(self, name, attempt)
-        except CancelledError as error:
+        except Cancelled as error:
             limit = _limit()
             if limit is None:
                 self._end(name, StageState.CANCELLED, _cause(error))
@@ -302,7 +302,7 @@ class StageClock:
 def _limit() -> float | None:
     """The time limit of the task that runs in this thread, in seconds.
 
-    Prefect raises asyncio's CancelledError in the middle of a task whose limit has come.
+    Where one is set, `Cancelled` means that it has come.
     """
     context = TaskRunContext.get()
     return context.task.timeout_seconds if context else None
