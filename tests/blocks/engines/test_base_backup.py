@@ -17,11 +17,11 @@ def words(backup: BackupSelection) -> list[str]:
         run.extend(argv)
         return 1
 
-    engine: Any = SimpleNamespace(backup=SimpleNamespace(bin_dir="/bin"))
+    engine: Any = SimpleNamespace(backup=SimpleNamespace(bin_dir="/bin"), _has_waited=False)
     sink: Any = SimpleNamespace(load=backup.load, seal=seal)
     facts = {"in_recovery": False, "tablespaces": [], "burden": {"archive_mode": "off"}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("blocks.engines.pg.burden.log_in_base", lambda _: "none")
+        patch.setattr("blocks.engines.pg.burden.log_in_base", lambda *_, **__: "none")
         Postgres._base(engine, sink, None, "dbname=x", None, facts, lambda: None)  # type: ignore[arg-type]
     return run
 
