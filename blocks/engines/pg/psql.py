@@ -27,7 +27,7 @@ _REFUSED = re.compile(
     r'authentication failed|password supplied|pg_hba\.conf|role ".*" does not exist'
     r"|not permitted to log in|permission denied|not currently accepting"
 )
-_SQLSTATE = re.compile(r"^(?:psql:[^\n]*?: )?[^\s:]+:\s+([0-9A-Z]{5}): ", re.MULTILINE)
+_SQLSTATE = re.compile(r"^(?:psql:[^\n]*?: )?[^\s:]+: +([0-9A-Z]{5}): ", re.MULTILINE)
 _TRANSIENT = re.compile(r"08...|40...|53300|55P03|57P0[1-3]")
 """SQLSTATEs of what may succeed when it is tried again: no connection, no slot, no lock."""
 _NO_CONNECTION, _SCRIPT_FAILED = 2, 3  # exit codes of psql

@@ -408,6 +408,16 @@ def test_a_write_that_is_none(patient: Patient) -> None:
         )
 
 
+def test_a_source_that_only_reads(patient: Patient) -> None:
+    """Its application's write cannot be tried; nothing else is in its way."""
+    patient.run("ALTER DATABASE shop SET default_transaction_read_only = on")
+    found = verified(replace(patient, facts=survey.survey(patient.control)))
+    others = {name: c for name, c in found.items() if c.status is not CheckStatus.PASSED}
+    assert list(others) == ["application-write"], others
+    assert others["application-write"].status is CheckStatus.UNKNOWN
+    failed(verified(patient)["application-write"], "read-only transaction")
+
+
 def test_a_slow_check_is_not_cut_short_by_the_sites_limits(patient: Patient) -> None:
     patient.run("ALTER SYSTEM SET statement_timeout = '1ms'; SELECT pg_reload_conf()")
     assert patient.btrees().status is CheckStatus.PASSED

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 import pytest
+from pydantic import SecretStr
 
 from blocks.engines.pg import survey
 from blocks.engines.pg.psql import (
@@ -326,3 +327,13 @@ def test_names_that_are_no_utf_8(made: Server, options: str) -> None:
     finally:
         made.run(f"{as_stored} 'DROP ROLE ' || quote_ident({raw}); END $$", "bytes")
         made.run("DROP DATABASE bytes")
+
+
+def test_the_sqlstate_of_a_session_that_is_asked_for_a_password(made: Server) -> None:
+    """The prompt stands before it: the word ERROR, too, is five letters."""
+    psql = replace(made.psql(), password=SecretStr("secret"))
+    with pytest.raises(SqlError) as refused:
+        psql.script("shop", "SELECT 1 / 0")
+    assert refused.value.sqlstate == "22012"
+    with pytest.raises(TransientError):
+        psql.script("shop", "DO $$ BEGIN RAISE SQLSTATE '40001'; END $$")
