@@ -54,7 +54,7 @@ def lose_connection(stage: StageInProgress) -> int:
 
 def test_times_are_utc_and_seconds_fit_them() -> None:
     clock = StageClock()
-    before = datetime.now(UTC)
+    before = clock.now()
     with clock.stage("restore") as stage:
         with stage.step("fetch") as step:
             time.sleep(0.05)
@@ -66,14 +66,17 @@ def test_times_are_utc_and_seconds_fit_them() -> None:
     assert restore.state == "completed"
     assert restore.started_at is not None
     assert restore.ended_at is not None
-    assert before <= restore.started_at <= restore.ended_at <= datetime.now(UTC)
+    assert before <= restore.started_at <= restore.ended_at <= clock.now()
+    # Not to the microsecond: a machine's clock is set by small steps all the time.
+    assert abs(datetime.now(UTC) - restore.ended_at) < timedelta(minutes=1)
     assert restore.started_at.tzinfo is UTC
     fetch, replay = restore.steps
     assert (fetch.name, replay.name) == ("fetch", "replay")
     assert (fetch.bytes, replay.bytes, restore.bytes) == (10, None, 10)
-    assert fetch.seconds == pytest.approx(0.05, abs=0.04)
+    assert fetch.seconds is not None
+    assert fetch.seconds > 0.04
     assert restore.seconds is not None
-    assert restore.seconds >= (fetch.seconds or 0) + (replay.seconds or 0) - 0.002
+    assert restore.seconds >= fetch.seconds + (replay.seconds or 0) - 0.002
 
 
 def test_stages_come_in_order_and_those_that_never_ran_are_skipped_without_numbers() -> None:
