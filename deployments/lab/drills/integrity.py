@@ -49,7 +49,7 @@ def set_of_another_plan(ground: Ground) -> Iterator[None]:
 def log_replay_short(ground: Ground) -> Iterator[None]:
     """A record of the newest log is damaged on its way to west's server, which then stops there."""
     spoil = (
-        f'case "$2 $3" in "{ground.live.data} -W") archive="${{6%/*}}/wal"'
+        f'case "$2 $3" in "{ground.live.data} -W") archive="$2.farside-log"'
         " newest=$(ls \"$archive\" | grep -E '^[0-9A-F]{24}$' | tail -n 1)\n"
         ' printf damaged | dd of="$archive/$newest" bs=1 seek=8300 conv=notrunc status=none ;;'
         ' esac\nexec "$REAL" "$@"'
