@@ -61,7 +61,8 @@ def files_in_use(rehearsal: Rehearsal) -> Iterator[Finding]:
 
 def _asked_in(text: str, foreign: Belongings) -> list[str]:
     """Hosts of URLs in a text that are the source's: they are asked, not only shut off."""
-    lines = "\n".join(line for _, line in readings.lines(text))
+    comments = readings.comments(text)
+    lines = "\n".join(line for number, line in readings.lines(text) if number not in comments)
     return [name for name in dict.fromkeys(_OF_URL.findall(lines)) if foreign.owns_name(name)]
 
 

@@ -81,7 +81,7 @@ from blocks.engines.pg.replication import CATCH_UP_SECONDS, Replica
 from blocks.engines.pg.runbook import commands
 from blocks.engines.pg.servers import Application, BackupTool, Place, SourceServer, TargetServer
 from blocks.errors import FarsideError, PermanentError, TransientError
-from blocks.evidence.findings import Finding
+from blocks.evidence.findings import Finding, Severity, finding
 from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep, SourceNode
 from blocks.helper import HelperInterrupted
 from blocks.hosts import Host, SSHHost
@@ -484,6 +484,14 @@ class Postgres(Engine):
         where = f"{recovery.name}/{self.target.host}"
         yield from comparing.without_host(facts, self.target.settings, where, foreign)
         yield from self._by_rules(access.from_source_only, facts, recovery, foreign)
+        for text in self._by_rules(access.untold, facts, recovery, foreign):
+            yield finding(
+                "access-from-source-only",
+                f"role {self.application.role}",
+                text,
+                "preflight",
+                severity=Severity.INFO,
+            )
         for place in self.target.places:
             where = f"{recovery.name}/{place.host}"
             yield from comparing.on_host(facts, recovery.host(place.host), place.bin_dir, where)
@@ -851,7 +859,6 @@ class Postgres(Engine):
         names, closed = search.databases(control)
         known = {row["name"] for row in facts["closed_databases"]}
         using.unseen.extend(f"database {name}: closed" for name in closed if name not in known)
-        using.unseen.extend(self._by_rules(access.untold, facts, using.recovery, foreign))
         texts = search.texts(control, names, named, rows=using.search_rows)
         using.unseen.extend(texts.unread)
         found = [*texts.findings(named), *search.in_doubt(control)]

@@ -64,7 +64,8 @@ def test_the_texts_of_a_fences_commands_may_not_lie_in_the_source(tmp_path: Path
 def test_a_fence_that_the_source_controls(tmp_path: Path, direct: bool) -> None:
     """To call there is another thing than to shut an address off."""
     url = "SDN=https://sdn.${ZONE}:8443/v1" if not direct else "https://sdn.east.example:8443/v1"
-    program = script(tmp_path / "cut", f"ZONE=east.example\n{url}\nnft add 10.1.0.0/16")
+    lines = ("ZONE=east.example", "# see https://wiki.east.example/", url, "nft add 10.1.0.0/16")
+    program = script(tmp_path / "cut", "\n".join(lines))
     argv = ["curl", url] if direct else [str(program)]
     fence = CommandFence(raise_argv=argv, lift_argv=["true", "db1.east.example"])
     (found,) = inspect_own.files_in_use(rehearsal(tmp_path, fence))

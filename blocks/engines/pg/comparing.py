@@ -259,7 +259,7 @@ def _settings(facts: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 def _is_lost_at_the_source(facts: Mapping[str, Any], extension: str, why: str) -> bool:
     """Whether the source lacks the same file of an extension, and goes on without."""
     return any(
-        extension in source.extensions_lost()
+        (why == "missing" and extension in source.extensions_lost())
         or any(why.startswith(f"library {name} ") for name in source.libraries_lost())
         for source in map(AtSource, facts["databases"])
     )

@@ -101,7 +101,10 @@ class AtSource:
         if kind == "extension":
             return extension and extension.get("offered", True)
         there: bool | None = self._rows("libraries").get(name, {}).get("there")
-        return there if there is not None else extension and extension.get("control", True)
+        if there is not None:
+            return there
+        # Without its control file the source may well have a library: that is of another package.
+        return True if extension and extension.get("control", True) else None
 
     def why(self, kind: str) -> str:
         """Why it is not known."""

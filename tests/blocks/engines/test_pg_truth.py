@@ -12,6 +12,7 @@ import pytest
 
 from blocks.artifact.mentions import Belongings
 from blocks.engines.pg import checks, comparing, counts, indexes, replay, search, survey
+from blocks.engines.pg.files import AtSource
 from blocks.engines.pg.installation import Installation
 from blocks.engines.pg.last_look import NO_LOOK, LastLook, last_look
 from blocks.engines.pg.psql import PATIENT_WITH_PRODUCTION, Psql, SqlError
@@ -760,6 +761,15 @@ def test_an_old_version_of_an_extension_that_the_source_does_not_offer_either(
 
 
 @pytest.mark.slow
+def test_a_library_may_be_there_without_the_control_file() -> None:
+    """They come in packages of their own: a role that may not look knows of neither."""
+    lost = {"name": "postgis", "version": "3.5", "offered": False, "control": False}
+    source = AtSource({"extensions": [lost], "libraries": None, "dictionaries": None})
+    assert source.has("library", "$libdir/postgis-3", "postgis") is None
+    there = AtSource({"extensions": [{**lost, "control": True}], "libraries": None})
+    assert there.has("library", "$libdir/postgis-3", "postgis") is True
+
+
 class TestFilesThatTheSourceHasLost:
     """What is restored from it is faithful without them."""
 
@@ -851,8 +861,9 @@ class TestFilesThatTheSourceHasLost:
         for facts in (*before, *after):
             found = list(comparing.on_host(facts, host, newest.bin_dir, "west/db1"))
             assert len(found) == (facts in before), found
-            status = self.loadable(newest, facts).status
-            assert status is (FAILED if facts in before else PASSED)
+        assert {self.loadable(newest, facts).status for facts in before} == {FAILED}
+        # A role that may not look for files sees that the control file is gone, and no more.
+        assert [self.loadable(newest, facts).status for facts in after] == [PASSED, UNKNOWN]
 
 
 def test_a_survey_loads_no_library_of_a_dictionary(made: Server, shop: Psql) -> None:
