@@ -222,6 +222,10 @@ def _without_documents(text: str) -> str:
     return "\n".join(shown)
 
 
+_WITHIN = re.compile(r"""\A\\?["']?(.*?)\\?["']?\Z""", re.DOTALL)
+"""A value within one pair of quotes, which may be escaped: more of them are a part of it."""
+
+
 def _without_values(text: str) -> Iterator[str]:
     at = 0
     for found in _NAME.finditer(text):
@@ -248,7 +252,7 @@ def _value(text: str, start: int, end: int, name: str) -> tuple[int, int] | None
         return None
     shown = value[0].rstrip(_CLOSING) if value["bare"] else value[0]
     end = value.start() + len(shown)
-    if shown.strip("\"'\\").lower() in _SWITCHES and not text.startswith(("&", ";", ","), end):
+    if _WITHIN.sub(r"\1", shown).lower() in _SWITCHES and not text.startswith(("&", ";", ","), end):
         return None
     return value.start(), end
 

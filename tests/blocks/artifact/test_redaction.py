@@ -68,6 +68,7 @@ def spellings(secret: str) -> set[str]:
 
 @given(st.sampled_from(SECRET_NAMES), st.sampled_from(list(NOTATIONS)), WITH_BLANKS)
 @example("password", "shell", "a'b c'd")
+@example("password", "conninfo", '0\'\'"""')
 def test_quoted_secrets(name: str, notation: str, secret: str) -> None:
     shown = redacted(f"{BEFORE}{NOTATIONS[notation](name, secret)}{BEHIND}")
     assert not any(text in shown for text in spellings(secret)), shown
