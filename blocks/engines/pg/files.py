@@ -15,16 +15,19 @@ SELECT has_function_privilege('pg_stat_file(text, boolean)', 'EXECUTE')
 """
 """Whether a role may ask LIBRARIES."""
 
-# As the server itself looks for them: with and without the suffix.
+# As the server itself looks for them: with and without the suffix. From 18 on, $libdir/NAME is
+# looked for as NAME is; before that, to find it elsewhere, too, takes no library for lost.
 LIBRARIES = """
 SELECT l.name, coalesce(bool_or(NOT f.isdir), false) AS there
 FROM (SELECT DISTINCT probin AS name FROM pg_proc
       WHERE probin IS NOT NULL AND oid >= 16384) AS l
 CROSS JOIN LATERAL unnest(
-  CASE WHEN l.name LIKE ANY ('{/%,$libdir/%}') THEN ARRAY[l.name]
-       WHEN l.name LIKE '%/%' THEN ARRAY[current_setting('data_directory') || '/' || l.name]
-       ELSE (SELECT array_agg(folder || '/' || l.name)
-             FROM unnest(string_to_array(current_setting('dynamic_library_path'), ':')) AS folder)
+  CASE WHEN l.name LIKE ANY ('{/%,$libdir/%/%}') THEN ARRAY[l.name]
+       WHEN l.name LIKE '%/%' AND l.name NOT LIKE '$libdir/%'
+       THEN ARRAY[current_setting('data_directory') || '/' || l.name]
+       ELSE (SELECT array_agg(folder || '/' || regexp_replace(l.name, '^[$]libdir/', ''))
+             FROM unnest(string_to_array(current_setting('dynamic_library_path') || ':$libdir',
+                                         ':')) AS folder)
   END) AS path
 CROSS JOIN (VALUES (''), ('.so')) AS ending(suffix)
 CROSS JOIN LATERAL pg_stat_file(

@@ -126,7 +126,7 @@ def address_hard_coded(ground: Ground) -> Iterator[None]:
 def source_used(ground: Ground) -> Iterator[None]:
     """A script of the host of db2 calls the primary of east when db2 is promoted.
 
-    It lies where nobody looks for scripts: one that is read is told of as address-hard-coded.
+    It lies outside the files that are searched: there it would be told of as address-hard-coded.
     """
     address, port = ground.live.endpoint
     call = f"exec 3<>/dev/tcp/{address}/{port}"
