@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from ipaddress import IPv4Address
 
 from blocks.artifact.age import generate_identity
 from blocks.artifact.age_keys import recipient_of
@@ -59,10 +60,12 @@ def key_rotated_away(ground: Ground) -> Iterator[None]:
 def key_chain_in_source(ground: Ground) -> Iterator[None]:
     """West's vault asks a host of east before it gives a secret out."""
     address, port = ground.east.ssh["vault"]
+    number = int(IPv4Address(address))  # no text that names it, as in a compiled program
     script = (
-        "import socket, sys\n"
+        "import ipaddress, socket, sys\n"
         "try:\n"
-        f"    socket.create_connection(({address!r}, {port}), 1).recv(1)\n"
+        f"    host = str(ipaddress.ip_address({number}))\n"
+        f"    socket.create_connection((host, {port}), 1).recv(1)\n"
         "except OSError:\n"
         "    pass  # it has the answer of last time\n"
         "sys.stdout.write(open(sys.argv[1]).read())\n"
