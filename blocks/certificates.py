@@ -2,13 +2,17 @@
 
 import socket
 import ssl
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 
+import certifi
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import NameOID
 
 from blocks.artifact.mentions import Belongings
@@ -30,11 +34,12 @@ class Authority:
         return f"{text} (key {self.key.hex()[:16]})" if self.key else text
 
     def is_among(self, others: "Iterable[Authority]") -> bool:
-        """Whether it is one of others: by its key, whatever it is called, where both are known."""
-        return any(
-            self.key == other.key if self.key and other.key else self.name == other.name
-            for other in others
-        )
+        """Whether it is one of others, by its key, whatever it is called."""
+        return self.key is not None and any(self.key == other.key for other in others)
+
+    def may_be_among(self, others: "Iterable[Authority]") -> bool:
+        """Whether it has the name of one of others, and of these two not both keys are known."""
+        return any(self.name == other.name and None in (self.key, other.key) for other in others)
 
 
 def parsed(data: bytes) -> tuple[x509.Certificate, ...]:
@@ -82,6 +87,27 @@ def met(store: ObjectStore) -> tuple[x509.Certificate, ...]:
     except OSError:
         return ()
     return chained(shown, pinned)
+
+
+def is_public(chain: Sequence[x509.Certificate]) -> bool:
+    """Whether a chain leads to one of the authorities that browsers trust, which outlast a site."""
+    public = _public()
+    # A server sends no root along: of the last authority only the name is known.
+    return any(
+        item.is_among(public) or (item.key is None and item.may_be_among(public))
+        for item in authorities(chain)
+    )
+
+
+@cache
+def _public() -> frozenset[Authority]:
+    roots = ssl.create_default_context(cafile=certifi.where()).get_ca_certs(binary_form=True)
+    found = list[x509.Certificate]()
+    with warnings.catch_warnings(action="ignore", category=CryptographyDeprecationWarning):
+        for root in roots:
+            with suppress(ValueError):  # old ones break rules of today
+                found.append(x509.load_der_x509_certificate(root))
+    return trusted(found)
 
 
 def authorities(chain: Sequence[x509.Certificate]) -> frozenset[Authority]:

@@ -42,7 +42,6 @@ def issuers(rehearsal: Rehearsal, into: Inspection) -> Iterator[Finding]:
     chain, where = certificates.met(recovery.store), f"{recovery.name} store"
     for what, found in dict.fromkeys(certificates.references(chain, source.belongings)):
         yield finding("ca-in-source", where, f"{what} names {found}", STAGE)
-    # A public authority is lost with neither.
     shown = [] if recovery.store.ca_pem is None else [(where, chain)]
     engine = rehearsal.plan.engine
     for item in _issued(recovery, engine.model_dump(mode="json", exclude={"source"}), into):
@@ -51,6 +50,8 @@ def issuers(rehearsal: Rehearsal, into: Inspection) -> Iterator[Finding]:
         return
     own, perhaps = _of_source(rehearsal, into, members=any(place != where for place, _ in shown))
     for place, chain in shown:
+        if certificates.is_public(chain):
+            continue  # lost with neither
         for authority in sorted(certificates.authorities(chain), key=str):
             if authority.is_among(own):
                 text = f"{authority} issued the certificates of both {source.name} and"
@@ -58,6 +59,9 @@ def issuers(rehearsal: Rehearsal, into: Inspection) -> Iterator[Finding]:
             elif authority.is_among(perhaps):
                 text = f"whether {authority}, which issued that of {place}, issues those of"
                 into.unseen.append(f"{text} {source.name}, too: both are trusted there")
+            elif authority.may_be_among(own | perhaps):
+                text = f"whether {authority}, which issued that of {place}, is the one that"
+                into.unseen.append(f"{text} {source.name} has under this name: by their keys")
 
 
 def _of_source(

@@ -101,10 +101,10 @@ def locked_keys(rehearsal: Rehearsal) -> Iterator[Finding]:
 
 
 def locked_secrets(rehearsal: Rehearsal) -> Iterator[Finding]:
-    """The same of all other secrets: whether what was restored takes them, only verify shows."""
+    """The same of all other secrets: one may be used as it is, which verify shows."""
     plan, keys = rehearsal.plan, _keys(rehearsal.plan)
     names = [*plan.engine.passwords(), *(item.secret for item in plan.secrets)]
-    return _locked(rehearsal, [name for name in names if name not in keys], Severity.HIGH)
+    return _locked(rehearsal, [name for name in names if name not in keys], Severity.MEDIUM)
 
 
 def _locked(rehearsal: Rehearsal, names: Iterable[str], severity: Severity) -> Iterator[Finding]:

@@ -176,8 +176,13 @@ def unpacked(data: bytes) -> bytes:
         return data
 
 
+def without_hex(text: str) -> str:
+    """A text with the bytes, unpacked, that hexadecimal digits in it stand for."""
+    return _HEX.sub(_bytes, text)
+
+
 def _read(text: str) -> str:
-    plain = _BASE64.sub(_decoded, _HEX.sub(_bytes, text))
+    plain = _BASE64.sub(_decoded, without_hex(text))
     plain = _ESCAPE.sub(_meant, plain)
     for _ in range(_NESTED):
         plain = _CALL.sub(_composed, plain)

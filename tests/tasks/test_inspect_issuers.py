@@ -1,12 +1,16 @@
 """Whose authority issued the certificates of the members that are restored."""
 
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import certifi
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -87,6 +91,34 @@ def test_an_authority_by_another_name_whose_key_is_the_sources(look: Look) -> No
     )
     (item,), _ = look((member, renamed), ("", old))
     assert item.evidence.startswith("new CA (key ")
+
+
+def test_one_of_the_same_name_whose_key_is_not_known_is_unknown(look: Look) -> None:
+    """A member that sends its certificate alone, and trusts another authority."""
+    new = _authority("one CA", ec.generate_private_key(ec.SECP256R1()))
+    found, (text,) = look((LEAF, OTHER), ("", new.public_bytes(Encoding.PEM).decode()))
+    assert found == []
+    assert text.startswith("whether one CA, which issued that of west/west1 ")
+
+
+def test_a_public_authority_is_lost_with_neither(look: Look) -> None:
+    key, usage = ec.generate_private_key(ec.SECP256R1()), ExtendedKeyUsageOID.SERVER_AUTH
+    roots = ssl.create_default_context(cafile=certifi.where()).get_ca_certs(binary_form=True)
+    root = x509.load_der_x509_certificate(roots[-1])
+    mimic = (
+        x509.CertificateBuilder(root.subject, root.subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(root.not_valid_before_utc)
+        .not_valid_after(root.not_valid_after_utc)
+        .sign(key, SHA256())
+    )
+    leaf = _issued(mimic, key, ec.generate_private_key(ec.SECP256R1()), "a.x", [], usage)
+    member, named = (item.public_bytes(Encoding.PEM).decode() for item in (leaf, mimic))
+    public = root.public_bytes(Encoding.PEM).decode()
+    assert look((member, public), (member, public)) == ([], [])
+    (item,), _ = look((member, named), (member, named))
+    assert item.id == "ca-in-source", "the name alone makes none public"
 
 
 def test_that_the_source_trusts_several_tells_nothing_of_who_issued_its_own(look: Look) -> None:

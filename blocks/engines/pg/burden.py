@@ -18,6 +18,7 @@ ARCHIVER_CHECKS = 12
 """For so many checks in a row the end of a base backup may wait for the archiver."""
 ARCHIVER_SECONDS = 10.0
 """How long the archiver is given at the end of a backup to store what there is, or to fail."""
+_PAUSE = 1.0
 STUCK_COMMIT_SECONDS = 10
 """A commit that has waited for a standby for so long waits for one that is not there."""
 ABSENT_CHECKS = 4
@@ -75,7 +76,7 @@ def at_end(psql: Psql, facts: Mapping[str, Any]) -> dict[str, Any]:
                 return known
             if time.monotonic() > give_up:
                 break
-            time.sleep(0.2)
+            time.sleep(_PAUSE)
         if known["burden"]["archive_oldest"] < ARCHIVER_SECONDS:
             return known  # others have come since: it works
         why = f"{waiting} segments wait for it, and it has neither stored them nor failed"

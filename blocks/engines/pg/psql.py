@@ -26,6 +26,7 @@ _NO_DATABASE = re.compile(r'database ".*" does not exist')
 _REFUSED = re.compile(
     r'authentication failed|password supplied|pg_hba\.conf|role ".*" does not exist'
     r"|not permitted to log in|permission denied|not currently accepting"
+    r"|requires a valid client certificate|SSL (?:connection is )?required"
 )
 _SQLSTATE = re.compile(r"^(?:psql:[^\n]*?: )?[^\s:]+: +([0-9A-Z]{5}): ", re.MULTILINE)
 _TRANSIENT = re.compile(r"08...|40...|53300|55P03|57P0[1-3]")

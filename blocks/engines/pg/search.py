@@ -11,6 +11,7 @@ from typing import Any
 
 from blocks.artifact import readings
 from blocks.artifact.mentions import Belongings
+from blocks.engines.base import listed
 from blocks.engines.pg.psql import CLUSTER, Psql, identifier, literal
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, Severity, finding
@@ -204,6 +205,8 @@ class Texts:
     rows: list[tuple[str, str]] = field(default_factory=list)
     """Object, with its database before it, and its text."""
     unread: list[str] = field(default_factory=list)
+    packed: list[str] = field(default_factory=list)
+    """Tables with values that are compressed in a way that is not undone: documents, mostly."""
 
     def resolve_settings(self) -> None:
         """Have calls of current_setting read as what is set for a role or a database."""
@@ -229,6 +232,14 @@ class Texts:
                 comment = _is_comment(subject) or line in comments
                 severity = Severity.INFO if comment else None
                 yield _finding(subject, said, mention, foreign, "verify", severity)
+        if self.packed:
+            yield finding(
+                "address-hard-coded",
+                "compressed values",
+                f"whether they name the source was not looked at, in {listed(self.packed)}",
+                "verify",
+                severity=Severity.INFO,
+            )
 
     def hosts(self, facts: Mapping[str, Any], foreign: Belongings) -> dict[str, str]:
         """Other hosts that they use, and the source's settings, each with the objects that do."""
@@ -288,9 +299,10 @@ def texts(
             tables = control.rows(database, _TABLES, timeout=600)
         for table in tables:
             if table["jobs"]:
-                _read_rows(control, database, table, f"{likely}|{_HOSTS}", _JOBS_SECONDS, found)
+                until = time.monotonic() + _JOBS_SECONDS
+                _read_rows(control, database, table, f"{likely}|{_HOSTS}", until, found)
             elif rows:
-                _read_rows(control, database, table, likely, give_up - time.monotonic(), found)
+                _read_rows(control, database, table, likely, give_up, found)
         if rows:
             _read_large(control, lead, database, likely, give_up - time.monotonic(), found)
     found.resolve_settings()
@@ -327,48 +339,61 @@ def _read_rows(
     database: str,
     table: Mapping[str, Any],
     likely: str,
-    seconds: float,
+    until: float,
     found: Texts,
 ) -> None:
-    """Rows of a table that look like `likely`, as text.
+    """Rows of a table that look like `likely`, as text; `until` is of the monotonic clock.
 
     As anonymous records: a cast of the table's own type would be its owner's code. Their dotted
     names are those of tables before columns are asked.
     """
     name = f"{table['schema']}.{table['name']}"
     subject = f"{database}: table {name}"
-    if seconds < 1:
-        found.unread.append(f"{subject}: rows not searched, the time was up")
-        return
     place = f"{identifier(table['schema'])}.{identifier(table['name'])}"
     query = (
         f"SELECT t.ctid::text || ' ' || ROW(t.*)::text AS text FROM ONLY {place} t"
         f" WHERE ROW(t.*)::text ~* {literal(likely)} LIMIT {ROWS_MOST + 1}"
     )
+    if (seconds := until - time.monotonic()) < 1:
+        found.unread.append(f"{subject}: rows not searched, the time was up")
+        return
     with _looking(subject, found):
         rows = control.user_rows(database, query, timeout=seconds)
         if len(rows) > ROWS_MOST:
             found.unread.append(f"{subject}: more than {ROWS_MOST} rows may name the source")
         found.rows += [(subject, str(row["text"])) for row in rows[:ROWS_MOST]]
     if table["binary"]:
-        _read_compressed(control, database, place, subject, seconds, found)
+        _read_compressed(control, database, place, subject, likely, until, found)
 
 
 def _read_compressed(
-    control: Psql, database: str, place: str, subject: str, seconds: float, found: Texts
+    control: Psql,
+    database: str,
+    place: str,
+    subject: str,
+    likely: str,
+    until: float,
+    found: Texts,
 ) -> None:
-    """Rows with values that gzip compressed; that others are compressed otherwise, or too long."""
+    """Rows with values that gzip compressed, if they look like `likely` once these are unpacked.
+
+    Where some are compressed otherwise, or too long, the table is told of.
+    """
     query = (
         f"SELECT CASE WHEN length(q.text) <= {_COMPRESSED_MOST} AND q.text ~ {literal(_GZIP)}"
         f" THEN q.text END AS text FROM (SELECT ROW(t.*)::text AS text FROM ONLY {place} t) q"
         f" WHERE q.text ~ {literal(_COMPRESSED)} LIMIT {_COMPRESSED_ROWS + 1}"
     )
+    if (seconds := until - time.monotonic()) < 1:
+        found.unread.append(f"{subject}: compressed values not searched, the time was up")
+        return
     with _looking(f"{subject}, compressed values", found):
         rows = control.user_rows(database, query, timeout=seconds)
         read = [str(row["text"]) for row in rows[:_COMPRESSED_ROWS] if row["text"] is not None]
         if len(read) < len(rows):
-            found.unread.append(f"{subject}: rows with compressed values that were not unpacked")
-        found.rows += [(subject, text) for text in read]
+            found.packed.append(subject)
+        like = re.compile(likely, re.IGNORECASE)
+        found.rows += [(subject, text) for text in read if like.search(readings.without_hex(text))]
 
 
 def _read_large(

@@ -9,6 +9,7 @@ from blocks.artifact.mentions import Belongings
 from blocks.engines.pg import counts, search, survey
 from blocks.engines.pg.last_look import NO_LOOK
 from blocks.engines.pg.psql import PATIENT_WITH_PRODUCTION, Psql
+from blocks.evidence.findings import Severity
 from blocks.evidence.record import CheckStatus
 from tests.blocks.engines.servers import Server, server
 from tests.blocks.engines.worlds import least_privileges
@@ -127,15 +128,18 @@ def test_compressed_values_are_read_or_told_of(made: Server, shop: Psql) -> None
         "CREATE TABLE m.sessions (n int, body bytea);"
         f"INSERT INTO m.sessions VALUES (1, '\\x{packed}'), (2, '\\x00');"
         "CREATE TABLE m.archives (n int, body bytea);"
-        "INSERT INTO m.archives VALUES (1, '\\x504b030400');",
+        "INSERT INTO m.archives VALUES (1, '\\x504b030400');"
+        "CREATE TABLE m.logs (n int, body bytea);"
+        f"INSERT INTO m.logs VALUES (1, '\\x{gzip.compress(b'quiet').hex()}');",
         "shop",
         "mallory",
     )
     found = search.texts(shop, ["shop"], EAST, rows=60.0)
-    assert subjects(found) == {"shop: table m.sessions"}
-    assert found.unread == [
-        "shop: table m.archives: rows with compressed values that were not unpacked"
-    ]
+    graver = {item.subject for item in found.findings(EAST) if item.severity is not Severity.INFO}
+    assert graver == {"shop: table m.sessions"}
+    (told,) = (item for item in found.findings(EAST) if item.severity is Severity.INFO)
+    assert told.evidence.endswith("not looked at, in shop: table m.archives")
+    assert found.unread == [], "documents make no verdict partial"
 
 
 def test_a_setting_is_read_where_it_is_asked_for(made: Server, shop: Psql) -> None:
