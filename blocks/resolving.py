@@ -1,4 +1,4 @@
-"""Names that something on a recovery host uses, and that lead to the source there."""
+"""Findings for what a restored service names: the source itself, and names that lead there."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -6,7 +6,7 @@ from itertools import islice
 from blocks.artifact.facts import NAMES
 from blocks.artifact.job import FactsJob
 from blocks.artifact.mentions import Belongings, hosts_in
-from blocks.evidence.findings import Finding, finding
+from blocks.evidence.findings import Finding, Severity, finding
 from blocks.helper import facts_of
 from blocks.hosts import Host
 
@@ -14,6 +14,19 @@ MOST = 3000
 """Names that are resolved for one service."""
 _NAMED = 5
 """Of what may be much, how many a record tells of one by one."""
+
+
+def hard_coded(
+    subject: str,
+    evidence: str,
+    mention: str,
+    foreign: Belongings,
+    stage: str,
+    severity: Severity | None = None,
+) -> Finding:
+    """The finding for a part of a service that names `mention`, a path or a place of `foreign`."""
+    id = "path-hard-coded" if mention in foreign.paths else "address-hard-coded"
+    return finding(id, subject, evidence, stage, severity=severity)
 
 
 def used_by(texts: Iterable[tuple[str, str]], foreign: Belongings) -> dict[str, str]:

@@ -76,7 +76,7 @@ class Rehearsal:
         """When the fence stood."""
         """Whether this rehearsal raised the fence, or tried to: then it lifts it."""
         self.source_listing: Listing | None = None
-        """What the source's store held, beside sets, when it was lost; None where nobody knows."""
+        """What the source's store held, beside sets, when it was lost; None if unknown."""
         self.reach = Reach()
         """What of the source the recovery side could reach before the loss."""
         self.last_look: Any = None

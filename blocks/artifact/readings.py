@@ -59,6 +59,8 @@ _NESTED = 3
 _LITERAL = re.compile(r"""(["'])([^"'\n]*)\1""")
 _PLACE = re.compile(r"%[sILd]|\{\w*\}")
 
+_COMPOSING = ("$", "{", "%", "||", "+", "concat", "CONCAT", "format", "FORMAT")
+"""What a line has in which a variable may be a part of a name."""
 _ASSIGNED = re.compile(
     r"""(?:^|[;&(,])\s*
         (?:(?:export|set|local|readonly|declare|define|var|let|const|ARG|ENV)\s+)?
@@ -120,7 +122,7 @@ def lines(text: str) -> Iterator[tuple[int, str]]:
         begun, certificate = number if _PEM.fullmatch(line) else 0, ""
         if begun:
             continue
-        if "${" in line or (values and any(sign in line for sign in ("$", "{", "%", "||", "+"))):
+        if "${" in line or (values and any(sign in line for sign in _COMPOSING)):
             line = _VARIABLE.sub(value, line)
         for assigned in _ASSIGNED.finditer(line):
             values[assigned["name"]] = assigned["value"]

@@ -179,7 +179,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """The shape that the recovery was to have, and the one it had; None where nobody knows.
+    """The shape that the recovery was to have, and the one it had; None where it is not known.
 
     `source` is what the backup was taken from, `mapping` what of it went where.
     """

@@ -414,7 +414,7 @@ class Refusing:
 
     to_come: list[FarsideError]
 
-    def answer(self, question: Question) -> Answer:  # noqa: ARG002
+    def answer(self, question: Question) -> Answer:  # noqa: ARG002 (a stand-in)
         if self.to_come:
             raise self.to_come.pop(0)
         return Ok()

@@ -45,7 +45,7 @@ class Engine:
             raise PermanentError("no answer")
         return None if self.end is None else LogEnd(self.end, self.age)
 
-    def end_of_replay(self, service: object, recovery: object) -> int | None:  # noqa: ARG002
+    def end_of_replay(self, service: object, recovery: object) -> int | None:  # noqa: ARG002 (a stand-in)
         return self.replayed
 
 

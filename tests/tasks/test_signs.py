@@ -153,7 +153,7 @@ def test_this_machine_says_what_it_is() -> None:
 
 
 class Engine:
-    def running(self, facts: Any, host: Host) -> Running:  # noqa: ARG002
+    def running(self, facts: Any, host: Host) -> Running:  # noqa: ARG002 (a stand-in)
         return Running(("the source's server runs there: process 7 in /d",), ("process 8",))
 
 

@@ -18,17 +18,17 @@ class Engine:
     def __init__(self) -> None:
         self.surveys, self.captured = 1, list[Any]()
 
-    def survey(self, source: Any) -> Any:  # noqa: ARG002
+    def survey(self, source: Any) -> Any:  # noqa: ARG002 (a stand-in)
         self.surveys += 1
         return {"survey": self.surveys}
 
-    def capture(self, source: Any, sink: Any, facts: Any, steps: Any) -> Any:  # noqa: ARG002
+    def capture(self, source: Any, sink: Any, facts: Any, steps: Any) -> Any:  # noqa: ARG002 (a stand-in)
         self.captured.append(facts)
         if len(self.captured) == 1:
             raise TransientError("the connection was lost")
         return SimpleNamespace(facts=facts)
 
-    def dangers(self, facts: Any, source: Any) -> Any:  # noqa: ARG002
+    def dangers(self, facts: Any, source: Any) -> Any:  # noqa: ARG002 (a stand-in)
         yield finding("source-not-archiving", "east/db1", f"at {facts['survey']}", "preflight")
 
 

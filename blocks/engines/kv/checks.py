@@ -153,8 +153,8 @@ def key_space(
 
     Compared are the keys as restored (at the snapshot's revision, raised or not) and, if anything
     was written since, those that are served now: leases may have ended some, nothing else may.
-    Without a digest in the manifest nothing is comparable, and nobody knows. The snapshot itself is
-    held against what the source counted at its revision.
+    Without a digest in the manifest nothing is comparable: the result is unknown. The snapshot
+    itself is held against what the source counted at its revision.
     """
     kept = facts["snapshot"]
     counted, live = kept.get("at_source"), kept.get("live")
@@ -287,7 +287,7 @@ def leases(root: Etcdctl, facts: Mapping[str, Any]) -> Check:
 def login(application: Etcdctl, app: Application, facts: Mapping[str, Any]) -> Check:
     """The application's own user reads its keys, and is asked who it is where it has a password.
 
-    No key below its prefix is what the source had (then nobody knows), or a loss.
+    No key below its prefix is what the source had (then it is unknown), or a loss.
     """
     who = app.user or "anybody"
     expected, wrong = f"{who} reads below {app.prefix}", list[str]()

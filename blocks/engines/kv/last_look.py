@@ -29,11 +29,11 @@ class LastLook:
         return LastLook(facts.get(FACT) or {})
 
     def had(self, part: str, name: str) -> object:
-        """Whether a list had a name last; NOT_ASKED where nobody knows."""
+        """Whether a list had a name last; NOT_ASKED where it is not known."""
         return name in self.parts[part] if part in self.parts else NOT_ASKED
 
     def value(self, part: str) -> object:
-        """What a part was last; NOT_ASKED where nobody knows."""
+        """What a part was last; NOT_ASKED where it is not known."""
         return self.parts.get(part, NOT_ASKED)
 
 

@@ -95,7 +95,8 @@ def identity(nodes: Nodes, facts: Mapping[str, Any], cluster: str) -> Check:
 def definitions(node: Mariadb, facts: Mapping[str, Any]) -> Check:
     """Tables, indexes, views, routines, triggers and events are those of the manifest.
 
-    What the source did not show is compared with nothing: where all else is right, nobody knows.
+    What the source did not show is compared with nothing: where all else is right, the result is
+    unknown.
     """
     there, whole, tally, last = (
         survey.definitions(node), facts["definitions"], Tally(), LastLook.of(facts)
@@ -256,7 +257,7 @@ def _said_of(node: Mariadb, tables: Sequence[Any]) -> dict[str, _Said]:
 
 
 def _reads_rows(node: Mariadb, table: Mapping[str, Any]) -> bool:
-    """Whether all rows can be read, so that only indexes that can be made anew are damaged."""
+    """Whether all rows can be read, so that only indexes that can be rebuilt are damaged."""
     try:
         query = f"CHECKSUM TABLE {_place(table)} EXTENDED"
         return all(found != "NULL" for _, found in node.rows(query, timeout=HOURS))
@@ -458,7 +459,7 @@ def _of_each(nodes: Nodes, wrong_with: Callable[[Mariadb], Iterable[str]]) -> li
     """What is wrong with each node.
 
     One that does not answer is the finding of `synced`; here its error is raised if nothing else
-    is wrong, for then nobody knows.
+    is wrong, for then it is unknown.
     """
     wrong, silent = list[str](), list[TransientError]()
     for host, node in nodes.items():

@@ -52,18 +52,18 @@ class LastLook:
         return LastLook(facts.get(FACT) or {})
 
     def had(self, part: str, name: str, first: object) -> object:
-        """What a part had last; None if it was gone, NOT_ASKED where nobody knows."""
+        """What a part had last; None if it was gone, NOT_ASKED where it is not known."""
         changes = self.since.get(part)
         return NOT_ASKED if changes is None else changes.get(name, first)
 
     def table(self, label: str) -> Moved | None:
-        """What happened to a table; None where nobody knows."""
+        """What happened to a table; None where it is not known."""
         changes = self.since.get("tables")
         return None if changes is None else Moved(**changes.get(label, {}))
 
     @property
     def deleted(self) -> int | None:
-        """Rows that the source deleted from all its tables; None where nobody knows."""
+        """Rows that the source deleted from all its tables; None where it is not known."""
         found: int | None = self.since.get("deleted")
         return found
 

@@ -9,6 +9,7 @@ from blocks.artifact.mentions import Belongings
 from blocks.engines.my.client import Mariadb, literal
 from blocks.engines.my.survey import SYSTEM, USERS, local, names, of_each
 from blocks.evidence.findings import Finding, Severity, finding
+from blocks.resolving import hard_coded
 
 _SCHEMAS = ", ".join(repr(name) for name in SYSTEM)
 _TEXTS = f"""
@@ -97,7 +98,7 @@ def in_cluster(
         for line, mention in foreign.lines(text):
             severity = Severity.INFO if is_comment(name) or line in comments else None
             said = f"its line {line} names {mention}"
-            yield _finding(name, said, mention, foreign, "verify", severity)
+            yield hard_coded(name, said, mention, foreign, "verify", severity)
     for user, host in node.rows(_ACCOUNTS):
         if foreign.owns_name(_an_address(host)):
             text = f"it may connect from {host} only, which is lost"
@@ -114,7 +115,7 @@ def in_settings(facts: Mapping[str, Any], foreign: Belongings) -> Iterator[Findi
     for name, value in facts["settings"].items():
         for _, mention in foreign.lines(value):
             text = f"{name} names {mention}"
-            yield _finding(f"setting {name}", text, mention, foreign, "preflight")
+            yield hard_coded(f"setting {name}", text, mention, foreign, "preflight")
 
 
 def _an_address(pattern: str) -> str:
@@ -124,15 +125,3 @@ def _an_address(pattern: str) -> str:
         parts = [part if part.isdecimal() else "1" for part in host.split(".")]
         return ".".join([*parts, "1", "1", "1"][:4])
     return host.replace("%", "x").replace("_", "x")
-
-
-def _finding(
-    subject: str,
-    evidence: str,
-    mention: str,
-    foreign: Belongings,
-    stage: str,
-    severity: Severity | None = None,
-) -> Finding:
-    id = "path-hard-coded" if mention in foreign.paths else "address-hard-coded"
-    return finding(id, subject, evidence, stage, severity=severity)

@@ -280,8 +280,9 @@ def local(tables: Iterable[Any]) -> list[Any]:
 def tables(node: Mariadb) -> list[Any]:
     """The tables of users: schema, name, engine, and of local ones an estimate of their rows.
 
-    `made` differs when a table was emptied, altered or made anew, `written` when rows were written;
-    `broken` is the number of the error with which the server refuses one that it cannot open.
+    `made` differs when a table was emptied, altered or created again, `written` when rows were
+    written; `broken` is the number of the error with which the server refuses one that it cannot
+    open.
     """
     found, had = names(node), ids(node)
     known = {

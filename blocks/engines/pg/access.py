@@ -36,10 +36,8 @@ def from_source_only(
     `networks` and `addresses` are the recovery domain's: one client of them that is let in is
     enough. What cannot be told (names of hosts, groups of roles) counts as letting in.
     """
-    fitting = [rule for rule in rules if _fits(rule, role, database)]
-    admitting = [rule for rule in fitting if rule["method"] != "reject"]
-    near = [rule for rule in fitting if not _elsewhere(rule, foreign)]
-    clients = [*networks, *(_as_network(address) for address in addresses if address)]
+    admitting, near = _fitting(rules, role, database, foreign)
+    clients = _clients(networks, addresses)
     if not admitting or not clients or any(_admitted(near, client) for client in clients):
         return
     # What the source refuses everybody is no fault of the recovery side.
@@ -62,10 +60,8 @@ def untold(
 
     Arguments as of `from_source_only`, which finds what is certain.
     """
-    fitting = [rule for rule in rules if _fits(rule, role, database)]
-    admitting = [rule for rule in fitting if rule["method"] != "reject"]
-    near = [rule for rule in fitting if not _elsewhere(rule, foreign)]
-    clients = [*networks, *(_as_network(address) for address in addresses if address)]
+    admitting, near = _fitting(rules, role, database, foreign)
+    clients = _clients(networks, addresses)
     if not admitting or not clients:
         return
     if not any(_admitted(near, client) for client in clients):
@@ -91,6 +87,21 @@ def untold(
 def place(rule: Mapping[str, Any]) -> str:
     """File and line of a rule, as `pg_hba.conf:7`."""
     return f"{rule.get('file') or 'pg_hba.conf'}:{rule['line']}"
+
+
+def _fitting(
+    rules: Iterable[Mapping[str, Any]], role: str, database: str, foreign: Belongings
+) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """Of the rules for a role in a database, those that let in, and those a client may meet that
+    is not called as one of the source's.
+    """
+    fitting = [rule for rule in rules if _fits(rule, role, database)]
+    admitting = [rule for rule in fitting if rule["method"] != "reject"]
+    return admitting, [rule for rule in fitting if not _elsewhere(rule, foreign)]
+
+
+def _clients(networks: Iterable[_Network], addresses: Iterable[str]) -> list[_Network]:
+    return [*networks, *(ip_network(address) for address in addresses if address)]
 
 
 def _fits(rule: Mapping[str, Any], role: str, database: str) -> bool:
@@ -157,10 +168,6 @@ def _network(rule: Mapping[str, Any]) -> _Network | None:
 
 def _bits(mask: str) -> int:
     return bin(int(ip_address(mask))).count("1")
-
-
-def _as_network(address: str) -> _Network:
-    return ip_network(address)
 
 
 def _of(rule: Mapping[str, Any], foreign: Belongings) -> bool:

@@ -252,7 +252,7 @@ def loadable(
 
     Libraries that are kept `asleep`, and those that refuse to be loaded by a session, are looked
     for as files. What the source has lost itself need not be here; of what it made after it was
-    last asked, or did not show, nobody knows.
+    last asked, or did not show, it is unknown.
     """
     tally, done, waiting = Tally(), 0, dict[str, tuple[AtSource, str]]()
     lost = list[str]()
@@ -339,8 +339,8 @@ def collations(
 ) -> Check:
     """Text sorts here as it did there: the source's collation versions against those here.
 
-    A version is of the source's libraries: it stays, but for a collation that is made anew. Of one
-    that no column used when the source was asked, what it was made with may be out of date.
+    A version is of the source's libraries: it stays, but for a collation that is created again. Of
+    one that no column used when the source was asked, what it was made with may be out of date.
     """
     tally, compared = Tally(), 0
     for database in databases:

@@ -22,6 +22,7 @@ ROW = '"farside row"'
 ALL_READ = f"{ROW} OPERATOR(pg_catalog.*=) {ROW}"
 """True of every row: comparing its image with itself, the server reads each value, also those that
 are stored apart (TOAST), and runs no code of a type's."""
+_WRITTEN = "it may have been written to"
 SLACK_ROWS = 10
 """A number that is no exact one may be off by so many rows, or by a tenth."""
 
@@ -35,8 +36,9 @@ def row_counts(
     a shortfall of more than a tenth and of SLACK_ROWS fails, next to what was deleted meanwhile.
     Of one that the source has emptied or rewritten since, only its last estimate tells something.
     One that was counted and has come back empty never passes, unless the source emptied it, or was
-    writing to it at one of the two looks. Unlogged tables are empty: no backup holds them. Where
-    values are stored apart from their rows, all are read.
+    writing to it at one of the two looks, or had deleted from it before the only one.
+    Unlogged tables are empty: no backup holds them. Where values are stored apart from their rows,
+    all are read.
     """
     tally, exact, about, tables, total = Tally(), 0, 0, 0, 0
     for database in databases:
@@ -118,9 +120,9 @@ class Moved:
     """Whether its counters say so."""
     untouched: bool = False
     busy: bool = False
-    """Whether it was being written to at one of the two looks, so that its counters do not tell."""
+    """Whether rows may have come and gone, by what was seen of it, without its counters telling."""
     doubt: str = ""
-    """Why nobody knows whether a shortfall is the source's own doing."""
+    """Why a shortfall may be the source's own doing."""
 
 
 class Moves:
@@ -136,8 +138,11 @@ class Moves:
         first, last = self._first.get((schema, name)), self._last.get((schema, name))
         if first is None or last is None:
             # Large objects have counters wherever there are any.
-            busy = bool(self._first and self._last)
-            return Moved(busy=busy, doubt="it may have been written to" if self._asked else "")
+            if self._asked:
+                return Moved(busy=bool(self._first and self._last), doubt=_WRITTEN)
+            # Not asked again: what rows were deleted from before may be a queue, which empties.
+            came_and_went = first is None or int(first["deleted"]) > 0
+            return Moved(busy=bool(self._first) and came_and_went)
         if first == last:
             return Moved(known=True, untouched=True)
         if first["written"].split()[0] != last["written"].split()[0]:
@@ -153,7 +158,7 @@ class Moves:
         key, file, had = (first["schema"], first["name"]), first.get("file"), first["rows"]
         moved, same = self.of(*key), last is not None and last["file"] == file
         if rewritten := file not in (None, here["file"]) and not same:
-            moved = Moved(busy=moved.busy, doubt="it was emptied, rewritten or made anew")
+            moved = Moved(busy=moved.busy, doubt="it was emptied, rewritten or created again")
             had = had if first.get("count") is None else first["count"]
         if moved.known or last is None or last["file"] != here["file"] or had is None:
             return moved

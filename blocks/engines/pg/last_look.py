@@ -51,7 +51,7 @@ class LastLook:
     """Parts by the names of the databases that could be entered."""
 
     def has(self, part: str, name: str) -> object:
-        """Whether the server had a role or an open database; NOT_ASKED where nobody knows."""
+        """Whether the server had a role or an open database; NOT_ASKED where it is not known."""
         rows = (self.server or {}).get(part)
         return NOT_ASKED if rows is None else any(row["name"] == name for row in rows)
 

@@ -15,7 +15,7 @@ from blocks.engines.base import listed
 from blocks.engines.pg.psql import CLUSTER, Psql, identifier, literal
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, Severity, finding
-from blocks.resolving import used_by
+from blocks.resolving import hard_coded, used_by
 
 # What a site has made, wherever it has put it: below are the objects that every database begins
 # with. Members of extensions are no exception: a site packs its own into some.
@@ -231,7 +231,7 @@ class Texts:
                 said = f"its line {line} names {mention}"
                 comment = _is_comment(subject) or line in comments
                 severity = Severity.INFO if comment else None
-                yield _finding(subject, said, mention, foreign, "verify", severity)
+                yield hard_coded(subject, said, mention, foreign, "verify", severity)
         if self.packed:
             yield finding(
                 "address-hard-coded",
@@ -451,12 +451,12 @@ def in_settings(facts: Mapping[str, Any], foreign: Belongings) -> Iterator[Findi
         for _, mention in foreign.lines(str(row["setting"])):
             evidence = f"{place}: {name} names {mention}"
             severity = Severity.MEDIUM if name.startswith(DECIDED) else None
-            yield _finding(f"setting {name}", evidence, mention, foreign, "preflight", severity)
+            yield hard_coded(f"setting {name}", evidence, mention, foreign, "preflight", severity)
 
     for file, name in elsewhere.items():
         for path in foreign.paths_in(file):
             evidence = f"{name} is set there; the file is no part of a backup"
-            yield _finding(file, evidence, path, foreign, "preflight", Severity.MEDIUM)
+            yield hard_coded(file, evidence, path, foreign, "preflight", Severity.MEDIUM)
 
 
 def in_live_settings(server: Psql, foreign: Belongings) -> Iterator[Finding]:
@@ -474,7 +474,7 @@ def in_live_settings(server: Psql, foreign: Belongings) -> Iterator[Finding]:
     for row in rows:
         for _, mention in foreign.lines(str(row["setting"])):
             evidence = f"{server.host.name}: {row['name']} names {mention}"
-            yield _finding(f"setting {row['name']}", evidence, mention, foreign, "verify")
+            yield hard_coded(f"setting {row['name']}", evidence, mention, foreign, "verify")
 
 
 def files_in_settings(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -486,18 +486,6 @@ def files_in_settings(facts: Mapping[str, Any]) -> dict[str, str]:
         if own and value.startswith("/") and not name.startswith(DECIDED):
             found[name] = value.partition(":")[0]
     return found
-
-
-def _finding(
-    subject: str,
-    evidence: str,
-    mention: str,
-    foreign: Belongings,
-    stage: str,
-    severity: Severity | None = None,
-) -> Finding:
-    id = "path-hard-coded" if mention in foreign.paths else "address-hard-coded"
-    return finding(id, subject, evidence, stage, severity=severity)
 
 
 def with_path(foreign: Belongings, path: str) -> Belongings:

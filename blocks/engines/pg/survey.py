@@ -124,9 +124,9 @@ ORDER BY 1, 2
 """
 """Tables with the lower of two estimates of their rows, where there are two; NULL without one.
 
-A table that is emptied, rewritten or made anew has another file, in a physical backup as well. The
-planner's estimate is as old as the last ANALYZE; the statistics count rows twice that were inserted
-in the transaction of an ANALYZE, and are empty after a crash and on a standby.
+A table that is emptied, rewritten or created again has another file, in a physical backup as
+well. The planner's estimate is as old as the last ANALYZE; the statistics count rows twice that
+were inserted in the transaction of an ANALYZE, and are empty after a crash and on a standby.
 """
 
 INDEXES = """

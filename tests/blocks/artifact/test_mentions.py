@@ -308,6 +308,10 @@ def test_what_nothing_belongs_to_is_never_likely() -> None:
         ('sub="east"; dom="example"\nping $sub.$dom', [(2, "east.example")]),
         ("z text DEFAULT 'east'::text\nRETURN 'vat.'||z||'.example'", [(2, "vat.east.example")]),
         ("DECLARE z text := 'east';\nRETURN 'vat.'||z||'.example'", [(2, "vat.east.example")]),
+        (
+            "z text := 'east';\nRETURN concat_ws('.', 'vat', z, 'example')",
+            [(2, "vat.east.example")],
+        ),
         ('SITE = "east"\nHOST = "tax." + SITE + ".example"', [(2, "tax.east.example")]),
         # Networks as people write them.
         ("allow 10.1.*.*", [(1, "10.1.")]),
