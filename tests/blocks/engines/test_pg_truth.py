@@ -1,6 +1,7 @@
 """PostgreSQL's checks fail on damage, are unknown where they could not look, and else pass."""
 
 import json
+import shutil
 import sys
 import threading
 import time
@@ -847,6 +848,23 @@ class TestFilesThatTheSourceHasLost:
         assert here.status is PASSED, here
         assert "1 that the source has lost as well" in str(here.actual)
         assert least.status is (UNKNOWN if number == 0 else PASSED), least
+
+    def test_a_library_that_the_path_leads_to(self, newest: Server, files: list[Path]) -> None:
+        """From 18 on, $libdir/NAME may be a site's library in a directory of its own."""
+        newest.run(self.FUNCTION, "shop")
+        own = newest.data / "own"
+        own.mkdir(0o755)
+        shutil.move(files[0], own)
+        newest.set(restart=False, dynamic_library_path=f"{own}:$libdir")
+        try:
+            (row,) = of(newest.psql())[0]["libraries"]
+            assert row == {"name": f"$libdir/{self.LIBRARY}", "there": True}
+            (own / files[0].name).unlink()
+            (row,) = of(newest.psql())[0]["libraries"]
+            assert not row["there"]
+        finally:
+            newest.set(restart=False, dynamic_library_path="$libdir")
+            shutil.rmtree(own)
 
     def test_a_library_of_an_extension(self, newest: Server, files: list[Path]) -> None:
         host = LocalHost(name="here", python=sys.executable)
