@@ -75,7 +75,6 @@ def met(store: ObjectStore) -> tuple[x509.Certificate, ...]:
 
     Empty where the store does not answer, or is not trusted: that is found elsewhere.
     """
-    pinned = _pinned(store)
     host, port = store.endpoints()[0]
     try:
         context = ssl.create_default_context(cadata=store.ca_pem)
@@ -86,7 +85,7 @@ def met(store: ObjectStore) -> tuple[x509.Certificate, ...]:
             shown = _shown(tls)
     except OSError:
         return ()
-    return chained(shown, pinned)
+    return chained(shown, pinned(store))
 
 
 def is_public(chain: Sequence[x509.Certificate]) -> bool:
@@ -137,7 +136,8 @@ def _urls(points: x509.CRLDistributionPoints) -> Iterator[str]:
         yield from (str(name.value) for name in point.full_name or ())
 
 
-def _pinned(store: ObjectStore) -> list[x509.Certificate]:
+def pinned(store: ObjectStore) -> list[x509.Certificate]:
+    """The authorities that a plan has a store trusted by; empty for those of the machine."""
     pem = store.ca_pem
     try:
         return x509.load_pem_x509_certificates(pem.encode()) if pem else []

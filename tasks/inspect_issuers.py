@@ -73,6 +73,9 @@ def _of_source(
     """
     source = rehearsal.source
     own, perhaps = set(certificates.authorities(certificates.met(source.store))), set[Authority]()
+    if not own:  # it does not answer: what it is trusted by tells as much, if that is one
+        trusted = certificates.trusted(certificates.pinned(source.store))
+        (own if len(trusted) == 1 else perhaps).update(trusted)
     text = f"whether other certificates of {source.name} and {rehearsal.recovery.name} have one"
     if not rehearsal.fresh:  # a source that may be lost is not asked for files
         if members:

@@ -77,6 +77,14 @@ def test_one_authority_for_both(serve: Any) -> None:
     assert found.evidence.endswith("issued the certificates of both east and west")
 
 
+def test_a_source_that_does_not_answer_is_known_by_what_it_is_trusted_by(serve: Any) -> None:
+    authority, (issued, _) = issue_from_one("one", [("b.x", "127.0.0.1"), ("a.x", "127.0.0.2")])
+    west = serve("b", authority, issued)
+    east = S3Store(endpoint="https://127.0.0.1:1", bucket="b", ca_file=west.ca_file)
+    (found,) = issuers(east, west)
+    assert found.id == "ca-in-source"
+
+
 def test_an_authority_each_though_both_trust_both(serve: Any) -> None:
     first, (a,) = issue_from_one("same name", [("a.x", "127.0.0.1")])
     second, (b,) = issue_from_one("same name", [("b.x", "127.0.0.1")])

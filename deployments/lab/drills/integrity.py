@@ -116,7 +116,7 @@ def check_failed(ground: Ground) -> Iterator[None]:
     yield
 
 
-@drill("backup-failed", "snapshot", select="fresh", plans=POSTGRES)
+@drill("backup-failed", "preflight", select="fresh", plans=POSTGRES)
 def backup_failed(ground: Ground) -> Iterator[None]:
     """East's vault holds an old password of the replication role."""
     with ground.secret("replication-password", "last-year", "east"):

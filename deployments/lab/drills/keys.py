@@ -145,7 +145,7 @@ def ca_in_source(ground: Ground) -> Iterator[None]:
             files = certificate_files(ground.places, site)
             stack.enter_context(ground.file(files[0], leaf + authority))
             stack.enter_context(ground.file(files[1], key))
-            part = "source" if site is ground.east else "recovery"
+            part = "source" if site.name == ground.east.name else "recovery"
             ground.document[part]["store"]["ca_file"] = str(path)
         restart = [f"{name}-store" for name in stores]
         for name in restart:
