@@ -17,7 +17,7 @@ from blocks.evidence.signature import signature_path
 from blocks.evidence.uses import unnoted
 from blocks.hosts import FileMissing, Host
 from blocks.plan import Plan
-from tasks.publish import Published, publish, store, stored
+from tasks.publish import Published, in_store, publish, store, stored
 from tasks.rehearsal import Rehearsal
 
 FILE = "record.json"
@@ -91,17 +91,22 @@ def recover(plan: Plan, id: str, results: Path) -> Published | None:
 
     One that is in the results folder already stays as it is; what is missing of its publication
     is made up for. Only one that shows nothing is signed here: any other verdict is for the
-    rehearsal itself to sign. Raises as `publish`.
+    rehearsal itself to sign. What the recovery store holds of a rehearsal that wrote its record
+    into another folder is never replaced by what was seen before its end. Raises as `publish`.
     """
     path = results / f"{id}.json"
-    if not path.exists():
-        left = _left(plan, id)
-        return None if left is None else publish(plan, results, left)
-    record = load(path)
-    if (record.rehearsal_id, record.plan.name) != (id, plan.name):
+    record = load(path) if path.exists() else _left(plan, id)
+    if record is None or (record.rehearsal_id, record.plan.name) != (id, plan.name):
         return None
     signed = plan.keys.record_key is None or signature_path(path).exists()
-    if not signed and record.verdict is Verdict.COULD_NOT_VERIFY:
+    if record.verdict is Verdict.COULD_NOT_VERIFY and not (signed and path.exists()):
+        own = path.read_bytes() if path.exists() else record.to_json().encode()
+        try:
+            if in_store(plan, id) not in (None, own):
+                return None
+        except FarsideError as error:
+            record.save(results)
+            return Published(path, (f"whether the store holds one is not known: {error}",))
         return publish(plan, results, record)
     if stored(plan, path):
         return None

@@ -66,6 +66,12 @@ def store(plan: Plan, path: Path) -> list[str]:
     return []
 
 
+def in_store(plan: Plan, id: str) -> bytes | None:
+    """The record of a rehearsal that the recovery store holds, if any. Raises what it raises."""
+    key = f"{records_of(plan.name)}{id}.json"
+    return plan.recovery.store.get(key) if plan.recovery.store.head(key) is not None else None
+
+
 def stored(plan: Plan, path: Path) -> bool:
     """Whether the recovery store holds a record, with its signature if there is one here.
 

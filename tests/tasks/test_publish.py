@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from blocks.artifact.signing import public_key_of
+from blocks.errors import TransientError
 from blocks.evidence.record import Record, Verdict
 from blocks.evidence.signature import load_signed, signature_path
 from tasks.journal import FILE, recover
@@ -109,6 +110,37 @@ class TestRecover:
         assert "not signed" in published.note
         assert not signature_path(path).exists()
         assert stored(site) == WHOLE[:1]
+
+    def test_what_its_rehearsal_has_stored_is_not_replaced(
+        self, site: Site, killed: Record, tmp_path: Path
+    ) -> None:
+        """Kept, its record written into another folder; the journal still lies on its hosts."""
+        leave(site, killed)
+        final = replace(killed, verdict=Verdict.VERIFIED)
+        publish(site.plan, tmp_path / "own", final)
+        assert recover(site.plan, "r7", site.results) is None
+        assert site.plan.recovery.store.get(WHOLE[0]) == final.to_json().encode()
+        # Nor by what a signal had written before it went on to its end.
+        killed.save(site.results)
+        assert recover(site.plan, "r7", site.results) is None
+        assert site.plan.recovery.store.get(WHOLE[0]) == final.to_json().encode()
+
+    def test_a_store_that_does_not_say_holds_nothing_up(
+        self, site: Site, killed: Record, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        leave(site, killed)
+
+        def away(*_: object) -> None:
+            raise TransientError("gone")
+
+        monkeypatch.setattr(type(site.plan.recovery.store), "head", away)
+        published = recover(site.plan, "r7", site.results)
+        assert published is not None
+        assert "not known" in published.problems[0]
+        monkeypatch.undo()
+        assert stored(site) == []
+        assert recover(site.plan, "r7", site.results) is not None
+        assert stored(site) == WHOLE
 
     def test_one_of_another_plan_is_not_this_plans(self, site: Site, killed: Record) -> None:
         replace(killed, plan=replace(killed.plan, name="bank")).save(site.results)
