@@ -116,6 +116,8 @@ def leaks(rehearsal: Rehearsal, stage: str, *, watched: bool = True) -> Proof:
                 leaking.append(finding("fence-leaks", f"{store} (bucket)", text, stage))
             elif status == "unknown":
                 unknown.append(f"the source's bucket at {store} could not be tried from {where}")
+            elif status == "reset":  # a fence's, or a proxy's that has lost what is behind it
+                unknown.append(f"the source's bucket at {store} hangs up on {where}")
             else:
                 denied += 1
     return Proof(tuple(leaking), tuple(unknown), denied, tuple(never))

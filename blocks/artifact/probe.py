@@ -106,7 +106,8 @@ def _fetched(url: str, ca_pem: str | None, timeout: float) -> ProbeStatus:
     except ssl.SSLCertVerificationError:
         return "unknown"  # something answers; what it is cannot be told
     except OSError as error:
-        return "unreachable" if isinstance(error, socket.gaierror) else _failure(error)
+        # Of a name that leads nowhere here, nothing was tried.
+        return "unknown" if isinstance(error, socket.gaierror) else _failure(error)
     except http.client.HTTPException:
         return "reset"
     return _meant(status, said)

@@ -73,10 +73,10 @@ def test_of_several_addresses_the_one_that_answers_counts(
     assert (found.status, found.addresses) == ("open", ("127.0.0.9", "127.0.0.1"))
 
 
-def test_a_url_that_nobody_serves_is_unreachable_or_refused() -> None:
+def test_a_url_that_nobody_serves_is_refused_or_not_tried() -> None:
     urls = ("https://no-such-name.invalid/b/k?x", "https://127.0.0.1:1/b/k?x")
     answer = probe.run(ProbeJob(endpoints=(), urls=urls), Channel.__new__(Channel))
-    assert answer.urls == ("unreachable", "refused")
+    assert answer.urls == ("unknown", "refused")
 
 
 def test_only_a_denial_is_one(s3: Any, tmp_path: Path) -> None:
