@@ -40,9 +40,9 @@ _HOSTS = re.compile(
     rf"""://(?:[^\s/@'"]*@)?(?P<url>[A-Za-z0-9_][\w.-]*(?:(?::\d+)?,[A-Za-z0-9_][\w.-]*)*)
       | \b(?:host|hostaddr|hostname|server|servers|dbserver|nodename|proxy|peer|pool|nameserver|kdc
            |admin_server|mirror|endpoint|origin|data\s?source|addr|address)
-        ["']?\s*(?:=>?|:|\s)\s*[\\"'\[]*(?P<option>{_LIST})
+        ["']?\s*(?:=>?|:|\s)\s*[\\"'\[]*(?P<option>{_LIST})(?![\w.-]*://)
       | (?<!\w)\w*(?:host|hostaddr|hostname|server|addr|address|endpoint)
-        (?: ["']?\s*(?:=>?|:)\s*[\\"'\[]*(?P<variable>{_A_NAME})
+        (?: ["']?\s*(?:=>?|:)\s*[\\"'\[]*(?P<variable>{_A_NAME})(?![\w.-]*://)
           | ["']\s*,\s*["'](?P<else>{_A_NAME}) | \s*\|\s*default\(\s*["'](?P<default>{_A_NAME}) )
       | (?<![\w-])(?:-h|ssh)\s+["']?(?P<called>{_A_NAME})
       | (?<![\w.-])[\w.-]+@(?P<remote>[A-Za-z0-9_][\w.-]*)(?=[:\s'"/,;)]|$)
