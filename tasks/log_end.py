@@ -21,7 +21,7 @@ def note_end_of_log(rehearsal: Rehearsal) -> None:
         at = rehearsal.clock.now()
         end = rehearsal.plan.engine.end_of_log(rehearsal.source)
         if end is not None:
-            rehearsal.log_ends.append((at - timedelta(seconds=end.age), end.position))
+            rehearsal.log_ends.append((at, end))
 
 
 def recovered_by_log(rehearsal: Rehearsal, service: Service) -> datetime | None:
@@ -44,7 +44,7 @@ def why_unknown(rehearsal: Rehearsal) -> str:
     told = "no restored transaction bears a time, the plan has no heartbeat"
     if not rehearsal.log_ends:
         return (
-            f"{told}, and the source did not say where its log ended (a standby knows while it"
-            " hears of its primary)"
+            f"{told}, and the source did not say where its log ended (of a standby, the primary"
+            " is asked: let the same role of the plan in there, from the same host)"
         )
     return f"{told}, and the log was replayed to no point at which the source was seen"

@@ -76,14 +76,6 @@ class Requirements:
     """Directory -> the plan's field that puts it elsewhere, where it is not plain from its name."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogEnd:
-    """A place in a source's log: whatever was acknowledged `age` seconds ago lies before it."""
-
-    position: int
-    age: float = 0.0
-
-
 ROWS_NOT_SEARCHED = "addresses of the source in the rows of tables, unless the plan has search_rows"
 """What an engine does not verify that searches rows on request only."""
 
@@ -336,7 +328,7 @@ class Engine(StrictBlock, ABC):
     def recovered_until(self, service: Service, recovery: FailureDomain) -> datetime | None:
         """Time of the newest transaction in the restored data; None if it cannot be known."""
 
-    def end_of_log(self, source: FailureDomain) -> LogEnd | None:  # noqa: ARG002 (not every engine has a log)
+    def end_of_log(self, source: FailureDomain) -> int | None:  # noqa: ARG002 (not every engine has a log)
         """Where the source's log ends; None where it is not known, or the engine has none.
 
         Raises FarsideError.

@@ -28,7 +28,6 @@ from blocks.engines.base import (
     Captured,
     Engine,
     Facts,
-    LogEnd,
     Peer,
     Requirements,
     Restoration,
@@ -984,9 +983,14 @@ class Postgres(Engine):
         rows = control.rows(CLUSTER, "SELECT pg_last_xact_replay_timestamp() AS at")
         return datetime.fromisoformat(rows[0]["at"]) if rows[0]["at"] else None
 
-    def end_of_log(self, source: FailureDomain) -> LogEnd | None:
+    def end_of_log(self, source: FailureDomain) -> int | None:
         """See Engine."""
-        return position.end_of_log(self._superuser(source))
+        own = source.belongings
+
+        def owns(host: str) -> bool:
+            return own.owns_name(host) or host.lower() in own.aliases
+
+        return position.end_of_log(self._superuser(source), owns)
 
     def end_of_replay(self, service: Service, recovery: FailureDomain) -> int | None:
         """See Engine."""

@@ -6,7 +6,6 @@ from typing import Any, cast
 
 import pytest
 
-from blocks.engines.base import LogEnd
 from blocks.errors import PermanentError
 from tasks.declare import Declaration
 from tasks.heartbeat import Lost
@@ -38,12 +37,11 @@ class Engine:
     end: int | None = None
     replayed: int | None = None
     answers: bool = True
-    age: float = 0.0
 
-    def end_of_log(self, source: object) -> LogEnd | None:  # noqa: ARG002 (Engine's own)
+    def end_of_log(self, source: object) -> int | None:  # noqa: ARG002 (Engine's own)
         if not self.answers:
             raise PermanentError("no answer")
-        return None if self.end is None else LogEnd(self.end, self.age)
+        return self.end
 
     def end_of_replay(self, service: object, recovery: object) -> int | None:  # noqa: ARG002 (a stand-in)
         return self.replayed
@@ -122,12 +120,6 @@ def test_a_quiet_source_is_recovered_to_the_last_moment_whose_log_was_replayed()
     rehearsal.clock.at, rehearsal.plan.engine.end = after(20), 120
     note_end_of_log(rehearsal.true)
     assert recovered_by_log(rehearsal.true, cast("Any", None)) == after(10)
-
-
-def test_a_standby_tells_of_its_primary_as_of_the_last_message() -> None:
-    rehearsal = Fake(plan=Plan(Engine(end=100, replayed=100, age=7.0)))
-    note_end_of_log(rehearsal.true)
-    assert recovered_by_log(rehearsal.true, cast("Any", None)) == after(-7)
 
 
 def test_it_is_told_by_the_source_clock() -> None:

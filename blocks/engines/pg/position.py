@@ -1,37 +1,47 @@
 """Where a log ends: in the source at a moment, and in the restored server once it has replayed."""
 
-from blocks.engines.base import LogEnd
+from collections.abc import Callable
+from dataclasses import replace
+
 from blocks.engines.pg import wal
 from blocks.engines.pg.psql import CLUSTER, Psql
 
 SECONDS = 10.0
-"""How long the source may take for the answer: the declaration waits for it."""
-# What a standby has replayed says nothing of what its primary has acknowledged since: that is
-# known as of the last message, while there are messages.
+"""How long each server may take for its answer: the declaration waits for it."""
+_CASCADED = 3
+"""So many standbys may lie between the source and its primary."""
 _END = """
-SELECT ends.lsn::text AS position, ends.age,
+SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn()::text END AS position,
   (SELECT setting::int FROM pg_settings WHERE name = 'wal_segment_size') AS segment,
-  (SELECT setting::int FROM pg_settings WHERE name = 'wal_block_size') AS page
-FROM (
-  SELECT pg_current_wal_insert_lsn() AS lsn, 0 AS age WHERE NOT pg_is_in_recovery()
-  UNION ALL
-  SELECT latest_end_lsn, extract(epoch FROM clock_timestamp() - last_msg_receipt_time)
-  FROM pg_stat_wal_receiver WHERE pg_is_in_recovery() AND status = 'streaming'
-) AS ends
-WHERE ends.lsn IS NOT NULL AND ends.age IS NOT NULL
+  (SELECT setting::int FROM pg_settings WHERE name = 'wal_block_size') AS page,
+  (SELECT system_identifier::text FROM pg_control_system()) AS cluster,
+  sender_host AS host, sender_port AS port
+FROM (VALUES (1)) AS one
+LEFT JOIN pg_stat_wal_receiver ON pg_is_in_recovery() AND status = 'streaming'
 """
 _SEGMENT_HEADER, _PAGE_HEADER = 40, 24
 """Bytes of XLogLongPageHeaderData and XLogPageHeaderData."""
 
 
-def end_of_log(source: Psql) -> LogEnd | None:
-    """Up to where the source's log is written; of a standby, its primary's, as it was last told.
+def end_of_log(source: Psql, owns: Callable[[str], bool]) -> int | None:
+    """Up to where the source's log is written; of a standby, what its primary says of its own.
 
-    None of a standby that does not hear of its primary. Raises as `rows`.
+    What a standby has replayed, or was told by another standby, says nothing of what the primary
+    has acknowledged since. So the servers that it streams from are asked in turn, if the source
+    `owns` their addresses. None where that leads to no primary of the same cluster. Raises as
+    `rows`.
     """
-    for row in source.rows(CLUSTER, _END, timeout=SECONDS):
-        position = end_of_record(wal.parse_lsn(row["position"]), row["segment"], row["page"])
-        return LogEnd(position, max(0.0, float(row["age"])))
+    clusters = set[str]()
+    for _ in range(_CASCADED + 2):
+        (row,) = source.rows(CLUSTER, _END, timeout=SECONDS)
+        clusters.add(row["cluster"])
+        if len(clusters) > 1:
+            return None
+        if row["position"] is not None:
+            return end_of_record(wal.parse_lsn(row["position"]), row["segment"], row["page"])
+        if row["host"] is None or not owns(row["host"]):
+            return None
+        source = replace(source, server=row["host"], port=row["port"], chosen=[])
     return None
 
 
