@@ -24,6 +24,8 @@ def bare_address(text: str) -> str:
         raise ValueError(
             f"{text!r} is no IP address and no DNS name; write it without brackets, port and path"
         )
+    if is_ip(text) and (ip_address(text).is_unspecified or ip_address(text).is_multicast):
+        raise ValueError(f"{text!r} is no machine's address; name the one that it has")
     return text
 
 

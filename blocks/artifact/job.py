@@ -175,7 +175,8 @@ class MadePath:
     """Marks a directory (absolute) that a rehearsal takes, by its stamp: see `stamp.bears`.
 
     `device` and `inode` follow in a second entry, once it is there; `found` is one that was there
-    before, and empty, and `mode` the permissions that it had.
+    before, and empty, and `mode` the permissions that it had; `parents` are the directories above
+    it that were made for it, the nearest first.
     """
 
     kind: Literal["path"] = "path"
@@ -184,6 +185,7 @@ class MadePath:
     inode: int | None = None
     found: bool = False
     mode: int | None = None
+    parents: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,9 @@ from blocks.artifact.mentions import Belongings
 from blocks.artifact.redaction import command_of, redacted
 
 _LINKS = 40
+_DEEPEST = 40
+_LAYERS = re.compile(r"\b(?:lowerdir\+?|upperdir)=([^,)\s]+)")
+"""The directories that an overlay shows as one, in the options of its mount."""
 _ENTRIES = 20_000
 _PATIENCE = 10.0
 _LISTED = re.compile(r"(?:^|=>)\s*(/\S+) \(0x", re.MULTILINE)
@@ -80,10 +83,22 @@ def trail(path: str) -> tuple[str, ...]:
 
     Texts in which a domain can be looked for, the path itself first.
     """
-    real = os.path.realpath(path)
-    places = [path, *_links(path), real]
-    places += [text for place in (path, real) for text in _mounted(place)]
-    return tuple(dict.fromkeys(places))
+    found, looked, waiting = dict[str, None](), set[str](), [path]
+    while waiting and len(looked) < _DEEPEST:
+        place = waiting.pop(0)
+        if place in looked:
+            continue
+        looked.add(place)
+        real = os.path.realpath(place)
+        texts = [place, *_links(place), real]
+        texts += [text for there in dict.fromkeys((place, real)) for text in _mounted(there)]
+        found |= dict.fromkeys(texts)
+        # What it lies on, an image or layers, may lie on something else again.
+        layers = (
+            layer for text in texts for few in _LAYERS.findall(text) for layer in few.split(":")
+        )
+        waiting += [item for item in (*texts, *layers) if item[:1] == "/" and os.path.lexists(item)]
+    return tuple(found)
 
 
 def origin(path: str, foreign: Belongings) -> str:

@@ -30,6 +30,7 @@ def text(rehearsal_id: str, token: str) -> str:
 def take(path: Path, mark: str) -> MadePath:
     """Make a directory, or find it empty, and stamp it. Raises Occupied, OSError."""
     found = False
+    parents = tuple(str(parent) for parent in path.parents if not parent.exists())
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         path.mkdir(mode=0o700)
@@ -45,7 +46,14 @@ def take(path: Path, mark: str) -> MadePath:
         stream.write(mark)
     info = path.lstat()
     mode = stat.S_IMODE(info.st_mode) if found else None
-    made = MadePath(path=str(path), device=info.st_dev, inode=info.st_ino, found=found, mode=mode)
+    made = MadePath(
+        path=str(path),
+        device=info.st_dev,
+        inode=info.st_ino,
+        found=found,
+        mode=mode,
+        parents=parents,
+    )
     if os.listdir(path) != [FILE]:  # noqa: PTH208 (names)
         (path / FILE).unlink()
         raise Occupied(f"{path} is not empty")
@@ -65,10 +73,16 @@ def bears(made: MadePath, mark: str) -> bool:
 
 
 def remove(made: MadePath) -> None:
-    """Remove a directory that `bears` its stamp; one that was found empty is as it was found."""
+    """Remove a directory that `bears` its stamp; one that was found empty is as it was found.
+
+    Of the directories above it that were made for it, those that are empty now go, too.
+    """
     path = Path(made.path)
     if not made.found:
         shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):
+            for parent in made.parents:
+                os.rmdir(parent)  # noqa: PTH106 (a text)
         return
     if made.mode is not None:
         path.chmod(made.mode)

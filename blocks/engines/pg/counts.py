@@ -196,7 +196,10 @@ def compare(
     A `strict` one that is too small never passes, however little is missing.
     """
     if wanted is None:
-        tally.unseen.append(f"{label} has {found} rows: the source has neither count nor estimate")
+        tally.unseen.append(
+            f"{label} has {found} rows: the source has neither count nor estimate (with row"
+            " security, ALTER ROLE ... BYPASSRLS lets its role count)"
+        )
         return False
     if is_count and moved.untouched:
         # More may have come in the last seconds, which a server's counters do not show at once.

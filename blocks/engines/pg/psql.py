@@ -31,6 +31,8 @@ _REFUSED = re.compile(
 _SQLSTATE = re.compile(r"^(?:psql:[^\n]*?: )?[^\s:]+: +([0-9A-Z]{5}): ", re.MULTILINE)
 _TRANSIENT = re.compile(r"08...|40...|53300|55P03|57P0[1-3]")
 """SQLSTATEs of what may succeed when it is tried again: no connection, no slot, no lock."""
+_BEGIN = "farside asks"
+"""What psql prints before the answers."""
 _NO_CONNECTION, _SCRIPT_FAILED = 2, 3  # exit codes of psql
 
 CLUSTER = ""
@@ -291,9 +293,12 @@ class Psql:
         argv += ["-W" if self.password else "-w", "-d", self._conninfo(database)]
         give_up = time.monotonic() + _FULL_SECONDS
         while True:
-            done = self._run(argv, later + self.preamble + sql, timeout, self.password or None)
+            script = f"{later}\\echo {_BEGIN}\n{self.preamble}{sql}"
+            done = self._run(argv, script, timeout, self.password or None)
             if done.exit_code == 0:
-                return done.stdout.decode(errors="replace")
+                # A wrapper around psql may greet whoever calls it.
+                said = done.stdout.decode(errors="replace")
+                return said.partition(f"{_BEGIN}\n")[2]
             full = done.exit_code == _NO_CONNECTION and _FULL.search(done.stderr)
             if not full or time.monotonic() > give_up:
                 break

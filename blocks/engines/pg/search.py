@@ -108,6 +108,7 @@ SELECT 'comment on ' || (pg_identify_object(classoid, objoid, objsubid)).identit
        description AS text
 FROM pg_description
 WHERE objoid >= 16384
+   OR (classoid = 'pg_namespace'::regclass AND objoid = to_regnamespace('public'))
 """
 
 # Of the whole server, so that each is met once.

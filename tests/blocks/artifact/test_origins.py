@@ -96,6 +96,37 @@ def test_what_is_mounted(monkeypatch: pytest.MonkeyPatch, path: str, text: str) 
     assert any(text in item for item in origins.trail(path)), origins.trail(path)
 
 
+def mounted(*argv: str) -> None:
+    done = subprocess.run(["mount", *argv], check=False, capture_output=True)
+    if done.returncode:
+        pytest.skip("needs the right to mount")
+
+
+def test_what_lies_on_something_that_lies_elsewhere(
+    east: Path, west: Path, foreign: Belongings
+) -> None:
+    """An overlay over a bind mount, and over a link, of directories in the source."""
+    for name in ("bound", "over", "linked", "up", "work", "up2", "work2"):
+        (west / name).mkdir()
+    (west / "link").symlink_to(east / "data")
+    upper = f"upperdir={west}/up,workdir={west}/work"
+    others = upper.replace("up,", "up2,").replace("/work", "/work2")
+    mounted("--bind", f"{east}/data", f"{west}/bound")
+    try:
+        mounted("-t", "overlay", "o", "-o", f"lowerdir={west}/bound,{upper}", f"{west}/over")
+        try:
+            mounted("-t", "overlay", "o", "-o", f"lowerdir={west}/link,{others}", f"{west}/linked")
+            try:
+                for name in ("over", "linked"):
+                    assert origins.origin(f"{west}/{name}", foreign), name
+            finally:
+                subprocess.run(["umount", west / "linked"], check=True)
+        finally:
+            subprocess.run(["umount", west / "over"], check=True)
+    finally:
+        subprocess.run(["umount", west / "bound"], check=True)
+
+
 def secrets_of(vault: Path, foreign: Belongings) -> set[tuple[str, str]]:
     """What a facts job tells of a vault: what needs it, and what leads away."""
     job = FactsJob(vault=str(vault), foreign=foreign)

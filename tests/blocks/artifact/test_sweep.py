@@ -134,6 +134,21 @@ def test_sweep_removes_what_bears_the_stamp_and_nothing_else(
     assert again.found == again.remaining == ()
 
 
+def test_directories_that_were_made_on_the_way_go_too(ask: Any, tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    first, second = tmp_path / "site/a/b/data", tmp_path / "site/a/other/data"
+    assert claimed(ask, tmp_path / "work", "r1", first, second).refused == ""
+    (tmp_path / "site/a/other/of the site").write_text("x")
+    ask(SweepJob(work_dir=str(tmp_path / "work"), rehearsal_id="r1", remove=True))
+    left = {str(path.relative_to(tmp_path / "site")) for path in (tmp_path / "site").rglob("*")}
+    assert left == {"a", "a/other", "a/other/of the site"}
+    (tmp_path / "site/a/other/of the site").unlink()
+    third = tmp_path / "site/new/data"
+    assert claimed(ask, tmp_path / "work", "r2", third).refused == ""
+    ask(SweepJob(work_dir=str(tmp_path / "work"), rehearsal_id="r2", remove=True))
+    assert not third.parent.exists()
+
+
 def test_what_a_killed_program_has_started_is_ended(ask: Any, tmp_path: Path) -> None:
     """A site's command is a shell with more below it; what it makes a service of is the site's."""
     marker = mark(tmp_path, "r")

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -218,6 +219,19 @@ def test_another_database_is_entered_whatever_the_language(
     monkeypatch.setattr(Psql, "_script", script)
     named = made.psql().entering("shop").value(CLUSTER, "SELECT current_database()::text")
     assert named == "shop"
+
+
+def test_a_psql_that_greets_whoever_calls_it(made: Server, tmp_path: Path) -> None:
+    """Of a bastion, say: what it prints is no answer."""
+    for program in ("psql", "pg_isready"):
+        path = tmp_path / program
+        path.write_text(
+            f'#!/bin/sh\necho "Authorized use only"\nexec {made.bin_dir}/{program} "$@"\n'
+        )
+        path.chmod(0o755)
+    psql = replace(made.psql(), bin_dir=str(tmp_path))
+    assert psql.value("postgres", "SELECT 7") == "7"
+    assert psql.parts("postgres", {"one": "SELECT 1 AS n"})[0] == {"one": [{"n": 1}]}
 
 
 def test_a_line_ends_where_psql_ends_it(made: Server) -> None:

@@ -117,8 +117,9 @@ def test_rows_are_read_whatever_columns_are_called(made: Server, shop: Psql) -> 
         "shop",
         "mallory",
     )
+    made.run("COMMENT ON SCHEMA public IS 'of 10.9.1.2'", "shop")
     found = search.texts(shop, ["shop"], EAST, rows=60.0)
-    assert subjects(found) == {"shop: table m.one"}
+    assert subjects(found) == {"shop: table m.one", "shop: comment on public"}
     assert found.unread == []
 
 
