@@ -76,6 +76,8 @@ def _of_source(
     if not own:  # it does not answer: what it is trusted by tells as much, if that is one
         trusted = certificates.trusted(certificates.pinned(source.store))
         (own if len(trusted) == 1 else perhaps).update(trusted)
+        if rehearsal.fresh and rehearsal.recovery.store.ca_pem is not None:
+            into.unseen.append(f"who issued the certificate of {source.name}'s store: none was met")
     text = f"whether other certificates of {source.name} and {rehearsal.recovery.name} have one"
     if not rehearsal.fresh:  # a source that may be lost is not asked for files
         if members:

@@ -81,8 +81,10 @@ def test_a_source_that_does_not_answer_is_known_by_what_it_is_trusted_by(serve: 
     authority, (issued, _) = issue_from_one("one", [("b.x", "127.0.0.1"), ("a.x", "127.0.0.2")])
     west = serve("b", authority, issued)
     east = S3Store(endpoint="https://127.0.0.1:1", bucket="b", ca_file=west.ca_file)
-    (found,) = issuers(east, west)
+    seen = Inspection()
+    (found,) = inspect_issuers.issuers(rehearsal(east, west), seen)
     assert found.id == "ca-in-source"
+    assert seen.unseen == ["who issued the certificate of east's store: none was met"]
 
 
 def test_an_authority_each_though_both_trust_both(serve: Any) -> None:

@@ -385,6 +385,12 @@ def test_an_address_with_more_is_refused(address: str) -> None:
         TargetNode(host="n", address=address, data_dir="/d", cert_file="/c", key_file="/k")
 
 
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "224.0.0.1"])
+def test_an_address_is_some_machines(address: str) -> None:
+    with pytest.raises(ValidationError, match="no machine's address"):
+        SourceNode(host="n", address=address)
+
+
 def test_a_gap_in_the_heartbeat_shows(
     plan: Plan, living: dict[str, Mariadb], places: Places
 ) -> None:
