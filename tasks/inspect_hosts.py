@@ -288,6 +288,13 @@ def _space(seen: _Seen, needs: Requirements) -> Iterator[Finding]:
     by_device = defaultdict[int, list[DirectoryFacts]](list)
     for directory in seen.facts.directories:
         by_device[directory.device].append(directory)
+    data = max(needs.directories, key=lambda path: needs.directories[path], default="")
+    for directory in seen.facts.directories:
+        left = directory.free_files
+        if directory.path == data and left is not None and left < needs.files:
+            text = f"room for {left:,} more files (inodes), at least {needs.files:,} are needed"
+            place, remedy = f"{seen.where} {data}", _elsewhere(needs, data)
+            yield finding("disk-too-small", place, text, STAGE, remedy=remedy)
     for sharing in by_device.values():
         need, free = sum(wanted[d.path] for d in sharing), min(d.free_bytes for d in sharing)
         if need > free:

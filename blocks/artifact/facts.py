@@ -210,6 +210,7 @@ def _directory(path: Path) -> DirectoryFacts:
         writable=os.access(nearest, os.W_OK | os.X_OK),
         free_bytes=disk.f_bavail * disk.f_frsize,
         device=nearest.stat().st_dev,
+        free_files=disk.f_favail if disk.f_files else None,
     )
 
 

@@ -470,7 +470,10 @@ class OpenResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectoryFacts:
-    """`free_bytes`, `writable` and `device` are those of the nearest parent that exists."""
+    """What follows `empty` is of the nearest parent that exists.
+
+    `free_files` is None where a file system makes room for as many as there are bytes for.
+    """
 
     path: str
     exists: bool
@@ -478,6 +481,7 @@ class DirectoryFacts:
     writable: bool
     free_bytes: int
     device: int
+    free_files: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,6 +72,8 @@ class Requirements:
     """Addresses and ports that the restored service will listen on."""
     work_bytes: int = 0
     """What it will take, beside those, in the rehearsal's own directory."""
+    files: int = 0
+    """How many files the largest of these directories will hold at least."""
     fields: Mapping[str, str] = field(default_factory=dict)
     """Directory -> the plan's field that puts it elsewhere, where it is not plain from its name."""
 

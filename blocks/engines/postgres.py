@@ -469,6 +469,7 @@ class Postgres(Engine):
             programs=(*(f"{place.bin_dir}/{name}" for name in programs), "tar", "cp"),
             directories=directories,
             ports=((place.address, place.port),),
+            files=survey.data_files(facts),
             fields={place.log: f"log_dir of {target}"},
         )
 

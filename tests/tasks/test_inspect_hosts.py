@@ -1,5 +1,6 @@
 """What is asked of a host before anything runs there."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -69,6 +70,7 @@ NEEDS = Requirements(
     directories={"/srv/data": 70, LOG: 40},
     ports=(),
     work_bytes=5,
+    files=300,
     fields={LOG: "log_dir of engine.target"},
 )
 
@@ -99,6 +101,14 @@ def test_directories_of_one_filesystem_share_its_space() -> None:
     assert (id, subject) == ("disk-too-small", "west/db1 /srv/data")
     assert evidence == f"110 bytes needed, 100 free; {LOG} on the same filesystem included"
     assert found(data, directory(LOG, 3), work) == []
+
+
+@pytest.mark.parametrize(("free", "fits"), [(300, True), (299, False), (None, True)])
+def test_a_filesystem_with_room_for_few_files(free: int | None, fits: bool) -> None:
+    """Of bytes it has enough; one whose inodes are made as they are needed has no limit."""
+    data = replace(directory("/srv/data", free=1000), free_files=free)
+    ids = [item[0] for item in found(data, directory(LOG, 3), directory("/work", 2))]
+    assert ids == ([] if fits else ["disk-too-small"])
 
 
 def test_a_place_for_the_log_that_is_none() -> None:

@@ -396,6 +396,12 @@ def data_bytes(facts: Any) -> int:
     return sum(int(database["bytes"]) for database in facts["databases"])
 
 
+def data_files(facts: Any) -> int:
+    """How many files the data have at least: those that every database has, and of tables two."""
+    tables = sum(len(database["tables"] or ()) for database in facts["databases"])
+    return 500 + 250 * len(facts["databases"]) + 2 * tables
+
+
 def major(facts: Any) -> int:
     """The major version: a set is restored by the same one."""
     return int(facts["version_num"]) // 10000
