@@ -3,7 +3,7 @@
 from blocks.engines.base import SqlQuestion, Ticks, asked, checked, listed
 from blocks.engines.tally import Tally
 from blocks.evidence.record import Check, CheckStatus
-from tasks.verify import _failures, heartbeat_check
+from tasks.verify import _failures, _is_usable, heartbeat_check
 
 
 def test_a_check_says_which_finding_it_is_when_it_fails() -> None:
@@ -39,6 +39,15 @@ def test_a_gap_in_the_heartbeat_is_an_incomplete_restore() -> None:
         (item,) = _failures([heartbeat_check(ticks, 0)])
         assert (item.id, item.subject) == ("incomplete-restore", "heartbeat")
     assert heartbeat_check(Ticks(9, 9, None, None), 0).status is CheckStatus.PASSED
+
+
+def test_a_service_that_stops_to_answer_is_not_in_use() -> None:
+    login = Check("login", CheckStatus.PASSED)
+    gone = [Check(f"check {n}", CheckStatus.UNKNOWN) for n in range(3)]
+    assert _is_usable([login])
+    assert _is_usable([login, *gone[:1]])
+    assert not _is_usable([login, *gone])
+    assert not _is_usable([])
 
 
 def test_a_long_list_is_cut_and_says_so() -> None:
