@@ -108,6 +108,9 @@ def on_host(facts: Mapping[str, Any], host: Host, bin_dir: str, where: str) -> I
         if said := there.lacking("abbreviations").get(names):
             text = f"it names the time zone abbreviations {names}; on {where}: {said}"
             yield finding("locale-missing", subject, text, _STAGE)
+    for text in there.lacking("settings"):
+        text = f"the source has {text}, which the build on {where} cannot do: nor read what has it"
+        yield finding("engine-version", where, text, _STAGE)
     for name, path in search.files_in_settings(facts).items():
         if host.run(["test", "-e", path], check=False).exit_code != 0:
             text = f"the source's {name} is {path}, which is not on {where}"
@@ -141,6 +144,7 @@ def installation(facts: Mapping[str, Any], host: Host, bin_dir: str) -> Installa
         locales=(locale for _, locale in _locales(facts)),
         zones=(zone for _, zone in _zones(facts)),
         abbreviations=(names for _, names in _abbreviations(facts)),
+        settings=_compressions(facts),
     )
 
 
@@ -246,6 +250,13 @@ def _abbreviations(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for subject, name, value in _settings(facts):
         if name == "timezone_abbreviations" and value:
             yield subject, value
+
+
+def _compressions(facts: Mapping[str, Any]) -> Iterator[str]:
+    """How the source compresses values and its log; a build has only some of the ways."""
+    for _, name, value in _settings(facts):
+        if name in ("default_toast_compression", "wal_compression"):
+            yield f"{name}={value}"
 
 
 def _settings(facts: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -12,7 +12,7 @@ from blocks.hosts import Host
 # Where pg_config is missing (some packages bring it with the developer's files only), the
 # directories are those of the usual layouts, or those that the server's program itself names.
 _LOOK = r"""
-import json, locale, os, re, shutil, subprocess, sys
+import json, locale, os, re, shutil, subprocess, sys, tempfile
 bin_dir, wanted = sys.argv[1], json.load(sys.stdin)
 server = os.path.realpath(os.path.join(bin_dir, "postgres"))
 
@@ -113,6 +113,18 @@ def abbreviations(name, within=0):
             return f"includes {other}, which is missing"
     return ""
 
+def setting(text):
+    # With -C first, the server says what it would have, starts nothing and lets root ask.
+    with tempfile.TemporaryDirectory() as empty:
+        open(os.path.join(empty, "postgresql.conf"), "w").close()
+        ask = [server, "-C", text.partition("=")[0], "-D", empty]
+        try:
+            known, done = (subprocess.run(argv, capture_output=True, timeout=20).returncode
+                           for argv in (ask, [*ask, "-c", text]))
+        except (OSError, subprocess.TimeoutExpired):
+            return "unseen"
+    return "unseen" if known else "refused" if done else ""
+
 known = zones() if wanted["zones"] else set()
 json.dump({
     "libraries": {name: library(name) for name in wanted["libraries"]},
@@ -121,6 +133,7 @@ json.dump({
     "zones": {name: "" if name.lower() in known or not known else "missing"
               for name in wanted["zones"]},
     "abbreviations": {name: abbreviations(name) for name in wanted["abbreviations"]},
+    "settings": {text: setting(text) for text in wanted["settings"]},
 }, sys.stdout)
 """
 
@@ -140,6 +153,8 @@ class Installation:
     zones: Iterable[str] = ()
     abbreviations: Iterable[str] = ()
     """Names of the sets of time zone abbreviations."""
+    settings: Iterable[str] = ()
+    """`NAME=VALUE` of which a build may know only some values."""
 
     @cached_property
     def _found(self) -> Mapping[str, Mapping[str, str]]:
@@ -149,6 +164,7 @@ class Installation:
             "locales": sorted(set(self.locales)),
             "zones": sorted(set(self.zones)),
             "abbreviations": sorted(set(self.abbreviations)),
+            "settings": sorted(set(self.settings)),
         }
         if not any(wanted.values()):
             return {kind: {} for kind in wanted}
@@ -161,8 +177,8 @@ class Installation:
     def lacking(self, kind: str) -> dict[str, str]:
         """What of a kind is not there, and why.
 
-        Kinds are `libraries`, `extensions`, `locales`, `zones` and `abbreviations`. Raises as
-        Host.run. What cannot be told is left out.
+        Kinds are `libraries`, `extensions`, `locales`, `zones`, `abbreviations` and `settings`.
+        Raises as Host.run. What cannot be told is left out.
         """
         return {name: why for name, why in self._found[kind].items() if why not in ("", UNSEEN)}
 

@@ -685,6 +685,31 @@ def test_an_installation_without_pg_config(made: Server, tmp_path: Path) -> None
     assert blind.unseen("libraries") == ["plpgsql"]
 
 
+def test_a_build_that_cannot_compress_as_the_source_does(made: Server, tmp_path: Path) -> None:
+    host = LocalHost(name="here", python=sys.executable)
+    made.run("ALTER SYSTEM SET wal_compression = 'lz4'")
+    made.set(restart=False, default_toast_compression="lz4")
+    try:
+        facts = survey.survey(made.psql())
+    finally:
+        made.run("ALTER SYSTEM RESET wal_compression")
+        made.run("ALTER SYSTEM RESET default_toast_compression")
+        made.run("SELECT pg_reload_conf()")
+    assert list(comparing.on_host(facts, host, made.bin_dir, "west/db1")) == []
+    # A server that takes no lz4, as one built without it.
+    program = tmp_path / "postgres"
+    program.write_text(
+        f'#!/bin/sh\ncase "$*" in *lz4*) exit 1 ;; esac\nexec {made.bin_dir}/postgres "$@"\n'
+    )
+    program.chmod(0o755)
+    (tmp_path / "pg_config").symlink_to(f"{made.bin_dir}/pg_config")
+    found = list(comparing.on_host(facts, host, str(tmp_path), "west/db1"))
+    assert [item.id for item in found] == ["engine-version"] * 2
+    assert "default_toast_compression=lz4" in found[0].evidence
+    blind = Installation(host, str(tmp_path / "none"), settings=("wal_compression=lz4",))
+    assert blind.lacking("settings") == {}
+
+
 def test_a_library_that_only_a_start_loads_is_looked_for() -> None:
     """As pg_cron: kept asleep, it refuses to be loaded by a session, and is there."""
     with server(
