@@ -157,6 +157,8 @@ class Service:
     nodes: tuple[Node, ...]
     checks: tuple[Check, ...] = ()
     """What was checked on the way, and cannot be asked later."""
+    major: int = 0
+    """The major version of its software, where it matters to the engine."""
 
 
 @dataclass(frozen=True, slots=True)

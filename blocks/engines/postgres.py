@@ -545,7 +545,9 @@ class Postgres(Engine):
         with using.steps.step("promote"):
             primary.await_ready()
         servers = {
-            host: self._administrator(cluster.host, places[host], socket, facts["superuser"])
+            host: self._administrator(
+                cluster.host, places[host], socket, facts["superuser"], survey.major(facts)
+            )
             for host, (cluster, socket, _) in made.items()
         }
         control = servers[target.host]
@@ -569,6 +571,7 @@ class Postgres(Engine):
             port=target.port,
             controls={host: socket for host, (_, socket, _) in made.items()},
             administrator=facts["superuser"],
+            major=survey.major(facts),
             reach=f"psql -h {target.address} -p {target.port}"
             f" -U {self.application.role} -d {self.application.database}",
             nodes=tuple(filter(None, (replication.observed(servers[node.host]) for node in nodes))),
@@ -616,7 +619,7 @@ class Postgres(Engine):
         name = f"{host.name} {files.name}" if follows else files.name
         return cluster, socket_dir, replace(files, name=name)
 
-    def _administrator(self, host: Host, place: Place, socket: str, role: str) -> Psql:
+    def _administrator(self, host: Host, place: Place, socket: str, role: str, major: int) -> Psql:
         """A superuser's sessions of a restored server, through its private socket."""
         return Psql(
             host,
@@ -626,6 +629,7 @@ class Postgres(Engine):
             role,
             # What sessions of a database are made to load may be missing here.
             options=f"{UNHURRIED} -c session_preload_libraries=",
+            major=major,
         ).entering(self.application.database)
 
     # -- verification -------------------------------------------------------------------------
@@ -636,7 +640,7 @@ class Postgres(Engine):
         """A restored server, the primary by default, through its private socket."""
         place = place or self.target
         host, socket = recovery.host(place.host), service.controls[place.host]
-        return self._administrator(host, place, socket, service.administrator)
+        return self._administrator(host, place, socket, service.administrator, service.major)
 
     def verify(
         self, service: Service, using: Restoration, questions: Sequence[SqlQuestion]

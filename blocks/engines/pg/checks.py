@@ -9,7 +9,14 @@ from blocks.engines.base import checked, listed
 from blocks.engines.pg.files import AtSource
 from blocks.engines.pg.installation import Installation
 from blocks.engines.pg.last_look import NO_LOOK, LastLook
-from blocks.engines.pg.psql import CLUSTER, LoginRefused, Psql, SqlError, literal
+from blocks.engines.pg.psql import (
+    CLUSTER,
+    LoginRefused,
+    Psql,
+    RefusedByCode,
+    SqlError,
+    literal,
+)
 from blocks.engines.pg.replication import upstreams
 from blocks.engines.pg.sequences import restored
 from blocks.engines.pg.survey import (
@@ -77,6 +84,8 @@ class Databases:
                         self._control.value(name, "SELECT 1")
                         self.here.append(database)
                         tally.seen += 1
+                    except RefusedByCode as error:
+                        tally.unseen.append(f"{name}: {error.message}")
                     except LoginRefused as error:
                         lacking = self._installed.lacking("locales")
                         no_locale = not {database["collate"], database["ctype"]}.isdisjoint(lacking)

@@ -28,6 +28,9 @@ _REFUSED = re.compile(
     r"|not permitted to log in|permission denied|not currently accepting"
     r"|requires a valid client certificate|SSL (?:connection is )?required"
 )
+# Of a session that code refused as it began: psql tells no SQLSTATE of that, and the server itself
+# refuses one without a context.
+_CODE = re.compile(r"^CONTEXT: .*\bPL/", re.MULTILINE | re.DOTALL)
 _SQLSTATE = re.compile(r"^(?:psql:[^\n]*?: )?[^\s:]+: +([0-9A-Z]{5}): ", re.MULTILINE)
 _TRANSIENT = re.compile(r"08...|40...|53300|55P03|57P0[1-3]")
 """SQLSTATEs of what may succeed when it is tried again: no connection, no slot, no lock."""
@@ -144,6 +147,9 @@ UNHURRIED_LATER = (
     f"SET statement_timeout = 0; SET lock_timeout = '{LOCK_SECONDS}s';\n{_NO_TRANSACTION_TIMEOUT}"
 )
 """A preamble for an application's long question: all else is as in any session of its own."""
+_LOGIN_TRIGGERS_SINCE = 17
+"""The major version from which on event triggers fire at a login, and can be turned off."""
+_NO_LOGIN_TRIGGERS = " -c event_triggers=off"
 _SEEING_DEFAULTS = "SET search_path = pg_catalog, pg_temp; SET ROLE NONE;\n"
 
 NO_EVENT_TRIGGERS = "UPDATE pg_catalog.pg_event_trigger SET evtenabled = 'D';\n"
@@ -179,6 +185,10 @@ class LoginRefused(PermanentError):
     """The server does not let this role in."""
 
     finding = "login-missing"
+
+
+class RefusedByCode(LoginRefused):
+    """Code of the site, an event trigger, ends each session of this role as it begins."""
 
 
 class Unexplained(TransientError):
@@ -234,6 +244,9 @@ class Psql:
     default: an administrator's session that lacks them runs what users have defined."""
     preamble: str = ""
     """Statements before each script."""
+    major: int = 0
+    """The server's major version, for an administrator: code of the site's that runs at each login
+    may refuse it, so event triggers are off where there can be such code. 0 leaves them on."""
     of_site: bool = False
     """Whether the server is the site's own: how it is secured is then as the account has it."""
     candidates: tuple[str, ...] = ("postgres", "template1")
@@ -303,7 +316,13 @@ class Psql:
             if not full or time.monotonic() > give_up:
                 break
             time.sleep(0.2)
-        raise self._error(database, done.exit_code, done.stderr.decode(errors="replace"))
+        error = self._error(database, done.exit_code, done.stderr.decode(errors="replace"))
+        if self.of_site and not self.major and isinstance(error, RefusedByCode):
+            # The version of a source is not known yet, nor whether the role may turn them off.
+            with suppress(LoginRefused, Unexplained):
+                asked = replace(self, major=_LOGIN_TRIGGERS_SINCE)
+                return asked._script(database, sql, timeout)
+        raise error
 
     def _run(
         self,
@@ -333,9 +352,13 @@ class Psql:
                 ("connect_timeout", "10"),
                 ("application_name", "farside"),
                 ("client_encoding", "UTF8"),
-                ("options", self.options),
+                ("options", self.options + (_NO_LOGIN_TRIGGERS if self._without_triggers else "")),
             )
         )
+
+    @property
+    def _without_triggers(self) -> bool:
+        return self.major >= _LOGIN_TRIGGERS_SINCE
 
     def rows(self, database: str, sql: str, *, timeout: float | None = None) -> list[Any]:
         """The rows of one query, each a JSON object. Raises as `script`."""
@@ -442,6 +465,9 @@ class Psql:
             return PermanentError(text, **where)
         if _BUSY.search(text) or not self._accepts(database):
             return TransientError(text, **where)
+        if _CODE.search(stderr):
+            hint = "turn off the event trigger that fires at its login, or except the role there"
+            return RefusedByCode(text, hint=hint, **where)
         hint = "check the role, its password in the vault, and pg_hba.conf"
         # A restored server says it in English: it is configured to.
         if self.of_site and not _REFUSED.search(text):

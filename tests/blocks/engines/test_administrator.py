@@ -1,14 +1,19 @@
 """An administrator's sessions of a restored server run nothing that the site's users defined."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from blocks.engines.pg import position, replication
-from blocks.engines.pg.psql import Psql
+from blocks.engines.pg import checks, position, replication, survey
+from blocks.engines.pg.installation import Installation
+from blocks.engines.pg.last_look import NO_LOOK
+from blocks.engines.pg.psql import PATIENT_WITH_PRODUCTION, Psql, RefusedByCode
 from blocks.engines.pg.replication import Replica
 from blocks.engines.pg.servers import Application, BackupTool, SourceServer, TargetServer
 from blocks.engines.postgres import Postgres
+from blocks.evidence.record import Check, CheckStatus
 from tests import mechanisms
 from tests.blocks.engines.servers import Server, server
 
@@ -41,7 +46,7 @@ def sprung(site: Server) -> bool:
     return site.run("SELECT count(*) > 0 FROM public.sprung") == "t"
 
 
-def restored(site: Server) -> tuple[Psql, TargetServer]:
+def restored(site: Server, major: int) -> tuple[Psql, TargetServer]:
     """It as a restored server, asked as the engine itself asks one."""
     near = {"host": "here", "address": "127.0.0.1", "port": site.port, "bin_dir": site.bin_dir}
     target = TargetServer(**near, data_dir=str(site.data))
@@ -51,11 +56,11 @@ def restored(site: Server) -> tuple[Psql, TargetServer]:
         target=target,
         application=Application(role="shop", database="postgres", password="p"),
     )
-    return engine._administrator(site.psql().host, target, "127.0.0.1", "postgres"), target
+    return engine._administrator(site.psql().host, target, "127.0.0.1", "postgres", major), target
 
 
 def test_what_a_restore_asks_is_answered_by_the_server_itself(site: Server) -> None:
-    control, place = restored(site)
+    control, place = restored(site, int(site.run("SHOW server_version_num")) // 10000)
     node = replication.observed(control)
     assert node is not None
     assert node.role == "primary"
@@ -77,3 +82,58 @@ def test_nobody_forgets_what_guards_a_session(site: Server) -> None:
     host = site.psql().host
     with pytest.raises(TypeError, match="options"):
         Psql(host, site.bin_dir, "127.0.0.1", site.port, "postgres")  # type: ignore[call-arg]
+
+
+# It writes as well: a table that was counted at the source would have other rows.
+_AT_LOGIN = """
+CREATE FUNCTION public.at_login() RETURNS event_trigger LANGUAGE plpgsql AS $$
+  BEGIN
+    IF session_user <> 'clerk' THEN RAISE 'only by the network'; END IF;
+    INSERT INTO public.sprung VALUES (session_user);
+  END $$;
+CREATE ROLE clerk LOGIN SUPERUSER;
+CREATE EVENT TRIGGER at_login ON login EXECUTE FUNCTION public.at_login();
+ALTER EVENT TRIGGER at_login ENABLE ALWAYS;
+"""
+
+
+@pytest.fixture
+def watched() -> Iterator[Server]:
+    """A server that runs code of the site's at each login, which lets only one role in."""
+    with server(18) as made:
+        made.run(f"{TRAP}{_AT_LOGIN}")
+        yield made
+
+
+def _entered(control: Psql, facts: dict[str, Any], site: Server) -> Check:
+    installed = Installation(control.host, site.bin_dir)
+    return checks.Databases(control, facts, NO_LOOK, installed).check()
+
+
+@pytest.mark.slow
+def test_no_code_of_the_site_runs_at_an_administrators_login(watched: Server) -> None:
+    control, _ = restored(watched, 18)
+    facts = survey.survey(control)
+    assert _entered(control, facts, watched).status is CheckStatus.PASSED
+    assert control.seeing_defaults().value("postgres", "SELECT 1") == "1"
+    with pytest.raises(RefusedByCode, match="only by the network"):
+        watched.psql().value("postgres", "SELECT 1")
+    assert watched.run("SELECT count(*) FROM public.sprung", role="clerk") == "1"
+
+
+@pytest.mark.slow
+def test_a_source_that_runs_code_at_each_login_is_looked_at(watched: Server) -> None:
+    watched.run("CREATE ROLE looker LOGIN IN ROLE pg_monitor REPLICATION", role="clerk")
+    site = replace(watched.psql(options=PATIENT_WITH_PRODUCTION), of_site=True)
+    assert survey.survey(site)["databases"][0]["unread"] == {}
+    with pytest.raises(RefusedByCode, match="only by the network"):
+        survey.survey(replace(site, role="looker"))
+
+
+@pytest.mark.slow
+def test_an_administrator_that_code_of_the_site_refuses_tells_nothing(watched: Server) -> None:
+    watched.run("CREATE DATABASE shop", role="clerk")
+    facts = survey.survey(restored(watched, 18)[0])
+    check = _entered(replace(watched.psql(), chosen=["shop"]), facts, watched)
+    assert check.status is CheckStatus.UNKNOWN, check
+    assert "only by the network" in str(check.actual)
