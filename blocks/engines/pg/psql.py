@@ -191,6 +191,10 @@ class RefusedByCode(LoginRefused):
     """Code of the site, an event trigger, ends each session of this role as it begins."""
 
 
+class NoDatabase(PermanentError):
+    """The server has no database of this name, as UTF-8: it compares names byte by byte."""
+
+
 class Unexplained(TransientError):
     """A site's server begins no session, and says why in words that are not known here.
 
@@ -272,8 +276,7 @@ class Psql:
     def script(self, database: str, sql: str, *, timeout: float | None = None) -> str:
         """Run `sql`, stop at the first error; what it printed, unaligned, tuples only.
 
-        Raises LoginRefused, SqlError, PermanentError (no such database), TransientError (server
-        not there, or busy).
+        Raises LoginRefused, SqlError, NoDatabase, TransientError (server not there, or busy).
         """
         if database != CLUSTER:
             return self._script(database, sql, timeout)
@@ -462,7 +465,9 @@ class Psql:
         if exit_code != _NO_CONNECTION:
             return PermanentError(text, **where)
         if _NO_DATABASE.search(text):
-            return PermanentError(text, **where)
+            if not database.isascii():
+                text += "; if it is there, its name is not in UTF-8, and no session can give it"
+            return NoDatabase(text, **where)
         if _BUSY.search(text) or not self._accepts(database):
             return TransientError(text, **where)
         if _CODE.search(stderr):

@@ -8,7 +8,7 @@ from zlib import crc32
 from blocks.artifact.redaction import redacted_value
 from blocks.engines.pg import burden, counting, files, privileges, sequences
 from blocks.engines.pg.counting import USER_SCHEMAS
-from blocks.engines.pg.psql import CLUSTER, LoginRefused, Psql, SqlError, literal
+from blocks.engines.pg.psql import CLUSTER, LoginRefused, NoDatabase, Psql, SqlError, literal
 from blocks.errors import FarsideError, TransientError
 from blocks.workers import Workers
 
@@ -372,7 +372,7 @@ def _look_into(psql: Psql, database: dict[str, Any], queries: Mapping[str, str])
         # psql tells no SQLSTATE of a connection that failed, and its words may be in any language.
         if not _is_there(psql, name):
             return False
-        if not isinstance(error, LoginRefused | SqlError | TransientError):
+        if not isinstance(error, LoginRefused | NoDatabase | SqlError | TransientError):
             raise
         database["unread"] = {"contents": error.message}
     sequences.add_values(found)

@@ -78,14 +78,15 @@ class Server:
 
 
 @contextmanager
-def server(major: int = 15, *lines: str) -> Iterator[Server]:
+def server(major: int = 15, *lines: str, encoding: str = "UTF8") -> Iterator[Server]:
     """A server with further lines of configuration; all of it goes at the end."""
     account, programs = service_account(), bin_dir(major)
     folder = Path(tempfile.mkdtemp(prefix="farside-server-", dir="/var/tmp"))
     account.own(folder)
     made = Server(programs, folder, _free_port())
     initdb = [f"{programs}/initdb", "-D", str(made.data), "-U", "postgres", "--no-sync", "-k"]
-    initdb += ["--locale=C.UTF-8" if major == 15 else "--locale=C", "--encoding=UTF8"]
+    locale = "C.UTF-8" if (major, encoding) == (15, "UTF8") else "C"
+    initdb += [f"--locale={locale}", f"--encoding={encoding}"]
     try:
         subprocess.run(
             [*initdb, "--auth=trust"], check=True, cwd="/", capture_output=True, **account.identity

@@ -1,6 +1,7 @@
 """The survey of a site with many databases, and by a role that may do little else."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from blocks.artifact.mentions import Belongings
 from blocks.engines.pg import burden, checks, comparing, config, counts, survey
 from blocks.engines.pg.facts import Facts, check
+from blocks.engines.pg.installation import Installation
 from blocks.engines.pg.last_look import last_look
 from blocks.engines.pg.privileges import Lacking
 from blocks.engines.pg.psql import PATIENT_WITH_PRODUCTION, Psql
@@ -225,3 +227,35 @@ def of(facts: dict[str, Any], name: str) -> dict[str, Any]:
     """What a survey says of a database."""
     (found,) = [row for row in facts["databases"] if row["name"] == name]
     return dict(found)
+
+
+def renamed(site: Server, encoding: str, old: str, new: str) -> None:
+    """Rename a database, in a server's own bytes."""
+    argv = [f"{site.bin_dir}/psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1"]
+    subprocess.run(
+        [*argv, "-p", str(site.port), "-U", "postgres", "-d", "postgres"],
+        input=f'ALTER DATABASE {old} RENAME TO "{new}"'.encode("latin-1"),
+        env={"PGCLIENTENCODING": encoding},
+        check=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("encoding", "shown"), [("LATIN1", "caf\xe9")])
+def test_a_database_whose_name_is_not_in_utf_8(encoding: str, shown: str) -> None:
+    """No session can name it: neither is it dropped, nor does the survey of others end."""
+    with server(15, encoding=encoding) as made:
+        made.run("CREATE DATABASE shop; CREATE DATABASE cafe")
+        renamed(made, encoding, "cafe", "caf\xe9")
+        psql = made.psql(options=PATIENT_WITH_PRODUCTION)
+        facts = survey.survey(psql)
+        last, installed = last_look(psql), Installation(psql.host, made.bin_dir)
+        check = checks.Databases(made.psql(), facts, last, installed).check()
+    assert {row["name"] for row in facts["databases"]} == {"postgres", "shop", "template1", shown}
+    assert of(facts, "shop")["unread"] == {}
+    assert "not in UTF-8" in of(facts, shown)["unread"]["contents"]
+    (line,) = [item for item in not_verified(facts) if "caf" in item]
+    assert f"contents of database {shown}" in line
+    assert check.status is UNKNOWN, check
+    assert f"{shown}: " in str(check.actual)
