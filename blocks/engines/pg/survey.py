@@ -351,8 +351,14 @@ def survey(psql: Psql) -> dict[str, Any]:
     return facts
 
 
+_NO_TEXT = "\N{REPLACEMENT CHARACTER}"
+"""Where bytes of a name are no text: the server knows none of the name that is read."""
+
+
 def _is_there(psql: Psql, database: str) -> bool:
     """Whether the server has a database; where it cannot say, it has."""
+    if _NO_TEXT in database:
+        return True
     with suppress(FarsideError):
         ask = f"SELECT 1 AS one FROM pg_database WHERE datname = {literal(database)}"
         return bool(psql.rows(CLUSTER, ask))

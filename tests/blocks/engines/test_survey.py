@@ -242,7 +242,9 @@ def renamed(site: Server, encoding: str, old: str, new: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("encoding", "shown"), [("LATIN1", "caf\xe9")])
+@pytest.mark.parametrize(
+    ("encoding", "shown"), [("LATIN1", "caf\xe9"), ("SQL_ASCII", "caf\N{REPLACEMENT CHARACTER}")]
+)
 def test_a_database_whose_name_is_not_in_utf_8(encoding: str, shown: str) -> None:
     """No session can name it: neither is it dropped, nor does the survey of others end."""
     with server(15, encoding=encoding) as made:
