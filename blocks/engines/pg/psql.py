@@ -138,10 +138,13 @@ _NO_TRANSACTION_TIMEOUT = _where_known("transaction_timeout", "0")
 # Else a table's owner could put a view, which runs the owner's functions, in the place of a table
 # that an administrator is about to read.
 _NO_VIEWS = _where_known("restrict_nonsystem_relation_kind", "view, foreign-table")
-# Any bytes are text there, and the server would refuse to show as UTF-8 what is none.
+# Any bytes are text in SQL_ASCII, and the server would refuse to show as UTF-8 what is none. In
+# UTF8 the bytes are the same either way; but psql leaves out what is no UTF-8 of a name that came
+# from a database of another encoding, and so makes it another name.
 _AS_STORED = (
     "SELECT pg_catalog.set_config('client_encoding', 'SQL_ASCII', false)"
-    " WHERE pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.=) 'SQL_ASCII' \\g /dev/null\n"
+    " WHERE pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.=) ANY ('{SQL_ASCII,UTF8}')"
+    " \\g /dev/null\n"
 )
 UNHURRIED_LATER = (
     f"SET statement_timeout = 0; SET lock_timeout = '{LOCK_SECONDS}s';\n{_NO_TRANSACTION_TIMEOUT}"

@@ -107,7 +107,7 @@ def test_settings_of_roles_and_databases_are_without_force(hostile: Server, opti
     for name, value in HOSTILE.items():
         if name not in ("role", "client_min_messages"):
             assert settings[name].lower() != value.lower(), name
-    assert settings["client_encoding"] == "UTF8"
+    assert settings["client_encoding"] == "SQL_ASCII", "the database's own: UTF8, unconverted"
     assert settings.get("transaction_timeout", "0") == "0"
     assert settings["temp_file_limit"] == "-1"
     if options == UNHURRIED:
@@ -335,7 +335,7 @@ def test_names_that_are_no_utf_8(made: Server, options: str) -> None:
         assert session.rows("bytes", asked) == [{"name": "caf\ufffd"}]
         assert len(session.rows("postgres", asked)) == 1
         names = [role["name"] for role in survey.survey(session)["roles"]]
-        assert any(name.startswith("caf") for name in names)
+        assert "caf\ufffd" in names
         comment = "SELECT obj_description('public'::regnamespace, 'pg_namespace')"
         assert session.value("bytes", comment) == "é"
     finally:

@@ -229,11 +229,11 @@ def of(facts: dict[str, Any], name: str) -> dict[str, Any]:
     return dict(found)
 
 
-def renamed(site: Server, encoding: str, old: str, new: str) -> None:
-    """Rename a database, in a server's own bytes."""
+def rename(site: Server, database: str, encoding: str, old: str, new: str) -> None:
+    """Rename a database from another one, in that one's own bytes."""
     argv = [f"{site.bin_dir}/psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1"]
     subprocess.run(
-        [*argv, "-p", str(site.port), "-U", "postgres", "-d", "postgres"],
+        [*argv, "-p", str(site.port), "-U", "postgres", "-d", database],
         input=f'ALTER DATABASE {old} RENAME TO "{new}"'.encode("latin-1"),
         env={"PGCLIENTENCODING": encoding},
         check=True,
@@ -249,7 +249,7 @@ def test_a_database_whose_name_is_not_in_utf_8(encoding: str, shown: str) -> Non
     """No session can name it: neither is it dropped, nor does the survey of others end."""
     with server(15, encoding=encoding) as made:
         made.run("CREATE DATABASE shop; CREATE DATABASE cafe")
-        renamed(made, encoding, "cafe", "caf\xe9")
+        rename(made, "postgres", encoding, "cafe", "caf\xe9")
         psql = made.psql(options=PATIENT_WITH_PRODUCTION)
         facts = survey.survey(psql)
         last, installed = last_look(psql), Installation(psql.host, made.bin_dir)
@@ -261,3 +261,18 @@ def test_a_database_whose_name_is_not_in_utf_8(encoding: str, shown: str) -> Non
     assert f"contents of database {shown}" in line
     assert check.status is UNKNOWN, check
     assert f"{shown}: " in str(check.actual)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("major", [15, 18])
+def test_a_name_from_a_database_of_another_encoding_is_not_cut(major: int) -> None:
+    """psql leaves out what is no UTF-8: it would be the name of another database."""
+    with server(major) as made:
+        made.run("CREATE DATABASE caf; CREATE DATABASE cafe")
+        made.run("CREATE DATABASE old ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+        rename(made, "old", "LATIN1", "cafe", "caf\xe9")
+        facts = survey.survey(made.psql(options=PATIENT_WITH_PRODUCTION))
+    names = [row["name"] for row in facts["databases"] if row["name"].startswith("caf")]
+    assert sorted(names) == ["caf", "caf\N{REPLACEMENT CHARACTER}"]
+    assert of(facts, "caf")["unread"] == {}
+    assert "not in UTF-8" in of(facts, "caf\N{REPLACEMENT CHARACTER}")["unread"]["contents"]
