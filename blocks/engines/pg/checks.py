@@ -143,7 +143,8 @@ def sequences(
 ) -> Check:
     """Every sequence goes on where it was, or further: none gives a value out again.
 
-    One that the source restarted goes on where it was at the last look. A cyclic one is only there.
+    One that the source restarted goes on where it was at the last look; of one that it moved, a
+    value behind both is unknown. A cyclic one is only there.
     """
     tally, total = Tally(), 0
     for database in databases:
@@ -180,7 +181,10 @@ def sequences(
 def _compare_values(
     tally: Tally, label: str, now: Mapping[str, Any], was: int | None, had: Mapping[str, Any] | None
 ) -> None:
-    """Hold a sequence against its value at the survey, and its row at the last look."""
+    """Hold a sequence against its value at the survey, and its row at the last look.
+
+    One that the source moved meanwhile, on or back, it may have set back after its last look, too.
+    """
 
     def behind(value: int | None, other: int | None) -> bool:
         if value is None or other is None or value == other:
@@ -192,12 +196,12 @@ def _compare_values(
         return
     if had is None or not had["readable"]:
         tally.unseen.append(f"{text}: damaged, or restarted since; the source was not asked again")
-    elif not behind(had["value"], was):
+    elif had["value"] == was:
         tally.fail(text)
     elif not behind(now["value"], had["value"]):
         tally.changed.append(label)
     else:
-        tally.unseen.append(f"{text}: the source restarted it since, and was at {had['value']}")
+        tally.unseen.append(f"{text}: the source moved it since, and was at {had['value']}")
 
 
 # A library is named by its extension, if it belongs to one.

@@ -213,6 +213,11 @@ def test_what_the_source_had_to_the_end_is_damage(source: Source, name: str) -> 
             "ALTER SEQUENCE ticket RESTART",
         ),
         (
+            "sequences",  # set back after the last look
+            "SELECT nextval('ticket') FROM generate_series(1, 9)",
+            "SELECT setval('ticket', 20)",
+        ),
+        (
             "row-counts",
             "TRUNCATE staging; INSERT INTO staging SELECT generate_series(1, 400)",
             "TRUNCATE staging",
@@ -228,6 +233,16 @@ def test_what_lies_between_the_two_looks_is_unknown(
     check = source.found(last)[name]
     assert check.status is UNKNOWN, check
     assert "since the survey" in str(check.actual) or "since, and was at" in str(check.actual)
+
+
+def test_a_sequence_that_the_source_left_alone(source: Source) -> None:
+    last = source.look()
+    source.run("SELECT nextval('ticket') FROM generate_series(1, 32)")
+    assert source.found(last)["sequences"].status is PASSED, "as far as its log is ahead"
+    source.run("SELECT setval('ticket', 20)")
+    check = source.found(last)["sequences"]
+    assert check.status is FAILED, check
+    assert "shop.public.ticket is at 20, was at 30" in str(check.actual)
 
 
 def test_a_busy_table_is_held_against_the_estimates(source: Source) -> None:
