@@ -130,13 +130,14 @@ were inserted in the transaction of an ANALYZE, and are empty after a crash and 
 """
 
 INDEXES = """
-SELECT indexrelid::regclass::text AS name, indisvalid AND indisready AND indislive AS usable
+SELECT indexrelid::regclass::text AS name, indexrelid::bigint AS oid,
+       indisvalid AND indisready AND indislive AS usable
 FROM pg_index
 UNION ALL
-SELECT oid::regclass::text, relispopulated FROM pg_class WHERE relkind = 'm'
+SELECT oid::regclass::text, oid::bigint, relispopulated FROM pg_class WHERE relkind = 'm'
 """
 """Indexes and materialized views, and whether queries can use them."""
-UNUSABLE = f"SELECT name FROM ({INDEXES}) AS i WHERE NOT usable ORDER BY 1"
+UNUSABLE = f"SELECT name, oid FROM ({INDEXES}) AS i WHERE NOT usable ORDER BY 1"
 """Indexes that no query uses, and materialized views that none can read."""
 
 _SERVER = """

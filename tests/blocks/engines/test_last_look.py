@@ -180,6 +180,35 @@ def test_an_index_that_is_being_made(source: Source) -> None:
     make.join()
 
 
+SPOIL = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'byname'::regclass"
+AGAIN = "DROP INDEX byname; CREATE INDEX byname ON item (name)"
+
+
+def test_an_index_that_is_made_again(source: Source) -> None:
+    """Under its old name it is another one, which CREATE INDEX CONCURRENTLY may not have done."""
+    source.run("CREATE INDEX byname ON item (name)")
+    before = source.look()
+    source.run(f"{AGAIN};{SPOIL}")
+    made_later = source.found(before)["indexes-valid"]
+    assert made_later.status is UNKNOWN, made_later
+    assert source.found(source.look())["indexes-valid"].status is PASSED
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_another_index_than_one_that_the_source_could_not_use(source: Source, older: bool) -> None:
+    source.run(f"CREATE INDEX byname ON item (name);{SPOIL}")
+    source.facts = survey.survey(source.control)
+    (row,) = source.there[0]["unusable"]
+    if older:
+        del row["oid"]
+    assert source.found(NO_LOOK)["indexes-valid"].status is PASSED
+    source.run(AGAIN)
+    last = source.look()
+    source.run(SPOIL)
+    check = source.found(last)["indexes-valid"]
+    assert check.status is (PASSED if older else FAILED), check
+
+
 DAMAGE = {
     "roles": "DROP ROLE lodger",
     "row-counts": "DROP TABLE old",
