@@ -136,8 +136,9 @@ FROM (
 # Without amcheck: the same rows read through the index, in order, and from the table alone.
 # Row contents and their places (ctid) are summed up as hashes; an index that misses a row, has
 # one too many, points to a wrong one or is out of order gives another answer. The table's other
-# indexes are hidden from the planner meanwhile; expressions run as the table's owner, and
-# everything is rolled back. Catalogs hold no code of users, and to become an owner changes them.
+# indexes are hidden from the planner meanwhile, and no row from the table's owner, as whom
+# expressions run; everything is rolled back. Catalogs hold no code of users, and to become an owner
+# changes them.
 _SCANS = rf"""
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 {NO_EVENT_TRIGGERS}{AS_OWNER}
@@ -166,6 +167,7 @@ BEGIN
     {_KEYS}
     UPDATE pg_index SET indisvalid = false
      WHERE indrelid = r.indrelid AND indexrelid <> r.indexrelid;
+    UPDATE pg_class SET relforcerowsecurity = false WHERE oid = r.indrelid AND relforcerowsecurity;
     source := r.rel || CASE WHEN r.predicate IS NULL THEN '' ELSE ' WHERE ' || r.predicate END;
     SET LOCAL enable_seqscan = on; SET LOCAL enable_indexscan = off; SET LOCAL enable_sort = on;
     heap := pg_temp.farside_asked(r.catalog, r.owner, format(

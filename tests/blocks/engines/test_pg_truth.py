@@ -395,6 +395,35 @@ class TestIndexes:
         assert check.status is PASSED, check
         assert "in 1 of them, parent pages were not compared" in str(check.actual), check
 
+    def test_scans_see_rows_that_are_hidden_from_their_owner(
+        self, made: Server, shop: Psql, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(indexes, "_SCHEMA", "SELECT NULL")
+        made.run("CREATE ROLE keeper; GRANT ALL ON SCHEMA public TO keeper", "shop")
+        made.run(
+            "SET ROLE keeper; CREATE TABLE own (n int);"
+            " ALTER TABLE own ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;"
+            " CREATE POLICY few ON own USING (n < 2) WITH CHECK (true);"
+            " INSERT INTO own VALUES (1), (2);"
+            " CREATE FUNCTION whose(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN"
+            " IF current_user <> 'keeper' THEN RAISE 'as %', current_user; END IF;"
+            " RETURN n; END $$; CREATE INDEX own_whose ON own (whose(n))",
+            "shop",
+        )
+        check = indexes.btrees(shop, ["shop"])
+        made.run(
+            "UPDATE pg_index SET indisready = false WHERE indexrelid = 'own_whose'::regclass;"
+            " INSERT INTO own VALUES (3);"
+            " UPDATE pg_index SET indisready = true WHERE indexrelid = 'own_whose'::regclass",
+            "shop",
+        )
+        broken = indexes.btrees(shop, ["shop"])
+        forced = made.run("SELECT relforcerowsecurity FROM pg_class WHERE relname = 'own'", "shop")
+        made.run("DROP OWNED BY keeper CASCADE; DROP ROLE keeper", "shop")
+        assert check.status is PASSED, check
+        assert (broken.status, "own_whose" in str(broken.actual)) == (FAILED, True), broken
+        assert forced == "t"
+
     def test_a_database_that_is_read_only(self, made: Server, shop: Psql) -> None:
         made.run("ALTER DATABASE shop SET default_transaction_read_only = on")
         assert indexes.btrees(shop, ["shop"]).status is PASSED
