@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from blocks.engines.pg.last_look import NO_LOOK, LastLook, Row
-from blocks.engines.pg.psql import Psql, identifier
+from blocks.engines.pg.psql import Psql, SqlError, identifier, literal
 from blocks.engines.pg.survey import FILLED_OBJECTS, LARGE_OBJECTS, TABLES
 from blocks.engines.pg.tally import Tally
 from blocks.engines.tally import NOT_ASKED
@@ -22,6 +22,11 @@ ROW = '"farside row"'
 ALL_READ = f"{ROW} OPERATOR(pg_catalog.*=) {ROW}"
 """True of every row: comparing its image with itself, the server reads each value, also those that
 are stored apart (TOAST), and runs no code of a type's."""
+_UNDEFINED = ("42883", "42P01", "42704")
+"""SQLSTATEs of a function, a relation and another object that no name leads to."""
+_PATH = """
+SELECT format('%I, %I, public', pg_get_userbyid(c.relowner), n.nspname)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid"""
 _WRITTEN = "it may have been written to"
 SLACK_ROWS = 10
 """A number that is no exact one may be off by so many rows, or by a tenth."""
@@ -59,12 +64,7 @@ def row_counts(
                     tally.compare(label, f"{label} is missing", False, True, there)
                     continue
                 with tally.looking(label):
-                    place = f"{identifier(table['schema'])}.{identifier(table['name'])}"
-                    counted = f"SELECT count({ALL_READ if here['apart'] else '*'}) AS rows"
-                    (answer,) = control.user_rows(
-                        name, f"{counted} FROM ONLY {place} AS {ROW}", timeout=HOURS
-                    )
-                    found = int(answer["rows"])
+                    found = _count(control, name, here)
                     tables, total = tables + 1, total + found
                     if not here["unlogged"]:
                         wanted, is_count = table.get("count"), True
@@ -78,6 +78,25 @@ def row_counts(
         right += f", {about} only to about a tenth or {SLACK_ROWS} rows"
     expected = "every table of the manifest, with its rows (a tenth less where they are estimated)"
     return tally.check("row-counts", expected, right, finding="incomplete-restore")
+
+
+def _count(control: Psql, database: str, table: Row) -> int:
+    """The rows of a restored table; raises as Psql.user_rows.
+
+    Its indexes may have expressions whose functions find others by the search_path that
+    applications have, and to plan any query, the server reads these.
+    """
+    place = f"{identifier(table['schema'])}.{identifier(table['name'])}"
+    counted = f"SELECT pg_catalog.count({ALL_READ if table['apart'] else '*'}) AS rows"
+    query = f"{counted} FROM ONLY {place} AS {ROW}"
+    try:
+        (answer,) = control.user_rows(database, query, timeout=HOURS)
+    except SqlError as error:
+        if error.sqlstate not in _UNDEFINED:
+            raise
+        path = control.value(database, f"{_PATH} = {literal(place)}::regclass")
+        (answer,) = control.user_rows(database, query, timeout=HOURS, path=path or "public")
+    return int(answer["rows"])
 
 
 def large_objects(

@@ -162,12 +162,13 @@ One may forbid all DDL, farside's own as well.
 """
 
 AS_OWNER = """\
-CREATE FUNCTION pg_temp.farside_as_owner(owner name, command text) RETURNS jsonb
+CREATE FUNCTION pg_temp.farside_as_owner(owner name, command text,
+                                         path text DEFAULT 'pg_catalog, pg_temp') RETURNS jsonb
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $as$
 DECLARE answer jsonb;
 BEGIN
   EXECUTE format('CREATE FUNCTION pg_temp.farside_owned() RETURNS jsonb LANGUAGE plpgsql'
-    ' SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS %L',
+    ' SECURITY DEFINER SET search_path = %s AS %L', path,
     format('DECLARE answer jsonb; BEGIN EXECUTE %L INTO answer; RETURN answer; END', command));
   EXECUTE format('ALTER FUNCTION pg_temp.farside_owned() OWNER TO %I', owner);
   EXECUTE 'SELECT pg_temp.farside_owned()' INTO answer;
@@ -176,6 +177,8 @@ BEGIN
 END $as$;
 """
 """Defines `pg_temp.farside_as_owner(owner name, command text)`: the jsonb that `command` yields.
+
+`path`, a third argument, is a search_path for `command`, of quoted names.
 
 For code that users wrote, such as index expressions, in an administrator's session. `command` runs
 as `owner` in a SECURITY DEFINER function, so that it cannot return to the administrator's role, as
@@ -377,20 +380,29 @@ class Psql:
         rows: list[Any] = wire.parsed(text)
         return rows
 
-    def user_rows(self, database: str, sql: str, *, timeout: float | None = None) -> list[Any]:
+    def user_rows(
+        self,
+        database: str,
+        sql: str,
+        *,
+        timeout: float | None = None,
+        path: str = "pg_catalog, pg_temp",
+    ) -> list[Any]:
         """The rows of a query of users' tables, on a restored server. Raises as `script`.
 
         Merely to plan it, the server runs functions that owners of tables have put into their
         indexes: so it is asked by a role that may read everything, and nothing else. What is made
-        for that is rolled back.
+        for that is rolled back. With a search_path of users' schemas, `sql` is to qualify all that
+        it names.
         """
-        command = f"SELECT coalesce(jsonb_agg(t), '[]') FROM (\n{sql}\n) t"
+        command = f"SELECT coalesce(pg_catalog.jsonb_agg(t), '[]') FROM (\n{sql}\n) t"
         reader = f"farside_reader_{secrets.token_hex(4)}"
         text = self.script(
             database,
             f"BEGIN;\n{NO_EVENT_TRIGGERS}{AS_OWNER}"
             f"CREATE ROLE {reader} BYPASSRLS IN ROLE pg_read_all_data;\n"
-            f"SELECT pg_temp.farside_as_owner('{reader}', {literal(command)});\nROLLBACK;",
+            f"SELECT pg_temp.farside_as_owner('{reader}', {literal(command)},{literal(path)});\n"
+            "ROLLBACK;",
             timeout=timeout,
         )
         rows: list[Any] = wire.parsed(text)

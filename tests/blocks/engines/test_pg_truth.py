@@ -106,6 +106,35 @@ class TestCounts:
         made.run("DELETE FROM item WHERE id > 1", "shop")
         assert rows(shop, there).status is FAILED
 
+    @pytest.mark.parametrize("body", ["helper(0) + $1", "($1::kind)::int"])
+    def test_an_index_whose_expression_relies_on_the_search_path(
+        self, made: Server, shop: Psql, body: str
+    ) -> None:
+        """Even to plan a count, the server runs the functions that the index is made with."""
+        made.run("CREATE ROLE keeper; CREATE SCHEMA keeper AUTHORIZATION keeper", "shop")
+        made.run("GRANT ALL ON SCHEMA public TO keeper; CREATE EXTENSION btree_gist", "shop")
+        keeping = "SET ROLE keeper; SET search_path = keeper, public;"
+        made.run(
+            f"{keeping} CREATE DOMAIN kind AS int; CREATE FUNCTION helper(int) RETURNS int"
+            " LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN"
+            " IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN"
+            " RAISE 'as a superuser'; END IF; RETURN $1; END $$;"
+            " CREATE FUNCTION spot(int) RETURNS int LANGUAGE sql IMMUTABLE"
+            f" AS 'SELECT {body}'; CREATE TABLE place (n int, body text);"
+            " CREATE AGGREGATE count(boolean) (sfunc = boolne, stype = boolean);"
+            " INSERT INTO place SELECT generate_series(1, 100);"
+            " CREATE INDEX place_spot ON place USING gist (spot(n)); ANALYZE place",
+            "shop",
+        )
+        there = of(shop)
+        check = rows(shop, there)
+        made.run(f"{keeping} DELETE FROM place WHERE n > 50", "shop")
+        short = rows(shop, there)
+        made.run("DROP OWNED BY keeper CASCADE; DROP ROLE keeper", "shop")
+        assert check.status is PASSED, check
+        assert "1100 rows in 2 tables" in str(check.actual), check
+        assert short.status is FAILED, short
+
     def test_rows_that_were_deleted_meanwhile(self, made: Server, shop: Psql) -> None:
         there = of(shop)
         made.run("DELETE FROM item WHERE id <= 600; SELECT pg_stat_force_next_flush()", "shop")
