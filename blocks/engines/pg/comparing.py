@@ -85,7 +85,7 @@ def on_host(facts: Mapping[str, Any], host: Host, bin_dir: str, where: str) -> I
             yield finding("library-preloaded", name, text, _STAGE, severity=Severity.CRITICAL)
         for setting in (setting for setting, library in _loaded_by_all(facts) if library == name):
             text = f"the source's {setting} loads {name}; on {where}: {why}"
-            # A restored server serves without archiving; on the day, that is to be set up anew.
+            # A restored server works without archiving: that is set up after a real recovery.
             severity = Severity.MEDIUM if setting == "archive_library" else None
             yield finding("library-preloaded", name, text, _STAGE, severity=severity)
         if name in _preloaded(facts):

@@ -136,9 +136,9 @@ FROM (
 # Without amcheck: the same rows read through the index, in order, and from the table alone.
 # Row contents and their places (ctid) are summed up as hashes; an index that misses a row, has
 # one too many, points to a wrong one or is out of order gives another answer. The table's other
-# indexes are hidden from the planner meanwhile, and no row from the table's owner, as whom
-# expressions run; everything is rolled back. Catalogs hold no code of users, and to become an owner
-# changes them.
+# indexes are hidden from the planner meanwhile, and no row policy applies to its owner, the role
+# that runs expressions; everything is rolled back. Catalogs hold no code of users, and to become an
+# owner changes them.
 _SCANS = rf"""
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 {NO_EVENT_TRIGGERS}{AS_OWNER}

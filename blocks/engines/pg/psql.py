@@ -318,9 +318,10 @@ class Psql:
             script = f"{later}\\echo {_BEGIN}\n{self.preamble}{sql}"
             done = self._run(argv, script, timeout, self.password or None)
             if done.exit_code == 0:
-                # A wrapper around psql may greet whoever calls it.
+                # A wrapper around psql may print something first, and end lines as it likes.
                 said = done.stdout.decode(errors="replace")
-                return said.partition(f"{_BEGIN}\n")[2]
+                _, begun, answers = said.partition(_BEGIN)
+                return answers.partition("\n")[2] if begun else said
             full = done.exit_code == _NO_CONNECTION and _FULL.search(done.stderr)
             if not full or time.monotonic() > give_up:
                 break

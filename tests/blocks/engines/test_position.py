@@ -22,7 +22,7 @@ def test_a_quiet_source_has_nothing_beyond_what_can_be_replayed() -> None:
         for _ in range(3):  # the server may write something of its own at any moment
             made.run("SELECT pg_current_xact_id(); SELECT pg_switch_wal()")
             inserted = made.psql().value("postgres", "SELECT pg_current_wal_insert_lsn()")
-            end = end_of_log(made.psql(), nobody)
+            end = end_of_log(made.psql(), owns_none)
             if str(inserted).endswith("000028"):
                 break
     assert str(inserted).endswith("000028")
@@ -49,7 +49,7 @@ def test_of_standbys_the_primary_is_asked() -> None:
         assert streams(far)
         for made in (near, far):
             primary.run("SELECT pg_current_xact_id(); SELECT pg_switch_wal()")
-            assert end_of_log(made.psql(), nobody) is None
+            assert end_of_log(made.psql(), owns_none) is None
             known = primary.psql().value("postgres", "SELECT pg_current_wal_flush_lsn()")
             end = end_of_log(made.psql(), "127.0.0.1".__eq__)
             assert end is not None
@@ -63,7 +63,7 @@ def test_of_standbys_the_primary_is_asked() -> None:
         assert end_of_log(far.psql(), "127.0.0.1".__eq__) is None
 
 
-def nobody(host: str) -> bool:
+def owns_none(host: str) -> bool:
     """Owns no host."""
     return not host
 

@@ -221,12 +221,15 @@ def test_another_database_is_entered_whatever_the_language(
     assert named == "shop"
 
 
-def test_a_psql_that_greets_whoever_calls_it(made: Server, tmp_path: Path) -> None:
-    """Of a bastion, say: what it prints is no answer."""
+@pytest.mark.parametrize("end", ["", "\\r"], ids=["lf", "crlf"])
+def test_a_psql_that_prints_more_than_answers(made: Server, tmp_path: Path, end: str) -> None:
+    """A wrapper, of a bastion, say: what it prints before is no answer, nor how its lines end."""
     for program in ("psql", "pg_isready"):
         path = tmp_path / program
         path.write_text(
-            f'#!/bin/sh\necho "Authorized use only"\nexec {made.bin_dir}/{program} "$@"\n'
+            '#!/bin/sh\necho "Authorized use only"\n'
+            f'{made.bin_dir}/{program} "$@" >{tmp_path}/said; code=$?\n'
+            f"sed 's/$/{end}/' {tmp_path}/said\nexit $code\n"
         )
         path.chmod(0o755)
     psql = replace(made.psql(), bin_dir=str(tmp_path))
