@@ -11,9 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from blocks.artifact import wire
+from blocks.artifact import marks, wire
 
 FILE = "lease.json"
+
+_BARE_SECONDS = 60.0
 
 State = Literal["alive", "dead", "unknown"]
 
@@ -78,9 +80,26 @@ def read(directory: Path) -> tuple[Lease | None, State]:
         with (directory / FILE).open("rb") as file:
             age = time.time() - os.fstat(file.fileno()).st_mtime
             lease = loads(file.read(65536))
+    except FileNotFoundError:
+        return None, "dead" if _is_bare(directory) else "unknown"
     except (OSError, ValueError):
         return None, "unknown"
     return lease, lease.judge(age)
+
+
+def _is_bare(directory: Path) -> bool:
+    """Whether a directory was made and nothing in it for a while: its rehearsal ended meanwhile.
+
+    Whoever enters a host for one that runs writes the lease at once, and the marker with what it
+    makes.
+    """
+    try:
+        age = time.time() - directory.stat().st_mtime
+        return age > _BARE_SECONDS and not any(
+            path.name != marks.FILE or path.stat().st_size for path in directory.iterdir()
+        )
+    except OSError:
+        return False
 
 
 def state(directory: Path) -> State:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from blocks.artifact import lease
+from blocks.artifact import lease, marks
 
 
 def aged(directory: Path, seconds: float) -> None:
@@ -31,6 +31,20 @@ def test_what_cannot_be_read_is_unknown(tmp_path: Path, text: str) -> None:
     assert lease.state(tmp_path) == "unknown"
     (tmp_path / lease.FILE).write_text(text)
     assert lease.state(tmp_path) == "unknown"
+
+
+def test_a_directory_that_nothing_was_put_into_is_dead_after_a_while(tmp_path: Path) -> None:
+    """Its host was entered for a rehearsal that was ended at that moment."""
+    (tmp_path / marks.FILE).touch()
+    assert lease.state(tmp_path) == "unknown"
+    then = time.time() - 61
+    os.utime(tmp_path, (then, then))
+    assert lease.state(tmp_path) == "dead"
+    for name, text in ((marks.FILE, "{}"), ("of another", "")):
+        (tmp_path / name).write_text(text)
+        os.utime(tmp_path, (then, then))
+        assert lease.state(tmp_path) == "unknown"
+        (tmp_path / name).unlink()
 
 
 def test_a_rehearsal_that_is_known_to_have_ended_is_dead(tmp_path: Path) -> None:
