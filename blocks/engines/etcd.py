@@ -186,7 +186,7 @@ class Etcd(Engine):
             client.text("snapshot", "save", path, timeout=6 * 3600)
         tool = snapshot_tool(host, self.source.bin_dir)
         argv = [*ALONE, *tool.argv, "status", path, "--write-out=json"]
-        status = wire.parsed(host.run(argv, timeout=3600).text)
+        status = wire.parsed(host.run(argv, timeout=3600).text.rpartition("\n")[2])
         # The file is read, not the cluster: it costs the source nothing, whatever is compacted.
         with steps.step("digest"):
             keys = _read(host, sink.rehearsal_id, path)

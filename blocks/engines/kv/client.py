@@ -147,7 +147,8 @@ class Etcdctl:
 
     def json(self, *words: str, timeout: float | None = None) -> Any:
         """What a command prints, as JSON. Raises as `text`."""
-        return wire.parsed(self.text(*words, flags=("--write-out=json",), timeout=timeout))
+        said = self.text(*words, flags=("--write-out=json",), timeout=timeout)
+        return wire.parsed(said.rstrip().rpartition("\n")[2])  # a wrapper may print something first
 
     def status(self) -> Any:
         """What one member says of itself. Raises as `text`."""

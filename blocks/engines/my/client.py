@@ -34,6 +34,7 @@ _AMBIENT = (
 _ALONE = ("env", *(f"-u{name}" for name in _AMBIENT))
 """What mariadb stands behind: what the account's environment says of servers is of another one,
 and a host from there wins over a socket."""
+_BEGIN = "farside asks"
 _NUMBER = re.compile(r"^ERROR (\d+)(?: \(\w+\))?[ :]", re.MULTILINE)
 _NEUTRAL = (
     "SET SESSION sql_mode='', autocommit=1, max_statement_time=0, sql_safe_updates=0,"
@@ -139,13 +140,16 @@ class Mariadb:
             argv += [*self._place(), *options]
         done = self.host.run(
             [*_ALONE, *argv],
-            input=sql.encode(),
+            input=f"SELECT '{_BEGIN}';\n{sql}".encode(),
             password=option(self.password) if self.password else None,
             timeout=timeout or self.timeout,
             check=False,
         )
         if done.exit_code == 0:
-            return done.stdout.decode(errors="replace")
+            # A wrapper around mariadb may print something first.
+            said = done.stdout.decode(errors="replace")
+            _, begun, answers = said.partition(f"{_BEGIN}\n")
+            return answers if begun else said
         raise self._error(done.stderr.decode(errors="replace"))
 
     def rows(self, sql: str, *, timeout: float | None = None) -> list[list[str]]:

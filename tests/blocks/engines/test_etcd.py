@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import urlsplit
@@ -303,6 +304,16 @@ def test_keys_that_look_like_options(plan: Plan, monkeypatch: pytest.MonkeyPatch
         assert [item.key.decode() for item in root.all("-")] == keys
     finally:
         root.text("del", "--prefix", "--", "-")
+
+
+def test_an_etcdctl_that_prints_more_than_answers(plan: Plan, tmp_path: Path) -> None:
+    """A wrapper, of a bastion, say: what it prints before is no answer."""
+    root = living(plan)
+    wrapper = tmp_path / "etcdctl"
+    wrapper.write_text(f'#!/bin/sh\necho "Authorized use only"\nexec {root.bin_dir}/etcdctl "$@"\n')
+    wrapper.chmod(0o755)
+    wrapped = replace(root, bin_dir=str(tmp_path))
+    assert wrapped.get("/shop/settings/", "--prefix") == root.get("/shop/settings/", "--prefix")
 
 
 def test_all_keys_are_found_page_by_page(plan: Plan) -> None:

@@ -256,6 +256,21 @@ def test_passwords_of_any_letters(plan: Plan, living: dict[str, Mariadb]) -> Non
         living["ga1"].script("", "DROP USER odd@'%';")
 
 
+def test_a_mariadb_that_prints_more_than_answers(
+    living: dict[str, Mariadb], tmp_path: Path
+) -> None:
+    """A wrapper, of a bastion, say: what it prints before is no answer."""
+    wrapper = tmp_path / "mariadb"
+    wrapper.write_text(
+        f'#!/bin/sh\necho "Authorized use only"\nexec {living["ga1"].bin_dir}/mariadb "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    wrapped = replace(living["ga1"], bin_dir=str(tmp_path))
+    assert wrapped.value("", "SELECT 7") == "7"
+    assert wrapped.rows("SELECT 1 FROM DUAL WHERE FALSE") == []
+    assert wrapped.status()["wsrep_local_state_comment"] == "Synced"
+
+
 def test_a_row_ends_where_its_line_ends(living: dict[str, Mariadb]) -> None:
     """Not at whatever else Python takes for the end of a line."""
     value = "a\rb\x85c\u2028d\x0ce\r"

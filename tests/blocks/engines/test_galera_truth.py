@@ -609,7 +609,9 @@ def test_a_password_is_in_memory_alone(tmp_path: Path) -> None:
     linked, mode, *said = mariadb.script("shop", "SELECT 1;\nSELECT 2").splitlines()
     assert linked.startswith("/memfd:")
     assert mode == "-rw-------"
-    assert said == ["[client]", r'password="pw\"\\"', "input SELECT 1;", "SELECT 2", "0", "0"]
+    assert said[:2] == ["[client]", r'password="pw\"\\"']
+    assert said[2].startswith("input SELECT ")
+    assert said[3:] == ["SELECT 1;", "SELECT 2", "0", "0"]
     nowhere = replace(mariadb, bin_dir=str(tmp_path / "none"))
     with pytest.raises(PermanentError, match="none/mariadb: No such file"):
         nowhere.value("", "SELECT 1")
