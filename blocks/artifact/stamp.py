@@ -62,12 +62,17 @@ def take(path: Path, mark: str) -> MadePath:
 
 
 def bears(made: MadePath, mark: str) -> bool:
-    """Whether what lies at a path now is what the rehearsal with that stamp made."""
+    """Whether what lies at a path now is what the rehearsal with that stamp made.
+
+    So does one that is empty now, where it is known which it was: a removal was broken off.
+    """
     path = Path(made.path)
     try:
         info = path.lstat()
-        same = made.inode is None or (info.st_dev, info.st_ino) == (made.device, made.inode)
-        return same and (path / FILE).read_text() == mark
+        known = (info.st_dev, info.st_ino) == (made.device, made.inode)
+        if known and not any(path.iterdir()):
+            return True
+        return (known or made.inode is None) and (path / FILE).read_text() == mark
     except (OSError, ValueError):
         return False
 
@@ -78,18 +83,28 @@ def remove(made: MadePath) -> None:
     Of the directories above it that were made for it, those that are empty now go, too.
     """
     path = Path(made.path)
-    if not made.found:
-        shutil.rmtree(path, ignore_errors=True)
-        with suppress(OSError):
-            for parent in made.parents:
-                os.rmdir(parent)  # noqa: PTH106 (a text)
-        return
-    if made.mode is not None:
+    if made.found and made.mode is not None:
         path.chmod(made.mode)
-    # The stamp last: without it, what is left could not be recognised as the rehearsal's.
-    for entry in sorted(path.iterdir(), key=lambda entry: entry.name == FILE):
+    if empty(path, FILE) and not made.found:
+        with suppress(OSError):
+            for directory in (made.path, *made.parents):
+                os.rmdir(directory)  # noqa: PTH106 (a text)
+
+
+def empty(path: Path, last: str) -> bool:
+    """Remove what is in a directory, and at the end, if that was all, the file `last`.
+
+    By that file what lies there is recognised: whatever breaks this off, it can be done again.
+    """
+    for entry in path.iterdir():
+        if entry.name == last:
+            continue
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry, ignore_errors=True)
         else:
             with suppress(OSError):
                 entry.unlink()
+    if any(entry.name != last for entry in path.iterdir()):
+        return False
+    (path / last).unlink(missing_ok=True)
+    return True

@@ -5,6 +5,7 @@ Nothing is removed, and no process signalled, for its path or number: it must be
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 import time
@@ -28,6 +29,7 @@ from blocks.artifact.redaction import command_of
 
 _PATIENCE = 5.0
 _POLL = 0.05
+_ID = re.compile(r"r[0-9]{8}-[0-9]{6}-[0-9a-f]{6}", re.ASCII)
 _OTHERS = 60.0
 """Seconds that another sweep of the same rehearsal is waited for."""
 
@@ -63,11 +65,13 @@ def leftovers(
         directories = sorted(work_dir.iterdir())
     found = []
     for directory in directories:
-        if os.path.lexists(directory / marks.FILE):
-            with suppress(FileNotFoundError):  # another sweep has removed it since
+        with suppress(FileNotFoundError, NotADirectoryError):  # another sweep has removed it since
+            if os.path.lexists(directory / marks.FILE):
                 trust.check(directory / marks.FILE)
-                trust.check(directory)
-                found.append(_leftover(directory, own_only=own_only))
+            elif not (rehearsal_id or _ID.fullmatch(directory.name)) or any(directory.iterdir()):
+                continue  # nothing of farside's
+            trust.check(directory)
+            found.append(_leftover(directory, own_only=own_only))
     return tuple(found)
 
 
@@ -130,7 +134,7 @@ def _leftover(directory: Path, *, own_only: bool) -> Leftover:
 
 
 def _inventory(directory: Path, *, own_only: bool) -> _Inventory:
-    entries = marks.read(directory)
+    entries = marks.read(directory) if (directory / marks.FILE).exists() else []
     stamps = {stamp.text(directory.name, e.token) for e in entries if isinstance(e, MadeStamp)}
     running = {process.pid: process for process in _stamped(stamps)}
     # An entry with an inode is written after the one without: the last one of a path counts.
@@ -266,7 +270,9 @@ def _remove(directory: Path, job: SweepJob) -> None:
 def _clear_marker(directory: Path, keep: tuple[str, ...]) -> None:
     """The rehearsal's own directory; with something to keep, its marks begin anew."""
     if not keep:
-        shutil.rmtree(directory, ignore_errors=True)
+        with suppress(OSError):
+            if stamp.empty(directory, marks.FILE):
+                directory.rmdir()
         return
     for entry in directory.iterdir():
         if entry.name in keep:

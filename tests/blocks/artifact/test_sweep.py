@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -383,6 +383,73 @@ def test_a_directory_that_was_there_is_left_as_it_was_found(tmp_path: Path) -> N
     stamp.remove(made)
     assert found.stat().st_mode & 0o7777 == 0o2775
     assert list(found.iterdir()) == []
+
+
+class _BrokenOff(BaseException):
+    """The machine has stopped."""
+
+
+@pytest.mark.parametrize("place", ["made", "found"])
+def test_a_removal_that_is_broken_off_is_done_again(
+    ask: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """After whatever it has removed last, what is left is known as the rehearsal's."""
+    for steps in range(60):
+        work, data = tmp_path / str(steps) / "work", tmp_path / str(steps) / "data"
+        if place == "found":
+            data.mkdir(parents=True)
+        assert claimed(ask, work, "r1", data).refused == ""
+        for name in ("base/1/2", "base/3", "wal", "zzz"):
+            (data / name).parent.mkdir(parents=True, exist_ok=True)
+            (data / name).write_text("x")
+        (work / "r1" / "child").mkdir()
+        (work / "r1" / "log").write_text("x")
+        done = _stop_after(steps, work, monkeypatch)
+        swept = ask(SweepJob(work_dir=str(work), rehearsal_id="r1", remove=True))
+        assert swept.remaining == ()
+        assert not (work / "r1").exists(), steps
+        assert data.exists() is (place == "found"), steps
+        assert not data.exists() or list(data.iterdir()) == []
+        if done:
+            return
+    raise AssertionError("the removal has no end")
+
+
+def _stop_after(steps: int, work: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Sweep, and break off at the step after so many; whether it came to its end."""
+    left = steps
+
+    def counted(do: Any) -> Any:
+        def remove(*words: Any, **more: Any) -> Any:
+            nonlocal left
+            if left == 0:
+                raise _BrokenOff
+            left -= 1
+            return do(*words, **more)
+
+        return remove
+
+    with monkeypatch.context() as patched:
+        for name in ("unlink", "rmdir"):
+            patched.setattr(os, name, counted(getattr(os, name)))
+        job = SweepJob(work_dir=str(work), rehearsal_id="r1", remove=True)
+        try:
+            sweep.run(job, cast("Any", None))
+        except _BrokenOff:
+            return False
+    return True
+
+
+def test_what_cannot_be_removed_keeps_its_stamp(tmp_path: Path) -> None:
+    """Something writes there again meanwhile, say."""
+    made = stamp.take(tmp_path / "data", "r1:token")
+    (tmp_path / "data" / "base").mkdir()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(shutil, "rmtree", lambda *_, **__: None)
+        stamp.remove(made)
+    assert stamp.bears(made, "r1:token")
+    stamp.remove(made)
+    assert not (tmp_path / "data").exists()
 
 
 def test_sweeps_at_the_same_time(ask: Any, tmp_path: Path) -> None:
