@@ -20,6 +20,9 @@ def open_secret(rehearsal: Rehearsal, service: Service, item: AppSecret) -> Chec
     name = f"secret-{item.name}"
     try:
         value = plan.engine.value(service, plan.recovery, item.database, item.sql)
+    except FarsideError as error:  # of the application, or of the server, and told by other checks
+        return Check(name, CheckStatus.UNKNOWN, expected, f"could not run: {error.message}")
+    try:
         if not value:  # a program may well open nothing, and prove nothing by it
             text = f"the query yields no value in {item.database}: there is nothing to open"
             return Check(name, CheckStatus.FAILED, expected, text, finding=_MISSING)

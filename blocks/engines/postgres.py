@@ -663,7 +663,10 @@ class Postgres(Engine):
                 "login",
                 "the application logs in",
                 lambda: checks.login(
-                    application, used, comparing.of_sessions(facts, there, app.role, used)
+                    application,
+                    used,
+                    comparing.of_sessions(facts, there, app.role, used),
+                    comparing.refuses(facts, app.role),
                 ),
             ),
             ("roles", "all roles", lambda: checks.roles(control, facts, last)),
@@ -790,7 +793,10 @@ class Postgres(Engine):
         database = self.application.database
 
         def login() -> Check:
-            return checks.login(self._application(using.recovery, place), [database])
+            refused = comparing.refuses(facts, self.application.role)
+            return checks.login(
+                self._application(using.recovery, place), [database], refused=refused
+            )
 
         def isolation() -> Check:
             libraries = _libraries(standby.host, place, facts)

@@ -7,16 +7,17 @@ import pytest
 from pydantic import SecretStr
 
 from blocks.artifact.mentions import Belongings
+from blocks.engines.pg.psql import LoginRefused
 from blocks.evidence.findings import Findings
 from blocks.evidence.record import CheckStatus
 from blocks.hosts import LocalHost
 from tasks.open_secrets import open_secret
 
 
-def opened(value: str, *argv: str, secret: str = "key", findings: Findings | None = None) -> Any:
+def opened(value: Any, *argv: str, secret: str = "key", findings: Findings | None = None) -> Any:
     """The check of a secret whose query yields `value`."""
     recovery = SimpleNamespace(secret=lambda _: SecretStr(secret), host=lambda _: LocalHost())
-    engine = SimpleNamespace(value=lambda *_: value)
+    engine = SimpleNamespace(value=value if callable(value) else lambda *_: value)
     rehearsal: Any = SimpleNamespace(
         plan=SimpleNamespace(engine=engine, recovery=recovery),
         source=SimpleNamespace(belongings=Belongings(suffixes=("east.example",))),
@@ -41,6 +42,17 @@ def test_a_value_is_opened_or_not() -> None:
     assert opened("sealed", "grep", "-q", "sealed").status is CheckStatus.PASSED
     assert opened("sealed", "grep", "-q", "other").status is CheckStatus.FAILED
     assert opened("sealed", "/no/such/program").status is CheckStatus.UNKNOWN
+
+
+def test_what_keeps_the_query_from_an_answer_says_nothing_of_the_secret() -> None:
+    """A role that is refused is one finding, of `login`."""
+
+    def refused(*_: object) -> str:
+        raise LoginRefused("no")
+
+    assert LoginRefused.finding is not None
+    check = opened(refused, "true")
+    assert (check.status, check.actual) == (CheckStatus.UNKNOWN, "could not run: no")
 
 
 def test_a_secret_that_leads_to_the_source_is_named_without_its_value() -> None:

@@ -43,8 +43,11 @@ def from_source_only(
     # What the source refuses everybody is no fault of the recovery side.
     own = [rule for rule in admitting if _of(rule, foreign)]
     if own:
-        lines = ", ".join(f"{place(rule)} {rule['address']}" for rule in own[:5])
-        text = f"{role} may connect to {database} from {lines} only; the recovery domain is none"
+        lines = ", ".join(f"{place(rule)} {_client(rule)}" for rule in own[:5])
+        text = (
+            f"{role} may connect to {database} by {lines}, which is of the source; nothing lets the"
+            " recovery domain in"
+        )
         yield finding("access-from-source-only", f"role {role}", text, "preflight")
 
 
@@ -82,6 +85,11 @@ def untold(
             f"whether {role} has a certificate in the recovery domain: from there, the source lets"
             f" it into {database} by one only ({lines})"
         )
+
+
+def _client(rule: Mapping[str, Any]) -> str:
+    """Address and mask of a rule, as far as it has them."""
+    return "/".join(str(rule[key]) for key in ("address", "netmask") if rule.get(key))
 
 
 def place(rule: Mapping[str, Any]) -> str:

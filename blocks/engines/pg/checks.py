@@ -35,25 +35,32 @@ HOURS = 3600.0
 _NONE = ("", "(disabled)")
 
 
-def login(application: Psql, databases: Sequence[str], lacking: Sequence[str] = ()) -> Check:
+def login(
+    application: Psql, databases: Sequence[str], lacking: Sequence[str] = (), refused: str = ""
+) -> Check:
     """The application's own role gets into its databases, with the recovery vault's password.
 
     `lacking` are libraries that such sessions are made to load, and that are not on this host:
-    they are why the role is refused, whatever the server says.
+    they are why the role is refused, whatever the server says. `refused` is why the source itself
+    refuses it: then the result is unknown.
     """
     wrong = []
+    expected = f"{application.role} logs in to {listed(databases)}"
     for database in databases:
         try:
             found = application.value(database, "SELECT session_user::text")
             if found != application.role:
                 wrong.append(f"{database}: it is {found} there")
         except LoginRefused as error:
+            if refused:
+                actual = f"could not run: the source does not let it in either ({refused})"
+                return Check("login", CheckStatus.UNKNOWN, expected, actual)
             wrong.append(error.message)
     broken = "library-preloaded" if lacking else "login-missing"
     role, places = application.role, listed(databases)
     return checked(
         "login",
-        f"{role} logs in to {places}",
+        expected,
         wrong,
         f"{role} logged in to {places}",
         finding=broken,

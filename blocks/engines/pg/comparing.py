@@ -33,7 +33,10 @@ def without_host(
 ) -> Iterator[Finding]:
     """What can be told from the facts alone; `settings` are the recovery site's own."""
     for name, had in config.too_low(facts["settings"], settings).items():
-        text = f"engine.target.settings gives {settings[name]}, the source has {had}"
+        text = (
+            f"engine.target.settings gives {settings[name]}, the source has {had}: a server that"
+            " answers while it replays, as each standby does, stops there"
+        )
         yield finding("setting-too-low", f"{where} {name}", text, _STAGE)
     for database in facts["databases"]:
         for table in database["tables"] or ():
@@ -162,6 +165,14 @@ def of_sessions(
         for name in _libraries_of(row["name"], row["value"])
         if name in there.lacking("libraries")
     ]
+
+
+def refuses(facts: Mapping[str, Any], role: str) -> str:
+    """Why the source itself lets a role log in neither; empty where it does, as far as is known."""
+    own: Mapping[str, Any] = next((row for row in facts["roles"] if row["name"] == role), {})
+    if not own.get("login", True):
+        return f"{role} has NOLOGIN there"
+    return f"VALID UNTIL of {role} is over there" if own.get("expired") else ""
 
 
 def read_only(

@@ -149,8 +149,10 @@ class Moves:
 
     def __init__(self, database: Mapping[str, Any], last: LastLook) -> None:
         looked = last.of(database["name"], "counters")
-        self._asked = looked is not None
+        self._asked, self._standby = looked is not None, last.standby
         self._first, self._last = _by_name(database.get("counters")), _by_name(looked)
+        # A standby has none, nor has a server that does not count; an older set does not say.
+        self._untold = database.get("counters") == []
 
     def of(self, schema: str, name: str) -> Moved:
         """By the server's counters alone."""
@@ -159,6 +161,8 @@ class Moves:
             # Large objects have counters wherever there are any.
             if self._asked:
                 return Moved(busy=bool(self._first and self._last), doubt=_WRITTEN)
+            if self._untold:
+                return Moved(doubt=_WRITTEN)
             # Not asked again: what rows were deleted from before may be a queue, which empties.
             came_and_went = first is None or int(first["deleted"]) > 0
             return Moved(busy=bool(self._first) and came_and_went)
@@ -184,7 +188,8 @@ class Moves:
         left = last["rows"]
         if left is None and not self._went_on(key):
             return moved
-        doubt = moved.doubt if rewritten else ""
+        # A standby's estimates are those of the primary's last ANALYZE, however long ago.
+        doubt = moved.doubt if rewritten or self._standby else ""
         return Moved(max(0, had - (left or 0)), busy=moved.busy, doubt=doubt)
 
     def _went_on(self, key: tuple[str, str]) -> bool:

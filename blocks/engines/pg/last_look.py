@@ -1,7 +1,8 @@
 """The last look at a source, just before its loss: which facts of the survey still held then.
 
 What is restored is what the source was at about this moment, when its log was last received. A
-role, a table or an index that is gone by then was dropped by the source itself.
+role, a table or an index that is gone by then was dropped by the source itself. A standby is asked
+once it has replayed the log that it has: what is restored has all of that.
 """
 
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 from blocks.engines.pg import counting, sequences, survey
 from blocks.engines.pg.psql import CLUSTER, Psql
+from blocks.engines.pg.wal import parse_lsn
 from blocks.engines.tally import NOT_ASKED
 from blocks.errors import FarsideError
 from blocks.workers import Workers
@@ -22,6 +24,13 @@ _SECONDS = 30.0
 """Time limit for a database."""
 _ALL_SECONDS = 60.0
 """No database is looked at after this time."""
+
+_CATCH_UP_SECONDS = 5.0
+"""How long a standby may take to replay what it has received."""
+_POSITIONS = """
+SELECT pg_is_in_recovery() AS standby, pg_last_wal_replay_lsn()::text AS replayed,
+       coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())::text AS received
+"""
 
 _OF_SERVER = {
     "roles": survey.ROLES,
@@ -49,6 +58,8 @@ class LastLook:
     server: Mapping[str, list[Row]] | None = None
     databases: Mapping[str, Mapping[str, list[Row]]] | None = None
     """Parts by the names of the databases that could be entered."""
+    standby: bool = False
+    """Whether it is a standby: nothing there tells what was written to a table."""
 
     def has(self, part: str, name: str) -> object:
         """Whether the server had a role or an open database; NOT_ASKED where it is not known."""
@@ -65,8 +76,14 @@ NO_LOOK = LastLook()
 
 
 def last_look(psql: Psql) -> LastLook:
-    """Look for the last time. Reads only, and counts no rows. Raises as Psql.parts."""
+    """Look for the last time. Reads only, and counts no rows. Raises as Psql.parts.
+
+    A standby that is behind shows less than is restored: nothing is known of it.
+    """
     psql, until = replace(psql, preamble=_STATEMENT), time.monotonic() + _ALL_SECONDS
+    (at,) = psql.rows(CLUSTER, _POSITIONS)
+    if at["standby"] and not _catches_up(psql, at):
+        return NO_LOOK
     server, _ = psql.parts(CLUSTER, _OF_SERVER, timeout=_SECONDS)
     found = dict[str, dict[str, list[Row]]]()
 
@@ -79,4 +96,15 @@ def last_look(psql: Psql) -> LastLook:
 
     with Workers(survey.AT_ONCE, "last look") as pool:
         list(pool.map(look_into, [row["name"] for row in server.get("databases", ())]))
-    return LastLook(server, found)
+    return LastLook(server, found, standby=at["standby"])
+
+
+def _catches_up(standby: Psql, at: Row) -> bool:
+    """Whether a standby replays in time what it had received at a moment."""
+    wanted, give_up = parse_lsn(at["received"]), time.monotonic() + _CATCH_UP_SECONDS
+    while parse_lsn(at["replayed"]) < wanted:
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(0.2)
+        (at,) = standby.rows(CLUSTER, _POSITIONS)
+    return True

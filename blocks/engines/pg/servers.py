@@ -99,7 +99,11 @@ class TargetServer(Place):
 
     @field_validator("settings")
     @classmethod
-    def _leaves_isolation_alone(cls, value: dict[str, str]) -> dict[str, str]:
+    def _leaves_isolation_alone(cls, given: dict[str, str]) -> dict[str, str]:
+        # The server reads names without regard to case, and of two the last one.
+        value = {name.lower(): text for name, text in given.items()}
+        if len(value) < len(given):
+            raise ValueError("a setting is there twice, by names that differ in case only")
         if taken := sorted(set(value) & set(config.ISOLATION)):
             raise ValueError(f"farside isolates the restored server: it sets {', '.join(taken)}")
         for name in set(value) & set(REPLAY_LIMITS):

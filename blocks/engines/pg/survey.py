@@ -183,7 +183,7 @@ ORDER BY oid
 
 ROLES = """
 SELECT rolname AS name, rolsuper AS superuser, rolcanlogin AS login,
-       rolreplication AS replication
+       rolreplication AS replication, coalesce(rolvaliduntil < now(), false) AS expired
 FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY rolname
 """
 

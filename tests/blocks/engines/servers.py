@@ -4,6 +4,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -104,6 +105,30 @@ def server(major: int = 15, *lines: str, encoding: str = "UTF8") -> Iterator[Ser
         with suppress(subprocess.CalledProcessError):
             made.ctl("stop", "-m", "immediate")
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def streams(made: Server) -> bool:
+    """Whether a standby streams, once it has had time to begin."""
+    for _ in range(100):
+        if made.run("SELECT status FROM pg_stat_wal_receiver") == "streaming":
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@contextmanager
+def standby(primary: Server) -> Iterator[Server]:
+    """A standby of a server, on the next port that is free."""
+    with server() as made:
+        made.ctl("stop", "-m", "immediate")
+        shutil.rmtree(made.data)
+        argv = [f"{made.bin_dir}/pg_basebackup", "-h", "127.0.0.1", "-p", str(primary.port)]
+        argv += ["-U", "postgres", "-D", str(made.data), "-R", "-c", "fast", "-X", "stream"]
+        subprocess.run(argv, check=True, cwd="/", timeout=120, **service_account().identity)
+        with (made.data / "postgresql.auto.conf").open("a") as file:
+            file.write(f"port = {made.port}\n")
+        made.ctl("start")
+        yield made
 
 
 def _free_port() -> int:

@@ -5,12 +5,14 @@ from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from blocks.artifact.mentions import Belongings
 from blocks.artifact.redaction import redacted_value
 from blocks.engines.my import settings as mariadb
 from blocks.engines.pg import config, search
 from blocks.engines.pg import settings as postgres
+from blocks.engines.pg.servers import TargetServer
 
 
 def row(
@@ -171,3 +173,16 @@ def test_settings_that_need_the_old_place() -> None:
 def test_no_setting_that_comes_along_is_taken_for_a_secret(carried: Mapping[str, object]) -> None:
     """Its value would be hidden in the facts, and a restore refuse them."""
     assert [name for name in carried if redacted_value(name, "8") != "8"] == []
+
+
+def test_names_of_settings_are_read_as_the_server_reads_them() -> None:
+    near = {"host": "h", "address": "127.0.0.1", "port": 1, "bin_dir": "/b", "data_dir": "/d"}
+    target = TargetServer(**near, settings={"MAX_CONNECTIONS": "20", "Foo.Bar": "1"})
+    assert target.settings == {"max_connections": "20", "foo.bar": "1"}
+    for settings, says in (
+        ({"Archive_Command": "cp"}, "archive_command"),
+        ({"MAX_CONNECTIONS": "many"}, "max_connections is a number"),
+        ({"jit": "on", "JIT": "off"}, "differ in case only"),
+    ):
+        with pytest.raises(ValidationError, match=says):
+            TargetServer(**near, settings=settings)

@@ -5,6 +5,7 @@ Real servers: what one is after its last look stands for what was restored.
 
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from blocks.engines.pg.psql import PATIENT_WITH_PRODUCTION, Psql
 from blocks.engines.tally import NOT_ASKED, Tally
 from blocks.evidence.record import Check, CheckStatus
 from tests import mechanisms
-from tests.blocks.engines.servers import Server, server
+from tests.blocks.engines.servers import Server, server, standby, streams
 
 pytestmark = mechanisms.SERVERS
 
@@ -321,3 +322,46 @@ def test_a_part_that_takes_too_long_hides_no_other(
     assert last.of("shop", "tables") is None
     assert last.of("shop", "counters")
     assert last.has("roles", "lodger") is True
+
+
+@pytest.mark.slow(25)
+def test_a_standby_that_is_behind_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is restored has all of the log that it has received, and is newer than it."""
+    monkeypatch.setattr("blocks.engines.pg.last_look._CATCH_UP_SECONDS", 0.5)
+    with server(15, "max_wal_senders = 3") as primary, standby(primary) as near:
+        primary.run("CREATE ROLE lodger; CREATE DATABASE shop")
+        primary.run(
+            "CREATE TABLE item (id int); INSERT INTO item SELECT generate_series(1, 20000);"
+            " CREATE SEQUENCE ticket; SELECT nextval('ticket') FROM generate_series(1, 50);"
+            " ANALYZE",
+            "shop",
+        )
+        assert streams(near)
+        received(near, primary)
+        source = Source(primary, survey.survey(near.psql(options=PATIENT_WITH_PRODUCTION)))
+        near.run("SELECT pg_wal_replay_pause()")
+        primary.run("DROP ROLE lodger")
+        primary.run(
+            "DELETE FROM item WHERE id % 2 = 0; ALTER SEQUENCE ticket RESTART;"
+            " CREATE TABLE late (id int)",
+            "shop",
+        )
+        received(near, primary, replayed=False)
+        assert last_look(near.psql(options=PATIENT_WITH_PRODUCTION)) == NO_LOOK
+        assert set(source.statuses(NO_LOOK).values()) == {UNKNOWN}
+        near.run("SELECT pg_wal_replay_resume()")
+        last = last_look(near.psql(options=PATIENT_WITH_PRODUCTION))
+        assert last.standby
+        # It has no counters, and its estimates are those of an ANALYZE long ago.
+        assert source.statuses(last) == {"row-counts": UNKNOWN}
+
+
+def received(near: Server, primary: Server, *, replayed: bool = True) -> None:
+    """Wait until a standby has all of its primary's log."""
+    end = primary.run("SELECT pg_current_wal_flush_lsn()")
+    position = "pg_last_wal_replay_lsn()" if replayed else "pg_last_wal_receive_lsn()"
+    for _ in range(100):
+        if near.run(f"SELECT {position} >= '{end}'") == "t":
+            return
+        time.sleep(0.1)
+    raise AssertionError("it does not come")

@@ -325,6 +325,25 @@ class TestSurvey:
         }
 
 
+class TestLogin:
+    @pytest.mark.usefixtures("shop")
+    def test_a_role_that_the_source_does_not_let_in_either(self, made: Server) -> None:
+        made.run("CREATE ROLE retired NOLOGIN; CREATE ROLE late LOGIN VALID UNTIL '2020-01-01'")
+        try:
+            facts = survey.survey(made.psql())
+            refused = comparing.refuses(facts, "retired")
+            assert refused == "retired has NOLOGIN there"
+            application = made.psql("retired")
+            assert checks.login(application, ["shop"]).status is FAILED
+            check = checks.login(application, ["shop"], refused=refused)
+            assert (check.status, refused in str(check.actual)) == (UNKNOWN, True)
+            assert comparing.refuses(facts, "late") == "VALID UNTIL of late is over there"
+            assert comparing.refuses(facts, "postgres") == ""
+            assert comparing.refuses({"roles": [{"name": "late"}]}, "late") == "", "an older set"
+        finally:
+            made.run("DROP ROLE retired; DROP ROLE late")
+
+
 def had(*databases: str) -> LastLook:
     """A last look that saw these databases."""
     return LastLook({"databases": [{"name": name} for name in databases]}, {})

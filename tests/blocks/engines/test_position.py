@@ -1,17 +1,12 @@
 """Where the log of a real server ends."""
 
-import shutil
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from blocks.engines.pg import wal
 from blocks.engines.pg.position import end_of_log, end_of_record
-from deployments.lab.accounts import service_account
-from tests.blocks.engines.servers import Server, server
+from tests.blocks.engines.servers import server, standby, streams
 
 SEGMENT, PAGE = 2**24, 8192
 
@@ -66,27 +61,3 @@ def test_of_standbys_the_primary_is_asked() -> None:
 def owns_none(host: str) -> bool:
     """Owns no host."""
     return not host
-
-
-def streams(made: Server) -> bool:
-    """Whether a standby streams, once it has had time to begin."""
-    for _ in range(100):
-        if made.run("SELECT status FROM pg_stat_wal_receiver") == "streaming":
-            return True
-        time.sleep(0.1)
-    return False
-
-
-@contextmanager
-def standby(primary: Server) -> Iterator[Server]:
-    """A standby of a server, on the next port that is free."""
-    with server() as made:
-        made.ctl("stop", "-m", "immediate")
-        shutil.rmtree(made.data)
-        argv = [f"{made.bin_dir}/pg_basebackup", "-h", "127.0.0.1", "-p", str(primary.port)]
-        argv += ["-U", "postgres", "-D", str(made.data), "-R", "-c", "fast", "-X", "stream"]
-        subprocess.run(argv, check=True, cwd="/", timeout=120, **service_account().identity)
-        with (made.data / "postgresql.auto.conf").open("a") as file:
-            file.write(f"port = {made.port}\n")
-        made.ctl("start")
-        yield made
