@@ -684,6 +684,17 @@ def end_processes(host: Host, rehearsal_id: str) -> tuple[str, ...]:
     return tuple(process for left in swept.remaining for process in left.processes)
 
 
+def bears_stamp(host: Host, directory: str, rehearsal_id: str) -> bool:
+    """Whether a directory on `host` is a rehearsal's now. Raises as Host.run.
+
+    It need not be, for one that was suspended for longer than its lease: it may have been swept,
+    and what lies there since is another's.
+    """
+    script = 'head -c 200 "$1" 2>/dev/null || true'
+    path = f"{directory}/{stamp.FILE}"
+    return host.run(["sh", "-c", script, "sh", path]).text.startswith(f"{rehearsal_id}:")
+
+
 def kill_started(host: Host, work: str, pidfile: str) -> None:
     """Kill what a rehearsal started, by its file in `work`; no other process of that number.
 

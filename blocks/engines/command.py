@@ -437,8 +437,11 @@ class Command(Engine):
 
     def destroy(self, service: Service, recovery: FailureDomain) -> None:
         """See Engine."""
+        # It may have been swept meanwhile: then another's service may be there.
+        host = recovery.host(service.host)
         work = service.controls[service.host]
-        self._run(recovery, work, self.target.destroy_argv, 120)
+        if host.run(["test", "-d", work], check=False).exit_code != 1:
+            self._run(recovery, work, self.target.destroy_argv, 120)
 
     def runbook(
         self,

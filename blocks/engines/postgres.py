@@ -49,6 +49,7 @@ from blocks.engines.pg import (
     config,
     counts,
     indexes,
+    outward,
     places,
     position,
     replay,
@@ -82,7 +83,7 @@ from blocks.engines.pg.servers import Application, BackupTool, Place, SourceServ
 from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.evidence.findings import Finding, Severity, finding
 from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep, SourceNode
-from blocks.helper import HelperInterrupted
+from blocks.helper import HelperInterrupted, bears_stamp
 from blocks.hosts import Host, SSHHost
 from blocks.ids import name_of
 from blocks.processes import NOT_RUN
@@ -598,6 +599,19 @@ class Postgres(Engine):
             step.bytes = cluster.fetch(log)
         with using.steps.step(f"{lead}verify files"):
             files = cluster.check_files()
+        with using.steps.step(f"{lead}search log"):
+            size = int(facts["wal_segment_size"])
+            start = cluster.replay_begins()
+            for made in outward.created_tablespaces(host, cluster.archive, log, size, start):
+                raise NoPlace(
+                    f"the log creates tablespace {made.oid} at {made.path}: its replay would write"
+                    " there, whatever the plan says",
+                    operation="restore",
+                    domain=using.recovery.name,
+                    host=host.name,
+                    hint="restore a set that was taken since: a fresh one has that tablespace in"
+                    " its base backup, and the plan gives it a place",
+                )
         with using.steps.step(f"{lead}configure"):
             follows = place is not target
             conf = config.postgresql_conf(
@@ -842,7 +856,7 @@ class Postgres(Engine):
         return replication.failover(
             primary,
             standby,
-            lambda: _end(primary.host, self.target),
+            lambda: _end(primary.host, self.target, service.rehearsal_id),
             lambda: _pg_ctl(standby.host, place, "promote", CATCH_UP_SECONDS),
             service.rehearsal_id,
         )
@@ -964,6 +978,14 @@ class Postgres(Engine):
         control = self._control(service, using.recovery, place)
         host = control.host
         log = f"{using.work(host)}/postgres.log"
+        if not bears_stamp(host, place.data_dir, service.rehearsal_id):
+            raise PermanentError(
+                f"{place.data_dir} is not this rehearsal's any more: it was swept meanwhile",
+                operation="page-checksums",
+                domain=using.recovery.name,
+                host=host.name,
+                hint="rehearse again: this one was suspended for longer than its lease",
+            )
         _pg_ctl(host, place, "stop", RESTART_SECONDS, "-m", "fast")
         try:
             done = host.run(
@@ -1029,10 +1051,10 @@ class Postgres(Engine):
             at = at.replace(tzinfo=UTC)
         return Ticks(row["n"], row["newest"], at, row["missing"])
 
-    def destroy(self, service: Service, recovery: FailureDomain) -> None:  # noqa: ARG002 (the plan has its places)
+    def destroy(self, service: Service, recovery: FailureDomain) -> None:
         """See Engine."""
         for place in self.target.places:
-            _end(recovery.host(place.host), place)
+            _end(recovery.host(place.host), place, service.rehearsal_id)
 
     def runbook(
         self, manifest: Manifest, log: LogIndex, recovery: FailureDomain
@@ -1070,8 +1092,10 @@ def _pg_ctl(
     host.run([*argv, "-t", f"{seconds:.0f}", action], check=check, timeout=seconds)
 
 
-def _end(host: Host, place: Place) -> None:
-    """Stop a server as a crash would."""
+def _end(host: Host, place: Place, rehearsal_id: str) -> None:
+    """Stop a rehearsal's server as a crash would; another's that lies there now, never."""
+    if not bears_stamp(host, place.data_dir, rehearsal_id):
+        return
     _pg_ctl(host, place, "stop", END_SECONDS, "-m", "immediate", check=False)
 
 

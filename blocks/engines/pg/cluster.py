@@ -20,6 +20,7 @@ from blocks.hosts import Host
 
 START_SECONDS = 6 * 3600.0
 """Time limit for replaying the log."""
+_BEGINS = re.compile(r"START WAL LOCATION: ([0-9A-F]{1,8}/[0-9A-F]{1,8}) ")
 DEAD_SECONDS = 10.0
 """A server without a process for so long has not merely not begun."""
 
@@ -123,6 +124,20 @@ class Cluster:
             host=self.host.name,
             hint="look at the recovery host's disk; restore again, or choose another set",
         )
+
+    def replay_begins(self) -> int:
+        """Where in the log the replay will begin, by the base backup's label."""
+        path = f"{self.data_dir}/backup_label"
+        label = self.host.get(path).decode(errors="replace")
+        if (found := _BEGINS.match(label)) is None:
+            raise PermanentError(
+                f"{path} does not say where the replay begins",
+                operation="recovery",
+                domain=self._using.recovery.name,
+                host=self.host.name,
+                hint="choose another set: no base backup has such a label",
+            )
+        return parse_lsn(found[1])
 
     def memory(self) -> int:
         """The host's memory in bytes."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from blocks.artifact import stamp
 from blocks.artifact.mentions import Belongings
 from blocks.binding import Binding
 from blocks.engines import postgres
@@ -47,6 +48,9 @@ from tests.blocks.engines.worlds import (
 pytestmark = mechanisms.SERVERS
 
 PAGE = 8192
+
+
+ID = "r20260101-000000-abcdef"
 
 
 @dataclass
@@ -121,6 +125,7 @@ def _make(plan: Plan, bin_dir: str, folder: str, port: int) -> Patient:
     patient = Patient(engine, host, plan, control, folder, {})
     initdb = [f"{bin_dir}/initdb", "-D", patient.data, "-U", "postgres", "--no-sync", "-k"]
     host.run([*initdb, "--locale=C.UTF-8", "--encoding=UTF8", "--auth=trust"])
+    host.put(f"{ID}:token".encode(), f"{patient.data}/{stamp.FILE}")
     facts: dict[str, Any] = {"settings": [], "wal_segment_size": 16 * 2**20, "roles": []}
     text = config.postgresql_conf(
         facts,
@@ -181,7 +186,7 @@ def served(patient: Patient) -> Service:
     """It, as what a restore has made."""
     target = patient.engine.target
     return Service(
-        rehearsal_id="r20260101-000000-abcdef",
+        rehearsal_id=ID,
         host="db1",
         address=target.address,
         port=target.port,
@@ -246,6 +251,22 @@ def test_a_whole_server_passes_everything(patient: Patient) -> None:
     assert "application-write" in found
     after = survey.survey(patient.control)["databases"]
     assert [d["schema_digest"] for d in after] == [d["schema_digest"] for d in before]
+
+
+def test_what_lies_there_since_a_sweep_is_left_alone(patient: Patient) -> None:
+    """As for a rehearsal that was suspended for longer than its lease, and goes on."""
+    patient.host.put(b"r20260102-000000-fedcba:token", f"{patient.data}/{stamp.FILE}")
+    began = patient.run("SELECT pg_postmaster_start_time()")
+    check = verified(patient)["page-checksums"]
+    assert check.status is CheckStatus.UNKNOWN
+    assert "it was swept meanwhile" in str(check.actual)
+    target = patient.engine.target.model_copy(update={"data_dir": patient.data})
+    engine = patient.engine.model_copy(update={"target": target})
+    engine.destroy(served(patient), patient.plan.recovery)
+    assert patient.run("SELECT pg_postmaster_start_time()") == began
+    patient.host.put(f"{ID}:token".encode(), f"{patient.data}/{stamp.FILE}")
+    engine.destroy(served(patient), patient.plan.recovery)
+    assert not patient.host.run(["ls", patient.data]).text.count("postmaster.pid")
 
 
 def test_a_server_that_dies_after_the_restore(patient: Patient) -> None:
@@ -449,9 +470,6 @@ def test_a_live_source_is_not_isolated(made: Patient) -> None:
         options="",
     )
     failed(checks.isolation(live, []), "follows it as")
-
-
-ID = "r20260101-000000-abcdef"
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """PostgreSQL 18 in the lab, 16 and Debian's 15 in worlds of their own, with tablespaces."""
 
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from blocks.engines.base import Peer, Restoration
 from blocks.engines.pg import burden
 from blocks.engines.pg.last_look import LastLook
 from blocks.engines.pg.psql import Psql
-from blocks.engines.postgres import LOG_INTERVAL_SECONDS, LogGap, Postgres
+from blocks.engines.postgres import LOG_INTERVAL_SECONDS, LogGap, NoPlace, Postgres
 from blocks.errors import PermanentError
 from blocks.evidence.record import CheckStatus, Counterpart, Node, Record
 from blocks.following import LogInterrupted
@@ -26,6 +27,7 @@ from blocks.helper import sweep_host
 from blocks.plan import Plan, load_plan
 from blocks.sets import SetCopier, SetReader, SetWriter, discard_unfinished
 from deployments import lab
+from deployments.lab.accounts import service_account
 from deployments.lab.drills.live import LivePostgres
 from deployments.lab.places import Places, load_state
 from tasks.clock import StageClock
@@ -428,6 +430,31 @@ def test_what_the_recovery_host_lacks_is_seen_before(plan: Plan, places: Places)
         ("library-preloaded", "pg_cron"),  # a rehearsal keeps it asleep; on the day it is needed
         ("extension-missing", "pg_trgm"),
     ]
+
+
+@mechanisms.SOURCES
+@pytest.mark.slow(60)
+def test_a_tablespace_that_the_log_creates_is_made_nowhere(plan: Plan, places: Places) -> None:
+    """Its replay would lead to the path that it had in the source, whoever's that is now."""
+    engine, admin = engine_of(plan), superuser(plan)
+    place = places.root / "of-another-server"
+    place.mkdir()
+    service_account().own(place)
+
+    def create() -> None:
+        admin.script("postgres", f"CREATE TABLESPACE late LOCATION '{place}'")
+
+    try:
+        with crossed(plan, engine, create) as using:
+            for path in list(place.iterdir()):
+                shutil.rmtree(path)
+            (place / "precious").touch()
+            with pytest.raises(NoPlace, match=f"creates tablespace [0-9]+ at {place}"):
+                engine.restore(using)
+            assert [path.name for path in place.iterdir()] == ["precious"]
+    finally:
+        admin.script("postgres", "DROP TABLESPACE IF EXISTS late")
+        shutil.rmtree(place)
 
 
 def test_tablespaces_need_a_place(plan: Plan) -> None:

@@ -62,12 +62,14 @@ def test_a_database_that_is_dropped_while_it_is_looked_at(
         made.run("CREATE DATABASE fleeting")
         drop = f"{made.bin_dir}/psql -Xqw -h 127.0.0.1 -p {made.port} -U postgres -d postgres -c"
         drop += " 'DROP DATABASE fleeting WITH (FORCE)' >/dev/null 2>&1"
-        wait = "cat | { sleep 1; cat; } |" if when == "within" else ""
+        program = f'{made.bin_dir}/psql "$@"'
+        # It is asked nothing before the database is gone.
+        do = (
+            f"{drop}; exec {program}" if when == "before" else f"(sleep 1; {drop}; cat) | {program}"
+        )
         wrapped = tmp_path / "psql"
         wrapped.write_text(
-            "#!/bin/sh\n"
-            f'case "$*" in *"dbname=\'fleeting\'"*) {drop}{" &" if wait else ""};; esac\n'
-            f'{wait or "exec"} {made.bin_dir}/psql "$@"\n'
+            f'#!/bin/sh\ncase "$*" in *"dbname=\'fleeting\'"*) {do}; exit;; esac\nexec {program}\n'
         )
         wrapped.chmod(0o755)
         (tmp_path / "pg_isready").symlink_to(f"{made.bin_dir}/pg_isready")
