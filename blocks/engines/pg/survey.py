@@ -171,10 +171,11 @@ ORDER BY name
 """
 
 # One within the data directory is a tablespace like others from 16 on: pg_basebackup of 15 leaves
-# it out, and what it holds is missing from every restore.
+# it out, and what it holds is missing from every restore. Of one whose directory is gone, the
+# server tells no size.
 _TABLESPACES = """
 SELECT oid::text AS oid, spcname AS name, pg_tablespace_location(oid) AS location,
-       pg_tablespace_size(oid) AS bytes
+       coalesce(pg_tablespace_size(oid), 0) AS bytes
 FROM pg_tablespace
 WHERE pg_tablespace_location(oid) LIKE CASE
   WHEN current_setting('server_version_num')::int < 160000 THEN '/%' ELSE '_%' END

@@ -1,6 +1,7 @@
 """What a log would do elsewhere, as pg_waldump reads it too."""
 
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from blocks.engines.pg import survey
 from blocks.engines.pg.outward import Tablespace, created_tablespaces
 from blocks.engines.pg.wal import parse_lsn
 from deployments.lab.accounts import service_account
@@ -100,3 +102,10 @@ def test_one_within_the_data_leads_nowhere_else(made: Server) -> None:
     before = found(made)
     made.run("SET allow_in_place_tablespaces = on; CREATE TABLESPACE inside LOCATION ''")
     assert found(made) == before
+
+
+def test_a_tablespace_whose_directory_is_gone_has_no_size(made: Server) -> None:
+    place = create(made, "lost")
+    shutil.rmtree(place)
+    facts = survey.survey(made.psql())
+    assert [row["bytes"] for row in facts["tablespaces"] if row["location"] == str(place)] == [0]
