@@ -306,13 +306,13 @@ def test_keys_that_look_like_options(plan: Plan, monkeypatch: pytest.MonkeyPatch
         root.text("del", "--prefix", "--", "-")
 
 
-def test_an_etcdctl_that_prints_more_than_answers(plan: Plan, tmp_path: Path) -> None:
+def test_an_etcdctl_that_prints_more_than_answers(plan: Plan, open_directory: Path) -> None:
     """A wrapper, of a bastion, say: what it prints before is no answer."""
     root = living(plan)
-    wrapper = tmp_path / "etcdctl"
+    wrapper = open_directory / "etcdctl"
     wrapper.write_text(f'#!/bin/sh\necho "Authorized use only"\nexec {root.bin_dir}/etcdctl "$@"\n')
     wrapper.chmod(0o755)
-    wrapped = replace(root, bin_dir=str(tmp_path))
+    wrapped = replace(root, bin_dir=str(open_directory))
     assert wrapped.get("/shop/settings/", "--prefix") == root.get("/shop/settings/", "--prefix")
 
 

@@ -257,15 +257,15 @@ def test_passwords_of_any_letters(plan: Plan, living: dict[str, Mariadb]) -> Non
 
 
 def test_a_mariadb_that_prints_more_than_answers(
-    living: dict[str, Mariadb], tmp_path: Path
+    living: dict[str, Mariadb], open_directory: Path
 ) -> None:
     """A wrapper, of a bastion, say: what it prints before is no answer."""
-    wrapper = tmp_path / "mariadb"
+    wrapper = open_directory / "mariadb"
     wrapper.write_text(
         f'#!/bin/sh\necho "Authorized use only"\nexec {living["ga1"].bin_dir}/mariadb "$@"\n'
     )
     wrapper.chmod(0o755)
-    wrapped = replace(living["ga1"], bin_dir=str(tmp_path))
+    wrapped = replace(living["ga1"], bin_dir=str(open_directory))
     assert wrapped.value("", "SELECT 7") == "7"
     assert wrapped.rows("SELECT 1 FROM DUAL WHERE FALSE") == []
     assert wrapped.status()["wsrep_local_state_comment"] == "Synced"
