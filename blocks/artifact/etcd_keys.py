@@ -31,6 +31,7 @@ MENTIONS_KEPT = 100
 HOSTS_KEPT = 3000
 """Names of hosts that are told of."""
 _PAGE_KEYS = 1000
+_MOST_ALIKE = 100_000
 _PAGE_BYTES = 2**24
 _MAGIC = 0xED0CDAED
 _BRANCH, _LEAF, _META = 0x01, 0x02, 0x04
@@ -163,14 +164,30 @@ def _served(job: EtcdKeysJob) -> Iterator[_Key]:
     last, seen, limit = "", b"", 16
     while True:
         page = _page(job, last, limit)
-        fresh = [key for key in page if key.name != seen]
+        fresh = [key for key in page if key.name > seen]
         yield from fresh
         if len(page) < limit:
             return
+        if not fresh:
+            # All that begins like the last key up to its first NUL has to fit into one page.
+            limit = _larger(limit)
+            continue
         seen = page[-1].name
-        last = seen.decode("utf-8", "surrogateescape")
+        last = _argument(seen)
         mean = sum(len(key.value) for key in page) / len(page) + 1
         limit = max(2, min(_PAGE_KEYS, 4 * limit, int(_PAGE_BYTES / mean)))
+
+
+def _argument(key: bytes) -> str:
+    """A key as an argument, which no NUL can be in: else what it begins with."""
+    return key.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+
+
+def _larger(limit: int) -> int:
+    if limit >= _MOST_ALIKE:
+        text = f"{limit:,} keys are alike up to a NUL byte: etcdctl asks for none behind them"
+        raise JobFailed("child-failed", text)
+    return 4 * limit
 
 
 def _page(job: EtcdKeysJob, first: str, limit: int) -> list[_Key]:

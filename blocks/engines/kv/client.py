@@ -193,17 +193,21 @@ class Etcdctl:
 
         Raises as `text`.
         """
-        last, seen = _word(prefix.encode()), b""
+        last, seen, limit = _word(prefix.encode()), b"", _PAGE
         end = [after] if (after := _after(prefix.encode())) else []
         bounds = [] if end else ["--from-key"]
         while True:
             # A page begins with the last of the one before: no argument can hold what follows it.
-            page = self.get(*bounds, f"--limit={_PAGE}", f"--rev={revision}", "--", last, *end)
-            yield from (item for item in page if item.key != seen)
-            if len(page) < _PAGE:
+            page = self.get(*bounds, f"--limit={limit}", f"--rev={revision}", "--", last, *end)
+            fresh = [item for item in page if item.key > seen]
+            yield from fresh
+            if len(page) < limit:
                 return
+            if not fresh:  # nor can it hold a NUL: all that is alike up to one is in one page
+                limit *= 4
+                continue
             seen = page[-1].key
-            last = _word(seen)
+            last = _word(seen.partition(b"\0")[0])
 
     def alarms(self) -> list[str]:
         """The kinds of the alarms that are raised, as NOSPACE. Raises as `text`."""
