@@ -690,9 +690,8 @@ def bears_stamp(host: Host, directory: str, rehearsal_id: str) -> bool:
     It need not be, for one that was suspended for longer than its lease: it may have been swept,
     and what lies there since is another's.
     """
-    script = 'head -c 200 "$1" 2>/dev/null || true'
-    path = f"{directory}/{stamp.FILE}"
-    return host.run(["sh", "-c", script, "sh", path]).text.startswith(f"{rehearsal_id}:")
+    argv = ["grep", "-q", f"^{rehearsal_id}:", f"{directory}/{stamp.FILE}"]
+    return host.run(argv, check=False).exit_code == 0
 
 
 def kill_started(host: Host, work: str, pidfile: str) -> None:

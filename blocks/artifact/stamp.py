@@ -77,18 +77,23 @@ def bears(made: MadePath, mark: str) -> bool:
         return False
 
 
-def remove(made: MadePath) -> None:
+def remove(made: MadePath) -> bool:
     """Remove a directory that `bears` its stamp; one that was found empty is as it was found.
+
+    Whether that was done: what something writes to meanwhile stays, with its stamp.
 
     Of the directories above it that were made for it, those that are empty now go, too.
     """
     path = Path(made.path)
     if made.found and made.mode is not None:
         path.chmod(made.mode)
-    if empty(path, FILE) and not made.found:
+    if not empty(path, FILE):
+        return False
+    if not made.found:
         with suppress(OSError):
             for directory in (made.path, *made.parents):
                 os.rmdir(directory)  # noqa: PTH106 (a text)
+    return made.found or not path.exists()
 
 
 def empty(path: Path, last: str) -> bool:

@@ -260,9 +260,9 @@ def _remove(directory: Path, job: SweepJob) -> None:
     if before.left_alone:
         _await(lambda: not _inventory(directory, own_only=job.own_only).left_alone)
         before = _inventory(directory, own_only=job.own_only)
-    for made in before.paths:
-        stamp.remove(made)
-    if before.mounted:
+    # Without its marker, nothing would tell what is left, and whose it is.
+    gone = [stamp.remove(made) for made in before.paths]
+    if before.mounted or not all(gone):
         return
     _clear_marker(directory, keep=(lease.FILE, marks.FILE) if job.keep_marker else ())
 

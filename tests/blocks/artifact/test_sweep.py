@@ -440,16 +440,18 @@ def _stop_after(steps: int, work: Path, monkeypatch: pytest.MonkeyPatch) -> bool
     return True
 
 
-def test_what_cannot_be_removed_keeps_its_stamp(tmp_path: Path) -> None:
-    """Something writes there again meanwhile, say."""
-    made = stamp.take(tmp_path / "data", "r1:token")
-    (tmp_path / "data" / "base").mkdir()
+def test_what_cannot_be_removed_is_left_for_the_next_sweep(ask: Any, tmp_path: Path) -> None:
+    """Something writes there again meanwhile, say: it stays known as the rehearsal's."""
+    work, data = tmp_path / "work", tmp_path / "data"
+    assert claimed(ask, work, "r1", data).refused == ""
+    (data / "base").mkdir()
+    job = SweepJob(work_dir=str(work), rehearsal_id="r1", remove=True)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(shutil, "rmtree", lambda *_, **__: None)
-        stamp.remove(made)
-    assert stamp.bears(made, "r1:token")
-    stamp.remove(made)
-    assert not (tmp_path / "data").exists()
+        (left,) = sweep.run(job, cast("Any", None)).remaining
+    assert str(data) in left.paths
+    assert ask(job).remaining == ()
+    assert not data.exists()
 
 
 def test_sweeps_at_the_same_time(ask: Any, tmp_path: Path) -> None:

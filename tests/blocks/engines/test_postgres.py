@@ -435,7 +435,7 @@ def test_what_the_recovery_host_lacks_is_seen_before(plan: Plan, places: Places)
 @mechanisms.SOURCES
 @pytest.mark.slow(60)
 def test_a_tablespace_that_the_log_creates_is_made_nowhere(plan: Plan, places: Places) -> None:
-    """Its replay would lead to the path that it had in the source, whoever's that is now."""
+    """Its replay would write to the path of the source, where another server's files may be."""
     engine, admin = engine_of(plan), superuser(plan)
     place = places.root / "of-another-server"
     place.mkdir()
