@@ -42,7 +42,8 @@ SELECT format('SELECT json_build_object(''part'', ''counted'', ''rows'', json_bu
 FROM (SELECT n.nspname AS schema, c.relname AS name, c.oid, c.relpages,
              sum(c.relpages::bigint) OVER (ORDER BY c.relpages, c.oid) AS pages
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-      WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND {USER_SCHEMAS}) AS t
+      WHERE c.relkind IN ('r', 'm') AND c.relispopulated AND c.relpersistence = 'p'
+        AND {USER_SCHEMAS}) AS t
 WHERE relpages <= {MODERATE_PAGES} AND pages <= {ALL_PAGES}
   AND (current_setting('is_superuser') = 'off' OR NOT EXISTS ({_OTHERS_CODE}))
 ORDER BY pages LIMIT {MOST_TABLES}
@@ -56,7 +57,7 @@ SELECT n.nspname AS schema, c.relname AS name,
          || ' ' || pg_stat_get_tuples_updated(c.oid) AS written,
        pg_stat_get_tuples_deleted(c.oid) AS deleted
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND current_setting('track_counts') = 'on'
+WHERE c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND current_setting('track_counts') = 'on'
   AND NOT pg_is_in_recovery() AND ({USER_SCHEMAS} OR c.relname ~ '^pg_largeobject(_metadata)?$')
   AND NOT EXISTS (SELECT 1 FROM pg_locks l WHERE l.relation = c.oid AND l.pid <> pg_backend_pid()
                   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())

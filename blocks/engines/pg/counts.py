@@ -11,7 +11,7 @@ from typing import Any
 
 from blocks.engines.pg.last_look import NO_LOOK, LastLook, Row
 from blocks.engines.pg.psql import Psql, SqlError, identifier, literal
-from blocks.engines.pg.survey import FILLED_OBJECTS, LARGE_OBJECTS, TABLES
+from blocks.engines.pg.survey import LARGE_OBJECTS, OBJECT_PAGES, TABLES
 from blocks.engines.pg.tally import Tally
 from blocks.engines.tally import NOT_ASKED
 from blocks.evidence.record import Check
@@ -22,6 +22,9 @@ ROW = '"farside row"'
 ALL_READ = f"{ROW} OPERATOR(pg_catalog.*=) {ROW}"
 """True of every row: comparing its image with itself, the server reads each value, also those that
 are stored apart (TOAST), and runs no code of a type's."""
+_PLACE = f"{ROW}.ctid"
+"""Only the table itself tells it: an index alone could tell the number of rows, and of damage
+nothing."""
 _UNDEFINED = ("42883", "42P01", "42704")
 """SQLSTATEs of a function, a relation and another object that no name leads to."""
 _PATH = """
@@ -35,7 +38,7 @@ SLACK_ROWS = 10
 def row_counts(
     control: Psql, databases: Iterable[Mapping[str, Any]], last: LastLook = NO_LOOK
 ) -> Check:
-    """Every table is there, with the rows that it must have.
+    """Every table and materialized view is there, with the rows that it must have.
 
     A table that was counted, and to which nothing was written since, has exactly its rows; else
     a shortfall of more than a tenth and of SLACK_ROWS fails, next to what was deleted meanwhile.
@@ -87,7 +90,7 @@ def _count(control: Psql, database: str, table: Row) -> int:
     applications have, and to plan any query, the server reads these.
     """
     place = f"{identifier(table['schema'])}.{identifier(table['name'])}"
-    counted = f"SELECT pg_catalog.count({ALL_READ if table['apart'] else '*'}) AS rows"
+    counted = f"SELECT pg_catalog.count({ALL_READ if table['apart'] else _PLACE}) AS rows"
     query = f"{counted} FROM ONLY {place} AS {ROW}"
     try:
         (answer,) = control.user_rows(database, query, timeout=HOURS)
@@ -102,7 +105,7 @@ def _count(control: Psql, database: str, table: Row) -> int:
 def large_objects(
     control: Psql, databases: Iterable[Mapping[str, Any]], last: LastLook = NO_LOOK
 ) -> Check:
-    """The large objects that there were, and as many of them with contents.
+    """The large objects that there were, and all pages of their contents.
 
     They are counted: fewer than the source is known to have left are unknown at least.
     """
@@ -118,11 +121,11 @@ def large_objects(
             moves = Moves(database, last)
             moved = moves.of("pg_catalog", "pg_largeobject_metadata")
             held = compare(tally, name, found, had, True, moved, strict=True)
-            if (filled := database.get("filled_objects")) is not None:
-                found = control.rows(name, FILLED_OBJECTS, timeout=HOURS)[0]["count"]
+            if (pages := database.get("object_pages")) is not None:
+                found = control.rows(name, OBJECT_PAGES, timeout=HOURS)[0]["count"]
                 moved = moves.of("pg_catalog", "pg_largeobject")
-                label = f"{name}: objects with contents"
-                held &= compare(tally, label, found, filled, True, moved, strict=True)
+                label = f"{name}: pages of contents"
+                held &= compare(tally, label, found, pages, True, moved, strict=True)
             exact += held
     right = f"{total}, compared exactly in {exact} of {tally.seen} databases"
     expected = "the manifest's large objects"

@@ -119,10 +119,11 @@ SELECT n.nspname AS schema, c.relname AS name, c.relpersistence = 'u' AS unlogge
             ELSE least(c.reltuples::bigint, live.rows) END AS rows
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL (SELECT coalesce(pg_stat_get_live_tuples(c.oid), 0) AS rows) AS live
-WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {USER_SCHEMAS}
+WHERE c.relkind IN ('r', 'm') AND c.relispopulated AND c.relpersistence <> 't' AND {USER_SCHEMAS}
 ORDER BY 1, 2
 """
-"""Tables with the lower of two estimates of their rows, where there are two; NULL without one.
+"""Tables and materialized views that are filled, with the lower of two estimates of their rows,
+where there are two; NULL without one.
 
 A table that is emptied, rewritten or created again has another file, in a physical backup as
 well. The planner's estimate is as old as the last ANALYZE; the statistics count rows twice that
@@ -248,11 +249,11 @@ WHERE c.collversion IS NOT NULL
 ORDER BY 1
 """
 
-LARGE_OBJECTS = "SELECT count(*) AS count FROM pg_largeobject_metadata"
-FILLED_OBJECTS = "SELECT count(DISTINCT loid) AS count FROM pg_largeobject"
-_FILLED_IF_MODERATE = (
+LARGE_OBJECTS = "SELECT count(ctid) AS count FROM pg_largeobject_metadata"
+OBJECT_PAGES = "SELECT count(ctid) AS count FROM pg_largeobject"
+_PAGES_IF_MODERATE = (
     f"SELECT CASE WHEN pg_relation_size('pg_largeobject') <= {counting.MODERATE_PAGES * 8192}"
-    f" THEN ({FILLED_OBJECTS}) END AS count"
+    f" THEN ({OBJECT_PAGES}) END AS count"
 )
 
 EXTENSIONS = """
@@ -305,13 +306,13 @@ _OF_DATABASE = {
     "tables": TABLES,
     "sequences": sequences.LIST,
     "large_objects": LARGE_OBJECTS,
-    "filled_objects": _FILLED_IF_MODERATE,
+    "object_pages": _PAGES_IF_MODERATE,
     "index_methods": _METHODS,
     "unusable": UNUSABLE,
     "schema_digest": SCHEMA_DIGEST,
 }
 _MORE = files.DICTIONARIES + sequences.VALUES + counting.COUNT
-_SINGLE = {"large_objects": "count", "filled_objects": "count", "schema_digest": "digest"}
+_SINGLE = {"large_objects": "count", "object_pages": "count", "schema_digest": "digest"}
 """Parts that are one number or text: the column that holds it."""
 SECONDS = 180.0
 """Time limit for looking into one database."""
