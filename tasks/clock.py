@@ -6,7 +6,7 @@ clock that is set in the middle of a rehearsal changes nothing that it measures.
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,6 +24,13 @@ from blocks.limits import Cancelled
 
 class LimitExceeded(PermanentError):
     """A stage was not done within its time limit."""
+
+
+class Suspended(PermanentError):
+    """The rehearsal stood still for longer than its lease: a sweep may have taken it for dead.
+
+    What it made may be gone, and what answers in its place may be another's.
+    """
 
 
 class Listener(Protocol):
@@ -108,9 +115,10 @@ class StageInProgress:
         """Time what runs inside as a step, also if it fails.
 
         Raises PermanentError once the attempt has ended: a thread that outlives it, because it was
-        interrupted, makes nothing more that teardown would miss.
+        interrupted, makes nothing more that teardown would miss. Raises as `go_on`.
         """
         self._clock._check_runs(self)
+        self.go_on()
         self._clock.listener.step_started(self.name, name)
         step = StepInProgress(name)
         started_at, started = self._clock.now(), time.monotonic()
@@ -120,6 +128,10 @@ class StageInProgress:
             seconds = round(time.monotonic() - started, 3)
             ended_at = self._clock.now()
             self._add(Step(step.name, started_at, ended_at, seconds, step.bytes, self.attempt))
+
+    def go_on(self) -> None:
+        """Raise Suspended where what has just been seen is perhaps not the rehearsal's own."""
+        self._clock.guard()
 
     def add_step(
         self, name: str, started_at: datetime, ended_at: datetime, bytes: int | None = None
@@ -153,6 +165,8 @@ class StageClock:
 
     def __init__(self, listener: Listener | None = None, names: Sequence[str] = STAGES) -> None:
         self.listener: Listener = listener or Silence()
+        self.guard: Callable[[], None] = lambda: None
+        """Raises Suspended where the rehearsal may not go on; asked before each step."""
         self._names = list(names)
         self._runs: dict[str, _Run] = {}
         self._skipped: dict[str, str] = {}
@@ -197,7 +211,9 @@ class StageClock:
             self._end(name, StageState.FAILED, _cause(exceeded))
             raise exceeded from error
         except BaseException as error:
-            cancelled = isinstance(error, CancelledRun) or not isinstance(error, Exception)
+            cancelled = isinstance(error, CancelledRun | Suspended) or not isinstance(
+                error, Exception
+            )
             state = StageState.CANCELLED if cancelled else StageState.FAILED
             self._end(name, state, _cause(error))
             raise

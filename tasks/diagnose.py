@@ -4,6 +4,7 @@ from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, Severity, finding
 from blocks.hosts import Host
 from blocks.plan import PlanError
+from tasks.clock import Suspended
 
 _OTHERWISE = {
     "preflight": "backup-failed",
@@ -35,7 +36,7 @@ def diagnose(
     """
     if isinstance(error, FoundProblems):
         return error.found
-    if not isinstance(error, FarsideError) or isinstance(error, PlanError):
+    if not isinstance(error, FarsideError) or isinstance(error, PlanError | Suspended):
         return ()
     known = None if error.domain == source else error.finding
     id = known or _OTHERWISE.get(stage)

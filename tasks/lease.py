@@ -6,6 +6,7 @@ machine; what farside runs on a host ends by itself when it runs out.
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -18,6 +19,7 @@ from blocks.helper import work_folder
 from blocks.hosts import Host
 from blocks.settings import lease_seconds
 from blocks.stores import ObjectStore
+from tasks.clock import Suspended
 
 _FIRST_SECONDS = 15.0
 """How long the first renewals are waited for: a host that is down must not hold a rehearsal."""
@@ -67,6 +69,7 @@ class Lease:
         self.reached: set[str] = set()
         """Hosts, as DOMAIN/HOST, on which it was written: something of the rehearsal is there."""
         self._ending = False
+        self._awake = _Awake(self._told.seconds)
         self._stored: dict[str, Callable[[], None]] = {}
         for domain in domains:
             self._stored[domain.name] = self._in(domain.store)
@@ -79,6 +82,8 @@ class Lease:
 
     def start(self) -> None:
         """Begin to renew; returns once every place was tried, or after some seconds. Idempotent."""
+        if self._awake.ident is None:
+            self._awake.start()
         for renewers in self._renewers.values():
             for renewer in renewers:
                 if renewer.ident is None:
@@ -86,6 +91,18 @@ class Lease:
         for renewers in self._renewers.values():
             for renewer in renewers:
                 renewer.tried.wait(_FIRST_SECONDS)
+
+    def require(self) -> None:
+        """Raise Suspended if nothing renewed the lease for longer than it is good for.
+
+        Not during the teardown, which only touches what bears the rehearsal's stamp.
+        """
+        if not self._ending and (still := self._awake.stood_still()):
+            raise Suspended(
+                f"this process stood still for {still:.0f} s, longer than its lease of"
+                f" {self._told.seconds:g} s: a sweep may have removed what it made",
+                hint="rehearse again, on a machine that is not suspended",
+            )
 
     def enter_no_more(self) -> None:
         """Renew it where it is; a host that comes back only now must not get a directory."""
@@ -120,6 +137,7 @@ class Lease:
 
     def stop(self) -> None:
         """Renew no more, anywhere. Idempotent."""
+        self._awake.stop()
         for domain in list(self._renewers):
             self.leave(domain)
 
@@ -181,6 +199,40 @@ class Lease:
                 store.put(store_key(self._id), self._told.dumps())
 
         return write
+
+
+class _Awake(threading.Thread):
+    """Notices that the process, or the whole machine, stood still for longer than `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(name="lease-awake", daemon=True)
+        self._seconds = seconds
+        self._ended = threading.Event()
+        self._longest = 0.0
+        self._last: float | None = None
+
+    def run(self) -> None:
+        """Look at the time until told to stop."""
+        self._last = _since_boot()
+        while not self._ended.wait(min(1.0, self._seconds / 6)):
+            self._longest, self._last = self._still(), _since_boot()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._ended.set()
+
+    def stood_still(self) -> float:
+        """For how many seconds at once; 0 where that was no longer than it may."""
+        longest = self._still()
+        return longest if longest > self._seconds else 0.0
+
+    def _still(self) -> float:
+        return max(self._longest, 0.0 if self._last is None else _since_boot() - self._last)
+
+
+def _since_boot() -> float:
+    """Unlike the monotonic clock, this one goes on while the machine is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class _Renewer(threading.Thread):

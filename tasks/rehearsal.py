@@ -71,10 +71,11 @@ class Rehearsal:
         self.findings = Findings()
         domains = (plan.recovery, plan.source) if self.fresh else (plan.recovery,)
         self.lease = Lease(id, plan.name, domains)
+        self.clock.guard = self.lease.require
         self.cut = False
+        """Whether this rehearsal raised the fence, or tried to: then it lifts it."""
         self.cut_at: datetime | None = None
         """When the fence stood."""
-        """Whether this rehearsal raised the fence, or tried to: then it lifts it."""
         self.source_listing: Listing | None = None
         """What the source's store held, beside sets, when it was lost; None if unknown."""
         self.reach = Reach()

@@ -60,12 +60,14 @@ def verify(
         ]
         before, began = len(checks), rehearsal.clock.now()
         for check in plan.engine.verify(service, using, questions):
+            clock.go_on()
             ended_at = rehearsal.clock.now()
             clock.add_step(check.name, began, ended_at)
             began = ended_at
             checks.append(check)
         for item in plan.secrets:
             checks.append(open_secret(rehearsal, service, item))
+            clock.go_on()
             clock.add_step(checks[-1].name, began, rehearsal.clock.now())
             began = rehearsal.clock.now()
         ended_at = rehearsal.clock.now()
@@ -88,6 +90,7 @@ def verify(
         usable = _is_usable(checks[before:]) and all(map(_lets_use, checks))
         began = rehearsal.clock.now()
         for check in plan.engine.survive(service, using):
+            clock.go_on()
             clock.add_step(check.name, began, rehearsal.clock.now())
             rehearsal.findings.add(*_failures([check]))
             checks.append(check)
@@ -106,6 +109,7 @@ def verify(
         # A source that came back meanwhile may have been asked, or have taken what was written.
         with clock.step("fence"):
             proof = leaks(rehearsal, STAGE)
+            clock.go_on()
             rehearsal.findings.add(*proof.leaking)
             checks.append(proof.check)
         return Verification(tuple(checks), until, lost, ended_at, usable)

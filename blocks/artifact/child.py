@@ -21,6 +21,10 @@ _lock = threading.Lock()
 _closed = False
 
 
+_PROMPT = b"Password: "
+"""How PostgreSQL's tools ask, in the locale that they run in, for what is on their input."""
+
+
 class Child:
     """A running program. To be started on the main thread only: see `_die_with_parent`."""
 
@@ -108,7 +112,7 @@ class Child:
 
     def last_words(self) -> str:
         """The end of what it wrote to standard error, without secrets."""
-        said = without(bytes(self._tail), self._secret or "", _TAIL)
+        said = without(bytes(self._tail), self._secret or "", _TAIL).removeprefix(_PROMPT)
         return redacted(said.decode("utf-8", "replace").strip())
 
     def _tell(self, secret: str) -> None:

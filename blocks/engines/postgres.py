@@ -728,6 +728,11 @@ class Postgres(Engine):
         plan += [(q.name, q.expected, _asked(asking, q)) for q in questions]
         write = app.write
         if write is not None:
+
+            def same_grants() -> bool:
+                there = [row for row in databases.here if row["name"] == app.database]
+                return checks.schema(control, there, last).status is CheckStatus.PASSED
+
             plan.append(
                 (
                     "application-write",
@@ -737,6 +742,7 @@ class Postgres(Engine):
                         app.database,
                         write,
                         comparing.read_only(facts, app.role, app.database, last),
+                        same_grants,
                     ),
                 )
             )
@@ -933,6 +939,8 @@ class Postgres(Engine):
             f"who else than {self.application.role} may connect: pg_hba.conf of the source does not"
             " come along, and the restored server lets nobody else in"
         )
+        if facts["in_recovery"]:
+            missed.append("what else the source consists of: a standby does not know")
         if self.target.standbys:
             missed.append("indexes of standbys against their tables: compared on the primary")
         missed += [

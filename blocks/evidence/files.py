@@ -10,14 +10,16 @@ from blocks.errors import PermanentError
 def write_atomically(path: Path, data: bytes) -> None:
     """Write `data` to `path`, making its folder; a reader never sees half of it.
 
+    Nobody but its owner may change either, whatever the account's umask allows.
+
     Raises:
         PermanentError: the folder cannot be made or written.
     """
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make(path.parent)
         try:
-            with temporary.open("xb") as file:
+            with open(temporary, "xb", opener=_open) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -31,6 +33,16 @@ def write_atomically(path: Path, data: bytes) -> None:
             operation=f"writing {path}",
             hint="name a folder that can be written and has space",
         ) from error
+
+
+def _make(folder: Path) -> None:
+    missing = [item for item in (folder, *folder.parents) if not item.exists()]
+    for item in reversed(missing):
+        item.mkdir(mode=0o755, exist_ok=True)
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o644)
 
 
 def _sync_folder(folder: Path) -> None:

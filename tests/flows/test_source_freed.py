@@ -62,6 +62,24 @@ def test_when_the_orchestrator_dies_or_hangs(
     assert leased.left() == []
 
 
+def test_one_that_goes_on_after_its_lease_believes_nothing_that_it_sees(leased: World) -> None:
+    """Another server may answer in the place of its own, which a sweep has removed."""
+    plan = str(leased.plan())
+    running = leased.start(plan, "--select", "latest", "--rpo", "24h", "--rto", "1h")
+    running.until("verify: started")
+    running.process.send_signal(signal.SIGSTOP)
+    time.sleep(LEASE + 1)
+    assert leased.sweep().code == 0
+    running.process.send_signal(signal.SIGCONT)
+    outcome = running.end()
+    assert outcome.code == 2, outcome.text
+    assert outcome.record is not None
+    assert outcome.record.verdict is Verdict.COULD_NOT_VERIFY
+    assert not outcome.findings, outcome.text
+    assert "stood still for" in outcome.text
+    assert leased.left() == []
+
+
 @pytest.mark.parametrize("which", [agents, receivers])
 def test_when_what_follows_the_log_dies(leased: World, which: object) -> None:
     assert callable(which)

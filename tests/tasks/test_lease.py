@@ -1,5 +1,9 @@
 """Where a rehearsal leaves its lease."""
 
+import os
+import signal
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,3 +75,42 @@ def test_one_that_ends_under_a_fence_is_dead_at_once_and_says_whose_the_fence_is
     left = lease.loads(west.store.held[store_key("r1")])
     assert left.judge(0) == "dead"
     assert left.fences == ("mark",)
+
+
+_STILL = """
+import sys
+from tasks.clock import Suspended
+from tasks.lease import Lease
+told = Lease("r1", "shop", [])
+told.start()
+told.require()
+print("runs", flush=True)
+sys.stdin.readline()
+try:
+    told.require()
+except Suspended as error:
+    print(error)
+told.enter_no_more()
+told.require()
+"""
+
+
+def test_one_that_stood_still_for_longer_says_so() -> None:
+    """All but the teardown: that touches nothing without the rehearsal's stamp."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _STILL],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "FARSIDE_LEASE_SECONDS": "1"},
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "runs\n"
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(1.5)
+        process.send_signal(signal.SIGCONT)
+        said, _ = process.communicate("go on\n", timeout=30)
+    assert "stood still for" in said
+    assert "longer than its lease of 1 s" in said
+    assert process.returncode == 0

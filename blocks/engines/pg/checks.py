@@ -1,7 +1,7 @@
 """The checks of a restored PostgreSQL server: each passed, failed, or could not run."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from blocks.artifact import wire
@@ -425,14 +425,21 @@ def committed_write(control: Psql, rehearsal_id: str) -> Check:
 
 _READ_ONLY = "25006"
 """SQLSTATE of a write in a transaction that may only read."""
+_LACKING = "42501"
+"""SQLSTATE of what a role may not do."""
 
 
 def application_write(
-    application: Psql, database: str, statement: str, read_only: str | None = None
+    application: Psql,
+    database: str,
+    statement: str,
+    read_only: str | None = None,
+    same_grants: Callable[[], bool] = lambda: False,
 ) -> Check:
     """The application's own write, as its own role, committed.
 
     `read_only` is the setting by which the source itself lets such sessions only read, if any.
+    Whether the grants are the source's tells `same_grants`: then it lacks the same ones.
     """
     expected = f"{application.role} commits a write in {database}"
     # A statement that writes nothing is given no transaction id.
@@ -456,6 +463,9 @@ def application_write(
     except PermanentError as error:
         if read_only and isinstance(error, SqlError) and error.sqlstate == _READ_ONLY:
             actual = f"could not run: the source refuses it as well ({read_only})"
+            return Check("application-write", CheckStatus.UNKNOWN, expected, actual)
+        if isinstance(error, SqlError) and error.sqlstate == _LACKING and same_grants():
+            actual = f"could not run: the source's own grants do not allow it ({error.message})"
             return Check("application-write", CheckStatus.UNKNOWN, expected, actual)
         wrong.append(error.message)
     return checked("application-write", expected, wrong, right, finding="usable-not-restored")

@@ -36,7 +36,9 @@ _READY = re.compile(r"database system is ready to accept (read-only )?connection
 _REPLAYED = re.compile(r"redo done at|archive recovery complete|redo is not required")
 _ENDED = re.compile(r"redo done at ([0-9A-F]+/[0-9A-F]+)")
 _DIED = re.compile(r"^.*(?:FATAL|PANIC):.*$", re.MULTILINE)
-_SAID = re.compile(r"^.*(?:FATAL|PANIC|ERROR|LOG|DETAIL|HINT):.*$", re.MULTILINE)
+_STARTING = re.compile(r"FATAL:  the database system is ")
+"""What whoever asks meanwhile is told."""
+_SAID = re.compile(r"^.*(?:FATAL|PANIC|ERROR|LOG|DETAIL|HINT|CONTEXT):.*$", re.MULTILINE)
 
 
 class Cluster:
@@ -194,8 +196,7 @@ class Cluster:
                 break
             time.sleep(0.2)
         text = redacted(self.host.run(["tail", "-n", "30", self._log], check=False).text)
-        # What is wrong with a configuration stands in the lines before the last one.
-        causes = _SAID.findall(text)[-5:] if _DIED.search(text) else text.splitlines()[-3:]
+        causes = _causes(text) or text.splitlines()[-3:]
         raise PermanentError(
             "the restored server did not come up: " + " | ".join(causes),
             operation="recovery",
@@ -203,3 +204,14 @@ class Cluster:
             host=self.host.name,
             hint=f"read {self._log} on {self.host.name} (run with --keep to have it left there)",
         )
+
+
+def _causes(log: str) -> list[str]:
+    """The lines about what a server died of; none where the log does not tell.
+
+    What is wrong with a configuration stands before the line that ends it, a hint behind it. Last
+    of all the server tells what else it ends.
+    """
+    said = [line for line in _SAID.findall(log) if not _STARTING.search(line)]
+    died = [at for at, line in enumerate(said) if _DIED.search(line)]
+    return said[max(0, died[-1] - 2) : died[-1] + 3] if died else []

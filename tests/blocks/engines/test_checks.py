@@ -439,6 +439,16 @@ def test_a_source_that_only_reads(patient: Patient) -> None:
     failed(verified(patient)["application-write"], "read-only transaction")
 
 
+def test_a_source_that_does_not_grant_the_write(patient: Patient) -> None:
+    patient.run("REVOKE INSERT ON item FROM shop")
+    found = verified(replace(patient, facts=survey.survey(patient.control)))
+    others = {name: c for name, c in found.items() if c.status is not CheckStatus.PASSED}
+    assert list(others) == ["application-write"], others
+    assert others["application-write"].status is CheckStatus.UNKNOWN
+    assert "the source's own grants do not allow it" in str(others["application-write"].actual)
+    failed(verified(patient)["application-write"], "permission denied")
+
+
 def test_a_slow_check_is_not_cut_short_by_the_sites_limits(patient: Patient) -> None:
     patient.run("ALTER SYSTEM SET statement_timeout = '1ms'; SELECT pg_reload_conf()")
     assert patient.btrees().status is CheckStatus.PASSED

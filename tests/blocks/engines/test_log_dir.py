@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from blocks.engines.pg import cluster as clusters
 from blocks.engines.pg.cluster import Cluster
 from blocks.engines.pg.servers import Place
 from blocks.helper import TargetOccupied, sweep_host, work_folder
@@ -96,3 +97,34 @@ def test_what_lies_there_is_no_log_of_ours(
     assert not (tmp_path / "data").exists()
     sweep_host(here, ID, remove=True)
     assert kept.read_text() == "somebody's"
+
+
+@pytest.mark.parametrize(
+    ("log", "causes"),
+    [
+        (
+            'LOG:  invalid value for parameter "lc_monetary": "xx_XX"\n'
+            'FATAL:  configuration file "/d/postgresql.conf" contains errors\n',
+            ["LOG:  invalid value", "FATAL:  configuration file"],
+        ),
+        (
+            "FATAL:  the database system is starting up\n"
+            "LOG:  redo starts at 0/2000028\n"
+            'FATAL:  directory "/nowhere" does not exist\n'
+            "HINT:  Create this directory for the tablespace before restarting the server.\n"
+            "CONTEXT:  WAL redo at 0/2000100 for Tablespace/CREATE: 16500\n"
+            "FATAL:  the database system is starting up\n"
+            "LOG:  startup process (PID 9) exited with exit code 1\n"
+            "LOG:  terminating any other active server processes\n"
+            "LOG:  shutting down due to startup process failure\n"
+            "LOG:  database system is shut down\n",
+            ["LOG:  redo starts", "FATAL:  directory", "HINT:  Create", "CONTEXT:  WAL redo"],
+        ),
+        ("LOG:  starting\n", []),
+    ],
+)
+def test_what_a_server_died_of_is_told(log: str, causes: list[str]) -> None:
+    said = clusters._causes(log)
+    assert len(said) == len(causes), said
+    for line, cause in zip(said, causes, strict=True):
+        assert line.startswith(cause)
