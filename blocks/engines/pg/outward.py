@@ -64,17 +64,19 @@ before = b""
 for name in sorted(json.load(sys.stdin)):
     number = int(name[8:16], 16) * (0x100000000 // size) + int(name[16:], 16)
     data = before + payload(os.path.join(archive, name))
-    at = data.find(SIGN, 17)
+    managers = data[17::8]  # one for each place at which a record may begin
+    at = managers.find(SIGN[0])
     while at >= 0:
-        if (at - 17) % 8 == 0:
+        begin = at * 8
+        if data.startswith(SIGN, begin + 17):
             try:
-                record = created(data, at - 17)
+                record = created(data, begin)
             except (IndexError, struct.error):
                 record = None
-            here = position(number * size, at - 17 - len(before))
+            here = position(number * size, begin - len(before))
             if record and here >= start and record not in found:
                 found.append(record)
-        at = data.find(SIGN, at + 1)
+        at = managers.find(SIGN[0], at + 1)
     before = data[-LONGEST:]
 print(json.dumps(found))
 """
