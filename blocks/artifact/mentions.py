@@ -44,7 +44,7 @@ _HOSTS = re.compile(
       | (?<!\w)\w*(?:host|hostaddr|hostname|server|addr|address|endpoint)
         (?: ["']?\s*(?:=>?|:)\s*[\\"'\[]*(?P<variable>{_A_NAME})(?![\w.-]*://)
           | ["']\s*,\s*["'](?P<else>{_A_NAME}) | \s*\|\s*default\(\s*["'](?P<default>{_A_NAME}) )
-      | (?<![\w-])(?:-h|ssh)\s+["']?(?P<called>{_A_NAME})
+      | (?<![\w-])(?:-h|(?<!-e\s)ssh)\s+["']?(?P<called>{_A_NAME})(?![\w.-]*@)
       | (?<![\w.-])[\w.-]+@(?P<remote>[A-Za-z0-9_][\w.-]*)(?=[:\s'"/,;)]|$)
       | (?<![\w.:/-])(?P<port>{_A_NAME}):(?:\d{{2,5}}(?![\w.]|:\d)|/(?!/))""",
     re.ASCII | re.IGNORECASE | re.VERBOSE,

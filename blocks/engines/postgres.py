@@ -40,6 +40,7 @@ from blocks.engines.base import (
     asked,
     checked,
     guarded,
+    listed,
 )
 from blocks.engines.pg import (
     access,
@@ -893,6 +894,7 @@ class Postgres(Engine):
         using.unseen.extend(texts.unread)
         found = [*texts.findings(named), *search.in_doubt(control)]
         host, hosts = using.host(self.target.host), texts.hosts(facts, foreign)
+        found += texts.files_missing(host, foreign)
         found += resolving.leading_to(host, using.rehearsal_id, hosts, foreign, using.unseen)
         there = {node.host for node in service.nodes}
         for place in self.target.places:
@@ -939,6 +941,12 @@ class Postgres(Engine):
             f"who else than {self.application.role} may connect: pg_hba.conf of the source does not"
             " come along, and the restored server lets nobody else in"
         )
+        if files := comparing.outside(facts):
+            missed.append(
+                f"files outside of the source's data directory, which no set holds: {listed(files)}"
+            )
+        if comparing.takes_tls(facts):
+            missed.append("TLS: the source's server offers it, the restored one does not")
         if facts["in_recovery"]:
             missed.append("what else the source consists of: a standby does not know")
         if self.target.standbys:
@@ -955,6 +963,7 @@ class Postgres(Engine):
         return [
             *missed,
             "calls of triggers and functions to anybody but the source",
+            "files and programs that functions name: only those in directories of the source",
             ROWS_NOT_SEARCHED,
         ]
 

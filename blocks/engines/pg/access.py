@@ -12,8 +12,8 @@ FILE = "regexp_replace(to_jsonb(r)->>'file_name', '^.*/', '')"
 """The name of the file that a rule is in; null before 16, which lets a file include others."""
 
 RULES = f"""
-SELECT {FILE} AS file, line_number AS line, type, database, user_name AS users, address, netmask,
-       auth_method AS method
+SELECT {FILE} AS file, to_jsonb(r)->>'file_name' AS path, line_number AS line, type, database,
+       user_name AS users, address, netmask, auth_method AS method
 FROM pg_hba_file_rules r WHERE type LIKE 'host%' AND error IS NULL
 ORDER BY coalesce((to_jsonb(r)->>'rule_number')::int, line_number)
 """

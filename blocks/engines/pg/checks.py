@@ -8,7 +8,7 @@ from blocks.artifact import wire
 from blocks.engines.base import checked, listed
 from blocks.engines.pg.files import AtSource
 from blocks.engines.pg.installation import Installation
-from blocks.engines.pg.last_look import NO_LOOK, LastLook
+from blocks.engines.pg.last_look import MADE_AGAIN, NO_LOOK, LastLook, still_there
 from blocks.engines.pg.psql import (
     CLUSTER,
     LoginRefused,
@@ -103,7 +103,7 @@ class Databases:
                         tally.fail(f"{name} cannot be entered: {error.message}", f"database {name}")
             else:
                 text = f"{name} is not there, or takes no connections"
-                had = self._last.has("databases", name)
+                had = self._last.has("databases", database)
                 tally.compare(name, text, False, True, had, subject=f"database {name}")
         right = f"{len(self.here)} databases"
         return tally.check("databases", "every database, to be entered", right, finding=cause)
@@ -113,7 +113,7 @@ def schema(
     control: Psql, databases: Iterable[Mapping[str, Any]], last: LastLook = NO_LOOK
 ) -> Check:
     """Definitions of all objects, owners and grants are those of the source."""
-    tally = Tally()
+    tally, same = Tally(), 0
     for database in databases:
         name, digest = database["name"], database["schema_digest"]
         if digest is None:
@@ -122,15 +122,25 @@ def schema(
         with tally.looking(name):
             found = control.rows(name, digest_like(digest), timeout=600)[0]["digest"]
             tally.seen += 1
-            rows = last.of(name, "schema_digest")
+            rows, same = last.of(name, "schema_digest"), same + (found == digest)
             had = rows[0]["digest"] if rows else NOT_ASKED
+            if had == digest and _redefined(database, last):
+                had = MADE_AGAIN
             tally.compare(name, f"{name}: {found}, manifest {digest}", found, digest, had)
     return tally.check(
         "schema-digest",
         "the source's schema digests, of the survey or of the last look before the loss",
-        f"the same in {tally.seen} databases",
+        f"the same in {same} databases"
+        if same == tally.seen
+        else f"the same in {same} databases of {tally.seen}",
         finding="incomplete-restore",
     )
+
+
+def _redefined(database: Mapping[str, Any], last: LastLook) -> bool:
+    """Whether the source defined something anew between the survey and the last look."""
+    first, rows = database.get("catalog_writes"), last.of(database["name"], "catalog_writes")
+    return first is not None and rows is not None and rows[0]["count"] != first
 
 
 def roles(control: Psql, facts: Mapping[str, Any], last: LastLook = NO_LOOK) -> Check:
@@ -139,7 +149,7 @@ def roles(control: Psql, facts: Mapping[str, Any], last: LastLook = NO_LOOK) -> 
     tally = Tally(seen=1)
     for role in facts["roles"]:
         name = role["name"]
-        tally.compare(name, f"{name} is missing", name in found, True, last.has("roles", name))
+        tally.compare(name, f"{name} is missing", name in found, True, last.has("roles", role))
     total = len(facts["roles"])
     expected, right = f"{total} roles of the manifest", f"all {total - len(tally.dropped)} roles"
     return tally.check("roles", expected, right, finding="login-missing")
@@ -165,7 +175,7 @@ def sequences(
             hidden = [row for row in database["sequences"] if not row.get("readable", True)]
             if hidden:
                 text = f"{name}: the values of {len(hidden)} sequences were not shown at the source"
-                tally.unseen.append(f"{text} (GRANT pg_read_all_data)")
+                tally.unseen.append(f"{text} (GRANT pg_read_all_data, or they were just dropped)")
             looked = last.of(name, "sequences")
             had = {(row["schema"], row["name"]): row for row in looked or ()}
             for row in database["sequences"]:
@@ -173,10 +183,12 @@ def sequences(
                 key = row["schema"], row["name"]
                 label, now = f"{name}.{row['schema']}.{row['name']}", found.get(key)
                 if now is None:
-                    there = NOT_ASKED if looked is None else key in had
+                    there = NOT_ASKED
+                    if looked is not None:
+                        there = still_there(row, had.get(key), "file")
                     tally.compare(label, f"{label} is missing", False, True, there)
                 elif not now["cycle"]:
-                    _compare_values(tally, label, now, row["value"], had.get(key))
+                    _compare_values(tally, label, now, row, had.get(key))
     return tally.check(
         "sequences",
         "every sequence of the manifest, no value behind",
@@ -186,12 +198,18 @@ def sequences(
 
 
 def _compare_values(
-    tally: Tally, label: str, now: Mapping[str, Any], was: int | None, had: Mapping[str, Any] | None
+    tally: Tally,
+    label: str,
+    now: Mapping[str, Any],
+    first: Mapping[str, Any],
+    had: Mapping[str, Any] | None,
 ) -> None:
-    """Hold a sequence against its value at the survey, and its row at the last look.
+    """Hold a sequence against its rows at the survey and at the last look.
 
-    One that the source moved meanwhile, on or back, it may have set back after its last look, too.
+    One that the source moved meanwhile, on or back, it may have set back after its last look, too;
+    one with another file has been restarted.
     """
+    was = first["value"]
 
     def behind(value: int | None, other: int | None) -> bool:
         if value is None or other is None or value == other:
@@ -203,7 +221,7 @@ def _compare_values(
         return
     if had is None or not had["readable"]:
         tally.unseen.append(f"{text}: damaged, or restarted since; the source was not asked again")
-    elif had["value"] == was:
+    elif had["value"] == was and first.get("file") in (None, now["file"]):
         tally.fail(text)
     elif not behind(now["value"], had["value"]):
         tally.changed.append(label)

@@ -117,7 +117,33 @@ def on_host(facts: Mapping[str, Any], host: Host, bin_dir: str, where: str) -> I
     for name, path in search.files_in_settings(facts).items():
         if host.run(["test", "-e", path], check=False).exit_code != 0:
             text = f"the source's {name} is {path}, which is not on {where}"
-            yield finding("path-hard-coded", f"setting {name}", text, _STAGE)
+            unused = name.startswith("ssl_") and not takes_tls(facts)
+            severity = Severity.MEDIUM if unused else None
+            yield finding("path-hard-coded", f"setting {name}", text, _STAGE, severity=severity)
+    for name, path in search.files_in_commands(facts):
+        if host.run(["test", "-e", path], check=False).exit_code != 0:
+            text = f"the source's {name} names {path}, which is not on {where}"
+            yield finding(
+                "path-hard-coded", f"setting {name}", text, _STAGE, severity=Severity.MEDIUM
+            )
+
+
+def takes_tls(facts: Mapping[str, Any]) -> bool:
+    """Whether the source's server offers TLS."""
+    return any(row["name"] == "ssl" and row["setting"] == "on" for row in facts["settings"])
+
+
+def outside(facts: Mapping[str, Any]) -> list[str]:
+    """Files by which the source is configured and that lie outside of its data directory: no
+    backup of the server has them.
+    """
+    data = PurePosixPath(facts["data_directory"])
+    own = ("hba_file", "ident_file")
+    files = {str(row["sourcefile"] or "") for row in facts["settings"]}
+    files |= {str(row["setting"]) for row in facts["settings"] if row["name"] in own}
+    files |= {str(row.get("path") or "") for row in facts.get("access") or ()}
+    paths = (PurePosixPath(file) for file in files if file.startswith("/"))
+    return sorted(str(path) for path in paths if not path.is_relative_to(data))
 
 
 def libraries(facts: Mapping[str, Any]) -> list[str]:

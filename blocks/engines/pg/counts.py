@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from blocks.engines.pg.last_look import NO_LOOK, LastLook, Row
+from blocks.engines.pg.last_look import NO_LOOK, LastLook, Row, still_there
 from blocks.engines.pg.psql import Psql, SqlError, identifier, literal
 from blocks.engines.pg.survey import LARGE_OBJECTS, OBJECT_PAGES, TABLES
 from blocks.engines.pg.tally import Tally
@@ -63,7 +63,9 @@ def row_counts(
                 key = (table["schema"], table["name"])
                 label = f"{name}.{table['schema']}.{table['name']}"
                 if (here := present.get(key)) is None:
-                    there = NOT_ASKED if looked is None else key in had
+                    there = NOT_ASKED
+                    if looked is not None:
+                        there = still_there(table, had.get(key), "file")
                     tally.compare(label, f"{label} is missing", False, True, there)
                     continue
                 with tally.looking(label):

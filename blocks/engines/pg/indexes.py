@@ -167,6 +167,9 @@ BEGIN
     {_KEYS}
     UPDATE pg_index SET indisvalid = false
      WHERE indrelid = r.indrelid AND indexrelid <> r.indexrelid;
+    IF NOT r.catalog THEN -- an owner need not have it
+      EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', r.nspname, r.owner);
+    END IF;
     UPDATE pg_class SET relforcerowsecurity = false WHERE oid = r.indrelid AND relforcerowsecurity;
     source := r.rel || CASE WHEN r.predicate IS NULL THEN '' ELSE ' WHERE ' || r.predicate END;
     SET LOCAL enable_seqscan = on; SET LOCAL enable_indexscan = off; SET LOCAL enable_sort = on;

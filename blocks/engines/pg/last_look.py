@@ -40,6 +40,7 @@ _OF_SERVER = {
 # What is written to all the time comes last: as near to the loss as can be.
 _OF_DATABASE = {
     "schema_digest": survey.SCHEMA_DIGEST,
+    "catalog_writes": survey.CATALOG_WRITES,
     "extensions": survey.EXTENSIONS,
     "collations": survey.COLLATIONS,
     "tables": survey.TABLES,
@@ -61,14 +62,33 @@ class LastLook:
     standby: bool = False
     """Whether it is a standby: nothing there tells what was written to a table."""
 
-    def has(self, part: str, name: str) -> object:
-        """Whether the server had a role or an open database; NOT_ASKED where it is not known."""
+    def has(self, part: str, first: Row) -> object:
+        """Whether the server still had the role or the open database of a row of the survey's;
+        NOT_ASKED where it is not known, MADE_AGAIN where it had another one of that name.
+        """
         rows = (self.server or {}).get(part)
-        return NOT_ASKED if rows is None else any(row["name"] == name for row in rows)
+        if rows is None:
+            return NOT_ASKED
+        return still_there(first, next((r for r in rows if r["name"] == first["name"]), None))
 
     def of(self, database: str, part: str) -> list[Row] | None:
         """The rows of a part of a database."""
         return (self.databases or {}).get(database, {}).get(part)
+
+
+MADE_AGAIN = "made again"
+"""In place of what a source had, where that was dropped and another made: it may be between two."""
+
+
+def still_there(first: Row, last: Row | None, identity: str = "oid") -> object:
+    """Whether an object of the survey was the same at the last look: true, false, or MADE_AGAIN.
+
+    By what tells one from another of its name, which an older set does not have.
+    """
+    if last is None:
+        return False
+    known = first.get(identity) is None or first[identity] == last.get(identity)
+    return True if known else MADE_AGAIN
 
 
 NO_LOOK = LastLook()

@@ -15,6 +15,7 @@ from blocks.engines.base import listed
 from blocks.engines.pg.psql import CLUSTER, Psql, identifier, literal
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, Severity, finding
+from blocks.hosts import Host
 from blocks.resolving import hard_coded, used_by
 
 # What a site has made, wherever it has put it: below are the objects that every database begins
@@ -138,14 +139,16 @@ SELECT n.nspname AS schema, c.relname AS name,
     OR EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass
                AND d.objid = c.oid AND d.deptype = 'e')) AS jobs,
   EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0
-          AND a.atttypid = 'pg_catalog.bytea'::regtype) AS binary
+          AND a.atttypid = 'pg_catalog.bytea'::regtype) AS binary,
+  ARRAY(SELECT a.attname FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0
+        AND NOT a.attisdropped ORDER BY a.attnum LIMIT 90) AS columns
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND c.relispopulated
   AND c.oid >= {_FIRST}
 ORDER BY jobs DESC, c.relpages, 1, 2
 """
 """Tables; `jobs` are jobs, nodes and queues of extensions and schedulers, however shaped."""
-_HOSTS = r"://|host|server"
+_HOSTS = r"://|host|server|node|peer|addr"
 """What a row of jobs may also hold: a host by a name that says nothing of whose it is."""
 ROWS_MOST = 10_000
 _GZIP = r"\\x1f8b08"
@@ -193,6 +196,12 @@ OWN_PLACE = (
 _FILES = ("ssl_", "krb_server_keyfile", "dynamic_library_path", "extension_control_path")
 
 
+_FOREIGN = re.compile(r"(?:^|: )(?:foreign (?:table|server|data wrapper)|user mapping of) ")
+_FILE_OPTION = re.compile(
+    r"^(filename|program|passfile|servicefile|sslcert|sslkey|sslrootcert|sslcrl)=(/\S+)",
+    re.MULTILINE,
+)
+_PATH = re.compile(r"(?<![\w.:/@-])/[\w.+%-]+(?:/[\w.+%-]+)+")
 _SET = re.compile(r"ALTER .* SET (\S+)", re.DOTALL)
 _ASKED = re.compile(
     r"\bcurrent_setting\(\s*'([\w.]+)'(?:::text)?\s*(?:,\s*\w+\s*)?\)(?:::\w+)?", re.IGNORECASE
@@ -241,6 +250,21 @@ class Texts:
                 "verify",
                 severity=Severity.INFO,
             )
+
+    def files_missing(self, host: Host, foreign: Belongings) -> Iterator[Finding]:
+        """Files and programs of foreign data that are not on a host; those of the source's own
+        directories are told of in any case.
+        """
+        for subject, text in self.rows:
+            if _FOREIGN.search(subject):
+                for option, path in _FILE_OPTION.findall(text):
+                    if any(foreign.paths_in(path)):
+                        continue
+                    if host.run(["test", "-e", path], check=False).exit_code != 0:
+                        said = f"its {option} is {path}, which is not on {host.domain}/{host.name}"
+                        yield finding(
+                            "path-hard-coded", subject, said, "verify", severity=Severity.MEDIUM
+                        )
 
     def hosts(self, facts: Mapping[str, Any], foreign: Belongings) -> dict[str, str]:
         """Other hosts that they use, and the source's settings, each with the objects that do."""
@@ -351,9 +375,17 @@ def _read_rows(
     name = f"{table['schema']}.{table['name']}"
     subject = f"{database}: table {name}"
     place = f"{identifier(table['schema'])}.{identifier(table['name'])}"
+    row = "ROW(t.*)::text"
+    if table["jobs"]:  # only a column's name may say that a short name in it is a host's
+        columns = [
+            f"pg_catalog.format('%s=%s', {literal(column)}, t.{identifier(column)})"
+            for column in table["columns"]
+        ]
+        row = f"pg_catalog.concat_ws(' ', {', '.join(columns)})" if columns else row
     query = (
-        f"SELECT t.ctid::text || ' ' || ROW(t.*)::text AS text FROM ONLY {place} t"
-        f" WHERE ROW(t.*)::text ~* {literal(likely)} LIMIT {ROWS_MOST + 1}"
+        f"SELECT t.ctid::text || ' ' || q.text AS text FROM ONLY {place} t"
+        f" CROSS JOIN LATERAL (SELECT {row} AS text) q"
+        f" WHERE q.text ~* {literal(likely)} LIMIT {ROWS_MOST + 1}"
     )
     if (seconds := until - time.monotonic()) < 1:
         found.unread.append(f"{subject}: rows not searched, the time was up")
@@ -487,6 +519,14 @@ def files_in_settings(facts: Mapping[str, Any]) -> dict[str, str]:
         if own and value.startswith("/") and not name.startswith(DECIDED):
             found[name] = value.partition(":")[0]
     return found
+
+
+def files_in_commands(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Settings that are commands, with absolute paths in them, up to what the server fills in."""
+    for row in facts["settings"]:
+        if str(row["name"]).endswith(("_command", "_cmd")):
+            for path in _PATH.findall(str(row["setting"])):
+                yield str(row["name"]), path.rpartition("/")[0] if "%" in path else path
 
 
 def with_path(foreign: Belongings, path: str) -> Belongings:

@@ -22,9 +22,10 @@ WHERE c.relpersistence = 'p' AND {USER_SCHEMAS}
 """
 LIST = f"""
 SELECT n.nspname AS schema, c.relname AS name, s.seqincrement AS increment,
-       s.seqcycle AS cycle, readable
+       s.seqcycle AS cycle, readable, pg_relation_filenode(c.oid) AS file
 {_SEQUENCES} ORDER BY 1, 2
 """
+"""Sequences; one that is restarted by its definition, or made again, has another file."""
 VALUES = rf"""
 SELECT format('SELECT jsonb_build_object(''part'', ''values'', ''rows'','
               ' coalesce(jsonb_agg(t), ''[]'')) FROM'

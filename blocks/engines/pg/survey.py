@@ -78,6 +78,18 @@ FROM (
 """
 
 
+CATALOG_WRITES = """
+SELECT sum(pg_stat_get_tuples_inserted(c.oid) + pg_stat_get_tuples_updated(c.oid)
+           + pg_stat_get_tuples_deleted(c.oid))::bigint AS count
+FROM pg_class c
+WHERE c.relnamespace = 'pg_catalog'::regnamespace AND c.relname IN ('pg_class', 'pg_attribute',
+  'pg_attrdef', 'pg_index', 'pg_constraint', 'pg_proc', 'pg_rewrite', 'pg_trigger', 'pg_namespace',
+  'pg_type', 'pg_enum', 'pg_sequence', 'pg_policy', 'pg_extension')
+"""
+"""What was written to the catalogs that the digest is made of: two equal digests may have had
+another between them."""
+
+
 def _digest(**definitions: str) -> str:
     text = _DIGEST
     for name, expression in definitions.items():
@@ -184,18 +196,19 @@ ORDER BY oid
 """
 
 ROLES = """
-SELECT rolname AS name, rolsuper AS superuser, rolcanlogin AS login,
+SELECT rolname AS name, oid::bigint AS oid, rolsuper AS superuser, rolcanlogin AS login,
        rolreplication AS replication, coalesce(rolvaliduntil < now(), false) AS expired
 FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY rolname
 """
 
 _OPEN = "datallowconn AND datconnlimit <> -2"
-OPEN = f"SELECT datname AS name FROM pg_database WHERE {_OPEN}"
+OPEN = f"SELECT datname AS name, oid::bigint AS oid FROM pg_database WHERE {_OPEN}"
 """The databases that take connections."""
 
 # Columns for locale providers and versions came with 15.
 _DATABASES = f"""
-SELECT datname AS name, pg_encoding_to_char(encoding) AS encoding, datcollate AS collate,
+SELECT datname AS name, oid::bigint AS oid,
+       pg_encoding_to_char(encoding) AS encoding, datcollate AS collate,
        datctype AS ctype, datlocprovider::text AS provider, datcollversion AS recorded_version,
        pg_database_collation_actual_version(oid) AS actual_version,
        pg_database_size(oid) AS bytes,
@@ -310,9 +323,15 @@ _OF_DATABASE = {
     "index_methods": _METHODS,
     "unusable": UNUSABLE,
     "schema_digest": SCHEMA_DIGEST,
+    "catalog_writes": CATALOG_WRITES,
 }
 _MORE = files.DICTIONARIES + sequences.VALUES + counting.COUNT
-_SINGLE = {"large_objects": "count", "object_pages": "count", "schema_digest": "digest"}
+_SINGLE = {
+    "large_objects": "count",
+    "object_pages": "count",
+    "schema_digest": "digest",
+    "catalog_writes": "count",
+}
 """Parts that are one number or text: the column that holds it."""
 SECONDS = 180.0
 """Time limit for looking into one database."""

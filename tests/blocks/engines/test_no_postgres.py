@@ -44,7 +44,7 @@ def test_the_source_is_looked_at(site: tuple[Server, str]) -> None:
     facts = survey.survey(source)
     assert facts["maintenance_database"] == chosen
     assert chosen in {row["name"] for row in facts["databases"]}
-    assert last_look(source).has("databases", chosen) is True
+    assert last_look(source).has("databases", {"name": chosen}) is True
     assert end_of_log(source, lambda _: False)
 
 
