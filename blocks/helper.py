@@ -30,6 +30,8 @@ from blocks.artifact.job import (
     Job,
     Landed,
     Listening,
+    NoteJob,
+    NoteResult,
     Ok,
     PartLanded,
     Prepare,
@@ -649,6 +651,26 @@ def claim(host: Host, job: ClaimJob) -> None:
             host=host.name,
             hint="name an empty directory and a free port, or move away what is there; nothing "
             "was touched",
+        )
+
+
+def note_process(host: Host, rehearsal_id: str, directory: str, pidfile: str) -> None:
+    """Mark the process in `pidfile` as what a rehearsal has started for a claimed directory.
+
+    Raises PermanentError where the file names none, or one that is older.
+    """
+    job = NoteJob(
+        work_dir=host.work_root, rehearsal_id=rehearsal_id, directory=directory, pidfile=pidfile
+    )
+    result = run_job(host, rehearsal_id, job, idle=SMALL_JOB_SECONDS)
+    assert isinstance(result, NoteResult)
+    if result.refused:
+        raise PermanentError(
+            f"what the restore has started is not known: {result.refused}",
+            operation="restore",
+            domain=host.domain,
+            host=host.name,
+            hint="have restore_argv leave the process id of the service in the plan's pidfile",
         )
 
 

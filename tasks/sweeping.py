@@ -233,8 +233,9 @@ def _clear_host(
     except FarsideError as error:
         remaining.append(f"{where}: {error.message}")
         return
+    stays = {what for left in swept.remaining for what in (*left.processes, *left.paths)}
     for left in swept.found:
         alone.extend(f"{where}: {what}" for what in left.left_alone)
-        yield from (f"{where}: {what}" for what in (*left.processes, *left.paths))
-    for left in swept.remaining:
-        remaining.extend(f"{where}: {what}" for what in (*left.processes, *left.paths))
+        there = (*left.processes, *left.paths)
+        yield from (f"{where}: {what}" for what in there if what not in stays)
+    remaining.extend(f"{where}: {what}" for what in sorted(stays))

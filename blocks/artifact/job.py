@@ -374,6 +374,21 @@ class ClaimJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NoteJob:
+    """Mark the process that the plan's own command has left running. Result: NoteResult.
+
+    It is the one in `pidfile`, and younger than the stamp of `directory`: its environment need not
+    show the stamp, for a service may write over it.
+    """
+
+    job: Literal["note"] = "note"
+    work_dir: str
+    rehearsal_id: str
+    directory: str
+    pidfile: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SweepJob:
     """Find, or remove, what one rehearsal or all left in `work_dir`. Result: SweepResult.
 
@@ -425,6 +440,7 @@ Job = (
     | EtcdKeysJob
     | ProbeJob
     | ClaimJob
+    | NoteJob
     | SweepJob
     | WatchJob
     | GuardJob
@@ -657,6 +673,14 @@ class ClaimResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NoteResult:
+    """Why nothing was marked; empty if it was."""
+
+    job: Literal["note"] = "note"
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SweepResult:
     """`found` before anything was removed; `remaining` after. Not removing leaves them the same."""
 
@@ -690,6 +714,7 @@ Result = (
     | EtcdKeysResult
     | ProbeResult
     | ClaimResult
+    | NoteResult
     | SweepResult
     | WatchResult
     | GuardResult

@@ -113,6 +113,8 @@ class _Inventory:
     paths: tuple[MadePath, ...]
     running: tuple[_Running, ...]
     left_alone: tuple[str, ...]
+    users: tuple[int, ...]
+    """Processes that work in what is its own, and that it is not known to have started."""
     mounted: bool
     """Whether something is mounted in what is its own: to be removed once that is not so."""
 
@@ -123,7 +125,10 @@ def _leftover(directory: Path, *, own_only: bool) -> Leftover:
     return Leftover(
         rehearsal_id=directory.name,
         paths=(*(made.path for made in there.paths), str(directory)),
-        processes=tuple(f"{process.pid}: {_command(process.pid)}" for process in there.running),
+        processes=tuple(
+            f"{pid}: {_command(pid)}"
+            for pid in (*(process.pid for process in there.running), *there.users)
+        ),
         left_alone=there.left_alone,
         plan=told.plan if told else "",
         state=state,
@@ -147,6 +152,7 @@ def _inventory(directory: Path, *, own_only: bool) -> _Inventory:
     running.pop(os.getpid(), None)
     ours: list[MadePath] = []
     left_alone: list[str] = []
+    users = list[int]()
     mounted = bool(origins.mounted_in(str(directory)))
     for made in named.values():
         if not os.path.lexists(made.path):
@@ -160,12 +166,15 @@ def _inventory(directory: Path, *, own_only: bool) -> _Inventory:
         elif held := origins.mounted_in(made.path):
             left_alone.append(f"{made.path}: {held} is mounted there: what it holds is not ours")
             mounted = True
-        elif users := _users(Path(made.path), running):
-            who = ", ".join(f"{pid} ({_command(pid)})" for pid in users)[:300]
+        elif working := _users(Path(made.path), running):
+            users += working
+            who = ", ".join(f"{pid} ({_command(pid)})" for pid in working)[:300]
             left_alone.append(f"{made.path}: in use by what the rehearsal did not start: {who}")
         else:
             ours.append(made)
-    return _Inventory(tuple(ours), tuple(running.values()), tuple(left_alone), mounted)
+    return _Inventory(
+        tuple(ours), tuple(running.values()), tuple(left_alone), tuple(users), mounted
+    )
 
 
 def _removable(path: Path, marker: Path) -> bool:
@@ -262,7 +271,7 @@ def _remove(directory: Path, job: SweepJob) -> None:
         before = _inventory(directory, own_only=job.own_only)
     # Without its marker, nothing would tell what is left, and whose it is.
     gone = [stamp.remove(made) for made in before.paths]
-    if before.mounted or not all(gone):
+    if before.mounted or before.users or not all(gone):
         return
     _clear_marker(directory, keep=(lease.FILE, marks.FILE) if job.keep_marker else ())
 

@@ -44,7 +44,7 @@ from blocks.engines.capping import capped
 from blocks.errors import PermanentError
 from blocks.evidence.findings import Finding, Severity, finding
 from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep, SourceNode
-from blocks.helper import facts_of
+from blocks.helper import bears_stamp, facts_of, note_process
 from blocks.hosts import Host
 from blocks.processes import NOT_RUN, CommandFailed
 from blocks.sets import SetWriter, fetch_commands
@@ -280,6 +280,8 @@ class Command(Engine):
         with using.steps.step("restore"):
             stamped = using.reader.stamped(target.restore_argv)
             self._run(using.recovery, using.work(host), stamped, _HOURS)
+            (pidfile,) = self._filled([target.pidfile], using.work(host))
+            note_process(host, using.rehearsal_id, target.directory, pidfile)
         return Service(
             rehearsal_id=using.rehearsal_id,
             host=host.name,
@@ -440,7 +442,7 @@ class Command(Engine):
         # It may have been swept meanwhile: then another's service may be there.
         host = recovery.host(service.host)
         work = service.controls[service.host]
-        if host.run(["test", "-d", work], check=False).exit_code != 1:
+        if bears_stamp(host, self.target.directory, service.rehearsal_id):
             self._run(recovery, work, self.target.destroy_argv, 120)
 
     def runbook(

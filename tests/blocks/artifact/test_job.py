@@ -26,6 +26,7 @@ SAID: list[tuple[Any, Any]] = [
     ),
     (Job, job.FactsJob(ports=(("127.0.0.1", 1),))),
     (Job, job.ProbeJob(endpoints=(("::1", 2),))),
+    (Job, job.NoteJob(work_dir="w", rehearsal_id="r", directory="d", pidfile="d/p")),
     (
         Job,
         job.ClaimJob(

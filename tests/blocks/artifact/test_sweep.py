@@ -28,6 +28,8 @@ from blocks.artifact.job import (
     Job,
     MadePath,
     MadeProcess,
+    NoteJob,
+    NoteResult,
     ProbeJob,
     Result,
     SweepJob,
@@ -195,10 +197,50 @@ def test_a_live_cluster_in_the_place_of_what_was_made_is_left_alone(
     processes.append(live)
     (data / "postmaster.pid").write_text(f"{live.pid}\n")
     swept = ask(SweepJob(work_dir=str(work), remove=True))
-    assert swept.remaining == ()
     assert str(data) in swept.found[0].left_alone[0]
     assert running(live)
     assert (data / "precious").exists()
+    if cleared == "contents kept":
+        # What was restored is there, and somebody uses it: no fence may go, nor who made it.
+        (left,) = swept.remaining
+        assert [text.split(":")[0] for text in left.processes] == [str(live.pid)]
+        assert (work / "r" / marks.FILE).stat().st_size
+    else:
+        assert swept.remaining == ()
+
+
+def noting(ask: Any, work: Path, data: Path) -> str:
+    job = NoteJob(
+        work_dir=str(work), rehearsal_id="r", directory=str(data), pidfile=str(data / "pid")
+    )
+    result = ask(job)
+    assert isinstance(result, NoteResult)
+    return result.refused
+
+
+def test_a_service_that_writes_over_its_environment_is_known_by_its_pidfile(
+    ask: Any, tmp_path: Path, processes: list[Any]
+) -> None:
+    """As Redis does, to show a title."""
+    work, data = tmp_path / "work", tmp_path / "data"
+    older = sleeper(cwd=tmp_path)
+    processes.append(older)
+    time.sleep(1.5)
+    assert claimed(ask, work, "r", data).refused == ""
+    assert "holds no process id" in noting(ask, work, data)
+    (data / "pid").write_text(f"{older.pid}\n")
+    assert "ran before the restore" in noting(ask, work, data)
+    service = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(1000)"], cwd=data, env={}
+    )
+    processes.append(service)
+    (data / "pid").write_text(f"{service.pid}\n")
+    assert noting(ask, work, data) == ""
+    swept = ask(SweepJob(work_dir=str(work), remove=True))
+    assert swept.remaining == ()
+    assert not running(service)
+    assert running(older)
+    assert not data.exists()
 
 
 def test_what_is_mounted_in_what_was_made_stays(
