@@ -16,6 +16,7 @@ from blocks.evidence.signature import load_signed
 from blocks.plan import load_plan
 from deployments import lab
 from tests import mechanisms
+from tests.blocks.engines.test_command import redis_plan
 from tests.flows.conftest import Running, World, newest_record
 
 pytestmark = mechanisms.KILLED
@@ -121,6 +122,32 @@ def _noted(stage: str, journal: Path) -> bool:
     except (OSError, ValueError):
         return False
     return any(item["name"] == stage and item["started_at"] for item in stages)
+
+
+def test_a_service_that_writes_over_its_environment_is_swept(world: World) -> None:
+    """Redis shows its title there, and with that nothing of who started it."""
+    plan = str(redis_plan(world.places, world.folder))
+    running = world.start(plan, "--rto", "1h", "--rpo", "24h")
+    running.until("verify: started")
+    served = restored_redis(world)
+    assert served
+    assert all(b"FARSIDE" not in Path(f"/proc/{pid}/environ").read_bytes() for pid in served)
+    running.end(signal.SIGKILL)
+    swept = world.sweep(plan)
+    assert swept.code == 0, swept.text
+    assert restored_redis(world) == []
+    assert world.left() == []
+
+
+def restored_redis(world: World) -> list[int]:
+    """Servers that work in a directory of west's."""
+    west = str(world.places.tree("west"))
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.name() == "redis-server" and process.cwd().startswith(west):
+                found.append(process.pid)
+    return found
 
 
 def test_the_next_rehearsal_names_what_was_left(world: World) -> None:
