@@ -365,3 +365,16 @@ def test_a_word_is_no_host() -> None:
     for text in ("ghost erpdb 12:30", "df -h /erpdb", "motto=erpdb app", "tool -help"):
         assert hosts_in(text) == [], text
     assert hosts_in("log_hostname = off") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "hosts"),
+    [
+        ("ssh backup true", ["backup"]),
+        ("ssh etl@localhost cat /x.csv", ["localhost"]),
+        ("ssh archiver@backup.east.lab put", ["backup.east.lab"]),
+        ("rsync -e ssh %p keeper@h.west.lab:/x", ["h.west.lab"]),
+    ],
+)
+def test_the_user_of_a_remote_command_is_no_host(text: str, hosts: list[str]) -> None:
+    assert hosts_in(text) == hosts

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from blocks.artifact.mentions import Belongings
 from blocks.artifact.redaction import redacted_value
 from blocks.engines.my import settings as mariadb
-from blocks.engines.pg import config, search
+from blocks.engines.pg import comparing, config, search
 from blocks.engines.pg import settings as postgres
 from blocks.engines.pg.servers import TargetServer
 
@@ -167,6 +167,16 @@ def test_settings_that_need_the_old_place() -> None:
         "app.files": "/mnt/old/x",
         "ssl_key_file": "/etc/key.pem",
     }
+    assert list(search.files_in_commands(facts)) == [("archive_command", "/mnt/old")]
+    assert comparing.outside(facts) == ["/d/c", "/etc/site.conf", "/mnt/old/more.conf"]
+    assert not comparing.takes_tls(facts)
+
+
+def test_programs_that_commands_name() -> None:
+    text = "test ! -f /a/%f && /opt/bin/put --to s3://x/y b@h:/z 'ssh -i /k/id' %p"
+    facts = {"settings": [row("archive_command", text, "Archiving"), row("jit", "/a/b", "Query")]}
+    paths = [path for _, path in search.files_in_commands(facts)]
+    assert paths == ["/a", "/opt/bin/put", "/k/id"]
 
 
 @pytest.mark.parametrize("carried", [mariadb.CARRIED, postgres.CARRIED], ids=["my", "pg"])

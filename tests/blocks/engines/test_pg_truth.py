@@ -451,6 +451,22 @@ class TestIndexes:
         assert check.status is PASSED, check
         assert "by amcheck" in str(check.actual)
 
+    def test_scans_of_a_table_whose_owner_may_not_use_its_schema(
+        self, made: Server, shop: Psql, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(indexes, "_SCHEMA", "SELECT NULL")
+        made.run(
+            "CREATE ROLE keeper; CREATE SCHEMA closed; CREATE TABLE closed.own (n int PRIMARY KEY);"
+            " INSERT INTO closed.own SELECT generate_series(1, 9);"
+            " ALTER TABLE closed.own OWNER TO keeper",
+            "shop",
+        )
+        check = indexes.btrees(shop, ["shop"])
+        usable = made.run("SELECT has_schema_privilege('keeper', 'closed', 'USAGE')", "shop")
+        made.run("DROP OWNED BY keeper CASCADE; DROP ROLE keeper", "shop")
+        assert check.status is PASSED, check
+        assert usable == "f"
+
     def test_scans_run_what_users_wrote_as_its_owner(
         self, made: Server, shop: Psql, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from blocks.engines.pg.last_look import NO_LOOK
 from blocks.engines.pg.psql import PATIENT_WITH_PRODUCTION, Psql
 from blocks.evidence.findings import Severity
 from blocks.evidence.record import CheckStatus
+from blocks.hosts import LocalHost
 from tests.blocks.engines.servers import Server, server
 from tests.blocks.engines.worlds import least_privileges
 
@@ -282,3 +284,32 @@ def test_databases_are_those_that_are_there(made: Server, shop: Psql) -> None:
         assert search.databases(shop) == (["postgres", "shop", "template1"], ["closed"])
     finally:
         made.run("DROP DATABASE closed")
+
+
+def test_a_short_name_is_a_hosts_where_its_column_says_so(made: Server, shop: Psql) -> None:
+    made.run(
+        "CREATE SCHEMA cron; CREATE TABLE cron.job (jobid int, command text, nodename text);"
+        " INSERT INTO cron.job VALUES (1, 'SELECT 1', 'backup')",
+        "shop",
+    )
+    found = search.texts(shop, ["shop"], EAST)
+    assert found.hosts({"settings": []}, EAST) == {"backup": "shop: table cron.job"}
+
+
+def test_files_of_foreign_data_that_a_host_lacks(tmp_path: Path) -> None:
+    here = tmp_path / "rates.csv"
+    here.touch()
+    found = search.Texts(
+        rows=[
+            ("shop: foreign table rates", f"filename={here}\nformat=csv"),
+            ("shop: foreign table gone", "filename=/srv/import/gone.csv"),
+            ("shop: user mapping of app on crm", "passfile=/home/app/.pgpass"),
+            ("shop: foreign table told", "filename=/mnt/old/x.csv"),
+            ("shop: function f()", "filename=/srv/import/other.csv"),
+        ]
+    )
+    told = list(found.files_missing(LocalHost(name="here"), EAST))
+    assert [(item.id, item.subject, item.severity) for item in told] == [
+        ("path-hard-coded", "shop: foreign table gone", Severity.MEDIUM),
+        ("path-hard-coded", "shop: user mapping of app on crm", Severity.MEDIUM),
+    ]
