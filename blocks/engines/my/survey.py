@@ -14,7 +14,8 @@ from blocks.evidence.record import SourceNode
 SYSTEM = ("information_schema", "performance_schema", "mysql", "sys")
 OUTBOUND = ("CONNECT", "FEDERATED", "S3", "SPHINX", "SPIDER")
 """Storage engines whose tables are another server's: reading one, or opening it, calls that."""
-USERS = f"TABLE_SCHEMA NOT IN ({', '.join(repr(name) for name in SYSTEM)})"
+USERS = f"BINARY TABLE_SCHEMA NOT IN ({', '.join(repr(name) for name in SYSTEM)})"
+"""By bytes: of names that differ by case or accents, information_schema's collation sees one."""
 _NEEDED = (
     *("AUTHENTICATION", "DATA TYPE", "FTPARSER", "FUNCTION", "PASSWORD VALIDATION"),
     "STORAGE ENGINE",
@@ -72,13 +73,14 @@ SELECT JSON_ARRAY(CONCAT('table ', TABLE_SCHEMA, '.', TABLE_NAME),
   MD5(GROUP_CONCAT(CONCAT_WS('|', COLUMN_NAME, COLUMN_TYPE, IS_NULLABLE, COLLATION_NAME,
     COLUMN_DEFAULT, EXTRA, GENERATION_EXPRESSION) ORDER BY ORDINAL_POSITION)))
 FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME = {name}
-GROUP BY TABLE_SCHEMA, TABLE_NAME
+GROUP BY BINARY TABLE_SCHEMA, BINARY TABLE_NAME
 """
 _DIGESTS = f"""
 SET SESSION group_concat_max_len = 1073741824;
 SELECT JSON_ARRAY(CONCAT('index ', TABLE_SCHEMA, '.', TABLE_NAME, '.', INDEX_NAME),
   MD5(GROUP_CONCAT(CONCAT_WS('|', NON_UNIQUE, COLUMN_NAME, SUB_PART) ORDER BY SEQ_IN_INDEX)))
-FROM information_schema.STATISTICS WHERE {USERS} GROUP BY TABLE_SCHEMA, TABLE_NAME, INDEX_NAME;
+FROM information_schema.STATISTICS WHERE {USERS}
+GROUP BY BINARY TABLE_SCHEMA, BINARY TABLE_NAME, INDEX_NAME;
 SELECT JSON_ARRAY(CONCAT('view ', TABLE_SCHEMA, '.', TABLE_NAME), MD5(NULLIF(VIEW_DEFINITION, '')))
 FROM information_schema.VIEWS WHERE {USERS};
 SELECT JSON_ARRAY(CONCAT(LOWER(ROUTINE_TYPE), ' ', ROUTINE_SCHEMA, '.', ROUTINE_NAME),
@@ -269,7 +271,8 @@ def of_each(node: Mariadb, query: str, tables: Iterable[Mapping[str, Any]]) -> l
 
 def names(node: Mariadb, where: str = f"{_STORED} AND {USERS}") -> list[Any]:
     """The tables of users, or those of a condition: schema, name, engine. None is opened."""
-    return node.objects(f"{_NAMES} AND {where} ORDER BY TABLE_SCHEMA, TABLE_NAME", timeout=600)
+    by_name = "ORDER BY BINARY TABLE_SCHEMA, BINARY TABLE_NAME"
+    return node.objects(f"{_NAMES} AND {where} {by_name}", timeout=600)
 
 
 def local(tables: Iterable[Any]) -> list[Any]:

@@ -395,6 +395,31 @@ def test_questions_of_all_tables_open_none(node: Mariadb) -> None:
         assert "Scanned 0 databases" in plan, query
 
 
+def test_names_that_look_alike_are_of_two_tables(node: Mariadb) -> None:
+    """Which differ by case, or by accents, alone: information_schema's collation sees one."""
+    node.script(
+        "",
+        "CREATE DATABASE `MySQL`; CREATE DATABASE alike; USE alike;"
+        "CREATE TABLE Orders (id INT PRIMARY KEY); CREATE TABLE orders (v INT, PRIMARY KEY (v));"
+        "CREATE TABLE `Café` (a INT PRIMARY KEY); CREATE TABLE cafe (b INT, c TEXT, KEY (b));"
+        "CREATE TABLE `MySQL`.t (id INT); INSERT INTO cafe VALUES (1, 'x');",
+    )
+    try:
+        facts = facts_of(node)
+        names = ("alike.Orders", "alike.orders", "alike.Café", "alike.cafe", "MySQL.t")
+        assert {f"table {name}" for name in names} < facts["definitions"].keys()
+        indexes = {"index alike.Orders.PRIMARY", "index alike.orders.PRIMARY", "index alike.cafe.b"}
+        assert indexes < facts["definitions"].keys()
+        passed(checks.definitions(node, facts))
+        passed(checks.row_counts(node, facts))
+        node.script("alike", "DROP TABLE orders; ALTER TABLE cafe DROP COLUMN c;")
+        found = checks.definitions(node, facts)
+        failed(found, "table alike.orders is missing", "table alike.cafe differs")
+        failed(checks.row_counts(node, facts), "alike.orders is missing")
+    finally:
+        node.script("", "DROP DATABASE alike; DROP DATABASE `MySQL`;")
+
+
 def test_sets_with_columns_of_views_are_still_right(node: Mariadb) -> None:
     """Older ones have them."""
     facts = facts_of(node)
