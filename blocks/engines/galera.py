@@ -309,9 +309,9 @@ class Galera(Engine):
             ("identity", "a new cluster", lambda: checks.identity(nodes, facts, cluster)),
             ("isolation", "isolated", lambda: checks.isolation(nodes)),
             ("plugins", "what the data needs", lambda: checks.plugins(nodes, facts)),
-            ("logins", "the manifest's", lambda: checks.accounts(first, facts)),
+            ("logins", "the manifest's", lambda: checks.accounts(nodes, facts)),
             ("access", "no less than the source's", lambda: checks.access(nodes, facts)),
-            ("schema-digest", "the manifest's", lambda: checks.definitions(first, facts)),
+            ("schema-digest", "the manifest's", lambda: checks.definitions(nodes, facts)),
             ("row-counts", "the manifest's", lambda: checks.row_counts(first, facts)),
             *((q.name, q.expected, _asked(application, q)) for q in questions),
         ]

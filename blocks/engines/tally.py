@@ -61,7 +61,9 @@ class Tally:
             else:
                 self.unseen.append(f"{text}: the source changed it, too, {_SINCE}")
         elif last is not NOT_ASKED and last != first:
-            (self.changed if last else self.dropped).append(label)
+            moved = self.changed if last else self.dropped
+            if label not in moved:  # each node is asked
+                moved.append(label)
 
     @contextmanager
     def looking(self, at: str) -> Iterator[None]:

@@ -92,31 +92,38 @@ def identity(nodes: Nodes, facts: Mapping[str, Any], cluster: str) -> Check:
     return checked("identity", expected, wrong, right, finding="node-identity-reused")
 
 
-def definitions(node: Mariadb, facts: Mapping[str, Any]) -> Check:
-    """Tables, indexes, views, routines, triggers and events are those of the manifest.
+def definitions(nodes: Nodes, facts: Mapping[str, Any]) -> Check:
+    """Tables, indexes, views, routines, triggers and events of each node are the manifest's.
 
     What the source did not show is compared with nothing: where all else is right, the result is
     unknown.
     """
-    there, whole, tally, last = (
-        survey.definitions(node), facts["definitions"], Tally(), LastLook.of(facts)
-    )  # fmt: skip
+    tally = Tally()
+    for host, node in nodes.items():
+        with tally.looking(host):
+            _hold_definitions(tally, host, facts, survey.definitions(node))
+    right = f"{tally.seen} objects on {_number(nodes)}, all the same"
+    return tally.check("schema-digest", "the manifest's", right, finding="incomplete-restore")
+
+
+def _hold_definitions(
+    tally: Tally, host: str, facts: Mapping[str, Any], there: Mapping[str, str]
+) -> None:
+    """Hold the digests of a node against the manifest's."""
+    whole, hidden, last = facts["definitions"], facts.get("hidden", {}), LastLook.of(facts)
     # Older sets have the columns of views, too: what these are defined by tells as much.
     views = {name.replace("view", "table", 1) for name in whole if name.startswith("view ")}
     wanted = {name: digest for name, digest in whole.items() if name not in views}
-    hidden = facts.get("hidden", {})
     for name in sorted(wanted.keys() | there.keys()):
         first, found = wanted.get(name), there.get(name)
         if "unseen" in (first, last.had("definitions", name, first)) or (
             first is None and name.split(" ")[0] in hidden
         ):
-            tally.unseen.append(f"{name}: the source did not show it")
+            tally.unseen.append(f"{host}: {name}: the source did not show it")
             continue
         tally.seen += found is not None
         said = "is missing" if found is None else "differs" if first else "was not in the source"
-        last.compare(tally, "definitions", name, f"{name} {said}", found, first)
-    right = f"{tally.seen} objects, all the same"
-    return tally.check("schema-digest", "the manifest's", right, finding="incomplete-restore")
+        last.compare(tally, "definitions", name, f"{host}: {name} {said}", found, first)
 
 
 def row_counts(node: Mariadb, facts: Mapping[str, Any]) -> Check:
@@ -292,41 +299,56 @@ def agree(nodes: Nodes) -> Check:
     return checked("nodes-agree", expected, wrong, right, finding="incomplete-restore")
 
 
-def accounts(node: Mariadb, facts: Mapping[str, Any]) -> Check:
-    """Every user and role of the manifest is there."""
-    there, tally, last = set(survey.accounts(node)), Tally(), LastLook.of(facts)
-    for name in facts["accounts"]:
-        found = True if name in there else None
-        last.compare(tally, "accounts", name, f"{name} is missing", found, True)
-        tally.seen += 1
-    right = f"{len(facts['accounts'])} users, roles"
+def accounts(nodes: Nodes, facts: Mapping[str, Any]) -> Check:
+    """Every user and role of the manifest is there, on each node."""
+    tally, last = Tally(), LastLook.of(facts)
+    for host, node in nodes.items():
+        with tally.looking(host):
+            there = set(survey.accounts(node))
+            tally.seen += 1
+            for name in facts["accounts"]:
+                found, text = True if name in there else None, f"{host}: {name} is missing"
+                last.compare(tally, "accounts", name, text, found, True)
+    right = f"{len(facts['accounts'])} users, roles on {_number(nodes)}"
     return tally.check("logins", "the manifest's users", right, finding="login-missing")
 
 
 def access(nodes: Nodes, facts: Mapping[str, Any]) -> Check:
-    """Each account is let in by what it was at the source, and none is there besides.
+    """On each node an account is let in by what it was at the source, and none is there besides.
 
     But for those that farside made for itself, which get in by a node's own socket alone.
     """
-    node, tally, last = next(iter(nodes.values())), Tally(), LastLook.of(facts)
+    tally, last, own = Tally(), LastLook.of(facts), _own(nodes)
     expected = "no account is let in by less than at the source"
     wanted = facts.get("demands")
     if not wanted:
         text = "the source did not show by what its accounts are let in"
         return Check("access", CheckStatus.UNKNOWN, expected, text)
-    found, own = survey.demands(node), {f"{item.user}@localhost" for item in nodes.values()}
-    for name, has in sorted(found.items()):
-        tally.seen += 1
-        if name not in own:
-            first = wanted.get(name)
-            at_source = "at the source by " + (first or "nothing: it is new")
-            text = f"{name} is let in by {has}; {at_source}"
-            last.compare(tally, "demands", name, text, has, first)
-    secure = facts["settings"].get("require_secure_transport")
-    if secure == "ON" and node.value("", "SELECT @@require_secure_transport") != "1":
-        tally.fail("connections without TLS are let in; at the source they were not")
-    right = f"{len(found)} accounts, as at the source"
+    secure = facts["settings"].get("require_secure_transport") == "ON"
+    for host, node in nodes.items():
+        with tally.looking(host):
+            for name, has in sorted(survey.demands(node).items()):
+                tally.seen += 1
+                if name not in own:
+                    first = wanted.get(name)
+                    at_source = "at the source by " + (first or "nothing: it is new")
+                    text = f"{host}: {name} is let in by {has}; {at_source}"
+                    last.compare(tally, "demands", name, text, has, first)
+            if secure and node.value("", "SELECT @@require_secure_transport") != "1":
+                tally.fail(
+                    f"{host}: connections without TLS are let in; at the source they were not"
+                )
+    right = f"{tally.seen} accounts on {_number(nodes)}, as at the source"
     return tally.check("access", expected, right, finding="service-more-open")
+
+
+def _own(nodes: Nodes) -> set[str]:
+    """The accounts that farside made for itself on each node."""
+    return {f"{item.user}@localhost" for item in nodes.values()}
+
+
+def _number(nodes: Nodes) -> str:
+    return "1 node" if len(nodes) == 1 else f"{len(nodes)} nodes"
 
 
 def isolation(nodes: Nodes) -> Check:

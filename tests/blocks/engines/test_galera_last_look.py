@@ -3,9 +3,10 @@
 One server stands for the source and for what is restored of it.
 """
 
+import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +76,9 @@ def source(node: Mariadb) -> Source:
 def every(source: Source, facts: dict[str, Any]) -> dict[str, Check]:
     node = source.node
     found = [
-        checks.definitions(node, facts),
+        checks.definitions({"here": node}, facts),
         checks.row_counts(node, facts),
-        checks.accounts(node, facts),
+        checks.accounts({"here": node}, facts),
         checks.access({"here": node}, facts),
         checks.plugins({"here": node}, facts),
     ]
@@ -131,6 +132,37 @@ def test_what_it_did_not_change_and_differs_is_damage(source: Source) -> None:
     failed(found["access"], "clerk@% is let in by")
 
 
+@pytest.fixture
+def second(tmp_path: Path) -> Iterator[Mariadb]:
+    """Another server, which nothing was restored to."""
+    folder = tmp_path / "second"
+    folder.mkdir()
+    install = ["mariadb-install-db", "--no-defaults", f"--datadir={folder}/data", "--user=root"]
+    install += ["--auth-root-authentication-method=socket", "--skip-test-db"]
+    subprocess.run(install, check=True, capture_output=True)
+    running = server(folder)
+    yield root(folder)
+    running.kill()
+    running.wait()
+
+
+def test_every_node_is_asked(source: Source, second: Mariadb) -> None:
+    """Each is restored by itself: what one lacks, no other tells."""
+    facts, both = source.looked(), {"ga1": source.node, "ga2": second}
+    second.script("", "CREATE USER intruder@'%';")
+    failed(checks.definitions(both, facts), "ga2: view shop.w is missing")
+    failed(checks.accounts(both, facts), "ga2: user clerk@% is missing")
+    failed(checks.access(both, facts), "ga2: intruder@% is let in by", "it is new")
+    gone = {"ga1": source.node, "ga2": replace(second, socket="/nowhere/s")}
+    for check in (checks.definitions, checks.accounts, checks.access):
+        unknown(check(gone, facts), "ga2: ")
+    source.run("DROP TABLE old;")
+    same = {"ga1": source.node, "ga2": source.node}
+    found = checks.definitions(same, source.looked())
+    passed(found)
+    assert str(found.actual).count("table shop.old") == 1, "told once, whatever the nodes"
+
+
 def test_without_a_last_look_nobody_knows(source: Source) -> None:
     """A set of an older farside; or the source was gone by then."""
     source.run(
@@ -149,7 +181,10 @@ def test_what_changed_twice_is_unknown(source: Source) -> None:
     source.run("CREATE OR REPLACE VIEW w AS SELECT v FROM t;")
     facts = source.looked()
     source.run("CREATE OR REPLACE VIEW w AS SELECT id, v FROM t;")
-    unknown(checks.definitions(source.node, facts), "view shop.w differs: the source changed it")
+    unknown(
+        checks.definitions({"here": source.node}, facts),
+        "view shop.w differs: the source changed it",
+    )
 
 
 def test_what_came_and_went_between_is_unknown(source: Source) -> None:
@@ -161,11 +196,17 @@ def test_what_came_and_went_between_is_unknown(source: Source) -> None:
     assert facts[FACT]["definitions"] == {}
     # The backup ended while they were there, or were not.
     source.run("CREATE TABLE passing (id INT); CREATE USER newcomer@'%'; DROP INDEX by_v ON t;")
-    unknown(checks.definitions(source.node, facts), "table shop.passing", "index shop.t.by_v")
+    unknown(
+        checks.definitions({"here": source.node}, facts), "table shop.passing", "index shop.t.by_v"
+    )
     unknown(checks.access({"here": source.node}, facts), "newcomer@% is let in")
     # Where nothing was defined meanwhile, they are the restore's.
     quiet = source.facts | {FACT: UNCHANGED}
-    failed(checks.definitions(source.node, quiet), "passing was not in the", "by_v is missing")
+    failed(
+        checks.definitions({"here": source.node}, quiet),
+        "passing was not in the",
+        "by_v is missing",
+    )
     failed(checks.access({"here": source.node}, quiet), "newcomer@% is let in", "it is new")
 
 

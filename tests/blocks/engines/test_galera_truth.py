@@ -363,7 +363,7 @@ def test_no_table_of_another_server_is_opened(tmp_path: Path) -> None:
             assert counted.keys() == {("app", "own"), ("shop", "t")}
             both = {"ga1": node, "ga2": node}
             passed(checks.row_counts(node, facts))
-            passed(checks.definitions(node, facts))
+            passed(checks.definitions({"here": node}, facts))
             passed(checks.table_checks(both, facts))
             passed(checks.agree(both))
             texts = search.texts(node)
@@ -410,10 +410,10 @@ def test_names_that_look_alike_are_of_two_tables(node: Mariadb) -> None:
         assert {f"table {name}" for name in names} < facts["definitions"].keys()
         indexes = {"index alike.Orders.PRIMARY", "index alike.orders.PRIMARY", "index alike.cafe.b"}
         assert indexes < facts["definitions"].keys()
-        passed(checks.definitions(node, facts))
+        passed(checks.definitions({"here": node}, facts))
         passed(checks.row_counts(node, facts))
         node.script("alike", "DROP TABLE orders; ALTER TABLE cafe DROP COLUMN c;")
-        found = checks.definitions(node, facts)
+        found = checks.definitions({"here": node}, facts)
         failed(found, "table alike.orders is missing", "table alike.cafe differs")
         failed(checks.row_counts(node, facts), "alike.orders is missing")
     finally:
@@ -425,9 +425,9 @@ def test_sets_with_columns_of_views_are_still_right(node: Mariadb) -> None:
     facts = facts_of(node)
     assert "table shop.w" not in facts["definitions"]
     facts["definitions"]["table shop.w"] = "0123456789ab"
-    passed(checks.definitions(node, facts))
+    passed(checks.definitions({"here": node}, facts))
     facts["definitions"]["view shop.w"] = "another"
-    failed(checks.definitions(node, facts), "view shop.w differs")
+    failed(checks.definitions({"here": node}, facts), "view shop.w differs")
 
 
 def test_a_restored_node_behaves_as_the_source_did(tmp_path: Path) -> None:
@@ -558,18 +558,22 @@ def test_a_definition_that_was_not_shown_is_not_the_same(node: Mariadb) -> None:
     assert narrow.user == "narrow"
     whole = facts_of(node)
     assert whole["hidden"] == {}
-    passed(checks.definitions(node, whole))
+    passed(checks.definitions({"here": node}, whole))
     part = dict(whole["definitions"])
     part["view shop.w"] = "unseen"
     del part["trigger shop.bump"]
-    kinds = {"view": "SHOW VIEW", "trigger": "TRIGGER"}
-    less = whole | {"definitions": part, "hidden": kinds}
-    unknown(checks.definitions(node, less), "view shop.w", "trigger shop.bump")
-    failed(checks.definitions(node, less | {"hidden": {}}), "trigger shop.bump was not in the")
+    lacking = {"view": "SHOW VIEW", "trigger": "TRIGGER"}
+    less = whole | {"definitions": part, "hidden": lacking}
+    unknown(checks.definitions({"here": node}, less), "view shop.w", "trigger shop.bump")
+    failed(
+        checks.definitions({"here": node}, less | {"hidden": {}}),
+        "trigger shop.bump was not in the",
+    )
     less["definitions"] = part | {"table shop.t": "other"}
-    failed(checks.definitions(node, less), "table shop.t differs")
-    unknown(checks.definitions(node, whole | {"definitions": {}, "hidden": {"table": "SELECT",
-        "index": "SELECT", "view": "x", "trigger": "x", "event": "x"}}))  # fmt: skip
+    failed(checks.definitions({"here": node}, less), "table shop.t differs")
+    kinds = ("table", "index", "view", "trigger", "event")
+    nothing = whole | {"definitions": {}, "hidden": dict.fromkeys(kinds, "SELECT")}
+    unknown(checks.definitions({"here": node}, nothing))
 
 
 def test_what_a_user_may_not_see_is_known(node: Mariadb, tmp_path: Path) -> None:
@@ -584,7 +588,7 @@ def test_what_a_user_may_not_see_is_known(node: Mariadb, tmp_path: Path) -> None
     assert survey.hidden(narrow) == {"view": "SHOW VIEW", "trigger": "TRIGGER", "event": "EVENT"}
     assert survey.definitions(narrow)["view shop.w"] == "unseen"
     facts = facts_of(narrow)
-    unknown(checks.definitions(node, facts), "view shop.w")
+    unknown(checks.definitions({"here": node}, facts), "view shop.w")
     target: Any = type("T", (), {"nodes": ()})
     facts |= {"elsewhere": []}
     found = [item.id for item in comparing.without_host(facts, target, Belongings())]
