@@ -311,6 +311,7 @@ class Galera(Engine):
             ("plugins", "what the data needs", lambda: checks.plugins(nodes, facts)),
             ("logins", "the manifest's", lambda: checks.accounts(nodes, facts)),
             ("access", "no less than the source's", lambda: checks.access(nodes, facts)),
+            ("privileges", "the source's", lambda: checks.privileges(nodes, facts)),
             ("schema-digest", "the manifest's", lambda: checks.definitions(nodes, facts)),
             ("row-counts", "the manifest's", lambda: checks.row_counts(first, facts)),
             *((q.name, q.expected, _asked(application, q)) for q in questions),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blocks.engines.base import checked, listed
+from blocks.engines.my import privileges as granted
 from blocks.engines.my import survey
 from blocks.engines.my.client import LoginRefused, Mariadb, NotAllowed, identifier
 from blocks.engines.my.clusters import TargetCluster, address_and_port
@@ -202,13 +203,15 @@ def _broken(name: str, table: Mapping[str, Any]) -> str:
 
 
 def table_checks(nodes: Nodes, facts: Mapping[str, Any]) -> Check:
-    """Every page and index of every table is sound, on each node: each has its own copy."""
+    """Every page and index of every table is sound, on each node: each has its own copy.
+
+    Those of the server itself, too, by which it knows accounts, routines and events.
+    """
     broken = {label(item): item for item in facts["tables"] if item.get("broken")}
     tally, rows_damaged = Tally(), False
     for host, node in nodes.items():
         with tally.looking(host):
-            tables = local(survey.names(node))
-            for some in _batches(tables):
+            for some in _batches(local(survey.names(node, survey.CHECKED))):
                 said = _said_of(node, some)
                 tally.seen += sum(not found.wrong for found in said.values())
                 for item in some:
@@ -340,6 +343,27 @@ def access(nodes: Nodes, facts: Mapping[str, Any]) -> Check:
                 )
     right = f"{tally.seen} accounts on {_number(nodes)}, as at the source"
     return tally.check("access", expected, right, finding="service-more-open")
+
+
+def privileges(nodes: Nodes, facts: Mapping[str, Any]) -> Check:
+    """On each node every account and role may do what it might at the source, and nothing else."""
+    tally, last, own = Tally(), LastLook.of(facts), _own(nodes)
+    expected = "every account and role may do what it might at the source"
+    wanted = facts.get("privileges")
+    if not wanted:
+        text = "the source did not show what was granted"
+        return Check("privileges", CheckStatus.UNKNOWN, expected, text)
+    for host, node in nodes.items():
+        with tally.looking(host):
+            there = granted.digests(node) or {}
+            for name in sorted((wanted.keys() | there.keys()) - own):
+                first, found = wanted.get(name), there.get(name)
+                tally.seen += 1
+                said = "are gone" if found is None else "differ" if first else "are new"
+                text = f"{host}: the privileges of {name} {said}"
+                last.compare(tally, "privileges", name, text, found, first)
+    right = f"of {len(wanted)} on {_number(nodes)}, as at the source"
+    return tally.check("privileges", expected, right, finding="incomplete-restore")
 
 
 def _own(nodes: Nodes) -> set[str]:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from blocks.engines.my import survey
+from blocks.engines.my import privileges, survey
 from blocks.engines.my.client import Mariadb
 from blocks.engines.tally import NOT_ASKED, Tally
 from blocks.errors import FarsideError
@@ -24,6 +24,7 @@ _PARTS: Mapping[str, Callable[[Mariadb], Any]] = {
     "definitions": survey.definitions,
     "demands": survey.demands,
     "accounts": survey.accounts,
+    "privileges": privileges.digests,
     "plugins": survey.active_plugins,
 }
 
@@ -102,7 +103,10 @@ def differences(node: Mariadb, facts: Mapping[str, Any]) -> dict[str, Any]:
     found = dict[str, Any]()
     for part, ask in _PARTS.items():
         with suppress(FarsideError):
-            first, last = _by_name(facts[part]), _by_name(ask(node))
+            parts = facts[part], ask(node)
+            if None in parts:  # what the user may not read
+                continue
+            first, last = map(_by_name, parts)
             found[part] = {
                 name: last.get(name)
                 for name in first.keys() | last.keys()

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from blocks.artifact.redaction import redacted_value
+from blocks.engines.my import privileges
 from blocks.engines.my.client import Mariadb, SqlError, identifier, literal
 from blocks.engines.my.clusters import address_and_port
 from blocks.engines.my.settings import CARRIED
@@ -98,6 +99,8 @@ SELECT JSON_OBJECT('schema', TABLE_SCHEMA, 'name', TABLE_NAME, 'engine', UPPER(E
 FROM information_schema.TABLES WHERE ENGINE IS NOT NULL
 """
 _STORED = "TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')"
+CHECKED = f"{_STORED} AND ({USERS} OR BINARY TABLE_SCHEMA = 'mysql' AND ENGINE <> 'CSV')"
+"""The tables of users, and those of the server itself; its logs cannot be locked."""
 _SIZES = """
 SELECT JSON_ARRAY(TABLE_SCHEMA, TABLE_NAME, TABLE_ROWS, UNIX_TIMESTAMP(CREATE_TIME),
   UNIX_TIMESTAMP(UPDATE_TIME),
@@ -217,6 +220,7 @@ def survey(node: Mariadb) -> dict[str, Any]:
         "hidden": hidden(node),
         "demands": demands(node),
         "accounts": accounts(node),
+        "privileges": privileges.digests(node),
         "upstreams": [row[3] for row in node.rows("SHOW ALL SLAVES STATUS")],
         "elsewhere": _elsewhere(node),
     }

@@ -80,6 +80,7 @@ def every(source: Source, facts: dict[str, Any]) -> dict[str, Check]:
         checks.row_counts(node, facts),
         checks.accounts({"here": node}, facts),
         checks.access({"here": node}, facts),
+        checks.privileges({"here": node}, facts),
         checks.plugins({"here": node}, facts),
     ]
     return {check.name: check for check in found}
@@ -154,7 +155,8 @@ def test_every_node_is_asked(source: Source, second: Mariadb) -> None:
     failed(checks.accounts(both, facts), "ga2: user clerk@% is missing")
     failed(checks.access(both, facts), "ga2: intruder@% is let in by", "it is new")
     gone = {"ga1": source.node, "ga2": replace(second, socket="/nowhere/s")}
-    for check in (checks.definitions, checks.accounts, checks.access):
+    failed(checks.privileges(both, facts), "ga2: the privileges of clerk@% are gone")
+    for check in (checks.definitions, checks.accounts, checks.access, checks.privileges):
         unknown(check(gone, facts), "ga2: ")
     source.run("DROP TABLE old;")
     same = {"ga1": source.node, "ga2": source.node}
@@ -264,7 +266,7 @@ def test_a_part_that_cannot_be_asked_hides_no_other(
 
     monkeypatch.setattr(last_look, "_PARTS", {**last_look._PARTS, "demands": refused})
     monkeypatch.setattr(survey, "counters", refused)
-    found = differences(source.node, source.facts)
+    found = differences(source.node, source.facts | {"privileges": None})
     assert found == {part: {} for part in ("definitions", "accounts", "plugins", "tables")}
 
 

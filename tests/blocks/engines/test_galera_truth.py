@@ -29,6 +29,7 @@ from blocks.engines.my import (
     comparing,
     counting,
     nodes,
+    privileges,
     search,
     settings,
     survey,
@@ -45,7 +46,7 @@ from tests.blocks.engines.test_runbooks import HOSTILE, manifest, sealed, store
 from tests.blocks.engines.worlds import need_debian
 
 SERVER = "/usr/sbin/mariadbd"
-PARTS = ("definitions", "demands", "accounts", "plugins", "tables")
+PARTS = ("definitions", "demands", "accounts", "privileges", "plugins", "tables")
 UNCHANGED: dict[str, Any] = {**{part: {} for part in PARTS}, "deleted": 0, "statements": 0}
 """What a last look finds at a source that has not changed."""
 
@@ -141,6 +142,7 @@ def facts_of(node: Mariadb) -> dict[str, Any]:
         "definitions": survey.definitions(node),
         "hidden": survey.hidden(node),
         "accounts": survey.accounts(node),
+        "privileges": privileges.digests(node),
         "demands": survey.demands(node),
         "settings": {},
         "plugins": survey.active_plugins(node),
@@ -612,6 +614,71 @@ def test_an_account_that_is_let_in_by_less_fails(node: Mariadb) -> None:
     failed(checks.access(same, asked), "without TLS")
 
 
+GRANTS = (
+    ("GRANT SUPER ON *.* TO teller@'%'", "REVOKE SUPER ON *.* FROM teller@'%'"),
+    ("GRANT DELETE ON shop.* TO teller@'%'", "REVOKE DELETE ON shop.* FROM teller@'%'"),
+    ("GRANT UPDATE ON shop.t TO teller@'%'", "REVOKE UPDATE ON shop.t FROM teller@'%'"),
+    ("GRANT INSERT (v) ON shop.t TO teller@'%'", "REVOKE INSERT (v) ON shop.t FROM teller@'%'"),
+    ("GRANT EXECUTE ON FUNCTION shop.one TO teller@'%'",
+     "REVOKE EXECUTE ON FUNCTION shop.one FROM teller@'%'"),
+    ("GRANT boss TO teller@'%'", "REVOKE boss FROM teller@'%'"),
+    ("GRANT PROXY ON cert@'%' TO teller@'%'", "REVOKE PROXY ON cert@'%' FROM teller@'%'"),
+    ("SET DEFAULT ROLE clerk FOR teller@'%'", "SET DEFAULT ROLE NONE FOR teller@'%'"),
+)  # fmt: skip
+
+
+def test_what_was_granted_is_compared(node: Mariadb) -> None:
+    """More, and less, of every kind; a password is none of it."""
+    node.script(
+        "",
+        "CREATE FUNCTION shop.one() RETURNS INT RETURN 1; CREATE ROLE boss; CREATE ROLE clerk;"
+        "CREATE USER teller@'%' IDENTIFIED BY 'pw'; GRANT clerk TO teller@'%';",
+    )
+    same = {"ga1": node}
+    try:
+        facts = facts_of(node)
+        passed(checks.privileges(same, facts))
+        node.script("", "ALTER USER teller@'%' IDENTIFIED BY 'other';")
+        passed(checks.privileges(same, facts))
+        for grant, revoke in GRANTS:
+            node.script("", f"{grant};")
+            differs = "ga1: the privileges of teller@% differ"
+            failed(checks.privileges(same, facts), differs)
+            more = facts_of(node)
+            node.script("", f"{revoke};")
+            failed(checks.privileges(same, more), differs)
+        node.script("", "GRANT DELETE ON shop.t TO boss; CREATE USER thief;")
+        found = checks.privileges(same, facts)
+        failed(found, "of role boss differ", "of thief@% are new")
+        unknown(checks.privileges(same, facts | {"privileges": None}), "did not show")
+        node.script("", "DROP USER thief;")
+    finally:
+        node.script("", "DROP FUNCTION shop.one; DROP ROLE boss, clerk; DROP USER teller@'%';")
+
+
+def test_what_may_not_be_read_is_unknown(node: Mariadb, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise NotAllowed("no")
+
+    monkeypatch.setattr(Mariadb, "rows", refused)
+    assert privileges.digests(node) is None
+
+
+def test_tables_of_the_server_itself_are_checked(node: Mariadb, home: Path) -> None:
+    """A node by itself may have lost who may do what."""
+    facts, path = facts_of(node), home / "data" / "mysql" / "procs_priv.MAD"
+    node.script("", "CREATE FUNCTION shop.one() RETURNS INT RETURN 1;")
+    node.script("", "GRANT EXECUTE ON FUNCTION shop.one TO cert@'%'; FLUSH TABLES mysql.procs_priv")
+    kept = path.read_bytes()
+    path.write_bytes(kept[:8192] + b"\xff" * 4096 + kept[12288:])
+    try:
+        failed(checks.table_checks({"ga1": node}, facts), "ga1: mysql.procs_priv: ")
+    finally:
+        path.write_bytes(kept)
+        node.script("", "FLUSH TABLES mysql.procs_priv; REPAIR TABLE mysql.procs_priv;")
+        node.script("", "DROP FUNCTION shop.one;")
+
+
 def test_nothing_to_compare_is_no_pass(node: Mariadb) -> None:
     unknown(checks.agree({"ga1": node}), "one node")
     passed(checks.agree({"ga1": node, "ga2": node}))
@@ -619,7 +686,7 @@ def test_nothing_to_compare_is_no_pass(node: Mariadb) -> None:
 
 
 def test_no_table_is_no_pass(node: Mariadb, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(survey, "names", lambda _: [])
+    monkeypatch.setattr(survey, "names", lambda *_: [])
     unknown(checks.agree({"ga1": node, "ga2": node}), "no table")
     unknown(checks.table_checks({"ga1": node}, {"tables": []}), "no table")
 
