@@ -41,6 +41,7 @@ from blocks.engines.my import (
     last_look,
     rows,
     search,
+    sequences,
     settings,
     survey,
 )
@@ -132,7 +133,8 @@ class Galera(Engine):
 
     def survey(self, source: FailureDomain) -> Facts:
         """See Engine."""
-        return survey.survey(self._living(source))
+        node = self._living(source)
+        return {**survey.survey(node), "sequences": sequences.known(node)}
 
     def check_facts(self, facts: Facts) -> None:
         """See Engine."""
@@ -314,6 +316,7 @@ class Galera(Engine):
             ("privileges", "the source's", lambda: checks.privileges(nodes, facts)),
             ("schema-digest", "the manifest's", lambda: checks.definitions(nodes, facts)),
             ("row-counts", "the manifest's", lambda: checks.row_counts(first, facts)),
+            ("sequences", "no value behind", lambda: checks.sequences(nodes, facts)),
             *((q.name, q.expected, _asked(application, q)) for q in questions),
         ]
         write = app.write

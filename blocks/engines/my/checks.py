@@ -7,6 +7,7 @@ from typing import Any
 
 from blocks.engines.base import checked, listed
 from blocks.engines.my import privileges as granted
+from blocks.engines.my import sequences as going_on
 from blocks.engines.my import survey
 from blocks.engines.my.client import LoginRefused, Mariadb, NotAllowed, identifier
 from blocks.engines.my.clusters import TargetCluster, address_and_port
@@ -170,6 +171,24 @@ def row_counts(node: Mariadb, facts: Mapping[str, Any]) -> Check:
         text = "the source showed no table: nothing was compared"
         return Check("row-counts", CheckStatus.UNKNOWN, expected, text)
     return tally.check("row-counts", expected, right, finding="incomplete-restore")
+
+
+def sequences(nodes: Nodes, facts: Mapping[str, Any]) -> Check:
+    """Every sequence goes on where it was, or further, on each node: none gives a value twice."""
+    tally, last, wanted = Tally(), LastLook.of(facts), facts.get("sequences")
+    expected = "every sequence of the manifest, no value behind"
+    if wanted is None:
+        text = "the source was not asked where its sequences go on"
+        return Check("sequences", CheckStatus.UNKNOWN, expected, text)
+    for host, node in nodes.items():
+        with tally.looking(host):
+            there = going_on.read(node)
+            tally.seen += 1
+            for name, first in sorted(wanted.items()):
+                had = last.had("sequences", name, first)
+                going_on.hold(tally, host, name, there.get(name), first, had)
+    right = f"all {len(wanted)} on {_number(nodes)}"
+    return tally.check("sequences", expected, right, finding="incomplete-restore")
 
 
 def _hold_estimate(

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from blocks.engines.my import privileges, survey
+from blocks.engines.my import privileges, sequences, survey
 from blocks.engines.my.client import Mariadb
 from blocks.engines.tally import NOT_ASKED, Tally
 from blocks.errors import FarsideError
@@ -25,6 +25,7 @@ _PARTS: Mapping[str, Callable[[Mariadb], Any]] = {
     "demands": survey.demands,
     "accounts": survey.accounts,
     "privileges": privileges.digests,
+    "sequences": sequences.known,
     "plugins": survey.active_plugins,
 }
 

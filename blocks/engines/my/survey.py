@@ -1,6 +1,6 @@
 """What a live cluster is: everything that a restore has to match, read from one node."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -271,6 +271,23 @@ def of_each(node: Mariadb, query: str, tables: Iterable[Mapping[str, Any]]) -> l
         query.format(schema=literal(item["schema"]), name=literal(item["name"])) for item in tables
     )
     return node.objects(script, timeout=600) if script else []
+
+
+def one_by_one(
+    ask: Callable[[Sequence[Any]], Sequence[Any]], items: Sequence[Any]
+) -> Iterator[tuple[Any, Any]]:
+    """What is asked of some things together, by thing; of one that is refused, the error."""
+    try:
+        answers = ask(items)
+    except PermanentError as error:
+        if len(items) == 1:
+            yield items[0], error
+            return
+        middle = len(items) // 2
+        yield from one_by_one(ask, items[:middle])
+        yield from one_by_one(ask, items[middle:])
+    else:
+        yield from zip(items, answers, strict=True)
 
 
 def names(node: Mariadb, where: str = f"{_STORED} AND {USERS}") -> list[Any]:

@@ -81,6 +81,7 @@ def every(source: Source, facts: dict[str, Any]) -> dict[str, Check]:
         checks.accounts({"here": node}, facts),
         checks.access({"here": node}, facts),
         checks.privileges({"here": node}, facts),
+        checks.sequences({"here": node}, facts),
         checks.plugins({"here": node}, facts),
     ]
     return {check.name: check for check in found}
@@ -267,7 +268,8 @@ def test_a_part_that_cannot_be_asked_hides_no_other(
     monkeypatch.setattr(last_look, "_PARTS", {**last_look._PARTS, "demands": refused})
     monkeypatch.setattr(survey, "counters", refused)
     found = differences(source.node, source.facts | {"privileges": None})
-    assert found == {part: {} for part in ("definitions", "accounts", "plugins", "tables")}
+    parts = ("definitions", "accounts", "sequences", "plugins", "tables")
+    assert found == {part: {} for part in parts}
 
 
 def test_damage_is_told_by_numbers_and_kinds(source: Source, home: Path) -> None:
@@ -344,3 +346,63 @@ def test_an_index_is_told_from_its_table(
         source.run("FLUSH TABLES torn; REPAIR TABLE torn; DROP TABLE torn;")
     failed(found, "here: shop.torn")
     assert found.finding == finding
+
+
+@pytest.fixture
+def counting_on(source: Source) -> Source:
+    """With sequences that go up, down and round."""
+    source.run(
+        "CREATE SEQUENCE up CACHE 10; CREATE SEQUENCE down INCREMENT -1 MINVALUE -9000 NOCACHE;"
+        "CREATE SEQUENCE turns MAXVALUE 9 CYCLE NOCACHE;"
+        "SELECT NEXTVAL(up), NEXTVAL(down), NEXTVAL(turns); SELECT SETVAL(up, 500);"
+        "SELECT SETVAL(down, -500);"
+    )
+    return replace(source, facts=facts_of(source.node))
+
+
+def test_a_sequence_that_gives_a_value_twice_fails(counting_on: Source, second: Mariadb) -> None:
+    facts, same = counting_on.looked(), {"ga1": counting_on.node}
+    assert facts["sequences"]["shop.up"]["value"] > 500
+    passed(checks.sequences(same, facts))
+    counting_on.run("SELECT NEXTVAL(up), NEXTVAL(down), NEXTVAL(turns); SELECT SETVAL(turns, 1);")
+    passed(checks.sequences(same, facts))
+    failed(checks.sequences(same | {"ga2": second}, facts), "ga2: shop.up is missing")
+    counting_on.run(
+        "ALTER SEQUENCE up RESTART 1; ALTER SEQUENCE down RESTART -3; DROP SEQUENCE turns;"
+    )
+    found = checks.sequences(same, facts)
+    failed(
+        found, "ga1: shop.up is at 1, was at 5", "ga1: shop.down is at -3, was at -50", "missing"
+    )
+    unknown(checks.sequences(same, counting_on.facts | {FACT: {}}), "was not asked again")
+    unknown(checks.sequences(same, {}), "was not asked")
+
+
+def test_a_sequence_that_the_source_moved_is_no_damage(counting_on: Source) -> None:
+    same = {"ga1": counting_on.node}
+    counting_on.run(
+        "ALTER SEQUENCE up RESTART 7; ALTER SEQUENCE down MINVALUE -7; DROP SEQUENCE t"
+    ) if False else counting_on.run("ALTER SEQUENCE up RESTART 7; DROP SEQUENCE turns;")
+    facts = counting_on.looked()
+    passed(checks.sequences(same, facts))
+    counting_on.run("ALTER SEQUENCE up RESTART 2;")
+    unknown(checks.sequences(same, facts), "shop.up is at 2", "the source moved it since")
+    counting_on.run("ALTER SEQUENCE down MINVALUE -8000;")
+    failed(checks.sequences(same, facts), "shop.down has other limits")
+
+
+def test_a_sequence_that_cannot_be_read(counting_on: Source, home: Path) -> None:
+    counting_on.run("CREATE SEQUENCE lost ENGINE = MyISAM;")
+    whole, same = facts_of(counting_on.node), {"ga1": counting_on.node}
+    file, kept = home / "data" / "shop" / "lost.MYI", home / "kept"
+    file.rename(kept)
+    counting_on.run("FLUSH TABLES lost;")
+    try:
+        failed(checks.sequences(same, whole), "ga1: shop.lost cannot be read")
+        itself = facts_of(counting_on.node)
+        assert itself["sequences"]["shop.lost"] == {"broken": 1017}
+        assert itself["sequences"]["shop.up"] == whole["sequences"]["shop.up"]
+        unknown(checks.sequences(same, itself), "the source could not read it either")
+    finally:
+        kept.rename(file)
+        counting_on.run("FLUSH TABLES lost; DROP SEQUENCE lost;")

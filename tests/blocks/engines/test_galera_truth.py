@@ -31,6 +31,7 @@ from blocks.engines.my import (
     nodes,
     privileges,
     search,
+    sequences,
     settings,
     survey,
 )
@@ -46,7 +47,7 @@ from tests.blocks.engines.test_runbooks import HOSTILE, manifest, sealed, store
 from tests.blocks.engines.worlds import need_debian
 
 SERVER = "/usr/sbin/mariadbd"
-PARTS = ("definitions", "demands", "accounts", "privileges", "plugins", "tables")
+PARTS = ("definitions", "demands", "accounts", "privileges", "sequences", "plugins", "tables")
 UNCHANGED: dict[str, Any] = {**{part: {} for part in PARTS}, "deleted": 0, "statements": 0}
 """What a last look finds at a source that has not changed."""
 
@@ -143,6 +144,7 @@ def facts_of(node: Mariadb) -> dict[str, Any]:
         "hidden": survey.hidden(node),
         "accounts": survey.accounts(node),
         "privileges": privileges.digests(node),
+        "sequences": sequences.known(node),
         "demands": survey.demands(node),
         "settings": {},
         "plugins": survey.active_plugins(node),
