@@ -38,6 +38,7 @@ from blocks.engines.my import (
     checks,
     comparing,
     counting,
+    details,
     last_look,
     rows,
     search,
@@ -134,7 +135,11 @@ class Galera(Engine):
     def survey(self, source: FailureDomain) -> Facts:
         """See Engine."""
         node = self._living(source)
-        return {**survey.survey(node), "sequences": sequences.known(node)}
+        return {
+            **survey.survey(node),
+            "details": details.digests(node),
+            "sequences": sequences.known(node),
+        }
 
     def check_facts(self, facts: Facts) -> None:
         """See Engine."""

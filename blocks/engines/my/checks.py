@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blocks.engines.base import checked, listed
+from blocks.engines.my import details as made
 from blocks.engines.my import privileges as granted
 from blocks.engines.my import sequences as going_on
 from blocks.engines.my import survey
@@ -104,6 +105,8 @@ def definitions(nodes: Nodes, facts: Mapping[str, Any]) -> Check:
     for host, node in nodes.items():
         with tally.looking(host):
             _hold_definitions(tally, host, facts, survey.definitions(node))
+            if "details" in facts:  # older sets have none
+                _hold_details(tally, host, facts, made.digests(node))
     right = f"{tally.seen} objects on {_number(nodes)}, all the same"
     return tally.check("schema-digest", "the manifest's", right, finding="incomplete-restore")
 
@@ -126,6 +129,21 @@ def _hold_definitions(
         tally.seen += found is not None
         said = "is missing" if found is None else "differs" if first else "was not in the source"
         last.compare(tally, "definitions", name, f"{host}: {name} {said}", found, first)
+
+
+def _hold_details(
+    tally: Tally, host: str, facts: Mapping[str, Any], there: Mapping[str, str]
+) -> None:
+    """Hold how objects are made that are there, and were."""
+    last = LastLook.of(facts)
+    for name, first in sorted(facts["details"].items()):
+        if (found := there.get(name)) is None:
+            continue
+        if "unseen" in (first, last.had("details", name, first)):
+            tally.unseen.append(f"{host}: {name}: the source did not show how it is made")
+            continue
+        text = f"{host}: {name} is not made as it was (keys, options, or who defined it)"
+        last.compare(tally, "details", name, text, found, first)
 
 
 def row_counts(node: Mariadb, facts: Mapping[str, Any]) -> Check:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from blocks.engines.my import privileges, sequences, survey
+from blocks.engines.my import details, privileges, sequences, survey
 from blocks.engines.my.client import Mariadb
 from blocks.engines.tally import NOT_ASKED, Tally
 from blocks.errors import FarsideError
@@ -22,6 +22,7 @@ _MOST_JITTER = 2
 
 _PARTS: Mapping[str, Callable[[Mariadb], Any]] = {
     "definitions": survey.definitions,
+    "details": details.digests,
     "demands": survey.demands,
     "accounts": survey.accounts,
     "privileges": privileges.digests,
@@ -85,7 +86,7 @@ class LastLook:
 
     def _remade(self, part: str, name: str) -> bool:
         """Whether a definition is of a table that was altered: it may be as it was before again."""
-        if part != "definitions":
+        if part not in ("definitions", "details"):
             return False
         kind, _, label = name.partition(" ")
         for table, moved in (self.since.get("tables") or {}).items():

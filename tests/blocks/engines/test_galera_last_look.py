@@ -268,7 +268,7 @@ def test_a_part_that_cannot_be_asked_hides_no_other(
     monkeypatch.setattr(last_look, "_PARTS", {**last_look._PARTS, "demands": refused})
     monkeypatch.setattr(survey, "counters", refused)
     found = differences(source.node, source.facts | {"privileges": None})
-    parts = ("definitions", "accounts", "sequences", "plugins", "tables")
+    parts = ("definitions", "details", "accounts", "sequences", "plugins", "tables")
     assert found == {part: {} for part in parts}
 
 

@@ -28,6 +28,7 @@ from blocks.engines.my import (
     checks,
     comparing,
     counting,
+    details,
     nodes,
     privileges,
     search,
@@ -47,7 +48,16 @@ from tests.blocks.engines.test_runbooks import HOSTILE, manifest, sealed, store
 from tests.blocks.engines.worlds import need_debian
 
 SERVER = "/usr/sbin/mariadbd"
-PARTS = ("definitions", "demands", "accounts", "privileges", "sequences", "plugins", "tables")
+PARTS = (
+    "definitions",
+    "details",
+    "demands",
+    "accounts",
+    "privileges",
+    "sequences",
+    "plugins",
+    "tables",
+)
 UNCHANGED: dict[str, Any] = {**{part: {} for part in PARTS}, "deleted": 0, "statements": 0}
 """What a last look finds at a source that has not changed."""
 
@@ -145,6 +155,7 @@ def facts_of(node: Mariadb) -> dict[str, Any]:
         "accounts": survey.accounts(node),
         "privileges": privileges.digests(node),
         "sequences": sequences.known(node),
+        "details": details.digests(node),
         "demands": survey.demands(node),
         "settings": {},
         "plugins": survey.active_plugins(node),
@@ -387,6 +398,7 @@ def test_no_table_of_another_server_is_opened(tmp_path: Path) -> None:
 def test_questions_of_all_tables_open_none(node: Mariadb) -> None:
     """As the server explains them; those that open a table name it."""
     whole = [*survey._DIGESTS.split(";"), *search._TEXTS.split(";"), survey._NAMES]
+    whole += details.QUERIES.split(";")
     for query in filter(str.strip, whole):
         if "SELECT" in query:
             plan = " ".join(row[-1] for row in node.rows(f"EXPLAIN {query}"))
@@ -422,6 +434,55 @@ def test_names_that_look_alike_are_of_two_tables(node: Mariadb) -> None:
         failed(checks.row_counts(node, facts), "alike.orders is missing")
     finally:
         node.script("", "DROP DATABASE alike; DROP DATABASE `MySQL`;")
+
+
+MADE = (
+    ("table made.c", "ALTER TABLE c DROP FOREIGN KEY to_p"),
+    ("table made.p", "ALTER TABLE p DROP CONSTRAINT positive"),
+    ("table made.p", "ALTER TABLE p ENGINE = Aria"),
+    ("table made.p", "ALTER TABLE p DROP KEY w, ADD FULLTEXT KEY w (w)"),
+    ("table made.parts", "ALTER TABLE parts REMOVE PARTITIONING"),
+    ("function made.f", "CREATE OR REPLACE FUNCTION f(b INT) RETURNS INT DETERMINISTIC RETURN 1"),
+    ("function made.f", "ALTER FUNCTION f SQL SECURITY INVOKER"),
+    ("function made.f", "CREATE OR REPLACE FUNCTION f(a INT) RETURNS INT RETURN 1"),
+    ("event made.e", "ALTER EVENT e ON SCHEDULE EVERY 2 DAY"),
+    ("event made.e", "ALTER EVENT e DISABLE"),
+    ("trigger made.g", "CREATE OR REPLACE TRIGGER g AFTER INSERT ON p FOR EACH ROW SET @x = 1"),
+    ("trigger made.g", "CREATE OR REPLACE TRIGGER g BEFORE DELETE ON p FOR EACH ROW SET @x = 1"),
+    ("view made.w", "ALTER SQL SECURITY INVOKER VIEW w AS SELECT id FROM p"),
+    ("view made.w", "ALTER DEFINER = cert@'%' VIEW w AS SELECT id FROM p"),
+)
+
+
+@pytest.mark.parametrize(("name", "change"), MADE)
+def test_how_an_object_is_made_is_compared(node: Mariadb, name: str, change: str) -> None:
+    """Keys to other tables, options, parameters, schedules, definers."""
+    node.script(
+        "",
+        "CREATE OR REPLACE DATABASE made; USE made;"
+        "CREATE TABLE p (id INT PRIMARY KEY AUTO_INCREMENT, v INT, w TEXT, KEY w (w(9)),"
+        " CONSTRAINT positive CHECK (v > 0)) COMMENT = 'x';"
+        "CREATE TABLE c (id INT PRIMARY KEY, p INT, KEY p (p));"
+        "ALTER TABLE c ADD CONSTRAINT to_p FOREIGN KEY (p) REFERENCES p (id);"
+        "CREATE TABLE parts (id INT PRIMARY KEY) PARTITION BY HASH (id) PARTITIONS 3;"
+        "CREATE FUNCTION f(a INT) RETURNS INT DETERMINISTIC RETURN 1;"
+        "CREATE EVENT e ON SCHEDULE EVERY 1 DAY DO SET @x = 1;"
+        "CREATE TRIGGER g BEFORE INSERT ON p FOR EACH ROW SET @x = 1;"
+        "CREATE VIEW w AS SELECT id FROM p;",
+    )
+    try:
+        facts = facts_of(node)
+        node.script("made", "SET GLOBAL time_zone = '+05:00'; INSERT INTO p (w) VALUES ('x');")
+        passed(checks.definitions({"ga1": node}, facts))
+        if "ENGINE" in change:
+            node.script("made", "DROP TABLE c;")
+        node.script("made", f"{change};")
+        failed(checks.definitions({"ga1": node}, facts), f"ga1: {name} is not made as it was")
+        del facts["details"]
+        if "ENGINE" not in change and "KEY w" not in change:
+            passed(checks.definitions({"ga1": node}, facts))
+    finally:
+        node.script("", "SET GLOBAL time_zone = 'SYSTEM'; DROP DATABASE made;")
 
 
 def test_sets_with_columns_of_views_are_still_right(node: Mariadb) -> None:
