@@ -395,6 +395,8 @@ class Galera(Engine):
         estimated = sum(item.get("exact") is None for item in survey.local(facts["tables"]))
         if estimated:
             missed.append(f"rows of {estimated} tables: only against the source's own estimates")
+        if indexes := facts.get("fulltext"):
+            missed.append(f"{indexes} full-text indexes: CHECK TABLE reads nothing of them")
         if gone := settings.dropped(facts):
             missed.append(f"settings of the source that are not carried over: {', '.join(gone)}")
         missed += [f"replication from {host}: it is not restored" for host in facts["upstreams"]]

@@ -115,6 +115,10 @@ SELECT JSON_ARRAY(
     USING filename) USING utf8mb4), TABLE_ID)
 FROM information_schema.INNODB_SYS_TABLES WHERE NAME LIKE '%/%' ORDER BY TABLE_ID
 """
+_FULLTEXT = """
+SELECT COUNT(*) FROM information_schema.INNODB_SYS_TABLES
+WHERE NAME LIKE '%/FTS\\_%\\_INDEX\\_1'
+"""
 _COUNTERS = """
 SELECT JSON_OBJECT('started', UNIX_TIMESTAMP() - SUM(IF(VARIABLE_NAME = 'UPTIME', N, 0)),
   'deleted', SUM(IF(VARIABLE_NAME = 'HANDLER_DELETE', N, 0)),
@@ -223,6 +227,7 @@ def survey(node: Mariadb) -> dict[str, Any]:
         "privileges": privileges.digests(node),
         "upstreams": [row[3] for row in node.rows("SHOW ALL SLAVES STATUS")],
         "elsewhere": _elsewhere(node),
+        "fulltext": fulltext(node),
     }
 
 
@@ -288,6 +293,14 @@ def one_by_one(
         yield from one_by_one(ask, items[middle:])
     else:
         yield from zip(items, answers, strict=True)
+
+
+def fulltext(node: Mariadb) -> int:
+    """How many full-text indexes InnoDB keeps: each in tables of its own, which it does not check.
+
+    It names them FTS_, the number of the table, that of the index, and INDEX_1 to INDEX_6.
+    """
+    return int(node.value("", _FULLTEXT))
 
 
 def names(node: Mariadb, where: str = f"{_STORED} AND {USERS}") -> list[Any]:

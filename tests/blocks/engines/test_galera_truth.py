@@ -23,6 +23,7 @@ from pydantic import SecretStr
 from blocks import resolving
 from blocks.artifact.mentions import Belongings
 from blocks.domain import FailureDomain
+from blocks.engines.galera import Galera
 from blocks.engines.my import (
     backup,
     checks,
@@ -740,6 +741,24 @@ def test_tables_of_the_server_itself_are_checked(node: Mariadb, home: Path) -> N
         path.write_bytes(kept)
         node.script("", "FLUSH TABLES mysql.procs_priv; REPAIR TABLE mysql.procs_priv;")
         node.script("", "DROP FUNCTION shop.one;")
+
+
+def test_full_text_indexes_are_counted(node: Mariadb) -> None:
+    """Of InnoDB alone: those of other engines are in their own files, which CHECK TABLE reads."""
+    assert survey.fulltext(node) == 0
+    node.script(
+        "shop",
+        "CREATE TABLE words (id INT PRIMARY KEY, v TEXT, w TEXT, FULLTEXT (v), FULLTEXT (v, w));"
+        "CREATE TABLE other (id INT PRIMARY KEY, v TEXT, FULLTEXT (v)) ENGINE = Aria;",
+    )
+    try:
+        facts = FACTS | {"tables": [], "upstreams": [], "changed": []}
+        engine: Any = SimpleNamespace(target=SimpleNamespace(nodes="123"))
+        said = Galera.not_verified(engine, facts | {"fulltext": survey.fulltext(node)})
+        assert "2 full-text indexes: CHECK TABLE reads nothing of them" in said
+        assert "full-text" not in str(Galera.not_verified(engine, facts))
+    finally:
+        node.script("shop", "DROP TABLE words, other;")
 
 
 def test_nothing_to_compare_is_no_pass(node: Mariadb) -> None:
