@@ -306,7 +306,8 @@ def _parsed(data: mmap.mmap, start: int, end: int, *, with_value: bool = True) -
                 texts[field] = data[at : at + number]
             at += number
         elif kind == 0:
-            numbers[field] = number
+            # int64: a negative one, as the id of a lease may be, is written as 2^64 more.
+            numbers[field] = number - 2**64 if number >= 2**63 else number
         else:
             raise ValueError(kind)
     return _Key(texts[1], texts[5], numbers[2], numbers[3], numbers[4], numbers[6])

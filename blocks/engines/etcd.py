@@ -506,7 +506,7 @@ def _leases(client: Etcdctl) -> Mapping[str, int]:
     for item in client.json("lease", "list").get("leases", ())[:LEASES_LOOKED_AT]:
         # One that ends while it is looked at is none.
         with suppress(PermanentError):
-            answer = client.json("lease", "timetolive", f"{int(item['id']):x}")
+            answer = client.json("lease", "timetolive", "--", f"{int(item['id']):x}")
             if int(answer.get("ttl", -1)) > 0:
                 found[str(item["id"])] = int(answer["ttl"])
     return found

@@ -3,6 +3,7 @@
 One member of Debian's etcd with TLS, which stands for the restored cluster.
 """
 
+import base64
 import json
 import os
 import signal
@@ -34,6 +35,7 @@ from blocks.evidence.findings import finding
 from blocks.evidence.record import Check, CheckStatus
 from blocks.helper import run_job
 from blocks.hosts import LocalHost
+from tests.blocks.engines.test_etcd import through_the_gateway
 from tests.blocks.engines.worlds import need_debian
 from tests.conftest import _certificate
 
@@ -207,6 +209,21 @@ def test_keys_are_compared_whatever_their_number(start: Callable[..., One]) -> N
     failed(one.key_space(facts), "changed or deleted")
     one.root.put("k00008", "x" * 10 + "8")
     failed(one.key_space(facts), "changed or deleted")
+
+
+def test_a_lease_may_have_a_negative_id(start: Callable[..., One]) -> None:
+    """Its id is an int64: in a snapshot's file it looks like one of 2^64 more."""
+    one = start()
+    through_the_gateway(one.root, "lease/grant", TTL="6000", ID="-5")
+    key = base64.b64encode(b"/shop/leased").decode()
+    through_the_gateway(one.root, "kv/put", key=key, value=key, lease="-5")
+    facts = one.snapshot()
+    assert one.key_space(facts).status is CheckStatus.PASSED
+    leases: dict[str, Any] = {"leases": etcd._leases(one.root), "leases_at": round(time.time())}
+    assert list(leases["leases"]) == ["-5"]
+    assert checks.leases(one.root, leases).status is CheckStatus.PASSED
+    one.root.text("lease", "revoke", "--", "-5")
+    failed(checks.leases(one.root, leases), "lease -5 is missing")
 
 
 def test_a_snapshot_file_that_cannot_be_read_is_unknown(tmp_path: Path) -> None:
