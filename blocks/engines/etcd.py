@@ -151,6 +151,7 @@ class Etcd(Engine):
             "below_prefix": client.count("--prefix", "--", prefix),
             "users": last_look.users(client),
             "roles": last_look.roles(client),
+            last_look.GRANTED: last_look.granted(client),
             "leases": _leases(client),
             "leases_at": round(time.time()),
         }
@@ -439,6 +440,13 @@ class Etcd(Engine):
         missed = ["whether clients that watch or cache notice that they must begin anew"]
         if facts["snapshot"]["digest"] is None:
             missed.append("the keys against the source's: the set has no digest of them")
+        if facts["users"]:
+            missed.append("users' passwords but those that farside logs in with: etcd shows none")
+        if last_look.GRANTED not in facts:
+            missed.append("what users and roles are granted: the set does not say")
+        elif max(len(facts["users"]), len(facts["roles"])) > last_look.GRANTS_LOOKED_AT:
+            most = last_look.GRANTS_LOOKED_AT
+            missed.append(f"what users and roles beyond the first {most} are granted")
         if not facts["auth"]:
             missed.append("a login: the source asks no client for a user")
         if self.target.client_cert_auth:

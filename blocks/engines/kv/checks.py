@@ -15,7 +15,7 @@ from blocks.engines.kv.client import (
     Untrusted,
 )
 from blocks.engines.kv.clusters import Application, TargetCluster
-from blocks.engines.kv.last_look import FACT, LastLook, roles, users
+from blocks.engines.kv.last_look import FACT, GRANTED, LastLook, granted, roles, users
 from blocks.engines.kv.members import RAISED_BY
 from blocks.engines.tally import Tally
 from blocks.errors import FarsideError, PermanentError, TransientError
@@ -203,16 +203,41 @@ def _revision(root: Etcdctl) -> int:
 
 
 def logins(root: Etcdctl, facts: Mapping[str, Any]) -> Check:
-    """Every user and role of the manifest is there, but for those that the source dropped."""
-    tally, last = Tally(), LastLook.of(facts)
-    for part, ask in (("users", users), ("roles", roles)):
-        found = ask(root)
-        for name in facts[part]:
-            text = f"{part[:-1]} {name}"
-            tally.compare(text, f"{text} is missing", name in found, True, last.had(part, name))
-        tally.seen += 1
+    """Every user and role of the manifest is there, but for those that the source dropped.
+
+    They are granted what they were, on each member. Members that answer alike are compared once.
+    """
+    tally, each = Tally(), list[Mapping[str, Any]]()
+    for endpoint, found in root.of_each(_accounts).items():
+        with tally.looking(endpoint):
+            if isinstance(found, FarsideError):
+                raise found
+            tally.seen += 1
+            if found not in each:
+                each.append(found)
+    for found in each:
+        _compare_accounts(tally, found, facts)
     right = f"{len(facts['users'])} users, {len(facts['roles'])} roles"
     return tally.check("logins", "the manifest's users and roles", right, finding="login-missing")
+
+
+def _accounts(member: Etcdctl) -> Mapping[str, Any]:
+    return {"users": users(member), "roles": roles(member), GRANTED: granted(member)}
+
+
+def _compare_accounts(tally: Tally, found: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    last = LastLook.of(facts)
+    for part in ("users", "roles"):
+        for name in facts[part]:
+            text, there = f"{part[:-1]} {name}", name in found[part]
+            tally.compare(text, f"{text} is missing", there, True, last.had(part, name))
+    for label, digest in facts.get(GRANTED, {}).items():
+        kind, _, name = label.partition(" ")
+        if label in found[GRANTED]:
+            text = f"{label} is granted something else"
+            tally.compare(label, text, found[GRANTED][label], digest, last.granted(label))
+        elif name in found[f"{kind}s"]:
+            tally.unseen.append(f"what {label} is granted")
 
 
 CERTIFICATES = "client certificates"

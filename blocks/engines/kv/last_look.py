@@ -4,6 +4,7 @@ The keys of a snapshot are of one revision, at which the source is asked the sam
 authentication and alarms have none that can be asked for, so that either look is right.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,8 +12,12 @@ from typing import Any
 
 from blocks.engines.kv.client import Etcdctl
 from blocks.engines.tally import NOT_ASKED
-from blocks.errors import FarsideError
+from blocks.errors import FarsideError, PermanentError
 
+GRANTED = "granted"
+"""Where the facts keep what users and roles are granted; older ones do not say."""
+GRANTS_LOOKED_AT = 200
+"""So many users, and as many roles: each is a command of its own."""
 FACT = "since"
 """Where the facts of a manifest keep it; older ones have none."""
 
@@ -32,6 +37,10 @@ class LastLook:
         """Whether a list had a name last; NOT_ASKED where it is not known."""
         return name in self.parts[part] if part in self.parts else NOT_ASKED
 
+    def granted(self, label: str) -> object:
+        """What a user or a role was granted last; NOT_ASKED where it is not known."""
+        return self.parts.get(GRANTED, {}).get(label, NOT_ASKED)
+
     def value(self, part: str) -> object:
         """What a part was last; NOT_ASKED where it is not known."""
         return self.parts.get(part, NOT_ASKED)
@@ -47,11 +56,34 @@ def roles(client: Etcdctl) -> list[str]:
     return sorted(client.json("role", "list").get("roles") or ())
 
 
+def granted(client: Etcdctl) -> dict[str, str]:
+    """Digests of each user's roles and of each role's permissions, by `user NAME`, `role NAME`.
+
+    One that is deleted meanwhile is left out. Raises as Etcdctl.json.
+    """
+    found = dict[str, str]()
+    for kind, names in (("user", users(client)), ("role", roles(client))):
+        for name in names[:GRANTS_LOOKED_AT]:
+            with suppress(PermanentError):
+                answer = client.json(kind, "get", "--", name)
+                text = str((sorted(answer.get("roles") or ()), _permissions(answer)))
+                found[f"{kind} {name}"] = hashlib.sha256(text.encode()).hexdigest()
+    return found
+
+
+def _permissions(answer: Mapping[str, Any]) -> list[tuple[str, str, int]]:
+    return sorted(
+        (item.get("key", ""), item.get("range_end", ""), int(item.get("permType", 0)))
+        for item in answer.get("perm") or ()
+    )
+
+
 def look_again(client: Etcdctl, auth: Callable[[Etcdctl], bool]) -> dict[str, Any]:
     """The parts, as JSON. Reads only; raises nothing."""
     asked: Mapping[str, Callable[[Etcdctl], Any]] = {
         "users": users,
         "roles": roles,
+        GRANTED: granted,
         "auth": auth,
         "alarms": Etcdctl.alarms,
     }

@@ -338,6 +338,50 @@ def test_what_the_source_changed_itself_is_no_damage(start: Callable[..., One]) 
     assert statuses(first | {"auth": True, FACT: {}}) == unknown
 
 
+def test_what_users_and_roles_are_granted_is_compared(start: Callable[..., One]) -> None:
+    root = start().root
+    for name in ("clerk", "leaver"):
+        root.host.run([*root.argv(20), "user", "add", name, "--interactive=false"], input=b"pw\n")
+    root.text("role", "add", "reader")
+    root.text("role", "grant-permission", "reader", "read", "--prefix=true", "/shop/")
+    root.text("user", "grant-role", "clerk", "reader")
+    first = last_look.look_again(root, checks.is_protected)
+    assert list(first["granted"]) == ["user clerk", "user leaver", "role reader"]
+    both = first | {FACT: first}
+    assert checks.logins(root, both).status is CheckStatus.PASSED
+    root.text("role", "revoke-permission", "reader", "--prefix=true", "/shop/")
+    root.text("user", "revoke-role", "clerk", "reader")
+    lost = checks.logins(root, both)
+    failed(lost, "role reader is granted something else", "user clerk is granted something else")
+    assert lost.finding == "login-missing"
+    # The source's own doing; unknown without a last look; nothing to compare in an older set.
+    last = last_look.look_again(root, checks.is_protected)
+    passed = checks.logins(root, first | {FACT: last})
+    assert passed.status is CheckStatus.PASSED
+    assert "changed at the source since the survey: user clerk; role reader" in str(passed.actual)
+    assert checks.logins(root, first).status is CheckStatus.UNKNOWN
+    older = {part: first[part] for part in ("users", "roles")}
+    assert checks.logins(root, older | {FACT: older}).status is CheckStatus.PASSED
+    # Nobody shows what more of them there are, nor a password.
+    facts = {**both, "snapshot": {"digest": "1"}, "auth": True, "leases": {}}
+    assert "users' passwords" in "\n".join(engine({}, {}).not_verified(facts))
+    del facts["granted"]
+    assert "the set does not say" in "\n".join(engine({}, {}).not_verified(facts))
+
+
+def test_a_member_that_differs_in_what_it_grants_is_seen(
+    start: Callable[..., One], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = start().root
+    facts = last_look.look_again(root, checks.is_protected) | {"granted": {"user a": "1"}}
+    facts |= {"users": ["a"], FACT: facts}
+    answers = [{"users": ["a"], "roles": [], "granted": {"user a": n}} for n in ("1", "2")]
+    monkeypatch.setattr(checks, "_accounts", lambda _: answers.pop())
+    failed(checks.logins(root.at("https://a:1", "https://b:1"), facts), "user a is granted")
+    monkeypatch.setattr(checks, "_accounts", lambda _: {**facts, "granted": {}})
+    assert checks.logins(root, facts).status is CheckStatus.UNKNOWN
+
+
 def test_an_alarm_since_the_survey_is_told_before_a_restore() -> None:
     told = checks.of_alarms({"alarms": ["NOSPACE"], FACT: {"alarms": ["NOSPACE", "CORRUPT"]}})
     assert [item.subject for item in told] == ["alarm NOSPACE", "alarm CORRUPT"]
