@@ -45,6 +45,7 @@ _NUMBER, _BYTES, _FIXED = 0, 2, {1: 8, 5: 4}
 """Kinds of fields in a protobuf message; those of fixed size, with it."""
 _TEXT = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]*")
 _REVISION = struct.Struct(">QcQ")
+_COMPACTED = (b"finishedCompactRev", b"scheduledCompactRev")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +70,9 @@ def run(job: EtcdKeysJob, _channel: Channel) -> EtcdKeysResult:
 
 def _read(job: EtcdKeysJob) -> EtcdKeysResult:
     if job.snapshot is not None:
-        revision, keys = _of_file(Path(job.snapshot))
+        revision, compacted, keys = _of_file(Path(job.snapshot))
     else:
-        revision, keys = 0, _served(job)
+        revision, compacted, keys = 0, 0, _served(job)
     every, lasting, count = hashlib.sha256(), hashlib.sha256(), 0
     mentions, more, hosts = list[Mention](), Counter[str](), dict[str, str]()
     for key in keys:
@@ -88,6 +89,7 @@ def _read(job: EtcdKeysJob) -> EtcdKeysResult:
         keys=count,
         digest=every.hexdigest(),
         lasting=lasting.hexdigest(),
+        compacted=compacted,
         mentions=tuple(mentions),
         more={kind: total - MENTIONS_KEPT for kind, total in more.items() if total > MENTIONS_KEPT},
         hosts=told,
@@ -219,8 +221,8 @@ def _page(job: EtcdKeysJob, first: str, limit: int) -> list[_Key]:
 # -- from the file of a snapshot ------------------------------------------------------------------
 
 
-def _of_file(path: Path) -> tuple[int, Iterator[_Key]]:
-    """The snapshot's revision, and its keys in order as of then.
+def _of_file(path: Path) -> tuple[int, int, Iterator[_Key]]:
+    """The snapshot's newest revision, the compacted one, and its keys in order as of then.
 
     Where they lie is kept in a table without a name on the disk: there may be ten million.
     """
@@ -232,6 +234,7 @@ def _of_file(path: Path) -> tuple[int, Iterator[_Key]]:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     try:
         size, root = _newest_meta(data)
+        compacted = _compacted(data, size, root)
         for name, start, end in _leaves(data, size, _bucket(data, size, root, b"key")):
             main, _, _ = _REVISION.unpack_from(name)
             newest = max(newest, main)
@@ -244,7 +247,19 @@ def _of_file(path: Path) -> tuple[int, Iterator[_Key]]:
     except (struct.error, ValueError, IndexError, RecursionError):
         raise JobFailed("internal", f"{path.name} is no snapshot that can be read here") from None
     places = latest.execute("SELECT start, end FROM keys ORDER BY name")
-    return newest, (_parsed(data, start, end) for start, end in places)
+    return newest, compacted, (_parsed(data, start, end) for start, end in places)
+
+
+def _compacted(data: mmap.mmap, size: int, root: int) -> int:
+    """Up to which revision the history is compacted, or is to be once a member has it."""
+    return max(
+        (
+            int(_REVISION.unpack_from(data, start)[0])
+            for name, start, end in _leaves(data, size, _bucket(data, size, root, b"meta"))
+            if name in _COMPACTED and end - start >= _REVISION.size
+        ),
+        default=0,
+    )
 
 
 def _bucket(data: mmap.mmap, size: int, root: int, wanted: bytes) -> int:

@@ -619,6 +619,8 @@ class FactsResult:
 class EtcdKeysResult:
     """What a key space holds: `keys` of them, as of `revision` (a snapshot's own, else 0).
 
+    `compacted` is the revision up to which a snapshot is, or was to be, compacted: it may lie
+    beyond `revision`, which is the newest that the snapshot still keeps.
     `digest` is the SHA-256 of all that etcd keeps of each key, in order; `lasting` that of those
     alone which no lease ends. Of the mentions of `foreign` (the key as `path`) there are so many
     `more` addresses and paths. `hosts` are names, none plainly `foreign`, with the first key that
@@ -630,6 +632,7 @@ class EtcdKeysResult:
     keys: int
     digest: str
     lasting: str
+    compacted: int = 0
     mentions: tuple[Mention, ...] = ()
     more: dict[str, int] = field(default_factory=dict)
     hosts: dict[str, str] = field(default_factory=dict)

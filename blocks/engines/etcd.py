@@ -198,7 +198,8 @@ class Etcd(Engine):
         leases = {id: ttl for id, ttl in facts["leases"].items() if id in there}
         with steps.step("look again"):
             since = last_look.look_again(client, checks.is_protected)
-            counts = last_look.counts_at(client, int(status["revision"]), self.application.prefix)
+            at = max(int(status["revision"]), keys.compacted if keys else 0)
+            counts = last_look.counts_at(client, at, self.application.prefix)
         with steps.step("seal") as step:
             sources = [Source(name=SNAPSHOT, kind="stdout")]
             step.bytes = sink.seal(host, ["cat", path], secret=SecretStr(""), sources=sources)
@@ -212,6 +213,7 @@ class Etcd(Engine):
                 last_look.FACT: since,
                 "snapshot": {
                     "revision": int(status["revision"]),
+                    "compacted": keys and keys.compacted,
                     "digest": keys and keys.digest,
                     "lasting": keys and keys.lasting,
                     "live": keys and keys.keys,

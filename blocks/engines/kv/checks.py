@@ -153,14 +153,15 @@ def key_space(
 
     Compared are the keys as restored (at the snapshot's revision, raised or not) and, if anything
     was written since, those that are served now: leases may have ended some, nothing else may.
+    A revision that is not raised is the compacted one, if that is newer than any that is kept.
     Without a digest in the manifest nothing is comparable: the result is unknown. The snapshot
     itself is held against what the source counted at its revision.
     """
     kept = facts["snapshot"]
     counted, live = kept.get("at_source"), kept.get("live")
-    at, digest, lasting = kept["revision"], kept["digest"], kept.get("lasting")
-    now = _revision(root)
-    served = at + RAISED_BY if now >= at + RAISED_BY else at
+    newest, digest, lasting = kept["revision"], kept["digest"], kept.get("lasting")
+    at, now = max(newest, kept.get("compacted") or 0), _revision(root)
+    served = newest + RAISED_BY if now >= newest + RAISED_BY else at
     hashes, silent = dict[str, str](), list[FarsideError]()
     for endpoint, found in (
         root.at(*target.endpoints).of_each(lambda member: member.hash(served)).items()

@@ -29,11 +29,11 @@ from blocks.engines.kv import checks, client, last_look
 from blocks.engines.kv.client import Etcdctl, NoSpace
 from blocks.engines.kv.clusters import Application, Member, TargetCluster
 from blocks.engines.kv.last_look import FACT
-from blocks.engines.kv.members import configuration, snapshot_tool
+from blocks.engines.kv.members import RAISE, configuration, snapshot_tool
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.findings import finding
 from blocks.evidence.record import Check, CheckStatus
-from blocks.helper import run_job
+from blocks.helper import HelperFailed, run_job
 from blocks.hosts import LocalHost
 from tests.blocks.engines.test_etcd import through_the_gateway
 from tests.blocks.engines.worlds import need_debian
@@ -57,6 +57,7 @@ class One:
         found = run_job(self.root.host, "r0", EtcdKeysJob(snapshot=str(path)))
         assert isinstance(found, EtcdKeysResult)
         kept = {"digest": found.digest, "lasting": found.lasting, "live": found.keys}
+        kept |= {"compacted": found.compacted}
         return {"snapshot": {"revision": found.revision, **kept}, "auth": False}
 
     def key_space(self, facts: dict[str, Any], **other: object) -> Check:
@@ -73,7 +74,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., One]]:
     _certificate(tmp_path)
     running = []
 
-    def begin(*options: str, shows: bool = False) -> One:
+    def begin(*options: str, shows: bool = False, programs: str = "/usr/bin") -> One:
         client_port, peer_port = free_port(), free_port()
         url, peer = f"https://127.0.0.1:{client_port}", f"http://127.0.0.1:{peer_port}"
         tls = [f"--cert-file={tmp_path}/cert.pem", f"--key-file={tmp_path}/key.pem"]
@@ -81,7 +82,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., One]]:
         running.append(
             subprocess.Popen(
                 [
-                    *("/usr/bin/etcd", "--name=m", f"--data-dir={tmp_path}/data", *tls),
+                    *(f"{programs}/etcd", "--name=m", f"--data-dir={tmp_path}/data", *tls),
                     *(f"--listen-client-urls={url}", f"--advertise-client-urls={url}"),
                     *(f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}"),
                     *(f"--initial-cluster=m={peer}", "--unsafe-no-fsync", *options),
@@ -94,7 +95,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., One]]:
         host = LocalHost(name="here", work_dir=str(tmp_path / "work"), python=sys.executable)
         shown = (f"{tmp_path}/cert.pem", f"{tmp_path}/key.pem") if shows else ("", "")
         root = Etcdctl(
-            host, "/usr/bin", (url,), f"{tmp_path}/ca.pem", "", SecretStr(""), *shown, timeout=20
+            host, programs, (url,), f"{tmp_path}/ca.pem", "", SecretStr(""), *shown, timeout=20
         )
         member = Member(
             host="m",
@@ -224,6 +225,39 @@ def test_a_lease_may_have_a_negative_id(start: Callable[..., One]) -> None:
     assert checks.leases(one.root, leases).status is CheckStatus.PASSED
     one.root.text("lease", "revoke", "--", "-5")
     failed(checks.leases(one.root, leases), "lease -5 is missing")
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_an_idle_source_that_is_compacted_at_its_head(
+    start: Callable[..., One], tmp_path: Path, newer: bool
+) -> None:
+    """What was deleted last is gone from the file, too: its newest revision is an older one."""
+    source = start()
+    for value in ("1", "2"):
+        source.root.put("/shop/a", value)
+        source.root.put("/shop/b", value)
+    source.root.text("del", "/shop/a")
+    head = int(source.root.status()["header"]["revision"])
+    source.root.text("compact", "--physical", str(head))
+    facts = source.snapshot()
+    kept = facts["snapshot"]
+    assert (kept["revision"] < head, kept["compacted"], kept["live"]) == (True, head, 1)
+    programs = os.environ.get("FARSIDE_NEWER_ETCD", "/nowhere") if newer else "/usr/bin"
+    if newer:
+        need_debian("etcd 3.5.10 or later, in FARSIDE_NEWER_ETCD,", f"{programs}/etcdutl")
+    tool = snapshot_tool(source.root.host, programs)
+    argv = [*client.ALONE, *tool.argv, "restore", f"{tmp_path}/s.db", f"--data-dir={tmp_path}/r"]
+    source.root.host.run([*argv, *(RAISE.split() if newer else ())])
+    restored = start(f"--data-dir={tmp_path}/r", programs=programs)
+    assert restored.key_space(facts).status is CheckStatus.PASSED
+    if newer:
+        assert checks.revision(restored.root, facts).status is CheckStatus.PASSED
+    else:
+        with pytest.raises(HelperFailed, match="compacted"):
+            restored.key_space(facts, compacted=0)
+    restored.root.put("/shop/c", "3")
+    restored.root.text("del", "/shop/b")
+    failed(restored.key_space(facts), "changed or deleted")
 
 
 def test_a_snapshot_file_that_cannot_be_read_is_unknown(tmp_path: Path) -> None:
