@@ -107,7 +107,10 @@ class Etcd(Engine):
     # -- the source ---------------------------------------------------------------------------
 
     def living(self, source: FailureDomain) -> Etcdctl:
-        """Etcdctl at the first member that serves: a dead one does not keep us from a backup."""
+        """Etcdctl at the first member that serves: a dead one does not keep us from a backup.
+
+        Nor does a learner, which serves little, or one that is cut off from its leader.
+        """
         client = Etcdctl(
             source.host(self.source.host),
             self.source.bin_dir,
@@ -120,11 +123,18 @@ class Etcd(Engine):
         failure: FarsideError | None = None
         for endpoint in self.source.endpoints:
             try:
-                client.at(endpoint).text("endpoint", "status", timeout=5)
+                status = client.at(endpoint).status(timeout=5)
             except TransientError as error:
                 failure = error
             else:
-                return client.at(endpoint)
+                if status.get("leader") and not status.get("isLearner"):
+                    return client.at(endpoint)
+                failure = TransientError(
+                    f"{endpoint} is a learner, or has no leader",
+                    operation="survey",
+                    domain=source.name,
+                    host=client.host.name,
+                )
         assert failure is not None
         raise failure
 

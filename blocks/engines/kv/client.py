@@ -150,9 +150,9 @@ class Etcdctl:
         said = self.text(*words, flags=("--write-out=json",), timeout=timeout)
         return wire.parsed(said.rstrip().rpartition("\n")[2])  # a wrapper may print something first
 
-    def status(self) -> Any:
+    def status(self, timeout: float | None = None) -> Any:
         """What one member says of itself. Raises as `text`."""
-        (row,) = self.json("endpoint", "status")
+        (row,) = self.json("endpoint", "status", timeout=timeout)
         return row["Status"]
 
     def hash(self, revision: int) -> tuple[str, int]:

@@ -27,7 +27,7 @@ class SourceCluster(_Part):
 
     host: str = Field(description="Host of the source domain that takes the snapshot")
     endpoints: tuple[Endpoint, ...] = Field(
-        min_length=1, description="Client URLs of the members; the first that is healthy is used"
+        min_length=1, description="Client URLs of the members; the first that serves is used"
     )
     bin_dir: Directory
     ca_file: str = Field(description="On that host: who vouches for the members' certificates")

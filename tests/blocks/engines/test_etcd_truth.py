@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -543,6 +544,41 @@ def test_certificates_are_asked_for_as_at_the_source(
     assert again.target.client_cert_auth is asks
     found = [item.id for item in made._more_open({"client_certificates": True})]
     assert found == ([] if asks else ["service-more-open"])
+
+
+def test_a_learner_keeps_nobody_from_a_backup(start: Callable[..., One], tmp_path: Path) -> None:
+    """It answers what its status is, and little else."""
+    voter, peer = start(), f"http://127.0.0.1:{free_port()}"
+    leads = f"http://127.0.0.1:{voter.target.members[0].peer_port}"
+    voter.root.text("member", "add", "n", "--learner", f"--peer-urls={peer}")
+    learner = start(
+        *("--name=n", f"--data-dir={tmp_path}/n", "--initial-cluster-state=existing"),
+        *(f"--initial-cluster=m={leads},n={peer}", f"--listen-peer-urls={peer}"),
+        f"--initial-advertise-peer-urls={peer}",
+    )
+    endpoints = [*learner.root.endpoints, *voter.root.endpoints]
+    reached = {"bin_dir": "/usr/bin", "ca_file": voter.root.ca_file}
+    domain: Any = SimpleNamespace(name="east", host=lambda _: voter.root.host)
+    made = engine({**reached, "endpoints": endpoints}, {})
+    assert made.living(domain).endpoints == voter.root.endpoints
+    facts = made.survey(domain)
+    assert sorted(member["name"] for member in facts["members"]) == ["m", "n"]
+    alone = engine({**reached, "endpoints": endpoints[:1]}, {})
+    with pytest.raises(TransientError, match="is a learner, or has no leader"):
+        alone.living(domain)
+
+
+def test_a_member_without_a_leader_keeps_nobody_from_a_backup(tmp_path: Path) -> None:
+    (tmp_path / "etcdctl").write_text(
+        '#!/bin/sh\ncase "$*" in *:1*) led= ;; *) led=\', "leader": 7\' ;; esac\n'
+        'echo "[{\\"Endpoint\\": \\"x\\", \\"Status\\": {\\"raftTerm\\": 2$led}}]"\n'
+    )
+    (tmp_path / "etcdctl").chmod(0o755)
+    host = LocalHost(name="here", work_dir=str(tmp_path / "work"))
+    domain: Any = SimpleNamespace(name="east", host=lambda _: host)
+    endpoints = ["https://10.1.0.1:1", "https://10.1.0.1:2"]
+    made = engine({"bin_dir": str(tmp_path), "endpoints": endpoints}, {})
+    assert made.living(domain).endpoints == ("https://10.1.0.1:2",)
 
 
 @pytest.mark.parametrize("version", ["3.5.1\nrm -rf /", "$(x)", "", "3.5"])
