@@ -32,7 +32,8 @@ HOSTS_KEPT = 3000
 """Names of hosts that are told of."""
 _PAGE_KEYS = 1000
 _MOST_ALIKE = 100_000
-_PAGE_BYTES = 2**24
+_PAGE_BYTES = 2**26
+"""What a page of the largest keys may hold: etcd, etcdctl and the helper each have it in memory."""
 _MAGIC = 0xED0CDAED
 _BRANCH, _LEAF, _META = 0x01, 0x02, 0x04
 _HEAD = struct.Struct("<QHHI")
@@ -73,7 +74,7 @@ def _read(job: EtcdKeysJob) -> EtcdKeysResult:
         revision, compacted, keys = _of_file(Path(job.snapshot))
     else:
         revision, compacted, keys = 0, 0, _served(job)
-    every, lasting, count = hashlib.sha256(), hashlib.sha256(), 0
+    every, lasting, count, largest = hashlib.sha256(), hashlib.sha256(), 0, 0
     mentions, more, hosts = list[Mention](), Counter[str](), dict[str, str]()
     for key in keys:
         numbers = (len(key.name), len(key.value), key.created, key.revision, key.version)
@@ -82,6 +83,7 @@ def _read(job: EtcdKeysJob) -> EtcdKeysResult:
         if not key.lease:
             lasting.update(text)
         count += 1
+        largest = max(largest, len(key.name) + len(key.value))
         _search(job, key, mentions, more, hosts)
     told = dict(islice(hosts.items(), HOSTS_KEPT))
     return EtcdKeysResult(
@@ -90,6 +92,7 @@ def _read(job: EtcdKeysJob) -> EtcdKeysResult:
         digest=every.hexdigest(),
         lasting=lasting.hexdigest(),
         compacted=compacted,
+        largest=largest,
         mentions=tuple(mentions),
         more={kind: total - MENTIONS_KEPT for kind, total in more.items() if total > MENTIONS_KEPT},
         hosts=told,
@@ -162,8 +165,13 @@ def _strings(message: bytes) -> list[bytes]:
 
 
 def _served(job: EtcdKeysJob) -> Iterator[_Key]:
-    """All keys in order, page by page: a page has as many as fit into `_PAGE_BYTES` or so."""
-    last, seen, limit = "", b"", 16
+    """All keys in order, page by page.
+
+    A page has as many as fit into `_PAGE_BYTES` if each is the largest, but two at least, for it
+    begins with the last of the one before: sizes cannot be asked for, and the next may be any.
+    """
+    most = max(2, _PAGE_BYTES // max(1, job.largest))
+    last, seen, limit = "", b"", min(_PAGE_KEYS, most)
     while True:
         page = _page(job, last, limit)
         fresh = [key for key in page if key.name > seen]
@@ -172,12 +180,10 @@ def _served(job: EtcdKeysJob) -> Iterator[_Key]:
             return
         if not fresh:
             # All that begins like the last key up to its first NUL has to fit into one page.
-            limit = _larger(limit)
+            limit = _larger(limit, min(_MOST_ALIKE, most))
             continue
         seen = page[-1].name
-        last = _argument(seen)
-        mean = sum(len(key.value) for key in page) / len(page) + 1
-        limit = max(2, min(_PAGE_KEYS, 4 * limit, int(_PAGE_BYTES / mean)))
+        last, limit = _argument(seen), min(_PAGE_KEYS, most)
 
 
 def _argument(key: bytes) -> str:
@@ -185,11 +191,11 @@ def _argument(key: bytes) -> str:
     return key.partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
-def _larger(limit: int) -> int:
-    if limit >= _MOST_ALIKE:
+def _larger(limit: int, most: int) -> int:
+    if limit >= most:
         text = f"{limit:,} keys are alike up to a NUL byte: etcdctl asks for none behind them"
         raise JobFailed("child-failed", text)
-    return 4 * limit
+    return min(4 * limit, most)
 
 
 def _page(job: EtcdKeysJob, first: str, limit: int) -> list[_Key]:

@@ -17,6 +17,7 @@ from blocks.artifact.objects import PART_SIZE, VOLUME_PARTS, Part, SealedObject,
 
 __all__ = [
     "BEAT_SECONDS",
+    "LARGEST_KEY",
     "Alive",
     "Answer",
     "Caught",
@@ -326,18 +327,25 @@ class FactsJob:
     origins: bool = False
 
 
+LARGEST_KEY = 3 * 2**19
+"""Bytes of a key with its value, where nothing is known of them: as many as etcd takes, unless its
+`--max-request-bytes` says more."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EtcdKeysJob:
     """Read a whole key space on its host. Result: EtcdKeysResult.
 
     `snapshot` is the file of one; without it, `argv` (etcdctl and its options) asks a cluster for
-    its keys at revision `at` (0: now), and reads `secret` as the first line of its input.
+    its keys at revision `at` (0: now), and reads `secret` as the first line of its input. No key
+    with its value should be larger than `largest` bytes: it decides how many are asked for at once.
     """
 
     job: Literal["etcd_keys"] = "etcd_keys"
     snapshot: str | None = None
     argv: tuple[str, ...] = ()
     at: int = 0
+    largest: int = LARGEST_KEY
     secret: str | None = field(default=None, repr=False)
     foreign: Belongings = field(default_factory=Belongings)
 
@@ -622,9 +630,10 @@ class EtcdKeysResult:
     `compacted` is the revision up to which a snapshot is, or was to be, compacted: it may lie
     beyond `revision`, which is the newest that the snapshot still keeps.
     `digest` is the SHA-256 of all that etcd keeps of each key, in order; `lasting` that of those
-    alone which no lease ends. Of the mentions of `foreign` (the key as `path`) there are so many
-    `more` addresses and paths. `hosts` are names, none plainly `foreign`, with the first key that
-    uses each; `more_hosts` says whether there are others.
+    alone which no lease ends; `largest` are the bytes of the largest key with its value. Of the
+    mentions of `foreign` (the key as `path`) there are so many `more` addresses and paths. `hosts`
+    are names, none plainly `foreign`, with the first key that uses each; `more_hosts` says whether
+    there are others.
     """
 
     job: Literal["etcd_keys"] = "etcd_keys"
@@ -633,6 +642,7 @@ class EtcdKeysResult:
     digest: str
     lasting: str
     compacted: int = 0
+    largest: int = 0
     mentions: tuple[Mention, ...] = ()
     more: dict[str, int] = field(default_factory=dict)
     hosts: dict[str, str] = field(default_factory=dict)

@@ -224,6 +224,7 @@ class Etcd(Engine):
                 "snapshot": {
                     "revision": int(status["revision"]),
                     "compacted": keys and keys.compacted,
+                    "largest": keys and keys.largest,
                     "digest": keys and keys.digest,
                     "lasting": keys and keys.lasting,
                     "live": keys and keys.keys,
@@ -429,7 +430,8 @@ class Etcd(Engine):
     ) -> list[Finding]:
         """See Engine: keys and values are searched, for in etcd they are the configuration."""
         root = self._root(using.recovery)
-        found = root.read(using.rehearsal_id, 0, foreign)
+        largest = using.manifest.engine_facts["snapshot"].get("largest")
+        found = root.read(using.rehearsal_id, 0, foreign, largest=largest)
         ids = {"path": "path-hard-coded", "address": "address-hard-coded"}
         named = [
             finding(

@@ -158,7 +158,7 @@ def key_space(
     itself is held against what the source counted at its revision.
     """
     kept = facts["snapshot"]
-    counted, live = kept.get("at_source"), kept.get("live")
+    counted, live, largest = kept.get("at_source"), kept.get("live"), kept.get("largest")
     newest, digest, lasting = kept["revision"], kept["digest"], kept.get("lasting")
     at, now = max(newest, kept.get("compacted") or 0), _revision(root)
     served = newest + RAISED_BY if now >= newest + RAISED_BY else at
@@ -181,11 +181,15 @@ def key_space(
     right = f"the same on {len(target.endpoints)} members"
     if digest:
         expected += f", SHA-256 {digest} of all keys at revision {at}"
-        read = root.read(rehearsal_id, served)
+        read = root.read(rehearsal_id, served, largest=largest)
         if read.digest != digest:
             count = f" instead of {kept['live']}" if "live" in kept else ""
             wrong.append(f"{read.keys} keys{count}, SHA-256 {read.digest}")
-        elif lasting and now != served and root.read(rehearsal_id, 0).lasting != lasting:
+        elif (
+            lasting
+            and now != served
+            and root.read(rehearsal_id, 0, largest=largest).lasting != lasting
+        ):
             wrong.append(f"keys were changed or deleted since revision {served}")
         right = f"{read.keys:,} keys, {right}"
     if wrong:

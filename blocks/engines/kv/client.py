@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import SecretStr
 
 from blocks.artifact import wire
-from blocks.artifact.job import EtcdKeysJob, EtcdKeysResult
+from blocks.artifact.job import LARGEST_KEY, EtcdKeysJob, EtcdKeysResult
 from blocks.artifact.mentions import Belongings
 from blocks.artifact.redaction import redacted
 from blocks.errors import FarsideError, PermanentError, TransientError
@@ -23,6 +23,7 @@ T = TypeVar("T")
 _PROMPT = "Password: "
 HASH_SECONDS = 600.0
 _PAGE = 1000
+_PAGES_ALIKE = 16
 _AT_ONCE = 5  # commands on one host, whose SSH server allows ten
 _AMBIENT = (
     *(f"ETCDCTL_{name}" for name in (
@@ -191,7 +192,7 @@ class Etcdctl:
     def all(self, prefix: str, revision: int = 0) -> Iterator[KeyValue]:
         """All keys that begin with `prefix`, page by page; those of now, or at a revision.
 
-        Raises as `text`.
+        Raises as `text`; PermanentError, where too many keys are alike up to a NUL byte.
         """
         last, seen, limit = _word(prefix.encode()), b"", _PAGE
         end = [after] if (after := _after(prefix.encode())) else []
@@ -204,10 +205,20 @@ class Etcdctl:
             if len(page) < limit:
                 return
             if not fresh:  # nor can it hold a NUL: all that is alike up to one is in one page
-                limit *= 4
+                limit = self._larger(limit)
                 continue
             seen = page[-1].key
             last = _word(seen.partition(b"\0")[0])
+
+    def _larger(self, limit: int) -> int:
+        if limit >= _PAGES_ALIKE * _PAGE:
+            raise PermanentError(
+                f"{limit:,} keys are alike up to a NUL byte: etcdctl asks for none behind them",
+                operation="etcdctl",
+                domain=self.host.domain,
+                host=self.host.name,
+            )
+        return 4 * limit
 
     def alarms(self) -> list[str]:
         """The kinds of the alarms that are raised, as NOSPACE. Raises as `text`."""
@@ -217,12 +228,21 @@ class Etcdctl:
         return [_ALARMS.get(number, f"number {number}") for number in sorted(raised)]
 
     def read(
-        self, rehearsal_id: str, revision: int, foreign: Belongings | None = None
+        self,
+        rehearsal_id: str,
+        revision: int,
+        foreign: Belongings | None = None,
+        *,
+        largest: int | None = None,
     ) -> EtcdKeysResult:
-        """All keys at a revision (0: now), read on the host; see EtcdKeysJob. Raises as run_job."""
+        """All keys at a revision (0: now), read on the host; see EtcdKeysJob. Raises as run_job.
+
+        `largest` is what the snapshot's file says; without it, the largest is etcd's default.
+        """
         job = EtcdKeysJob(
             argv=self.argv(self.timeout),
             at=revision,
+            largest=largest or LARGEST_KEY,
             secret=self.password.get_secret_value(),
             foreign=foreign or Belongings(),
         )

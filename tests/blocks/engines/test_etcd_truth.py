@@ -21,6 +21,7 @@ import pytest
 from pydantic import SecretStr
 
 from blocks import resolving
+from blocks.artifact import etcd_keys
 from blocks.artifact.job import EtcdKeysJob, EtcdKeysResult
 from blocks.artifact.mentions import Belongings
 from blocks.engines import etcd
@@ -58,7 +59,7 @@ class One:
         found = run_job(self.root.host, "r0", EtcdKeysJob(snapshot=str(path)))
         assert isinstance(found, EtcdKeysResult)
         kept = {"digest": found.digest, "lasting": found.lasting, "live": found.keys}
-        kept |= {"compacted": found.compacted}
+        kept |= {"compacted": found.compacted, "largest": found.largest}
         return {"snapshot": {"revision": found.revision, **kept}, "auth": False}
 
     def key_space(self, facts: dict[str, Any], **other: object) -> Check:
@@ -211,6 +212,51 @@ def test_keys_are_compared_whatever_their_number(start: Callable[..., One]) -> N
     failed(one.key_space(facts), "changed or deleted")
     one.root.put("k00008", "x" * 10 + "8")
     failed(one.key_space(facts), "changed or deleted")
+
+
+def test_large_values_behind_small_ones_fit_into_memory(
+    start: Callable[..., One], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page is no larger than agreed, whatever the pages before were like."""
+    monkeypatch.setattr(etcd_keys, "_PAGE_BYTES", 2**20)
+    pages, page = [], etcd_keys._page
+
+    def noted(job: EtcdKeysJob, first: str, limit: int) -> list[etcd_keys._Key]:
+        found = page(job, first, limit)
+        pages.append(sum(len(key.value) for key in found))
+        return found
+
+    monkeypatch.setattr(etcd_keys, "_page", noted)
+    one = start()
+    put_many(one.root, 200, 1)
+    for n in range(20):
+        text = base64.b64encode(b"z%02d" % n).decode()
+        through_the_gateway(
+            one.root, "kv/put", key=text, value=base64.b64encode(bytes(2**17)).decode()
+        )
+    facts = one.snapshot()
+    assert facts["snapshot"]["largest"] == 2**17 + 3
+    job = EtcdKeysJob(argv=one.root.argv(20), largest=2**17 + 3)
+    read = etcd_keys._read(job)
+    assert (read.digest, read.keys) == (facts["snapshot"]["digest"], 220)
+    assert 0 < max(pages) <= 2**20
+
+
+def test_too_many_keys_alike_are_no_key_space(
+    start: Callable[..., One], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = start().root
+    for n in range(40):
+        text = base64.b64encode(b"/a\0%02d" % n).decode()
+        through_the_gateway(root, "kv/put", key=text, value=text)
+    assert root.read("r0", 0).keys == 40
+    with pytest.raises(HelperFailed, match="keys are alike up to a NUL byte"):
+        root.read("r0", 0, largest=2**22)
+    monkeypatch.setattr("blocks.engines.kv.client._PAGE", 4)
+    assert len(list(root.all("/a"))) == 40
+    monkeypatch.setattr("blocks.engines.kv.client._PAGE", 2)
+    with pytest.raises(PermanentError, match="32 keys are alike up to a NUL byte"):
+        list(root.all("/a"))
 
 
 def test_a_lease_may_have_a_negative_id(start: Callable[..., One]) -> None:
