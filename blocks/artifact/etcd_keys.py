@@ -30,6 +30,8 @@ MENTIONS_KEPT = 100
 """Mentions that are told of each domain's addresses, and as many of its paths; others count."""
 HOSTS_KEPT = 3000
 """Names of hosts that are told of."""
+_ARGUMENT_BYTES = 2**14
+"""So much of a key is an argument: Linux takes 128 KiB at most, with a shell's quotes."""
 _PAGE_KEYS = 1000
 _MOST_ALIKE = 100_000
 _PAGE_BYTES = 2**26
@@ -179,7 +181,7 @@ def _served(job: EtcdKeysJob) -> Iterator[_Key]:
         if len(page) < limit:
             return
         if not fresh:
-            # All that begins like the last key up to its first NUL has to fit into one page.
+            # All that begins like the last key, as an argument has it, has to fit into one page.
             limit = _larger(limit, min(_MOST_ALIKE, most))
             continue
         seen = page[-1].name
@@ -187,13 +189,16 @@ def _served(job: EtcdKeysJob) -> Iterator[_Key]:
 
 
 def _argument(key: bytes) -> str:
-    """A key as an argument, which no NUL can be in: else what it begins with."""
-    return key.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    """A key as an argument, which is no longer than some, and has no NUL: else its beginning."""
+    return key.partition(b"\0")[0][:_ARGUMENT_BYTES].decode("utf-8", "surrogateescape")
 
 
 def _larger(limit: int, most: int) -> int:
     if limit >= most:
-        text = f"{limit:,} keys are alike up to a NUL byte: etcdctl asks for none behind them"
+        text = (
+            f"{limit:,} keys are alike up to a NUL byte, or for {_ARGUMENT_BYTES:,} bytes:"
+            " etcdctl asks for none behind them"
+        )
         raise JobFailed("child-failed", text)
     return min(4 * limit, most)
 

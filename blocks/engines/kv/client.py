@@ -24,6 +24,8 @@ _PROMPT = "Password: "
 HASH_SECONDS = 600.0
 _PAGE = 1000
 _PAGES_ALIKE = 16
+_WORD_BYTES = 2**14
+"""So much of a key is an argument: Linux takes 128 KiB at most, with a shell's quotes."""
 _AT_ONCE = 5  # commands on one host, whose SSH server allows ten
 _AMBIENT = (
     *(f"ETCDCTL_{name}" for name in (
@@ -192,7 +194,8 @@ class Etcdctl:
     def all(self, prefix: str, revision: int = 0) -> Iterator[KeyValue]:
         """All keys that begin with `prefix`, page by page; those of now, or at a revision.
 
-        Raises as `text`; PermanentError, where too many keys are alike up to a NUL byte.
+        Raises as `text`; PermanentError, where too many keys are alike up to a NUL byte,
+        or for `_WORD_BYTES`.
         """
         last, seen, limit = _word(prefix.encode()), b"", _PAGE
         end = [after] if (after := _after(prefix.encode())) else []
@@ -204,16 +207,17 @@ class Etcdctl:
             yield from fresh
             if len(page) < limit:
                 return
-            if not fresh:  # nor can it hold a NUL: all that is alike up to one is in one page
+            if not fresh:  # nor can it hold a NUL, or all of a long key: what is alike is one page
                 limit = self._larger(limit)
                 continue
             seen = page[-1].key
-            last = _word(seen.partition(b"\0")[0])
+            last = _word(seen.partition(b"\0")[0][:_WORD_BYTES])
 
     def _larger(self, limit: int) -> int:
         if limit >= _PAGES_ALIKE * _PAGE:
             raise PermanentError(
-                f"{limit:,} keys are alike up to a NUL byte: etcdctl asks for none behind them",
+                f"{limit:,} keys are alike up to a NUL byte, or for {_WORD_BYTES:,} bytes:"
+                " etcdctl asks for none behind them",
                 operation="etcdctl",
                 domain=self.host.domain,
                 host=self.host.name,

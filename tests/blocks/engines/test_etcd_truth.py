@@ -259,6 +259,24 @@ def test_too_many_keys_alike_are_no_key_space(
         list(root.all("/a"))
 
 
+def test_a_key_may_be_longer_than_an_argument(
+    start: Callable[..., One], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page may end with any of them; the least of Linux's limits is 128 KiB."""
+    one = start()
+    for n in range(6):
+        key = b"/shop/" + b"'" * 200_000 + b"%d" % n if n % 2 else b"/shop/%d" % n
+        text = base64.b64encode(key).decode()
+        through_the_gateway(one.root, "kv/put", key=text, value="eA==")
+    monkeypatch.setattr("blocks.engines.kv.client._PAGE", 2)
+    assert len(list(one.root.all("/shop/"))) == 6
+    facts = one.snapshot()
+    assert facts["snapshot"]["live"] == 6
+    monkeypatch.setattr(etcd_keys, "_PAGE_KEYS", 2)
+    job = EtcdKeysJob(argv=one.root.argv(20), largest=facts["snapshot"]["largest"])
+    assert etcd_keys._read(job).digest == facts["snapshot"]["digest"]
+
+
 def test_a_lease_may_have_a_negative_id(start: Callable[..., One]) -> None:
     """Its id is an int64: in a snapshot's file it looks like one of 2^64 more."""
     one = start()
