@@ -464,6 +464,9 @@ def test_what_users_and_roles_are_granted_is_compared(start: Callable[..., One])
     # Nobody shows what more of them there are, nor a password.
     facts = {**both, "snapshot": {"digest": "1"}, "auth": True, "leases": {}}
     assert "users' passwords" in "\n".join(engine({}, {}).not_verified(facts))
+    assert "keys on leases" not in "\n".join(engine({}, {}).not_verified(facts))
+    facts["leases"] = {"-5": 6000}
+    assert "keys on leases" in "\n".join(engine({}, {}).not_verified(facts))
     del facts["granted"]
     assert "the set does not say" in "\n".join(engine({}, {}).not_verified(facts))
 
