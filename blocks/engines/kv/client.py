@@ -119,7 +119,7 @@ class Etcdctl:
             f"--cacert={self.ca_file}",
             *shown,
             *((f"--user={self.user}",) if self.user else ()),
-            "--dial-timeout=5s",
+            f"--dial-timeout={min(5, int(seconds))}s",
             f"--command-timeout={int(seconds)}s",
         )
 

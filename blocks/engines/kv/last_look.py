@@ -12,7 +12,7 @@ from typing import Any
 
 from blocks.engines.kv.client import Etcdctl
 from blocks.engines.tally import NOT_ASKED
-from blocks.errors import FarsideError, PermanentError
+from blocks.errors import FarsideError, PermanentError, TransientError
 
 GRANTED = "granted"
 """Where the facts keep what users and roles are granted; older ones do not say."""
@@ -79,18 +79,26 @@ def _permissions(answer: Mapping[str, Any]) -> list[tuple[str, str, int]]:
 
 
 def look_again(client: Etcdctl, auth: Callable[[Etcdctl], bool]) -> dict[str, Any]:
-    """The parts, as JSON. Reads only; raises nothing."""
+    """The parts, as JSON. Reads only; raises nothing.
+
+    A member that does not answer one question is asked no other: etcdctl waits for it, whatever
+    its time limit.
+    """
     asked: Mapping[str, Callable[[Etcdctl], Any]] = {
+        "alarms": Etcdctl.alarms,
+        "auth": auth,
         "users": users,
         "roles": roles,
         GRANTED: granted,
-        "auth": auth,
-        "alarms": Etcdctl.alarms,
     }
     found = dict[str, Any]()
     for part, ask in asked.items():
-        with suppress(FarsideError):
+        try:
             found[part] = ask(client)
+        except TransientError:
+            break
+        except FarsideError:
+            continue
     return found
 
 
