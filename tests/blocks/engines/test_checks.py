@@ -622,7 +622,7 @@ def test_what_a_backup_leaves_out(patient: Patient) -> None:
     ):
         assert check.status is CheckStatus.PASSED, check
     patient.run(
-        "ALTER SEQUENCE tickets RESTART WITH 5; SELECT nextval('tickets');"
+        "SELECT setval('tickets', 5);"  # a restart by its definition could be the source's own
         " SELECT lo_unlink(oid) FROM pg_largeobject_metadata;"
         " UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'item_lower'::regclass"
     )
