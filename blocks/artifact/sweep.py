@@ -261,6 +261,8 @@ def _end(directory: Path, job: SweepJob) -> None:
     for process in running:
         _signal(process, signal.SIGKILL)
     _await(lambda: _ended(running))
+    if running:  # their children, which may have written over the stamp, take a moment to notice
+        _await(lambda: not _inventory(directory, own_only=job.own_only).users)
 
 
 def _remove(directory: Path, job: SweepJob) -> None:

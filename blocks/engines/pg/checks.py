@@ -138,7 +138,7 @@ def schema(
 
 
 def _redefined(database: Mapping[str, Any], last: LastLook) -> bool:
-    """Whether the source defined something anew between the survey and the last look."""
+    """Whether definitions changed at the source between the survey and the last look."""
     first, rows = database.get("catalog_writes"), last.of(database["name"], "catalog_writes")
     return first is not None and rows is not None and rows[0]["count"] != first
 

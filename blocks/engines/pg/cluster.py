@@ -37,7 +37,7 @@ _REPLAYED = re.compile(r"redo done at|archive recovery complete|redo is not requ
 _ENDED = re.compile(r"redo done at ([0-9A-F]+/[0-9A-F]+)")
 _DIED = re.compile(r"^.*(?:FATAL|PANIC):.*$", re.MULTILINE)
 _STARTING = re.compile(r"FATAL:  the database system is ")
-"""What whoever asks meanwhile is told."""
+"""The answer to a connection attempt while the server starts."""
 _SAID = re.compile(r"^.*(?:FATAL|PANIC|ERROR|LOG|DETAIL|HINT|CONTEXT):.*$", re.MULTILINE)
 
 

@@ -201,12 +201,30 @@ def test_a_live_cluster_in_the_place_of_what_was_made_is_left_alone(
     assert running(live)
     assert (data / "precious").exists()
     if cleared == "contents kept":
-        # What was restored is there, and somebody uses it: no fence may go, nor who made it.
+        # The restored data is still in use: the fence and the marker must stay.
         (left,) = swept.remaining
         assert [text.split(":")[0] for text in left.processes] == [str(live.pid)]
         assert (work / "r" / marks.FILE).stat().st_size
     else:
         assert swept.remaining == ()
+
+
+def test_children_that_outlive_their_server_for_a_moment_are_no_strangers(
+    ask: Any, tmp_path: Path, processes: list[Any]
+) -> None:
+    """As a database's do, whose titles have been written over the stamp."""
+    work, data = tmp_path / "work", tmp_path / "data"
+    assert claimed(ask, work, "r", data).refused == ""
+    child = "import os, time\nwhile os.getppid() != 1: time.sleep(0.05)\ntime.sleep(1)"
+    script = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}], env={{}})"
+    server = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=data, env=os.environ | {stamp.VARIABLE: "r:tr"}
+    )
+    processes.append(server)
+    time.sleep(1)
+    swept = ask(SweepJob(work_dir=str(work), rehearsal_id="r", processes_only=True))
+    assert [left.processes for left in swept.remaining] == [()]
+    assert not running(server)
 
 
 def noting(ask: Any, work: Path, data: Path) -> str:

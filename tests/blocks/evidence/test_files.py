@@ -1,4 +1,4 @@
-"""Records and signatures: whole or absent, and nobody else's to change."""
+"""Records and signatures: written atomically, writable by their owner only."""
 
 import os
 from pathlib import Path
