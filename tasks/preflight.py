@@ -18,6 +18,7 @@ from blocks.evidence.findings import Finding, Severity, finding
 from blocks.evidence.record import Topology
 from blocks.evidence.uses import ORCHESTRATOR, ledger
 from blocks.sets import SetReader, choose
+from blocks.stores import ObjectMissing
 from tasks import dependence, inspect_issuers, inspect_own, inspect_sets, source_clock
 from tasks.diagnose import FoundProblems, diagnose
 from tasks.inspect_hosts import inspect_hosts
@@ -145,12 +146,19 @@ def _survey(rehearsal: Rehearsal, seen: Inspection) -> Survey | FarsideError:
         manifest = inspect_sets.authentic(rehearsal, reader)
         known = inspect_sets.known_state(rehearsal, chosen.set_id, seen)
         if known is not None:
-            known.compare(digest_of(manifest), reader.log().sequence)
+            known.compare(digest_of(manifest), _log_sequence(reader) or known.log_sequence)
         facts = manifest.engine_facts
         needs = plan.engine.requirements(facts)
         return Survey(facts, plan.topology_from(facts), needs, manifest, chosen.how, known=known)
     except FarsideError as error:
         return error
+
+
+def _log_sequence(reader: SetReader) -> int | None:
+    """The number of the log's index; None if it is missing or bad, which `_defects` tells."""
+    with suppress(ObjectMissing, ManifestForged, ManifestMalformed, ForeignSet):
+        return reader.log().sequence
+    return None
 
 
 def _inspect_sets(

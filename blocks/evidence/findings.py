@@ -677,11 +677,13 @@ _STOPS = frozenset(
         "store-region-hard-coded",
         "fence-leaks",
         "source-at-limit",
+        "work-dir-untrusted",
     }
 )
-"""What endangers production, or leaves no safe fence. All else is learned from, or ends a restore
-before it begins; what a single case makes unsafe (another rehearsal on the target, a fence that
-cannot be raised, farside inside the source) preflight puts among its `ends` itself."""
+"""What endangers production, or leaves no safe fence: who else has raised it, the markers in work
+directories tell. All else is learned from, or ends a restore before it begins; what a single case
+makes unsafe (another rehearsal on the target, a fence that cannot be raised, farside inside the
+source) preflight puts among its `ends` itself."""
 _BREAKS_ISOLATION = frozenset(
     {
         "recovery-is-source",

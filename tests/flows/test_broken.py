@@ -81,6 +81,8 @@ def test_object_cut_off(world: World) -> None:
 
 
 def test_log_index_removed(world: World) -> None:
+    # Whether or not the set was rehearsed before: a record remembers how far its log had been.
+    assert world.rehearse().code == 0
     with world.ground.stored(LOG, lambda _data: None):
         outcome = world.rehearse()
     assert LOG in failed(world, outcome, "key fetch", "object-missing")
@@ -100,6 +102,20 @@ def test_data_directory_occupied_is_left_as_it_is(world: World) -> None:
     finally:
         shutil.rmtree(world.data)
     assert "it is not empty" in failed(world, outcome, "restore", "target-occupied")
+
+
+def test_work_dir_that_others_may_write_to_ends_it_before_the_cut(world: World) -> None:
+    """Markers there are anybody's: whether another rehearsal needs the fence could not be told."""
+    folder = world.ground.home("west") / "farside"
+    folder.chmod(0o777)
+    try:
+        outcome = world.rehearse()
+    finally:
+        folder.chmod(0o700)
+    said = failed(world, outcome, "preflight", "work-dir-untrusted")
+    assert f"other accounts may write to {folder}" in said
+    assert outcome.record is not None
+    assert outcome.record.declared_at is None
 
 
 def test_module_missing_on_a_host(world: World, open_directory: Path) -> None:

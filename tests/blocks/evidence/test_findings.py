@@ -114,7 +114,7 @@ def test_error_codes_of_hosts_lead_to_findings() -> None:
 
 def test_what_endangers_production_stops_a_rehearsal_and_nothing_else_does() -> None:
     stops = {id for id, row in CATALOGUE.items() if row.stops}
-    assert stops >= {"recovery-is-source", "source-used", "store-region-hard-coded", "fence-leaks"}
+    assert stops >= {"recovery-is-source", "source-used", "fence-leaks", "work-dir-untrusted"}
     assert not stops & {"leftovers", "clock-skew", "target-occupied", "key-stale"}
     assert finding("recovery-is-source", "west/db1", "it is 10.1.0.5", "preflight").stops
     assert not finding("clock-skew", "west/db1", "9 s", "preflight").stops
