@@ -266,11 +266,7 @@ def _end(directory: Path, job: SweepJob) -> None:
 
 
 def _remove(directory: Path, job: SweepJob) -> None:
-    # The children of what was ended take a moment to notice.
     before = _inventory(directory, own_only=job.own_only)
-    if before.left_alone:
-        _await(lambda: not _inventory(directory, own_only=job.own_only).left_alone)
-        before = _inventory(directory, own_only=job.own_only)
     # Without its marker, nothing would tell what is left, and whose it is.
     gone = [stamp.remove(made) for made in before.paths]
     if before.mounted or before.users or not all(gone):
