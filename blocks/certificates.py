@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import NameOID
 
-from blocks.artifact.mentions import Belongings
+from blocks.ownership import Belongings
 from blocks.stores import ObjectStore
 
 _PATIENCE = 10.0

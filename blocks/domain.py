@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 
-from blocks.artifact.mentions import Belongings
-from blocks.base import DomainPart, is_ip
+from blocks.block import DomainPart, is_ip
 from blocks.errors import PermanentError
 from blocks.hosts import AnyHost, Host, SSHHost
+from blocks.ownership import Belongings
 from blocks.stores import AnyStore
 from blocks.vaults import AnyVault, HostVault
 

@@ -18,16 +18,16 @@ from blocks.artifact.manifest import ManifestForged
 from blocks.errors import FarsideError
 from blocks.evidence.record import Record, exit_code
 from blocks.plan import PlanError, load_plan, parse_duration, parse_rate, parse_selection
-from blocks.sets import headers
+from blocks.repositories.farside import headers
 from deployments import lab
 from flows.output import tolerate_closed
 from flows.rehearse import Watcher, rehearse, watching
 from flows.server import bounded_waits, check_server, temporary_server
 from flows.signals import deferred, obey
 from flows.site import check_free, close, is_lab, is_path, opened, saved
-from tasks.progress import Progress
-from tasks.report import summary
-from tasks.units import printable
+from tasks.reporting.progress import Progress
+from tasks.reporting.terminal import summary
+from tasks.reporting.units import printable
 
 OK, FAILED, UNVERIFIED, USAGE = 0, 1, 2, 64
 _GOODBYE_SECONDS = 30.0

@@ -31,7 +31,7 @@ from deployments.lab.places import DEFAULT_NETWORK, Network, Places, default_roo
 from flows.command_line import OK, quiet, run
 from flows.rehearse import Watcher, rehearse, watching
 from flows.server import temporary_server
-from tasks.units import printable
+from tasks.reporting.units import printable
 
 PLAN = "postgres"
 CONTROL = "control"

@@ -16,31 +16,31 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from blocks.engines.base import Service, listed
+from blocks.engines.engine import Service, listed
 from blocks.errors import FarsideError
 from blocks.evidence.history import History, history
 from blocks.evidence.record import Record, StageState, Verdict, exit_code
 from blocks.evidence.uses import Ledger, new_ledger
 from blocks.plan import Plan, parse_duration, parse_rate
-from blocks.sets import SetCopier, SetReader, SetWriter
+from blocks.repositories.farside import SetCopier, SetReader, SetWriter
 from flows.output import tolerate_closed
 from flows.signals import deferred, obey_hangup, told
 from flows.site import opened
-from tasks import report
-from tasks.clock import Listener, Silence, StageClock
+from tasks.context import Options, Rehearsal, new_id
 from tasks.declare import declare
-from tasks.diagnose import diagnose
 from tasks.frames import lifecycle
+from tasks.inspect.diagnose import diagnose
 from tasks.journal import Journal
 from tasks.key_fetch import key_fetch
 from tasks.preflight import preflight
-from tasks.recording import Course, record_of
-from tasks.rehearsal import Options, Rehearsal, new_id
+from tasks.reporting import terminal
+from tasks.reporting.clock import Listener, Silence, StageClock
+from tasks.reporting.record import Course, record_of
+from tasks.reporting.units import printable
 from tasks.restore import restore
 from tasks.snapshot import snapshot
 from tasks.teardown import Teardown, teardown
 from tasks.transfer import transfer
-from tasks.units import printable
 from tasks.verify import verify
 
 log = logging.getLogger("flows")
@@ -130,7 +130,7 @@ def rehearse(
             _watcher.service = course.service if keep else None
             if options.keep is not None and course.service is not None:
                 _watcher.kept_until = datetime.now(UTC) + options.keep
-            report.publish(record, _watcher.lifecycle)
+            terminal.publish(record, _watcher.lifecycle)
     if course.ended_by is not None and not isinstance(course.ended_by, Exception):
         raise course.ended_by
     return _state(record)

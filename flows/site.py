@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from blocks.errors import FarsideError, PermanentError
-from blocks.helper import sweep_host
 from blocks.hosts import Host
 from blocks.plan import Plan, PlanError, load_plan
+from blocks.remote import sweep_host
 from blocks.settings import check, trusted_plans
 from blocks.workers import Workers
 from deployments import lab

@@ -16,14 +16,14 @@ from pydantic import Field
 
 from blocks.errors import FarsideError
 from blocks.plan import Plan, PlanError
-from blocks.retention import Retention
+from blocks.repositories.farside.retention import Retention
 from blocks.settings import trusted_plans
 from deployments import lab
 from flows.server import end_orphaned_servers
 from flows.site import is_lab, is_path, opened, running_without_source
 from tasks.expiry import expire_sets
-from tasks.sweeping import Swept, sweep_plan
-from tasks.units import printable
+from tasks.reporting.units import printable
+from tasks.sweep import Swept, sweep_plan
 
 
 @flow(name="sweep", persist_result=False)

@@ -4,14 +4,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from blocks.binding import KnownState
 from blocks.errors import FarsideError
-from blocks.sets import SetWriter
-from tasks.diagnose import FoundProblems
-from tasks.leaks import leaks
+from blocks.repositories.farside import SetWriter
+from blocks.repositories.farside.binding import KnownState
+from tasks.context import Rehearsal, stage
+from tasks.inspect.diagnose import FoundProblems
+from tasks.inspect.reachability import leaks
+from tasks.inspect.store_writes import listing
 from tasks.log_end import note_end_of_log
-from tasks.rehearsal import Rehearsal, stage
-from tasks.source_listing import listing
 
 STAGE = "declare"
 

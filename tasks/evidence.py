@@ -12,7 +12,7 @@ from blocks.evidence.signature import RecordUnsigned, proven
 from blocks.ids import began
 from blocks.plan import Plan
 from blocks.workers import Workers
-from tasks.publish import records_of
+from tasks.reporting.publish import records_of
 
 MOST_STORED = 1000
 """How many records of the store are read where only those of one set are looked for."""

@@ -11,12 +11,12 @@ from blocks.artifact.manifest import SetHeader
 from blocks.domain import FailureDomain
 from blocks.errors import FarsideError
 from blocks.plan import Plan
-from blocks.retention import Retention, judge
-from blocks.sets import discard_unfinished, headers, retract
+from blocks.repositories.farside import discard_unfinished, headers, retract
+from blocks.repositories.farside.retention import Retention, judge
 from tasks.evidence import Evidence, evidence
 from tasks.lease import mark, store_key
 from tasks.liveness import Seen, look
-from tasks.units import size
+from tasks.reporting.units import size
 
 
 @dataclass(slots=True)

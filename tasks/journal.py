@@ -17,8 +17,8 @@ from blocks.evidence.signature import signature_path
 from blocks.evidence.uses import unnoted
 from blocks.hosts import FileMissing, Host
 from blocks.plan import Plan
-from tasks.publish import Published, in_store, publish, store, stored
-from tasks.rehearsal import Rehearsal
+from tasks.context import Rehearsal
+from tasks.reporting.publish import Published, in_store, publish, store, stored
 
 FILE = "record.json"
 """In the rehearsal's directory on every recovery host."""

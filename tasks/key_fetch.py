@@ -4,15 +4,15 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from blocks.artifact.age_keys import AgeKeyMalformed, recipient_of, without_comments
+from blocks.artifact.age.keys import AgeKeyMalformed, recipient_of, without_comments
 from blocks.artifact.manifest import LogIndex, Manifest, digest_of
-from blocks.binding import KnownState
 from blocks.evidence.findings import Finding, finding
-from blocks.sets import SetReader
-from tasks import inspect_sets
+from blocks.repositories.farside import SetReader
+from blocks.repositories.farside.binding import KnownState
+from tasks.context import Rehearsal, stage
 from tasks.declare import Declaration
-from tasks.diagnose import FoundProblems
-from tasks.rehearsal import Rehearsal, stage
+from tasks.inspect import sets
+from tasks.inspect.diagnose import FoundProblems
 
 STAGE = "key fetch"
 
@@ -40,12 +40,12 @@ def key_fetch(
     plan = rehearsal.plan
     with rehearsal.clock.stage(STAGE) as clock:
         with clock.step("manifest"):
-            manifest = inspect_sets.authentic(rehearsal, reader)
+            manifest = sets.authentic(rehearsal, reader)
             log = reader.log()
             if known is not None:
                 known.compare(digest_of(manifest), log.sequence)
         with clock.step("objects"):
-            rehearsal.findings.add(*inspect_sets.objects(reader, manifest, log, STAGE))
+            rehearsal.findings.add(*sets.objects(reader, manifest, log, STAGE))
         with clock.step("vault"):
             name = _identity_for(rehearsal, manifest)
             secret = plan.recovery.secret(name).get_secret_value()
@@ -78,7 +78,7 @@ def _wrong_key(rehearsal: Rehearsal, manifest: Manifest, name: str, recipient: s
         f" {manifest.set_id} is sealed to {', '.join(manifest.recipients)}"
     )
     if name in taken_for and taken_for[name] not in manifest.recipients:
-        return inspect_sets.unopened(rehearsal, manifest, text, STAGE)
+        return sets.unopened(rehearsal, manifest, text, STAGE)
     if name in taken_for or set(manifest.recipients) & set(rehearsal.plan.keys.recipients):
         return finding("key-stale", name, text, STAGE)
-    return inspect_sets.unopened(rehearsal, manifest, text, STAGE)
+    return sets.unopened(rehearsal, manifest, text, STAGE)

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from blocks.artifact.mentions import canonical
-from blocks.engines.base import listed
+from blocks.engines.engine import listed
 from blocks.fences import Attempt
+from blocks.ownership import canonical
 
 Place = tuple[str, int]
 _NAMED: Place = ("", 0)

@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 
-from blocks.artifact import lease, marks
+from blocks.agent import lease, marks
 from blocks.domain import FailureDomain
 from blocks.errors import FarsideError
 from blocks.evidence.uses import unnoted
-from blocks.helper import work_folder
 from blocks.hosts import Host
+from blocks.remote import work_folder
 from blocks.settings import lease_seconds
 from blocks.stores import ObjectStore
-from tasks.clock import Suspended
+from tasks.reporting.clock import Suspended
 
 _FIRST_SECONDS = 15.0
 """How long the first renewals are waited for: a host that is down must not hold a rehearsal."""

@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from blocks.artifact import lease
-from blocks.artifact.job import Leftover
+from blocks.agent import lease
+from blocks.agent.protocol import Leftover
 from blocks.domain import FailureDomain
 from blocks.errors import FarsideError
 from blocks.fences import Fence
-from blocks.helper import sweep_host
 from blocks.hosts import Host
 from blocks.plan import Plan
+from blocks.remote import sweep_host
 from blocks.stores import ObjectMissing, ObjectStore
 from blocks.workers import Workers
 from tasks.lease import STORED, has_ended

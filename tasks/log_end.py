@@ -7,9 +7,9 @@ was acknowledged until that moment is lost.
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from blocks.engines.base import Service
+from blocks.engines.engine import Service
 from blocks.errors import FarsideError
-from tasks.rehearsal import Rehearsal
+from tasks.context import Rehearsal
 
 
 def note_end_of_log(rehearsal: Rehearsal) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from blocks.errors import FarsideError, TransientError
 from blocks.evidence.findings import Finding, Severity, finding
-from tasks.clock import StageInProgress
+from tasks.reporting.clock import StageInProgress
 
 _ATTEMPTS = 2
 _PAUSE = 1.0

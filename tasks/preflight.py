@@ -10,23 +10,23 @@ from urllib.parse import urlsplit
 from prefect.settings import get_current_settings
 
 from blocks.artifact.manifest import Manifest, ManifestForged, ManifestMalformed, digest_of
-from blocks.base import is_ip
-from blocks.binding import ForeignSet, KnownState
-from blocks.engines.base import Facts, Requirements
+from blocks.block import is_ip
+from blocks.engines.engine import Facts, Requirements
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, Severity, finding
 from blocks.evidence.record import Topology
 from blocks.evidence.uses import ORCHESTRATOR, ledger
-from blocks.sets import SetReader, choose
+from blocks.repositories.farside import SetReader, choose
+from blocks.repositories.farside.binding import ForeignSet, KnownState
 from blocks.stores import ObjectMissing
-from tasks import dependence, inspect_issuers, inspect_own, inspect_sets, source_clock
-from tasks.diagnose import FoundProblems, diagnose
-from tasks.inspect_hosts import inspect_hosts
-from tasks.inspection import STAGE, Inspection
-from tasks.leaks import reach
+from tasks import source_clock
+from tasks.context import Rehearsal, stage
+from tasks.inspect import STAGE, Inspection, issuers, own, ownership, sets
+from tasks.inspect.diagnose import FoundProblems, diagnose
+from tasks.inspect.hosts import inspect_hosts
+from tasks.inspect.reachability import reach
+from tasks.inspect.signs import peers_of_source, servers_of_source, signs_of_source
 from tasks.liveness import look, others_running
-from tasks.rehearsal import Rehearsal, stage
-from tasks.signs import peers_of_source, servers_of_source, signs_of_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def preflight(rehearsal: Rehearsal) -> Survey:
     `Inspection.stopping`), and what keeps a backup from being taken or chosen.
     """
     with rehearsal.clock.stage(STAGE) as clock:
-        seen = Inspection(ends=list(dependence.parts_of_source(rehearsal)))
+        seen = Inspection(ends=list(ownership.parts_of_source(rehearsal)))
         # A store that is the source's in truth is not even asked who else runs.
         if not seen.ends and (others := list(_others(rehearsal))):
             rehearsal.findings.add(*others)
@@ -91,11 +91,11 @@ def preflight(rehearsal: Rehearsal) -> Survey:
                 seen.look(rehearsal, partial(_dangers, facts=known.facts))
         with clock.step("source's clock"):
             seen.look(rehearsal, source_clock.measure)
-        seen.look(rehearsal, _control_plane, dependence.misplaced, dependence.shared_credentials)
+        seen.look(rehearsal, _control_plane, ownership.misplaced, ownership.shared_credentials)
         with clock.step("own machine"):
-            seen.look(rehearsal, inspect_own.files_in_use, inspect_own.settings_in_use)
-            seen.look(rehearsal, dependence.in_commands)
-            seen.look(rehearsal, partial(inspect_issuers.issuers, into=seen))
+            seen.look(rehearsal, own.files_in_use, own.settings_in_use)
+            seen.look(rehearsal, ownership.in_commands)
+            seen.look(rehearsal, partial(issuers.issuers, into=seen))
         # What a killed rehearsal left includes its fence, which hides the source.
         dead = tuple(item for item in seen.found if item.id == "leftovers")
         if isinstance(survey, FarsideError) and not (seen.stopping or dead):
@@ -143,8 +143,8 @@ def _survey(rehearsal: Rehearsal, seen: Inspection) -> Survey | FarsideError:
         for error in chosen.passed_over:
             rehearsal.findings.add(*diagnose(error, STAGE, plan.source.name))
         reader = SetReader(plan.recovery, plan.binding, chosen.set_id, rehearsal.id)
-        manifest = inspect_sets.authentic(rehearsal, reader)
-        known = inspect_sets.known_state(rehearsal, chosen.set_id, seen)
+        manifest = sets.authentic(rehearsal, reader)
+        known = sets.known_state(rehearsal, chosen.set_id, seen)
         if known is not None:
             known.compare(digest_of(manifest), _log_sequence(reader) or known.log_sequence)
         facts = manifest.engine_facts
@@ -166,21 +166,21 @@ def _inspect_sets(
 ) -> None:
     # A source that cannot be asked for its facts has its finding: not a second one of its vault.
     of_source = rehearsal.fresh and isinstance(survey, Survey)
-    seen.look(rehearsal, partial(inspect_sets.secrets, of_source=of_source))
-    seen.look_for_blockers(rehearsal, inspect_sets.locked_keys)
-    seen.look(rehearsal, inspect_sets.locked_secrets, inspect_sets.exposed_secrets)
-    seen.look(rehearsal, inspect_sets.record_signer)
+    seen.look(rehearsal, partial(sets.secrets, of_source=of_source))
+    seen.look_for_blockers(rehearsal, sets.locked_keys)
+    seen.look(rehearsal, sets.locked_secrets, sets.exposed_secrets)
+    seen.look(rehearsal, sets.record_signer)
     if survey is None or isinstance(survey, ManifestForged | ManifestMalformed | ForeignSet):
         return  # nothing is read from a store that is the source's in truth, or was meddled with
     chosen = survey.manifest if isinstance(survey, Survey) else None
     if of_source:
-        seen.ends += inspect_sets.writes(rehearsal)
+        seen.ends += sets.writes(rehearsal)
     if isinstance(survey, Survey) and not seen.ends:
-        seen.look(rehearsal, inspect_sets.evidence)
-    seen.look(rehearsal, partial(inspect_sets.retained, chosen=chosen))
+        seen.look(rehearsal, sets.evidence)
+    seen.look(rehearsal, partial(sets.retained, chosen=chosen))
     if not rehearsal.fresh:  # else the set that is taken now shows how copying works
         try:
-            seen.found += inspect_sets.copies(rehearsal)
+            seen.found += sets.copies(rehearsal)
         except FarsideError as error:
             # A source that is lost already keeps nobody from rehearsing what has crossed.
             seen.unseen.append(f"whether the source's newest set has crossed: {error.message}")
@@ -223,7 +223,7 @@ def _left_in_source(rehearsal: Rehearsal) -> Iterator[Finding]:
 def _defects(rehearsal: Rehearsal, manifest: Manifest) -> Iterable[Finding]:
     plan = rehearsal.plan
     reader = SetReader(plan.recovery, plan.binding, manifest.set_id, rehearsal.id)
-    return inspect_sets.objects(reader, manifest, reader.log(), STAGE)
+    return sets.objects(reader, manifest, reader.log(), STAGE)
 
 
 def _control_plane(rehearsal: Rehearsal) -> Iterator[Finding]:

@@ -6,16 +6,16 @@ from dataclasses import replace
 from prefect import task, unmapped
 from prefect.cache_policies import NO_CACHE
 
-from blocks.engines.base import Restoration, Service
+from blocks.engines.engine import Restoration, Service
 from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Node, Topology
-from blocks.helper import sweep_host
-from blocks.sets import SetReader
-from tasks.clock import StageInProgress
-from tasks.diagnose import FoundProblems
+from blocks.remote import sweep_host
+from blocks.repositories.farside import SetReader
+from tasks.context import Rehearsal, stage
+from tasks.inspect.diagnose import FoundProblems
 from tasks.key_fetch import Opening
 from tasks.preflight import Survey
-from tasks.rehearsal import Rehearsal, stage
+from tasks.reporting.clock import StageInProgress
 
 STAGE = "restore"
 

@@ -2,9 +2,9 @@
 
 from blocks.artifact.manifest import Manifest
 from blocks.errors import PermanentError
-from blocks.sets import SetWriter
+from blocks.repositories.farside import SetWriter
+from tasks.context import Rehearsal, stage
 from tasks.preflight import Survey
-from tasks.rehearsal import Rehearsal, stage
 
 STAGE = "snapshot"
 

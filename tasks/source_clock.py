@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, finding
 from blocks.hosts import Host
-from tasks.inspect_hosts import SKEW_SECONDS
-from tasks.inspection import STAGE
-from tasks.rehearsal import Rehearsal, SourceClock
+from tasks.context import Rehearsal, SourceClock
+from tasks.inspect import STAGE
+from tasks.inspect.hosts import SKEW_SECONDS
 
 _EXCHANGES = 5
 _PATIENCE = 15.0

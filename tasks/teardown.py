@@ -10,19 +10,19 @@ from contextlib import suppress
 from dataclasses import replace
 
 from blocks.domain import FailureDomain
-from blocks.engines.base import Service
+from blocks.engines.engine import Service
 from blocks.errors import FarsideError, PermanentError
 from blocks.evidence.findings import Finding, Severity, finding
 from blocks.fences import Gap
-from blocks.helper import HelperFailed, end_processes, remove_unused_folder, sweep_host
 from blocks.hosts import Host
-from blocks.sets import SetCopier, SetWriter, discard_unfinished
+from blocks.remote import HelperFailed, end_processes, remove_unused_folder, sweep_host
+from blocks.repositories.farside import SetCopier, SetWriter, discard_unfinished
 from blocks.settings import teardown_seconds
 from blocks.workers import Workers
+from tasks.context import Rehearsal, stage
+from tasks.inspect.store_writes import changed
 from tasks.liveness import look
 from tasks.parts import Part, left_over, run_parts
-from tasks.rehearsal import Rehearsal, stage
-from tasks.source_listing import changed
 
 STAGE = "teardown"
 URGENT_SECONDS = 150.0

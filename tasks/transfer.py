@@ -4,10 +4,10 @@ import math
 import time
 
 from blocks.artifact.manifest import Manifest, digest_of
-from blocks.binding import KnownState
-from blocks.sets import SetCopier, SetWriter
+from blocks.repositories.farside import SetCopier, SetWriter
+from blocks.repositories.farside.binding import KnownState
+from tasks.context import Rehearsal, stage
 from tasks.log_end import note_end_of_log
-from tasks.rehearsal import Rehearsal, stage
 
 STAGE = "transfer"
 CAUGHT_UP_SECONDS = 2.0

@@ -5,19 +5,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from blocks.engines.base import Service, SqlQuestion, Ticks, checked, listed
+from blocks.engines.engine import Service, SqlQuestion, Ticks, checked, listed
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Check, CheckStatus
-from blocks.sets import SetReader
-from tasks.dependence import calls_to_source, identify_tools, uses_of_source
-from tasks.diagnose import diagnose
+from blocks.repositories.farside import SetReader
+from tasks.context import Rehearsal, stage
 from tasks.heartbeat import Lost, acknowledged_after
+from tasks.inspect.app_secrets import open_secret
+from tasks.inspect.diagnose import diagnose
+from tasks.inspect.ownership import calls_to_source, identify_tools, uses_of_source
+from tasks.inspect.reachability import leaks
 from tasks.key_fetch import Opening
-from tasks.leaks import leaks
 from tasks.log_end import recovered_by_log
-from tasks.open_secrets import open_secret
-from tasks.rehearsal import Rehearsal, stage
 from tasks.restore import restoration
 
 STAGE = "verify"

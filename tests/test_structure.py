@@ -103,7 +103,7 @@ def test_no_pool_of_farside_s_own_process_joins_its_threads() -> None:
 
     The agent may use it: its process ends with os._exit.
     """
-    agent = ROOT / "blocks" / "artifact"
+    agent = ROOT / "blocks" / "agent"
     files = [path for folder in ("tasks", "blocks") for path in (ROOT / folder).rglob("*.py")]
     assert len(files) > 100
     joining = {

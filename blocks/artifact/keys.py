@@ -5,7 +5,7 @@ Each private line belongs into a vault and nowhere else; the public lines belong
 
 import argparse
 
-from blocks.artifact.age_keys import generate_identity, recipient_of
+from blocks.artifact.age.keys import generate_identity, recipient_of
 from blocks.artifact.manifest import generate_signing_key, public_key_of
 
 

@@ -1,1 +1,1 @@
-"""Engines: one file a database."""
+"""Engines: one package a database."""

@@ -11,7 +11,7 @@ import typer
 from blocks.errors import FarsideError
 from deployments.lab.domains import PARTS
 from deployments.lab.places import Network, Places
-from tasks.units import printable
+from tasks.reporting.units import printable
 
 app = typer.Typer(
     help="Two failure domains, east and west, on this machine.",

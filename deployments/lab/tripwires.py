@@ -25,7 +25,7 @@ from typing import TextIO
 
 import psutil
 
-from blocks.artifact.redaction import redacted_command
+from blocks.agent.redaction import redacted_command
 
 BIND_SECONDS = 10.0
 _RETRY_SECONDS = 0.005

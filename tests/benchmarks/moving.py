@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from time import monotonic
 
-from blocks.artifact.job import (
+from blocks.agent.protocol import (
     CopyJob,
     OpenItem,
     OpenJob,
@@ -21,7 +21,7 @@ from blocks.artifact.job import (
     Source,
     TarTarget,
 )
-from blocks.helper import CopyLeases, StoreLeases, work_folder
+from blocks.remote import CopyLeases, StoreLeases, work_folder
 from deployments.lab import namespaces
 from tests.benchmarks.results import Result, alternately, compare
 from tests.benchmarks.world import ID, PREFIX, World

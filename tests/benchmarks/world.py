@@ -11,11 +11,11 @@ from pathlib import Path
 
 import psycopg
 
-from blocks.artifact.job import Done, Job
+from blocks.agent.protocol import Done, Job
 from blocks.domain import FailureDomain
 from blocks.engines.postgres import Postgres
-from blocks.helper import HelperRun, Leases
 from blocks.plan import Plan, load_plan
+from blocks.remote import HelperRun, Leases
 from blocks.stores import S3Store
 from deployments import lab
 from deployments.lab import credentials, postgres, processes, runtime

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from blocks.hosts import FileRefused, Host
-from blocks.processes import CommandFailed, OutputTooLarge
+from blocks.hosts.process import CommandFailed, OutputTooLarge
 
 ENDLESS = "import sys\nwhile True: sys.stdout.write('x' * 65536)"
 
@@ -17,7 +17,7 @@ def test_output_without_end(host: Host) -> None:
 
 
 def test_a_line_without_end(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("blocks.processes.LINE_BYTES", 1_000_000)
+    monkeypatch.setattr("blocks.hosts.process.LINE_BYTES", 1_000_000)
     with (
         host.start([sys.executable, "-c", ENDLESS]) as process,
         pytest.raises(OutputTooLarge, match="a line of more than"),

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from blocks import certificates
-from blocks.artifact.mentions import Belongings
 from blocks.evidence.findings import Finding
+from blocks.ownership import Belongings
 from blocks.stores import S3Store
 from deployments.lab.minting import issue_from_one
-from tasks import inspect_issuers
-from tasks.inspection import Inspection
+from tasks.inspect import Inspection
+from tasks.inspect import issuers as inspect_issuers
 
 EAST = Belongings(suffixes=("east.lab",))
 

@@ -127,7 +127,7 @@ def test_a_saved_block_can_be_read_again(east: FailureDomain) -> None:
 
 def test_no_library_is_loaded_before_it_is_needed() -> None:
     """Prefect imports the catalogue whenever it starts."""
-    script = "import blocks.catalogue, sys; print({'paramiko', 'botocore'} & set(sys.modules))"
+    script = "import blocks.collection, sys; print({'paramiko', 'botocore'} & set(sys.modules))"
     done = LocalHost().run([sys.executable, "-c", f"import os; os.chdir({str(ROOT)!r}); {script}"])
     assert done.text == "set()"
 

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from blocks import nftables
-from blocks.artifact import lease, wire
-from blocks.artifact.job import Event, Job, Made, from_line
+from blocks.agent import lease
+from blocks.agent.protocol import Event, Job, Made, from_line
+from blocks.artifact import wire
 from blocks.artifact.manifest import verify
 from blocks.artifact.signing import generate_signing_key, key_id, public_key_of, sign_bytes
-from blocks.engines.kv import client
+from blocks.engines.etcd import etcdctl
 from blocks.errors import FarsideError
 from blocks.evidence.record import Record
-from blocks.fences import _attempt
+from blocks.fences import _attempt, ruleset
 from blocks.plan import load_plan
 
 KEY = generate_signing_key()
@@ -41,9 +41,9 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "event": lambda text: from_line(Event, text),
     "made": lambda text: from_line(Made, text),
     "facts": lambda text: wire.loads(dict[str, Any], text),
-    "tables": nftables.handles,
-    "calls": nftables.denied_calls,
-    "etcdctl": lambda text: list(client._said(text)),
+    "tables": ruleset.handles,
+    "calls": ruleset.denied_calls,
+    "etcdctl": lambda text: list(etcdctl._said(text)),
     "attempt": _attempt,
 }
 DEPTHS = (90, 150, 900, 5_000, 200_000)

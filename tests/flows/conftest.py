@@ -19,7 +19,7 @@ import yaml
 
 from blocks.evidence.record import Record
 from blocks.plan import load_plan
-from blocks.sets import set_ids, unfinished
+from blocks.repositories.farside import set_ids, unfinished
 from deployments import lab
 from deployments.lab.drills import Ground
 from deployments.lab.places import Places

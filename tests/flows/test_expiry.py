@@ -10,7 +10,7 @@ import pytest
 from blocks.artifact.manifest import header_of, sign
 from blocks.domain import FailureDomain
 from blocks.plan import Plan, load_plan
-from blocks.sets import HEADER, MANIFEST, SetReader, set_ids
+from blocks.repositories.farside import HEADER, MANIFEST, SetReader, set_ids
 from flows import sweep
 from tests import mechanisms
 from tests.flows.conftest import World

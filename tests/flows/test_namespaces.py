@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from blocks import nftables
 from blocks.evidence.record import CheckStatus, Record, Verdict
+from blocks.fences import ruleset
 from deployments import lab
 from deployments.lab import namespaces, processes
 from deployments.lab.domains import Site
@@ -299,7 +299,7 @@ def test_the_old_cluster_comes_back_to_life(apart: World) -> None:
         for site in sites(apart)[1:]:
             for host in site.hosts:
                 nft = ("ip", "netns", "exec", str(site.namespace(host)), namespaces.tool("nft"))
-                for name in nftables.tables(said(*nft, "--json", "list", "tables")):
+                for name in ruleset.tables(said(*nft, "--json", "list", "tables")):
                     said(*nft, "delete", "table", "inet", name)
     finally:
         running.process.send_signal(signal.SIGCONT)

@@ -7,7 +7,7 @@ import pytest
 from blocks.plan import Plan, PlanError, load_plan
 from blocks.settings import trusted_plans
 from flows import site
-from tests.blocks.test_plan import save, text
+from tests.blocks.plan.test_plan import save, text
 
 __all__ = ["text"]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from blocks.artifact import lease
-from blocks.artifact.age_keys import generate_identity, recipient_of
+from blocks.agent import lease
+from blocks.artifact.age.keys import generate_identity, recipient_of
 from blocks.artifact.manifest import Manifest, generate_signing_key, header_of, public_key_of
 from blocks.artifact.manifest import sign as sign_document
 from blocks.artifact.signing import sign_bytes
@@ -15,8 +15,8 @@ from blocks.domain import FailureDomain
 from blocks.evidence.record import BackupSetSummary, Record, Verdict
 from blocks.evidence.signature import signature_path
 from blocks.plan import Plan
-from blocks.retention import Retention
-from blocks.sets import HEADER, LOG, MANIFEST, set_ids
+from blocks.repositories.farside import HEADER, LOG, MANIFEST, set_ids
+from blocks.repositories.farside.retention import Retention
 from blocks.stores import ObjectStore
 from tasks.expiry import Expired, expire_sets
 from tasks.lease import store_key, this_process

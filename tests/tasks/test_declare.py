@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tasks import declare
-from tasks.clock import StageClock
+from tasks.reporting.clock import StageClock
 
 
 def test_what_the_fence_told_before_is_noted_before_the_declaration(

@@ -12,14 +12,14 @@ from blocks.artifact.manifest import public_key_of
 from blocks.errors import FarsideError
 from blocks.evidence.record import Record, Verdict
 from blocks.plan import Plan
-from blocks.sets import MANIFEST, unfinished
+from blocks.repositories.farside import MANIFEST, unfinished
 from blocks.stores import AccessDenied, S3Store
 from flows import sweep
 from flows.command_line import outcome
 from tasks import expiry
 from tasks.evidence import evidence
 from tasks.lease import STORED
-from tasks.sweeping import Swept, sweep_plan
+from tasks.sweep import Swept, sweep_plan
 from tests.tasks.sites import FORMER, OTHER, TWO, Site
 
 FOUR = ["r1", "r2", "r3", "r4"]

@@ -14,21 +14,21 @@ from typing import Any
 
 import pytest
 
-from blocks.artifact import marks, stamp
-from blocks.artifact.job import MadePath, MadeStamp
+from blocks.agent import marks, stamp
+from blocks.agent.protocol import MadePath, MadeStamp
 from blocks.domain import FailureDomain
-from blocks.engines.base import LeftElsewhere
+from blocks.engines.engine import LeftElsewhere
 from blocks.errors import PermanentError
 from blocks.fences import CommandFence, Gap
 from blocks.hosts import LocalHost
 from blocks.stores import S3Store
-from tasks import sweeping
+from tasks import sweep as sweeping
 from tasks import teardown as teardowns
-from tasks.clock import StageClock
+from tasks.context import Options, Rehearsal
 from tasks.lease import Lease, store_key, this_process
 from tasks.liveness import look
-from tasks.rehearsal import Options, Rehearsal
-from tasks.sweeping import Swept, sweep_plan
+from tasks.reporting.clock import StageClock
+from tasks.sweep import Swept, sweep_plan
 from tasks.teardown import Teardown
 from tests.conftest import S3
 

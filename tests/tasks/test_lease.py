@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from blocks.artifact import lease
+from blocks.agent import lease
 from blocks.hosts import LocalHost
 from tasks.lease import Lease, store_key
 
@@ -79,7 +79,7 @@ def test_one_that_ends_under_a_fence_is_dead_at_once_and_says_whose_the_fence_is
 
 _STILL = """
 import sys
-from tasks.clock import Suspended
+from tasks.reporting.clock import Suspended
 from tasks.lease import Lease
 told = Lease("r1", "shop", [])
 told.start()

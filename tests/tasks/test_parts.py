@@ -8,8 +8,8 @@ import pytest
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.findings import Finding, Severity
 from tasks import parts
-from tasks.clock import StageClock
 from tasks.parts import Part, left_over, run_parts
+from tasks.reporting.clock import StageClock
 
 
 @pytest.fixture(autouse=True)

@@ -7,11 +7,11 @@ from typing import Any, cast
 import pytest
 
 from blocks.errors import PermanentError
+from tasks.context import Rehearsal, SourceClock
 from tasks.declare import Declaration
 from tasks.heartbeat import Lost
 from tasks.log_end import note_end_of_log, recovered_by_log, why_unknown
-from tasks.recording import UNKNOWN_CLOCK_SECONDS, _loss, _rpa
-from tasks.rehearsal import Rehearsal, SourceClock
+from tasks.reporting.record import UNKNOWN_CLOCK_SECONDS, _loss, _rpa
 from tasks.verify import Verification
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)

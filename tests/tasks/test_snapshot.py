@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from blocks.errors import TransientError
 from blocks.evidence.findings import Findings, finding
-from tasks.clock import StageClock
+from tasks.reporting.clock import StageClock
 from tasks.snapshot import snapshot
 
 

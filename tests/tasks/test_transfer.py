@@ -5,11 +5,11 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from blocks.artifact.job import Source
-from blocks.engines.base import Captured
-from blocks.sets import SetCopier, SetReader, SetWriter
-from tasks.clock import StageClock
-from tasks.rehearsal import Options, Rehearsal
+from blocks.agent.protocol import Source
+from blocks.engines.engine import Captured
+from blocks.repositories.farside import SetCopier, SetReader, SetWriter
+from tasks.context import Options, Rehearsal
+from tasks.reporting.clock import StageClock
 from tasks.transfer import transfer
 from tests.tasks.sites import KEY, Site
 

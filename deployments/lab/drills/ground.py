@@ -15,7 +15,7 @@ import yaml
 from blocks.artifact.manifest import LogIndex, Manifest, SetHeader, header_of, sign, verify
 from blocks.evidence.record import Node
 from blocks.plan import Plan, load_plan
-from blocks.sets import HEADER, LOG, MANIFEST, set_ids
+from blocks.repositories.farside import HEADER, LOG, MANIFEST, set_ids
 from blocks.stores import S3Store
 from deployments.lab import credentials, lifecycle, processes
 from deployments.lab.accounts import Account, service_account

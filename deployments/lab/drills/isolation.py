@@ -60,7 +60,7 @@ def work_dir_untrusted(ground: Ground) -> Iterator[None]:
 @drill("leftovers", "preflight")
 def leftovers(ground: Ground) -> Iterator[None]:
     """An earlier rehearsal was killed, and left its directory on a host of west."""
-    from blocks.artifact import marks
+    from blocks.agent import marks
 
     folder = ground.home("west") / "farside" / OLDER
     folder.mkdir(parents=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 from blocks.artifact.age import generate_identity
-from blocks.artifact.age_keys import recipient_of
+from blocks.artifact.age.keys import recipient_of
 from deployments.lab.credentials import certificate_files
 from deployments.lab.drills.board import drill
 from deployments.lab.drills.ground import OLDER, Ground

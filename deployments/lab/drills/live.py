@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import psycopg
 
 from blocks.engines.etcd import Etcd
+from blocks.engines.etcd.etcdctl import Etcdctl
 from blocks.engines.galera import Galera
-from blocks.engines.kv.client import Etcdctl
-from blocks.engines.my.client import Mariadb
+from blocks.engines.galera.mariadb import Mariadb
 from blocks.engines.postgres import Postgres
 from blocks.plan import Plan
 from deployments.lab import credentials, galera, lifecycle, postgres, processes

@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from blocks.artifact import age, age_header
-from blocks.artifact.age_keys import AgeKeyMalformed, without_comments
+from blocks.artifact import age
+from blocks.artifact.age import header as age_header
+from blocks.artifact.age.keys import AgeKeyMalformed, without_comments
 
 IDENTITY = age.generate_identity()
 RECIPIENT = age.recipient_of(IDENTITY)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from blocks.artifact.facts import _tools
+from blocks.agent.jobs.facts import _tools
 
 
 @pytest.mark.parametrize("name", ["restore.sh", "failover.sh", "fence", "age-wrapper"])

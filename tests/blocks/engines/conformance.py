@@ -15,9 +15,9 @@ import pytest
 
 from blocks.evidence.findings import CATALOGUE
 from blocks.evidence.record import CheckStatus, Record, Verdict
-from blocks.helper import sweep_host
 from blocks.plan import Plan, load_plan
-from blocks.sets import unfinished
+from blocks.remote import sweep_host
+from blocks.repositories.farside import unfinished
 from blocks.stores import S3Store
 from deployments import lab
 from deployments.lab.accounts import service_account

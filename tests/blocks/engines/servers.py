@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from blocks.engines.pg.psql import UNHURRIED, Psql
+from blocks.engines.postgres.psql import UNHURRIED, Psql
 from blocks.hosts import LocalHost
 from deployments.lab.accounts import service_account
 from deployments.lab.places import Places

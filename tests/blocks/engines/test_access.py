@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from blocks.artifact.mentions import Belongings
-from blocks.engines.pg import access, privileges
-from blocks.engines.pg.access import from_source_only, untold
-from blocks.engines.pg.psql import CLUSTER
+from blocks.engines.postgres import access, privileges
+from blocks.engines.postgres.access import from_source_only, untold
+from blocks.engines.postgres.psql import CLUSTER
+from blocks.ownership import Belongings
 from tests.blocks.engines.servers import server
 
 EAST = Belongings(networks=("10.1.0.0/16",), suffixes=("east.example",))

@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
-from blocks.engines.pg import checks, position, replication, survey
-from blocks.engines.pg.installation import Installation
-from blocks.engines.pg.last_look import NO_LOOK
-from blocks.engines.pg.psql import PATIENT_WITH_PRODUCTION, Psql, RefusedByCode
-from blocks.engines.pg.replication import Replica
-from blocks.engines.pg.servers import Application, BackupTool, SourceServer, TargetServer
-from blocks.engines.postgres import Postgres
+from blocks.engines.postgres import Postgres, checks, position, standbys, survey
+from blocks.engines.postgres.installation import Installation
+from blocks.engines.postgres.last_look import NO_LOOK
+from blocks.engines.postgres.plan import Application, BackupTool, SourceServer, TargetServer
+from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION, Psql, RefusedByCode
+from blocks.engines.postgres.standbys import Replica
 from blocks.evidence.record import Check, CheckStatus
 from tests import mechanisms
 from tests.blocks.engines.servers import Server, server
@@ -61,20 +60,20 @@ def restored(site: Server, major: int) -> tuple[Psql, TargetServer]:
 
 def test_what_a_restore_asks_is_answered_by_the_server_itself(site: Server) -> None:
     control, place = restored(site, int(site.run("SHOW server_version_num")) // 10000)
-    node = replication.observed(control)
+    node = standbys.observed(control)
     assert node is not None
     assert node.role == "primary"
-    assert replication.following(control) == {}
-    assert replication._replayed(control) == "promoted"
+    assert standbys.following(control) == {}
+    assert standbys._replayed(control) == "promoted"
     Replica.new("r20260101_000000_abcdef").create(control)
-    replication.be_synchronous(control, [place])
+    standbys.be_synchronous(control, [place])
     assert position.end_of_replay(control) is None
     assert not sprung(site)
 
 
 def test_the_trap_works_where_a_session_is_not_guarded(site: Server) -> None:
     """Else the test above would show nothing."""
-    replication.observed(site.psql(options=""))
+    standbys.observed(site.psql(options=""))
     assert sprung(site)
 
 

@@ -21,7 +21,7 @@ def words(backup: BackupSelection) -> list[str]:
     sink: Any = SimpleNamespace(load=backup.load, seal=seal)
     facts = {"in_recovery": False, "tablespaces": [], "burden": {"archive_mode": "off"}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("blocks.engines.pg.burden.log_in_base", lambda *_, **__: "none")
+        patch.setattr("blocks.engines.postgres.burden.log_in_base", lambda *_, **__: "none")
         Postgres._base(engine, sink, None, "dbname=x", None, facts, lambda: None)  # type: ignore[arg-type]
     return run
 

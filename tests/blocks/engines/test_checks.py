@@ -12,28 +12,28 @@ from typing import Any
 
 import pytest
 
-from blocks.artifact import stamp
-from blocks.artifact.mentions import Belongings
-from blocks.binding import Binding
+from blocks.agent import stamp
 from blocks.engines import postgres
-from blocks.engines.base import Restoration, Service
-from blocks.engines.pg import (
+from blocks.engines.engine import Restoration, Service
+from blocks.engines.postgres import (
+    Postgres,
     checks,
     config,
     counts,
     indexes,
-    replication,
-    search,
+    references,
+    standbys,
     survey,
 )
-from blocks.engines.pg.last_look import last_look
-from blocks.engines.pg.psql import PATIENT_WITH_PRODUCTION, UNHURRIED, Psql
-from blocks.engines.pg.replication import Replica
-from blocks.engines.postgres import Postgres
+from blocks.engines.postgres.last_look import last_look
+from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION, UNHURRIED, Psql
+from blocks.engines.postgres.standbys import Replica
 from blocks.evidence.record import Check, CheckStatus, Node
 from blocks.hosts import Host
+from blocks.ownership import Belongings
 from blocks.plan import Plan, load_plan
-from blocks.sets import SetReader
+from blocks.repositories.farside import SetReader
+from blocks.repositories.farside.binding import Binding
 from deployments import lab
 from deployments.lab.places import Places
 from tests import mechanisms
@@ -285,7 +285,7 @@ def test_a_server_serves_again_after_a_page_check_that_broke_off(
     monkeypatch.setattr(postgres, "START_SECONDS", 0.0)
     check = verified(patient)["page-checksums"]
     assert check.status is CheckStatus.UNKNOWN, check
-    assert replication.serving(patient.control, "primary").status is CheckStatus.PASSED
+    assert standbys.serving(patient.control, "primary").status is CheckStatus.PASSED
 
 
 def test_a_server_that_is_slow_to_stop_and_start(patient: Patient) -> None:
@@ -485,7 +485,7 @@ def test_a_live_source_is_not_isolated(made: Patient) -> None:
 @pytest.fixture
 def standby(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> Iterator[Patient]:
     """A standby of the patient, made as the engine makes them, beside it on the host."""
-    monkeypatch.setattr(replication, "SHOWN_SECONDS", 3.0)
+    monkeypatch.setattr(standbys, "SHOWN_SECONDS", 3.0)
     target = patient.engine.target
     replica = Replica.new(ID)
     replica.create(patient.control)
@@ -506,7 +506,7 @@ def standby(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> Iterator[Patie
     control = replace(patient.control, port=port)
     made = replace(patient, control=control, folder=folder)
     made.ctl("start")
-    replication.await_following(patient.control, {"db1": control})
+    standbys.await_following(patient.control, {"db1": control})
     yield made
     made.kill()
     patient.host.run(["rm", "-rf", folder])
@@ -515,11 +515,11 @@ def standby(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> Iterator[Patie
 def follows(primary: Patient, standby: Patient, synchronous: bool = False) -> Check:
     target = standby.engine.target
     upstream = f"{target.address}:{target.port}"
-    return replication.check(primary.control, standby.control, upstream, ID, synchronous)
+    return standbys.check(primary.control, standby.control, upstream, ID, synchronous)
 
 
 def taken_over(primary: Patient, standby: Patient) -> Check:
-    return replication.failover(
+    return standbys.failover(
         primary.control, standby.control, primary.kill, lambda: standby.ctl("promote"), ID
     )
 
@@ -531,17 +531,17 @@ def test_a_standby_follows_alone_and_takes_over(patient: Patient, standby: Patie
         checks.archiving(standby.control),
         checks.loadable(standby.control, patient.databases, patient.engine.target.bin_dir),
         checks.collations(standby.control, patient.databases),
-        replication.waits_for(patient.control, (), synchronous=False),
+        standbys.waits_for(patient.control, (), synchronous=False),
     ]
     assert [check.status for check in found] == [CheckStatus.PASSED] * 6, found
-    assert replication.observed(patient.control) == Node(
+    assert standbys.observed(patient.control) == Node(
         "db1", "primary", patient.engine.target.address, patient.control.port
     )
-    assert replication.observed(standby.control) == Node(
+    assert standbys.observed(standby.control) == Node(
         "db1", "standby", standby.engine.target.address, standby.control.port
     )
-    assert replication.serving(patient.control, "primary").status is CheckStatus.PASSED
-    assert replication.serving(standby.control, "standby").status is CheckStatus.PASSED
+    assert standbys.serving(patient.control, "primary").status is CheckStatus.PASSED
+    assert standbys.serving(standby.control, "standby").status is CheckStatus.PASSED
     assert taken_over(patient, standby).status is CheckStatus.PASSED
 
 
@@ -556,15 +556,15 @@ def test_a_standby_that_does_not_follow(
     failed(follows(patient, standby), "db1 does not answer")
     assert follows(patient, standby).finding == "node-count-differs"
     # One that is dead is not waited for.
-    monkeypatch.setattr(replication, "STALLED_SECONDS", 1.0)
-    replication.await_following(patient.control, {"db1": standby.control})
-    assert replication.observed(standby.control) is None
+    monkeypatch.setattr(standbys, "STALLED_SECONDS", 1.0)
+    standbys.await_following(patient.control, {"db1": standby.control})
+    assert standbys.observed(standby.control) is None
 
 
 def test_a_standby_in_another_role(patient: Patient, standby: Patient) -> None:
     standby.ctl("promote")
-    replication.await_following(patient.control, {"db1": standby.control})
-    for check in (follows(patient, standby), replication.serving(standby.control, "standby")):
+    standbys.await_following(patient.control, {"db1": standby.control})
+    for check in (follows(patient, standby), standbys.serving(standby.control, "standby")):
         failed(check, "db1 is a primary")
         assert (check.finding, check.subjects) == ("placement-dropped", ("db1",))
 
@@ -572,7 +572,7 @@ def test_a_standby_in_another_role(patient: Patient, standby: Patient) -> None:
 def test_a_primary_that_waits_for_a_standby_of_the_source(patient: Patient) -> None:
     patient.run("ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (old)'", "postgres")
     patient.run("SELECT pg_reload_conf()", "postgres")
-    check = replication.waits_for(patient.control, (), synchronous=False)
+    check = standbys.waits_for(patient.control, (), synchronous=False)
     failed(check, "it waits for ANY 1 (old)")
     assert check.finding == "peer-list-stale"
     # No commit of the restore waits with it.
@@ -583,7 +583,7 @@ def test_a_standby_that_cannot_take_over(patient: Patient, standby: Patient) -> 
     """The last committed row has not reached it."""
     standby.run("ALTER SYSTEM SET primary_conninfo = ''", "postgres")
     standby.run("SELECT pg_reload_conf()", "postgres")
-    while replication.following(patient.control):
+    while standbys.following(patient.control):
         time.sleep(0.1)
     failed(taken_over(patient, standby), "does not take over with the row")
 
@@ -601,7 +601,7 @@ def test_a_standby_that_is_not_isolated(patient: Patient, standby: Patient) -> N
     assert "sesame" not in str(check)
     failed(checks.archiving(standby.control), "archive_mode")
     foreign = Belongings(networks=("10.9.9.0/24",))
-    (found,) = search.in_live_settings(standby.control, foreign)
+    (found,) = references.in_live_settings(standby.control, foreign)
     assert (found.id, found.subject) == ("address-hard-coded", "setting recovery_end_command")
 
 
@@ -633,7 +633,7 @@ def test_what_a_backup_leaves_out(patient: Patient) -> None:
 
 def test_what_names_the_source(patient: Patient) -> None:
     foreign = Belongings(networks=("10.9.0.0/16",), suffixes=("old.example",), paths=("/mnt/old",))
-    before = search.texts(patient.control, ["postgres", "shop"], foreign)
+    before = references.texts(patient.control, ["postgres", "shop"], foreign)
     assert list(before.findings(foreign)) == []
     assert before.unread == []
     patient.run(
@@ -656,7 +656,7 @@ def test_what_names_the_source(patient: Patient) -> None:
     patient.run(
         "CREATE SUBSCRIPTION news CONNECTION 'host=10.9.1.9' PUBLICATION p WITH (connect = false)"
     )
-    found = search.texts(patient.control, ["postgres", "shop"], foreign).findings(foreign)
+    found = references.texts(patient.control, ["postgres", "shop"], foreign).findings(foreign)
     assert {item.subject: (item.id.partition("-")[0], item.evidence) for item in found} == {
         subject: (kind, f"its line {line} names {what}")
         for subject, kind, line, what in (
@@ -729,7 +729,7 @@ def test_every_catalog_is_searched_and_no_failure_hides_another(patient: Patient
         " CREATE FUNCTION g() RETURNS text LANGUAGE sql AS $$ SELECT 'http://0x0a090304/x' $$"
     )
     databases = ["postgres", "gone", "shop"]
-    found = search.texts(patient.control, databases, foreign)
+    found = references.texts(patient.control, databases, foreign)
     named = {item.evidence.split()[-1]: item.subject for item in found.findings(foreign)}
     missed = {at: object for at, object in wanted.items() if object not in named.get(at, "")}
     assert missed == {}
@@ -741,8 +741,8 @@ def test_every_catalog_is_searched_and_no_failure_hides_another(patient: Patient
     hosts = found.hosts({"settings": settings}, foreign)
     assert hosts["0x0a090304"] == "shop: function public.g()"
     assert hosts["keysafe"] == "setting restore_command"
-    rows = search.texts(patient.control, ["shop"], foreign, rows=60.0)
+    rows = references.texts(patient.control, ["shop"], foreign, rows=60.0)
     assert "10.9.3.2" in {item.evidence.split()[-1] for item in rows.findings(foreign)}
     assert rows.unread == []
-    short = search.texts(patient.control, ["shop"], foreign, rows=0.5)
+    short = references.texts(patient.control, ["shop"], foreign, rows=0.5)
     assert any("the time was up" in item for item in short.unread)

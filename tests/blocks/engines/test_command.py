@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 
-from blocks.engines.base import guarded
 from blocks.engines.command import Question, answered
+from blocks.engines.engine import guarded
 from blocks.evidence.record import CheckStatus
 from blocks.hosts import Host, LocalHost
 from blocks.plan import load_plan

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from blocks.artifact import facts as facts_job
-from blocks.artifact.job import Alive, Event, FactsJob
-from blocks.artifact.mentions import Belongings
-from blocks.engines.base import SqlQuestion, guarded
+from blocks.agent.jobs import facts as facts_job
+from blocks.agent.protocol import Alive, Event, FactsJob
 from blocks.engines.command import ACCESS, Command, _asked, access
+from blocks.engines.engine import SqlQuestion, guarded
 from blocks.errors import PermanentError
 from blocks.evidence.record import CheckStatus
-from blocks.helper import facts_of
 from blocks.hosts import LocalHost
+from blocks.ownership import Belongings
+from blocks.remote import facts_of
 
 HERE = LocalHost(name="here")
 

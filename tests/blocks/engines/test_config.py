@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from blocks.artifact.mentions import Belongings
-from blocks.artifact.redaction import redacted_value
-from blocks.engines.my import settings as mariadb
-from blocks.engines.pg import comparing, config, search
-from blocks.engines.pg import settings as postgres
-from blocks.engines.pg.servers import TargetServer
+from blocks.agent.redaction import redacted_value
+from blocks.engines.galera import settings as mariadb
+from blocks.engines.postgres import compare, config, references
+from blocks.engines.postgres import settings as postgres
+from blocks.engines.postgres.plan import TargetServer
+from blocks.ownership import Belongings
 
 
 def row(
@@ -144,7 +144,7 @@ def test_settings_that_need_the_old_place() -> None:
             at("/etc/site.conf", row("geqo", "off", "Query")),
         ],
     }
-    found = [(i.id, i.subject, i.evidence) for i in search.in_settings(facts, foreign)]
+    found = [(i.id, i.subject, i.evidence) for i in references.in_settings(facts, foreign)]
     assert found == [
         ("address-hard-coded", "setting cron.host", "/d/c:3: cron.host names 10.1.0.5"),
         (
@@ -163,19 +163,19 @@ def test_settings_that_need_the_old_place() -> None:
             "work_mem is set there; the file is no part of a backup",
         ),
     ]
-    assert search.files_in_settings(facts) == {
+    assert references.files_in_settings(facts) == {
         "app.files": "/mnt/old/x",
         "ssl_key_file": "/etc/key.pem",
     }
-    assert list(search.files_in_commands(facts)) == [("archive_command", "/mnt/old")]
-    assert comparing.outside(facts) == ["/d/c", "/etc/site.conf", "/mnt/old/more.conf"]
-    assert not comparing.takes_tls(facts)
+    assert list(references.files_in_commands(facts)) == [("archive_command", "/mnt/old")]
+    assert compare.outside(facts) == ["/d/c", "/etc/site.conf", "/mnt/old/more.conf"]
+    assert not compare.takes_tls(facts)
 
 
 def test_programs_that_commands_name() -> None:
     text = "test ! -f /a/%f && /opt/bin/put --to s3://x/y b@h:/z 'ssh -i /k/id' %p"
     facts = {"settings": [row("archive_command", text, "Archiving"), row("jit", "/a/b", "Query")]}
-    paths = [path for _, path in search.files_in_commands(facts)]
+    paths = [path for _, path in references.files_in_commands(facts)]
     assert paths == ["/a", "/opt/bin/put", "/k/id"]
 
 

@@ -25,16 +25,15 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
-from blocks.engines.etcd import Etcd
-from blocks.engines.kv import checks
-from blocks.engines.kv.client import Compacted, Etcdctl, LoginRefused
-from blocks.engines.kv.last_look import FACT
-from blocks.engines.kv.members import snapshot_tool
+from blocks.engines.etcd import Etcd, checks
+from blocks.engines.etcd.etcdctl import Compacted, Etcdctl, LoginRefused
+from blocks.engines.etcd.last_look import FACT
+from blocks.engines.etcd.restore import snapshot_tool
 from blocks.errors import TransientError
 from blocks.evidence.record import Check, CheckStatus, Record, Verdict, exit_code
-from blocks.helper import HelperFailed
 from blocks.hosts import LocalHost
 from blocks.plan import Plan, load_plan
+from blocks.remote import HelperFailed
 from deployments import lab
 from deployments.lab import processes
 from deployments.lab.accounts import service_account
@@ -44,8 +43,8 @@ from deployments.lab.drills import Ground
 from deployments.lab.etcd import SETTINGS, with_members
 from deployments.lab.places import Places
 from flows.rehearse import Watcher, rehearse, watching
-from tasks.clock import Listener, Silence
-from tasks.sweeping import sweep_plan
+from tasks.reporting.clock import Listener, Silence
+from tasks.sweep import sweep_plan
 from tests import mechanisms
 from tests.blocks.engines.conformance import EngineConformance
 from tests.blocks.engines.worlds import need_debian
@@ -299,7 +298,7 @@ def test_a_hash_of_what_is_compacted_up_to_its_end(plan: Plan, places: Places) -
 
 
 def test_keys_that_look_like_options(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("blocks.engines.kv.client._PAGE", 2)
+    monkeypatch.setattr("blocks.engines.etcd.etcdctl._PAGE", 2)
     root = living(plan)
     keys = ["--", "--limit=1", "-x", "-y"]
     for key in keys:
@@ -326,7 +325,7 @@ def through_the_gateway(root: Etcdctl, call: str, token: str = "", **body: str) 
 
 def test_keys_that_no_argument_can_hold(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page may end with any of them, and all begin alike."""
-    monkeypatch.setattr("blocks.engines.kv.client._PAGE", 4)
+    monkeypatch.setattr("blocks.engines.etcd.etcdctl._PAGE", 4)
     root = living(plan)
     password = root.password.get_secret_value()
     login = through_the_gateway(root, "auth/authenticate", name=root.user, password=password)
@@ -354,7 +353,7 @@ def test_an_etcdctl_that_prints_more_than_answers(plan: Plan, open_directory: Pa
 
 
 def test_all_keys_are_found_page_by_page(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("blocks.engines.kv.client._PAGE", 100)
+    monkeypatch.setattr("blocks.engines.etcd.etcdctl._PAGE", 100)
     root = living(plan)
     keys = [item.key for item in root.all("/shop/settings/")]
     assert len(set(keys)) == len(keys) == SETTINGS

@@ -20,23 +20,21 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from blocks import resolving
-from blocks.artifact import etcd_keys
-from blocks.artifact.job import EtcdKeysJob, EtcdKeysResult
-from blocks.artifact.mentions import Belongings
+from blocks.agent.jobs import etcd_keys
+from blocks.agent.protocol import EtcdKeysJob, EtcdKeysResult
 from blocks.engines import etcd
-from blocks.engines.capping import NAMED, OTHERS, capped
-from blocks.engines.etcd import Etcd
-from blocks.engines.kv import checks, client, last_look
-from blocks.engines.kv.client import Etcdctl, NoSpace
-from blocks.engines.kv.clusters import Application, Member, TargetCluster
-from blocks.engines.kv.last_look import FACT
-from blocks.engines.kv.members import RAISE, configuration, snapshot_tool
+from blocks.engines.common.capping import NAMED, OTHERS, capped
+from blocks.engines.etcd import Etcd, checks, etcdctl, last_look
+from blocks.engines.etcd.etcdctl import Etcdctl, NoSpace
+from blocks.engines.etcd.last_look import FACT
+from blocks.engines.etcd.plan import Application, Member, TargetCluster
+from blocks.engines.etcd.restore import RAISE, configuration, snapshot_tool
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.findings import finding
 from blocks.evidence.record import Check, CheckStatus
-from blocks.helper import HelperFailed, run_job
 from blocks.hosts import LocalHost
+from blocks.ownership import Belongings
+from blocks.remote import HelperFailed, resolving, run_job
 from tests.blocks.engines.test_etcd import through_the_gateway
 from tests.blocks.engines.worlds import need_debian
 from tests.conftest import _certificate
@@ -159,7 +157,7 @@ def test_an_accounts_environment_leads_nowhere_else(
     assert one.root.count("/shop/a") == 1
     assert one.root.read("r0", 0).keys == 1
     monkeypatch.setenv("ETCDCTL_WRITE_OUT", "table")
-    argv = [*client.ALONE, *snapshot_tool(one.root.host, "/usr/bin").argv, "status"]
+    argv = [*etcdctl.ALONE, *snapshot_tool(one.root.host, "/usr/bin").argv, "status"]
     one.root.text("snapshot", "save", f"{one.folder}/s.db")
     said = one.root.host.run([*argv, f"{one.folder}/s.db", "--write-out=json"]).text
     assert json.loads(said)["totalKey"] > 0
@@ -252,9 +250,9 @@ def test_too_many_keys_alike_are_no_key_space(
     assert root.read("r0", 0).keys == 40
     with pytest.raises(HelperFailed, match="keys are alike up to a NUL byte"):
         root.read("r0", 0, largest=2**22)
-    monkeypatch.setattr("blocks.engines.kv.client._PAGE", 4)
+    monkeypatch.setattr("blocks.engines.etcd.etcdctl._PAGE", 4)
     assert len(list(root.all("/a"))) == 40
-    monkeypatch.setattr("blocks.engines.kv.client._PAGE", 2)
+    monkeypatch.setattr("blocks.engines.etcd.etcdctl._PAGE", 2)
     with pytest.raises(PermanentError, match="32 keys are alike up to a NUL byte"):
         list(root.all("/a"))
 
@@ -268,7 +266,7 @@ def test_a_key_may_be_longer_than_an_argument(
         key = b"/shop/" + b"'" * 200_000 + b"%d" % n if n % 2 else b"/shop/%d" % n
         text = base64.b64encode(key).decode()
         through_the_gateway(one.root, "kv/put", key=text, value="eA==")
-    monkeypatch.setattr("blocks.engines.kv.client._PAGE", 2)
+    monkeypatch.setattr("blocks.engines.etcd.etcdctl._PAGE", 2)
     assert len(list(one.root.all("/shop/"))) == 6
     facts = one.snapshot()
     assert facts["snapshot"]["live"] == 6
@@ -311,7 +309,7 @@ def test_an_idle_source_that_is_compacted_at_its_head(
     if newer:
         need_debian("etcd 3.5.10 or later, in FARSIDE_NEWER_ETCD,", f"{programs}/etcdutl")
     tool = snapshot_tool(source.root.host, programs)
-    argv = [*client.ALONE, *tool.argv, "restore", f"{tmp_path}/s.db", f"--data-dir={tmp_path}/r"]
+    argv = [*etcdctl.ALONE, *tool.argv, "restore", f"{tmp_path}/s.db", f"--data-dir={tmp_path}/r"]
     source.root.host.run([*argv, *(RAISE.split() if newer else ())])
     restored = start(f"--data-dir={tmp_path}/r", programs=programs)
     assert restored.key_space(facts).status is CheckStatus.PASSED
@@ -550,27 +548,27 @@ LOGGED = '{"level":"warn","msg":"retrying","error":"rpc error: code = %s desc = 
 @pytest.mark.parametrize(
     ("code", "text", "kind"),
     [
-        ("Unauthenticated", "etcdserver: invalid auth token", client.LoginRefused),
-        ("InvalidArgument", "etcdserver: user name is empty", client.LoginRefused),
+        ("Unauthenticated", "etcdserver: invalid auth token", etcdctl.LoginRefused),
+        ("InvalidArgument", "etcdserver: user name is empty", etcdctl.LoginRefused),
         ("InvalidArgument", "etcdserver: request is too large", PermanentError),
-        ("PermissionDenied", "anything", client.NotAllowed),
-        ("OutOfRange", "anything", client.Compacted),
-        ("ResourceExhausted", "etcdserver: mvcc: database space exceeded", client.NoSpace),
+        ("PermissionDenied", "anything", etcdctl.NotAllowed),
+        ("OutOfRange", "anything", etcdctl.Compacted),
+        ("ResourceExhausted", "etcdserver: mvcc: database space exceeded", etcdctl.NoSpace),
         ("ResourceExhausted", "etcdserver: too many requests", TransientError),
         ("ResourceExhausted", "grpc: received message larger than max (9 vs. 4)", PermanentError),
         ("Unavailable", "certificate of authentication failed: permission denied", TransientError),
-        ("DeadlineExceeded", "x509: certificate signed by unknown authority", client.Untrusted),
+        ("DeadlineExceeded", "x509: certificate signed by unknown authority", etcdctl.Untrusted),
         ("FailedPrecondition", "etcdserver: authentication is not enabled", PermanentError),
     ],
 )
 def test_errors_are_told_apart_by_their_codes(code: str, text: str, kind: type) -> None:
-    assert client._kind(LOGGED % (code, text, text))[0] is kind
+    assert etcdctl._kind(LOGGED % (code, text, text))[0] is kind
 
 
 def test_a_key_named_as_an_error_changes_nothing() -> None:
     stderr = "Error: permission denied: required revision has been compacted\n"
-    assert client._kind(stderr)[0] is PermanentError
-    assert client._kind("Error: context deadline exceeded\n")[0] is TransientError
+    assert etcdctl._kind(stderr)[0] is PermanentError
+    assert etcdctl._kind("Error: context deadline exceeded\n")[0] is TransientError
 
 
 def engine(source: dict[str, Any], target: dict[str, Any]) -> Etcd:

@@ -11,17 +11,16 @@ import pytest
 import yaml
 from pydantic import SecretStr, ValidationError
 
-from blocks.artifact.mentions import Belongings
-from blocks.engines.base import Service
-from blocks.engines.galera import Galera
-from blocks.engines.my import checks, comparing, search, survey
-from blocks.engines.my.client import LoginRefused, Mariadb, Untrusted, literal
-from blocks.engines.my.clusters import SourceNode, TargetNode, address_and_port
-from blocks.engines.my.last_look import FACT
-from blocks.engines.my.nodes import NodeUnderRestore, configuration
+from blocks.engines.engine import Service
+from blocks.engines.galera import Galera, checks, compare, references, survey
+from blocks.engines.galera.last_look import FACT
+from blocks.engines.galera.mariadb import LoginRefused, Mariadb, Untrusted, literal
+from blocks.engines.galera.plan import SourceNode, TargetNode, address_and_port
+from blocks.engines.galera.restore import NodeUnderRestore, configuration
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.findings import Severity
 from blocks.evidence.record import Check, CheckStatus, Record, Topology
+from blocks.ownership import Belongings
 from blocks.plan import Plan, load_plan
 from deployments import lab
 from deployments.lab import galera, processes
@@ -438,7 +437,7 @@ def test_what_names_the_source_is_found(living: dict[str, Mariadb]) -> None:
         " CREATE USER free@'10.8.%';",
     )
     try:
-        named = search.in_cluster(first, search.texts(first), foreign)
+        named = references.in_cluster(first, references.texts(first), foreign)
         found = {(item.id, item.subject, item.severity) for item in named}
     finally:
         first.script(
@@ -566,4 +565,4 @@ def test_only_what_the_data_needs_is_carried_over(plan: Plan) -> None:
     ],
 )
 def test_version(said: str, version: tuple[int, int, int]) -> None:
-    assert comparing.version_of(said) == version
+    assert compare.version_of(said) == version

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from blocks.engines.my import checks, counting, last_look, survey
-from blocks.engines.my.client import Mariadb, SqlError
-from blocks.engines.my.last_look import FACT, LastLook, differences
+from blocks.engines.galera import checks, counting, last_look, survey
+from blocks.engines.galera.last_look import FACT, LastLook, differences
+from blocks.engines.galera.mariadb import Mariadb, SqlError
 from blocks.evidence.record import Check, CheckStatus
 from tests.blocks.engines.test_galera_truth import (
     UNCHANGED,

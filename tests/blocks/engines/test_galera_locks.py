@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from blocks.engines.my import backup
-from blocks.engines.my.client import Mariadb
-from blocks.sets import READ_RATE
+from blocks.engines.galera import backup
+from blocks.engines.galera.mariadb import Mariadb
+from blocks.repositories.farside import READ_RATE
 from tests.blocks.engines.test_galera_truth import home, root, server
 from tests.blocks.engines.worlds import need_debian
 

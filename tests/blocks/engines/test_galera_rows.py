@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from blocks.artifact.mentions import Belongings
-from blocks.engines.my import rows, search
-from blocks.engines.my.client import Mariadb
+from blocks.engines.galera import references, rows
+from blocks.engines.galera.mariadb import Mariadb
+from blocks.ownership import Belongings
 from tests.blocks.engines.test_galera_truth import home, root, server
 
 __all__ = ["home"]
@@ -44,7 +44,7 @@ def node(home: Path) -> Iterator[Mariadb]:
 def test_rows_that_name_the_source_are_found(node: Mariadb) -> None:
     unread = list[str]()
     found = rows.texts(node, EAST, 60, unread)
-    told = {item.subject: item.evidence for item in search.in_cluster(node, found, EAST)}
+    told = {item.subject: item.evidence for item in references.in_cluster(node, found, EAST)}
     assert told.keys() == {
         "column shop.plain.v",
         "column shop.o'dd `x.c\"1",

@@ -20,31 +20,31 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from blocks import resolving
-from blocks.artifact.mentions import Belongings
 from blocks.domain import FailureDomain
-from blocks.engines.galera import Galera
-from blocks.engines.my import (
+from blocks.engines.galera import (
+    Galera,
     backup,
     checks,
-    comparing,
+    compare,
     counting,
     details,
-    nodes,
     privileges,
-    search,
+    references,
+    restore,
     sequences,
     settings,
     survey,
 )
-from blocks.engines.my import runbook as by_hand
-from blocks.engines.my.client import LoginRefused, Mariadb, NotAllowed, SqlError, Untrusted
-from blocks.engines.my.clusters import TargetCluster, TargetNode
-from blocks.engines.my.last_look import FACT
+from blocks.engines.galera import runbook as by_hand
+from blocks.engines.galera.last_look import FACT
+from blocks.engines.galera.mariadb import LoginRefused, Mariadb, NotAllowed, SqlError, Untrusted
+from blocks.engines.galera.plan import TargetCluster, TargetNode
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.record import Check, CheckStatus
 from blocks.hosts import LocalHost
-from blocks.sets import READ_RATE
+from blocks.ownership import Belongings
+from blocks.remote import resolving
+from blocks.repositories.farside import READ_RATE
 from tests.blocks.engines.test_runbooks import HOSTILE, manifest, sealed, store
 from tests.blocks.engines.worlds import need_debian
 
@@ -265,9 +265,9 @@ def test_compressed_pages_can_be_read(tmp_path: Path) -> None:
         {"bin_dir": str(tmp_path), "ca_file": "/ca",
          "nodes": [place | {"cert_file": "/c", "key_file": "/k"}]}
     )  # fmt: skip
-    nodes.NodeUnderRestore(using, target, target.nodes[0]).prepare()
+    restore.NodeUnderRestore(using, target, target.nodes[0]).prepare()
     assert "/srv/source" not in (tmp_path / "log").read_text()
-    written = nodes.configuration(
+    written = restore.configuration(
         facts, target, target.nodes[0], cluster="c", socket="/s", work="/w", account="a", pool=1
     )
     assert "loose-" not in written
@@ -309,7 +309,7 @@ def test_what_is_loaded_and_what_is_kept_off() -> None:
         )
     ]
     node = TargetNode(host="a", address="10.2.0.1", data_dir="/d", cert_file="/c", key_file="/k")
-    text = nodes.configuration(
+    text = restore.configuration(
         {"settings": {}, "plugins": plugins},
         TargetCluster(nodes=(node,), ca_file="/ca"),
         node,
@@ -382,8 +382,8 @@ def test_no_table_of_another_server_is_opened(tmp_path: Path) -> None:
             passed(checks.definitions({"here": node}, facts))
             passed(checks.table_checks(both, facts))
             passed(checks.agree(both))
-            texts = search.texts(node)
-            found = search.in_cluster(node, texts, Belongings(networks=("127.0.0.0/8",)))
+            texts = references.texts(node)
+            found = references.in_cluster(node, texts, Belongings(networks=("127.0.0.0/8",)))
             assert {item.subject for item in found} == {"table shop.aux", "table shop.a/b é"}
             assert {"constraint shop.t.CONSTRAINT_1", "default of shop.t.v"} < dict(texts).keys()
             assert calls == []
@@ -398,7 +398,7 @@ def test_no_table_of_another_server_is_opened(tmp_path: Path) -> None:
 
 def test_questions_of_all_tables_open_none(node: Mariadb) -> None:
     """As the server explains them; those that open a table name it."""
-    whole = [*survey._DIGESTS.split(";"), *search._TEXTS.split(";"), survey._NAMES]
+    whole = [*survey._DIGESTS.split(";"), *references._TEXTS.split(";"), survey._NAMES]
     whole += details.QUERIES.split(";")
     for query in filter(str.strip, whole):
         if "SELECT" in query:
@@ -406,7 +406,7 @@ def test_questions_of_all_tables_open_none(node: Mariadb) -> None:
             assert "Open_full_table" not in plan, query
             assert "COLUMNS" not in query, "for those of a view, all that it is made of is opened"
     each = [survey._COLUMNS, survey._SIZES, counting._WRITTEN]
-    for query in [*each, *search._OF_COLUMNS.split(";"), *search._OF_TABLES.split(";")]:
+    for query in [*each, *references._OF_COLUMNS.split(";"), *references._OF_TABLES.split(";")]:
         select = query[query.index("SELECT") :].format(schema="'shop'", name="'t'")
         plan = " ".join(row[-1] for row in node.rows(f"EXPLAIN {select}"))
         assert "Scanned 0 databases" in plan, query
@@ -541,7 +541,7 @@ def test_a_restored_node_behaves_as_the_source_did(tmp_path: Path) -> None:
     ]
     place = TargetNode(host="a", address="10.2.0.1", data_dir="/d", cert_file="/c", key_file="/k")
     target = TargetCluster(nodes=(place,), ca_file="/ca")
-    text = nodes.configuration(
+    text = restore.configuration(
         facts, target, place, cluster="c", socket="/s", work="/w", account="a", pool=1
     )
     file = tmp_path / "my.cnf"
@@ -549,7 +549,7 @@ def test_a_restored_node_behaves_as_the_source_did(tmp_path: Path) -> None:
     file.write_text("\n".join(["[mariadbd]", *lines, "bind-address = 127.0.0.1", ""]))
     # Farside's administrators are made under these settings, too.
     alone = [SERVER, f"--defaults-file={file}", "--user=root", f"--datadir={tmp_path}/data"]
-    sql = nodes.administrators(["nobody"]).encode()
+    sql = restore.administrators(["nobody"]).encode()
     subprocess.run([*alone, "--bootstrap"], input=sql, check=True, capture_output=True)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
@@ -585,9 +585,9 @@ def test_accounts_by_name_are_told() -> None:
     accounts += ["role r", "user e@fd00::1", "user f@db1", "user g@10.1.0.0/255.255.0.0"]
     facts: dict[str, Any] = FACTS | {"accounts": accounts, "definitions": {}, "elsewhere": []}
     facts["settings"] = {"skip_name_resolve": "ON"}
-    assert not list(comparing.without_host(facts, target, Belongings()))
+    assert not list(compare.without_host(facts, target, Belongings()))
     facts["settings"] = {"skip_name_resolve": "OFF"}
-    (found,) = comparing.without_host(facts, target, Belongings())
+    (found,) = compare.without_host(facts, target, Belongings())
     assert found.id == "access-from-source-only"
     assert found.evidence.endswith(": user d@%.corp.example; user f@db1")
 
@@ -602,10 +602,10 @@ def test_names_in_definitions_are_resolved_where_they_are_used(node: Mariadb) ->
     )
     foreign = Belongings(networks=("127.0.0.0/8", "192.0.2.0/24"))
     try:
-        texts = search.texts(node)
+        texts = references.texts(node)
         named = resolving.used_by(texts, foreign)
         (found,) = resolving.leading_to(node.host, "r0", named, foreign, [])
-        (plain,) = search.in_cluster(node, texts, foreign)
+        (plain,) = references.in_cluster(node, texts, foreign)
     finally:
         node.script("", "DROP PROCEDURE shop.call_home; DROP SERVER far; DROP TABLE shop.g;")
     assert dict(texts)["server far"].rstrip() == "host localhost"
@@ -657,7 +657,7 @@ def test_what_a_user_may_not_see_is_known(node: Mariadb, tmp_path: Path) -> None
     unknown(checks.definitions({"here": node}, facts), "view shop.w")
     target: Any = type("T", (), {"nodes": ()})
     facts |= {"elsewhere": []}
-    found = [item.id for item in comparing.without_host(facts, target, Belongings())]
+    found = [item.id for item in compare.without_host(facts, target, Belongings())]
     assert found == ["credential-refused"]
 
 
@@ -918,14 +918,14 @@ def test_an_administrator_is_made_where_a_server_was_created(tmp_path: Path) -> 
     alone = [SERVER, "--no-defaults", "--user=root", f"--datadir={data}", "--bootstrap"]
     far = b"INSERT INTO mysql.servers VALUES ('far','10.9.0.7','x','u','p',1,'','mysql','');\n"
     subprocess.run(alone, input=far, check=True, capture_output=True)
-    sql = nodes.administrators(["nobody", "o'dd"]).encode()
+    sql = restore.administrators(["nobody", "o'dd"]).encode()
     subprocess.run(alone, input=sql, check=True, capture_output=True)
     work = tmp_path / "work"
     work.mkdir()
-    crash = ["sh", "-c", nodes._ALONE, "sh", str(work), *alone]
+    crash = ["sh", "-c", restore._ALONE, "sh", str(work), *alone]
     done = subprocess.run(crash, input=b"FLUSH PRIVILEGES;\n", capture_output=True)
     if done.returncode != 0:  # so it is with 10.11; what is shown tells why
-        log = ["sh", "-c", nodes._TOLD, "sh", f"{work}/bootstrap.log"]
+        log = ["sh", "-c", restore._TOLD, "sh", f"{work}/bootstrap.log"]
         said = subprocess.run(log, capture_output=True, text=True).stdout
         assert "FLUSH PRIVILEGES" in said
         assert "got signal" in said

@@ -13,11 +13,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from blocks.engines.pg import checks, counts, survey
-from blocks.engines.pg.installation import Installation
-from blocks.engines.pg.last_look import NO_LOOK, LastLook, last_look
-from blocks.engines.pg.psql import PATIENT_WITH_PRODUCTION, Psql
-from blocks.engines.tally import NOT_ASKED, Tally
+from blocks.engines.common.tally import NOT_ASKED, Tally
+from blocks.engines.postgres import checks, counts, survey
+from blocks.engines.postgres.installation import Installation
+from blocks.engines.postgres.last_look import NO_LOOK, LastLook, last_look
+from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION, Psql
 from blocks.evidence.record import Check, CheckStatus
 from blocks.hosts import LocalHost
 from tests import mechanisms
@@ -378,7 +378,7 @@ def test_an_extension_that_nobody_knows(source: Source) -> None:
 def test_a_part_that_takes_too_long_hides_no_other(
     source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inside = "blocks.engines.pg.last_look"
+    inside = "blocks.engines.postgres.last_look"
     monkeypatch.setitem(sys.modules[inside]._OF_DATABASE, "tables", "SELECT pg_sleep(9)")
     monkeypatch.setattr(f"{inside}._STATEMENT", "SET statement_timeout = '300ms';\n")
     last = source.look()
@@ -390,7 +390,7 @@ def test_a_part_that_takes_too_long_hides_no_other(
 @pytest.mark.slow(25)
 def test_a_standby_that_is_behind_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is restored has all of the log that it has received, and is newer than it."""
-    monkeypatch.setattr("blocks.engines.pg.last_look._CATCH_UP_SECONDS", 0.5)
+    monkeypatch.setattr("blocks.engines.postgres.last_look._CATCH_UP_SECONDS", 0.5)
     with server(15, "max_wal_senders = 3") as primary, standby(primary) as near:
         primary.run("CREATE ROLE lodger; CREATE DATABASE shop")
         primary.run(

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from blocks.engines.pg import cluster as clusters
-from blocks.engines.pg.cluster import Cluster
-from blocks.engines.pg.servers import Place
-from blocks.helper import TargetOccupied, sweep_host, work_folder
+from blocks.engines.postgres import cluster as clusters
+from blocks.engines.postgres.cluster import Cluster
+from blocks.engines.postgres.plan import Place
 from blocks.hosts import LocalHost
-from blocks.sets import SetReader
+from blocks.remote import TargetOccupied, sweep_host, work_folder
+from blocks.repositories.farside import SetReader
 
 ID = "r20260102-030405-abcdef"
 

@@ -4,13 +4,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from blocks.artifact.mentions import Belongings
-from blocks.engines.pg import checks, replication, search, survey
-from blocks.engines.pg.last_look import last_look
-from blocks.engines.pg.position import end_of_log
-from blocks.engines.pg.psql import CLUSTER, PATIENT_WITH_PRODUCTION, UNHURRIED, LoginRefused, Psql
+from blocks.engines.postgres import checks, references, standbys, survey
+from blocks.engines.postgres.last_look import last_look
+from blocks.engines.postgres.position import end_of_log
+from blocks.engines.postgres.psql import (
+    CLUSTER,
+    PATIENT_WITH_PRODUCTION,
+    UNHURRIED,
+    LoginRefused,
+    Psql,
+)
 from blocks.errors import PermanentError
 from blocks.evidence.record import CheckStatus
+from blocks.ownership import Belongings
 from tests.blocks.engines.servers import Server, server
 
 NOBODY = "ALTER DATABASE {} ALLOW_CONNECTIONS false"
@@ -55,11 +61,11 @@ def test_the_restored_server_is_verified(site: tuple[Server, str]) -> None:
     for check in (
         checks.roles(control, facts, last_look(control)),
         checks.committed_write(control, "r20261127-120000-abcdef"),
-        replication.serving(control, "primary"),
+        standbys.serving(control, "primary"),
     ):
         assert check.status is CheckStatus.PASSED, check
-    names, _ = search.databases(control)
-    assert search.texts(control, names, Belongings(places=("192.0.2.7",))).unread == []
+    names, _ = references.databases(control)
+    assert references.texts(control, names, Belongings(places=("192.0.2.7",))).unread == []
 
 
 def test_one_that_is_named_is_never_another(site: tuple[Server, str]) -> None:

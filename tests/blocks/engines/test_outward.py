@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from blocks.engines.pg import survey
-from blocks.engines.pg.outward import Tablespace, created_tablespaces
-from blocks.engines.pg.wal import parse_lsn
+from blocks.engines.postgres import survey
+from blocks.engines.postgres.outward import Tablespace, created_tablespaces
+from blocks.engines.postgres.wal import parse_lsn
 from deployments.lab.accounts import service_account
 from tests.blocks.engines.servers import Server, server
 

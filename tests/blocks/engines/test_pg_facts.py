@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blocks.artifact.mentions import Belongings
-from blocks.engines.pg import comparing, config, settings
-from blocks.engines.pg.facts import Facts, FactsRefused, SetFacts, check
+from blocks.engines.postgres import compare, config, settings
+from blocks.engines.postgres.facts import Facts, FactsRefused, SetFacts, check
+from blocks.ownership import Belongings
 
 LINE = re.compile(r"([A-Za-z_.0-9]+) = '((?:[^'\\\n]|''|\\\\)*)'")
 
@@ -203,13 +203,13 @@ def test_what_passes_as_an_oid_or_a_segment_is_harmless_in_a_path(oid: str, segm
 
 def test_a_library_is_an_installations_own_or_is_not_loaded() -> None:
     preload = "auto_explain, $libdir/pg_stat_statements, /srv/data/evil, ../evil, $libdir/../evil"
-    assert comparing.libraries({"shared_preload_libraries": preload}) == [
+    assert compare.libraries({"shared_preload_libraries": preload}) == [
         "auto_explain",
         "$libdir/pg_stat_statements",
     ]
     facts = FACTS | {"shared_preload_libraries": preload, "logical_slots": [], "logins": []}
     facts["databases"] = []
-    found = comparing.without_host(facts, {}, "west/db1", Belongings())
+    found = compare.without_host(facts, {}, "west/db1", Belongings())
     assert [(item.id, item.subject) for item in found] == [
         ("library-preloaded", "/srv/data/evil"),
         ("library-preloaded", "../evil"),

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from blocks.artifact.mentions import Belongings
-from blocks.engines.pg import checks, comparing, counts, indexes, replay, search, survey
-from blocks.engines.pg.files import AtSource
-from blocks.engines.pg.installation import Installation
-from blocks.engines.pg.last_look import NO_LOOK, LastLook, last_look
-from blocks.engines.pg.psql import PATIENT_WITH_PRODUCTION, Psql, SqlError
-from blocks.engines.pg.tally import Tally
+from blocks.engines.postgres import checks, compare, counts, indexes, references, replay, survey
+from blocks.engines.postgres.files import AtSource
+from blocks.engines.postgres.installation import Installation
+from blocks.engines.postgres.last_look import NO_LOOK, LastLook, last_look
+from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION, Psql, SqlError
+from blocks.engines.postgres.tally import Tally
 from blocks.errors import FarsideError, TransientError
 from blocks.evidence.record import Check, CheckStatus
 from blocks.hosts import LocalHost
+from blocks.ownership import Belongings
 from tests import mechanisms
 from tests.blocks.engines.servers import Server, server
 from tests.blocks.engines.worlds import LEAST, least_privileges
@@ -365,7 +365,7 @@ class TestSurvey:
         check = checks.indexes_valid(shop, facts["databases"])
         assert check.status is PASSED
         assert "2 not usable, as at the source" in str(check.actual)
-        found = list(comparing.without_host(facts, {}, "west/db1", NOWHERE))
+        found = list(compare.without_host(facts, {}, "west/db1", NOWHERE))
         assert {(item.id, item.severity.value) for item in found} == {
             ("usable-not-restored", "medium")
         }
@@ -377,15 +377,15 @@ class TestLogin:
         made.run("CREATE ROLE retired NOLOGIN; CREATE ROLE late LOGIN VALID UNTIL '2020-01-01'")
         try:
             facts = survey.survey(made.psql())
-            refused = comparing.refuses(facts, "retired")
+            refused = compare.refuses(facts, "retired")
             assert refused == "retired has NOLOGIN there"
             application = made.psql("retired")
             assert checks.login(application, ["shop"]).status is FAILED
             check = checks.login(application, ["shop"], refused=refused)
             assert (check.status, refused in str(check.actual)) == (UNKNOWN, True)
-            assert comparing.refuses(facts, "late") == "VALID UNTIL of late is over there"
-            assert comparing.refuses(facts, "postgres") == ""
-            assert comparing.refuses({"roles": [{"name": "late"}]}, "late") == "", "an older set"
+            assert compare.refuses(facts, "late") == "VALID UNTIL of late is over there"
+            assert compare.refuses(facts, "postgres") == ""
+            assert compare.refuses({"roles": [{"name": "late"}]}, "late") == "", "an older set"
         finally:
             made.run("DROP ROLE retired; DROP ROLE late")
 
@@ -420,7 +420,7 @@ class TestDatabases:
             installed = Installation(psql.host, made.bin_dir)
             check = checks.Databases(psql, {"databases": there}, NO_LOOK, installed).check()
             assert check.status is UNKNOWN, check
-            found = search.texts(psql, ["mule"], Belongings(networks=("10.0.0.0/8",)))
+            found = references.texts(psql, ["mule"], Belongings(networks=("10.0.0.0/8",)))
             assert len(found.unread) == 1
         finally:
             made.run("DROP DATABASE mule")
@@ -554,12 +554,12 @@ class TestSessions:
         made.run("ALTER DATABASE shop SET session_preload_libraries = 'only_here'")
         try:
             facts = survey.survey(made.psql(options="-c session_preload_libraries="))
-            there = comparing.installation(facts, shop.host, made.bin_dir)
-            lacking = comparing.of_sessions(facts, there, "app", ["shop"])
+            there = compare.installation(facts, shop.host, made.bin_dir)
+            lacking = compare.of_sessions(facts, there, "app", ["shop"])
             check = checks.login(made.psql("app", ""), ["postgres", "shop"], lacking)
             assert (check.status, check.finding) == (FAILED, "library-preloaded")
             assert check.subjects == ("only_here",)
-            found = list(comparing.on_host(facts, shop.host, made.bin_dir, "west/db1"))
+            found = list(compare.on_host(facts, shop.host, made.bin_dir, "west/db1"))
             assert [(item.id, item.subject, item.severity.value) for item in found] == [
                 ("library-preloaded", "only_here", "critical")
             ]
@@ -591,23 +591,23 @@ class TestReadOnly:
     def test_so_it_is_at_the_source(self, made: Server, app: Psql, whose: str, place: str) -> None:
         made.run(f"ALTER {whose} {self.SETTING} = yes")
         facts = survey.survey(made.psql(options=PATIENT_WITH_PRODUCTION))
-        refused = comparing.read_only(facts, "app", "shop")
+        refused = compare.read_only(facts, "app", "shop")
         check = checks.application_write(app, "shop", self.WRITE, refused)
         assert check.status is UNKNOWN, check
         assert f"the source refuses it as well (default_transaction_read_only of {place})" in str(
             check.actual
         )
         later = last_look(made.psql(options=PATIENT_WITH_PRODUCTION))
-        assert comparing.read_only({}, "app", "shop", later) == refused, "set since the survey"
+        assert compare.read_only({}, "app", "shop", later) == refused, "set since the survey"
 
     def test_what_the_source_lets_write(self, made: Server, app: Psql) -> None:
         """A setting of the role goes before one of the database."""
         made.run(f"ALTER DATABASE shop {self.SETTING} = on; ALTER ROLE app {self.SETTING} = off")
         made.run(f"ALTER ROLE app IN DATABASE postgres {self.SETTING} = on")
         facts = survey.survey(made.psql(options=PATIENT_WITH_PRODUCTION))
-        source = comparing.read_only(facts, "app", "shop")
+        source = compare.read_only(facts, "app", "shop")
         assert source is None
-        assert comparing.read_only(facts, "other", "shop") is not None
+        assert compare.read_only(facts, "other", "shop") is not None
         assert checks.application_write(app, "shop", self.WRITE, source).status is PASSED
         made.run(f"ALTER ROLE app {self.SETTING} = on")
         check = checks.application_write(app, "shop", self.WRITE, source)
@@ -638,17 +638,17 @@ def test_libraries_that_the_server_has_all_sessions_load(
         newest.set(restart=False, **{setting: name})
         time.sleep(0.3)  # until the server has read it
         facts = survey.survey(newest.psql(options=PATIENT_WITH_PRODUCTION))
-        assert list(comparing.on_host(facts, host, newest.bin_dir, "west/db1")) == []
+        assert list(compare.on_host(facts, host, newest.bin_dir, "west/db1")) == []
     finally:
         newest.run("ALTER SYSTEM RESET ALL")
         newest.run("SELECT pg_reload_conf()")
         newest.run("DROP ROLE clerk")
         library.unlink(missing_ok=True)
-    found = list(comparing.on_host(facts, host, newest.bin_dir, "west/db1"))
+    found = list(compare.on_host(facts, host, newest.bin_dir, "west/db1"))
     assert [(item.id, item.subject) for item in found] == [("library-preloaded", named)]
     assert f"the source's {setting} loads {named}" in found[0].evidence
-    assert comparing.loaded_by_all(facts) == {setting: [named]}
-    found = list(comparing.without_host(facts, {}, "west/db1", NOWHERE))
+    assert compare.loaded_by_all(facts) == {setting: [named]}
+    found = list(compare.without_host(facts, {}, "west/db1", NOWHERE))
     assert [(item.id, item.subject) for item in found] == [("library-preloaded", "/opt/corp/other")]
 
 
@@ -726,7 +726,7 @@ def test_locales_and_zones_that_are_not_there(made: Server, shop: Psql) -> None:
     for row in facts["settings"]:
         row.setdefault("category", "")
     name = facts["databases"][0]["name"]
-    found = list(comparing.on_host(facts, shop.host, made.bin_dir, "west/db1"))
+    found = list(compare.on_host(facts, shop.host, made.bin_dir, "west/db1"))
     assert {(item.id, item.subject) for item in found} == {
         ("locale-missing", f"database {name}"),
         ("locale-missing", "setting lc_monetary"),
@@ -754,12 +754,12 @@ def test_zones_and_abbreviations_of_the_site(newest: Server, whose: str) -> None
         newest.run("SELECT pg_reload_conf()")
         time.sleep(0.3)  # until the server has read it
         facts = survey.survey(newest.psql(options=PATIENT_WITH_PRODUCTION))
-        assert list(comparing.on_host(facts, host, newest.bin_dir, "west/db1")) == []
+        assert list(compare.on_host(facts, host, newest.bin_dir, "west/db1")) == []
         own[0].unlink()
         own[1].write_text("@INCLUDE Gone\n")
-        part = list(comparing.on_host(facts, host, newest.bin_dir, "west/db1"))
+        part = list(compare.on_host(facts, host, newest.bin_dir, "west/db1"))
         own[1].unlink()
-        found = list(comparing.on_host(facts, host, newest.bin_dir, "west/db1"))
+        found = list(compare.on_host(facts, host, newest.bin_dir, "west/db1"))
     finally:
         for file in own:
             file.unlink(missing_ok=True)
@@ -787,7 +787,7 @@ def test_zones_and_abbreviations_of_the_site(newest: Server, whose: str) -> None
 )
 def test_which_time_zones_are_files(zone: str, is_file: bool) -> None:
     facts = {"settings": [{"name": "TimeZone", "setting": zone, "source": "global"}]}
-    named = [item for _, item in comparing._zones(facts)]
+    named = [item for _, item in compare._zones(facts)]
     assert named == ([zone.removeprefix(":")] if is_file else [])
 
 
@@ -834,7 +834,7 @@ def test_a_build_that_cannot_compress_as_the_source_does(made: Server, tmp_path:
         made.run("ALTER SYSTEM RESET wal_compression")
         made.run("ALTER SYSTEM RESET default_toast_compression")
         made.run("SELECT pg_reload_conf()")
-    assert list(comparing.on_host(facts, host, made.bin_dir, "west/db1")) == []
+    assert list(compare.on_host(facts, host, made.bin_dir, "west/db1")) == []
     # A server that takes no lz4, as one built without it.
     program = tmp_path / "postgres"
     program.write_text(
@@ -842,7 +842,7 @@ def test_a_build_that_cannot_compress_as_the_source_does(made: Server, tmp_path:
     )
     program.chmod(0o755)
     (tmp_path / "pg_config").symlink_to(f"{made.bin_dir}/pg_config")
-    found = list(comparing.on_host(facts, host, str(tmp_path), "west/db1"))
+    found = list(compare.on_host(facts, host, str(tmp_path), "west/db1"))
     assert [item.id for item in found] == ["engine-version"] * 2
     assert "default_toast_compression=lz4" in found[0].evidence
     blind = Installation(host, str(tmp_path / "none"), settings=("wal_compression=lz4",))
@@ -859,8 +859,8 @@ def test_a_library_that_only_a_start_loads_is_looked_for() -> None:
         it.run("CREATE EXTENSION pg_cron")
         psql = it.psql()
         facts = survey.survey(psql)
-        assert comparing.asleep(facts) == ["pg_cron"]
-        assert comparing.libraries(facts) == []
+        assert compare.asleep(facts) == ["pg_cron"]
+        assert compare.libraries(facts) == []
         check = checks.isolation(psql, ["pg_cron"])
         assert check.status is FAILED
         assert "pg_cron" in str(check.actual)
@@ -928,7 +928,7 @@ def test_an_old_version_of_an_extension_that_the_source_does_not_offer_either(
         old.unlink()
         new.write_text("CREATE TABLE demo (n int);\n")
         facts = survey.survey(newest.psql())
-        assert list(comparing.on_host(facts, host, newest.bin_dir, "west/db1")) == []
+        assert list(compare.on_host(facts, host, newest.bin_dir, "west/db1")) == []
         check = checks.loadable(newest.psql(), facts["databases"], newest.bin_dir)
         assert check.status is PASSED, check
         lost = checks.loadable(newest.psql(), offered["databases"], newest.bin_dir)
@@ -1035,7 +1035,7 @@ class TestFilesThatTheSourceHasLost:
         newest.run("CREATE EXTENSION farside_demo", "shop")
 
         def found(facts: dict[str, Any]) -> list[tuple[str, str]]:
-            there = comparing.on_host(facts, host, newest.bin_dir, "west/db1")
+            there = compare.on_host(facts, host, newest.bin_dir, "west/db1")
             return [(item.id, item.subject) for item in there]
 
         before = self.surveys(newest)
@@ -1057,7 +1057,7 @@ class TestFilesThatTheSourceHasLost:
             file.unlink()
         after = self.surveys(newest)
         for facts in (*before, *after):
-            found = list(comparing.on_host(facts, host, newest.bin_dir, "west/db1"))
+            found = list(compare.on_host(facts, host, newest.bin_dir, "west/db1"))
             assert len(found) == (facts in before), found
         assert {self.loadable(newest, facts).status for facts in before} == {FAILED}
         # A role that may not look for files sees that the control file is gone, and no more.

@@ -9,10 +9,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from blocks.engines.pg import burden, places, survey
-from blocks.engines.pg.psql import PATIENT_WITH_PRODUCTION
+from blocks.engines.postgres import burden, places, survey
+from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION
 from blocks.evidence.findings import CATALOGUE
-from blocks.sets import Load
+from blocks.repositories.farside import Load
 from tests.blocks.engines.servers import Server, server
 
 _LINES = ("max_wal_senders = 3", "max_replication_slots = 2", "max_slot_wal_keep_size = 1GB")

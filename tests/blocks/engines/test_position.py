@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from blocks.engines.pg import wal
-from blocks.engines.pg.position import end_of_log, end_of_record
+from blocks.engines.postgres import wal
+from blocks.engines.postgres.position import end_of_log, end_of_record
 from tests.blocks.engines.servers import server, standby, streams
 
 SEGMENT, PAGE = 2**24, 8192

@@ -15,25 +15,24 @@ from typing import Any, ClassVar
 import pytest
 
 from blocks.artifact.manifest import SealedObject
-from blocks.engines.base import Peer, Restoration
-from blocks.engines.pg import burden
-from blocks.engines.pg.last_look import LastLook
-from blocks.engines.pg.psql import Psql
-from blocks.engines.postgres import LOG_INTERVAL_SECONDS, LogGap, NoPlace, Postgres
+from blocks.engines.engine import Peer, Restoration
+from blocks.engines.postgres import LOG_INTERVAL_SECONDS, LogGap, NoPlace, Postgres, burden
+from blocks.engines.postgres.last_look import LastLook
+from blocks.engines.postgres.psql import Psql
 from blocks.errors import PermanentError
 from blocks.evidence.record import CheckStatus, Counterpart, Node, Record
-from blocks.following import LogInterrupted
-from blocks.helper import sweep_host
 from blocks.plan import Plan, load_plan
-from blocks.sets import SetCopier, SetReader, SetWriter, discard_unfinished
+from blocks.remote import sweep_host
+from blocks.remote.following import LogInterrupted
+from blocks.repositories.farside import SetCopier, SetReader, SetWriter, discard_unfinished
 from deployments import lab
 from deployments.lab.accounts import service_account
 from deployments.lab.drills.live import LivePostgres
 from deployments.lab.places import Places, load_state
-from tasks.clock import StageClock
-from tasks.diagnose import diagnose
-from tasks.rehearsal import new_id
-from tasks.sweeping import sweep_plan
+from tasks.context import new_id
+from tasks.inspect.diagnose import diagnose
+from tasks.reporting.clock import StageClock
+from tasks.sweep import sweep_plan
 from tests import mechanisms
 from tests.blocks.engines.conformance import EngineConformance
 from tests.blocks.engines.worlds import LEAST, World, built, least_privileges

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from blocks.engines.pg import survey
-from blocks.engines.pg.psql import (
+from blocks.engines.postgres import survey
+from blocks.engines.postgres.psql import (
     AS_OWNER,
     CLUSTER,
     PATIENT_WITH_PRODUCTION,

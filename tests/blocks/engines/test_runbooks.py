@@ -11,9 +11,9 @@ import pytest
 
 from blocks.artifact.manifest import Manifest, SealedObject, Volume
 from blocks.domain import FailureDomain
-from blocks.engines.kv import runbook as etcd
-from blocks.engines.kv.clusters import TargetCluster
-from blocks.engines.pg import runbook as postgres
+from blocks.engines.etcd import runbook as etcd
+from blocks.engines.etcd.plan import TargetCluster
+from blocks.engines.postgres import runbook as postgres
 from blocks.evidence.record import RunbookStep
 from blocks.hosts import LocalHost
 from blocks.stores import S3Store

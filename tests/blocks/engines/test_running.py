@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from blocks.artifact import stamp
-from blocks.engines.pg import survey
-from blocks.engines.pg.running import running
+from blocks.agent import stamp
+from blocks.engines.postgres import survey
+from blocks.engines.postgres.running import running
 from blocks.hosts import LocalHost
 from tests.blocks.engines.servers import Server, server
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from blocks.artifact.mentions import Belongings
-from blocks.engines.pg import counts, search, survey
-from blocks.engines.pg.last_look import NO_LOOK
-from blocks.engines.pg.psql import PATIENT_WITH_PRODUCTION, Psql
+from blocks.engines.postgres import counts, references, survey
+from blocks.engines.postgres.last_look import NO_LOOK
+from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION, Psql
 from blocks.evidence.findings import Severity
 from blocks.evidence.record import CheckStatus
 from blocks.hosts import LocalHost
+from blocks.ownership import Belongings
 from tests.blocks.engines.servers import Server, server
 from tests.blocks.engines.worlds import least_privileges
 
@@ -44,7 +44,7 @@ EXCEPTION WHEN insufficient_privilege THEN NULL; END $$;
 """
 
 
-def subjects(found: search.Texts) -> set[str]:
+def subjects(found: references.Texts) -> set[str]:
     return {item.subject for item in found.findings(EAST)}
 
 
@@ -66,7 +66,7 @@ def test_no_code_of_a_tables_owner_runs_as_the_administrator(made: Server, shop:
     )
     made.run("VACUUM ANALYZE", "shop")
     facts = survey.survey(shop)
-    found = search.texts(shop, ["shop"], EAST, rows=60.0)
+    found = references.texts(shop, ["shop"], EAST, rows=60.0)
     check = counts.row_counts(shop, facts["databases"], NO_LOOK)
     assert made.run("SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'") == "f"
     assert subjects(found) == {"shop: table m.own", "shop: table m.planned"}
@@ -120,7 +120,7 @@ def test_rows_are_read_whatever_columns_are_called(made: Server, shop: Psql) -> 
         "mallory",
     )
     made.run("COMMENT ON SCHEMA public IS 'of 10.9.1.2'", "shop")
-    found = search.texts(shop, ["shop"], EAST, rows=60.0)
+    found = references.texts(shop, ["shop"], EAST, rows=60.0)
     assert subjects(found) == {"shop: table m.one", "shop: comment on public"}
     assert found.unread == []
 
@@ -137,7 +137,7 @@ def test_compressed_values_are_read_or_told_of(made: Server, shop: Psql) -> None
         "shop",
         "mallory",
     )
-    found = search.texts(shop, ["shop"], EAST, rows=60.0)
+    found = references.texts(shop, ["shop"], EAST, rows=60.0)
     graver = {item.subject for item in found.findings(EAST) if item.severity is not Severity.INFO}
     assert graver == {"shop: table m.sessions"}
     (told,) = (item for item in found.findings(EAST) if item.severity is Severity.INFO)
@@ -154,7 +154,7 @@ def test_a_setting_is_read_where_it_is_asked_for(made: Server, shop: Psql) -> No
         " SELECT format('https://%s.%s.example', 'stock', current_setting('m.site')) AS url;",
         "shop",
     )
-    found = search.texts(shop, ["shop"], EAST)
+    found = references.texts(shop, ["shop"], EAST)
     said = {item.subject: item.evidence for item in found.findings(EAST)}
     assert "tax.old.example" in said["shop: function m.tax()"]
     assert "stock.old.example" in said["shop: view m.stock"]
@@ -163,7 +163,7 @@ def test_a_setting_is_read_where_it_is_asked_for(made: Server, shop: Psql) -> No
 def test_rows_that_cannot_mention_the_source_use_no_limit_up(
     made: Server, shop: Psql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "ROWS_MOST", 10)
+    monkeypatch.setattr(references, "ROWS_MOST", 10)
     made.run(
         "CREATE TABLE m.users AS SELECT i, 'u' || i || '@new.example' AS mail,"
         " 'http://10.8.0.' || i AS url FROM generate_series(1, 100) i;"
@@ -171,11 +171,11 @@ def test_rows_that_cannot_mention_the_source_use_no_limit_up(
         "shop",
         "mallory",
     )
-    found = search.texts(shop, ["shop"], EAST, rows=60.0)
+    found = references.texts(shop, ["shop"], EAST, rows=60.0)
     assert subjects(found) == {"shop: table m.users"}
     assert found.unread == []
     made.run("UPDATE m.users SET mail = 'old.example'", "shop")
-    found = search.texts(shop, ["shop"], EAST, rows=60.0)
+    found = references.texts(shop, ["shop"], EAST, rows=60.0)
     assert subjects(found) == {"shop: table m.users"}
     assert found.unread == ["shop: table m.users: more than 10 rows may name the source"]
 
@@ -197,7 +197,7 @@ def test_rows_that_cannot_mention_the_source_use_no_limit_up(
 def test_escaped_rows_are_read(made: Server, shop: Psql, text: str) -> None:
     quoted = text.replace("'", "''")
     made.run(f"CREATE TABLE m.one AS SELECT '{quoted}' AS v", "shop", "mallory")
-    found = search.texts(shop, ["shop"], EAST, rows=60.0)
+    found = references.texts(shop, ["shop"], EAST, rows=60.0)
     assert subjects(found) == {"shop: table m.one"}
     assert found.unread == []
 
@@ -209,10 +209,10 @@ def test_binary_columns_and_large_objects_are_read(made: Server, shop: Psql) -> 
         "SELECT lo_from_bytea(70002, '\\x000102ff');",
         "shop",
     )
-    found = search.texts(shop, ["shop"], EAST, rows=60.0)
+    found = references.texts(shop, ["shop"], EAST, rows=60.0)
     assert subjects(found) == {"shop: table m.files", "shop: large object 70001"}
     assert found.unread == []
-    assert subjects(search.texts(shop, ["shop"], EAST)) == set()
+    assert subjects(references.texts(shop, ["shop"], EAST)) == set()
 
 
 def test_nothing_is_passed_over_for_where_it_lies(made: Server, shop: Psql) -> None:
@@ -229,7 +229,7 @@ def test_nothing_is_passed_over_for_where_it_lies(made: Server, shop: Psql) -> N
         "CREATE VIEW m.v AS SELECT 'http://10.9.1.6' AS v; ALTER EXTENSION plpgsql ADD VIEW m.v;",
         "shop",
     )
-    found = search.texts(shop, ["shop"], EAST, rows=60.0)
+    found = references.texts(shop, ["shop"], EAST, rows=60.0)
     assert subjects(found) == {
         "shop: function m.inhouse()",
         "shop: table m.conf",
@@ -248,7 +248,7 @@ def test_what_the_source_could_not_read_either(made: Server, shop: Psql) -> None
         "shop",
         "mallory",
     )
-    found = search.texts(shop, ["shop"], EAST, rows=60.0)
+    found = references.texts(shop, ["shop"], EAST, rows=60.0)
     assert subjects(found) == {"shop: materialized view m.empty"}
     assert found.unread == []
 
@@ -257,7 +257,7 @@ def test_what_is_locked_hides_nothing_else(
     made: Server, shop: Psql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As by a transaction in doubt, which came along."""
-    monkeypatch.setattr(search, "LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(references, "LOCK_SECONDS", 0.2)
     made.set(max_prepared_transactions="5")
     made.run(
         "CREATE TABLE m.locked (v text DEFAULT '10.9.1.1');"
@@ -269,7 +269,7 @@ def test_what_is_locked_hides_nothing_else(
     )
     made.run("BEGIN; LOCK m.locked; PREPARE TRANSACTION 'doubt'", "shop")
     try:
-        found = search.texts(shop, ["shop", "postgres"], EAST, rows=60.0)
+        found = references.texts(shop, ["shop", "postgres"], EAST, rows=60.0)
     finally:
         made.run("ROLLBACK PREPARED 'doubt'", "shop")
     assert {"shop: table m.free", "shop: function m.f()"} <= subjects(found)
@@ -281,7 +281,7 @@ def test_databases_are_those_that_are_there(made: Server, shop: Psql) -> None:
     made.run("CREATE DATABASE closed")
     made.run("UPDATE pg_database SET datallowconn = false WHERE datname = 'closed'")
     try:
-        assert search.databases(shop) == (["postgres", "shop", "template1"], ["closed"])
+        assert references.databases(shop) == (["postgres", "shop", "template1"], ["closed"])
     finally:
         made.run("DROP DATABASE closed")
 
@@ -292,14 +292,14 @@ def test_a_short_name_is_a_hosts_where_its_column_says_so(made: Server, shop: Ps
         " INSERT INTO cron.job VALUES (1, 'SELECT 1', 'backup')",
         "shop",
     )
-    found = search.texts(shop, ["shop"], EAST)
+    found = references.texts(shop, ["shop"], EAST)
     assert found.hosts({"settings": []}, EAST) == {"backup": "shop: table cron.job"}
 
 
 def test_files_of_foreign_data_that_a_host_lacks(tmp_path: Path) -> None:
     here = tmp_path / "rates.csv"
     here.touch()
-    found = search.Texts(
+    found = references.Texts(
         rows=[
             ("shop: foreign table rates", f"filename={here}\nformat=csv"),
             ("shop: foreign table gone", "filename=/srv/import/gone.csv"),

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from blocks.engines.base import LeftElsewhere
-from blocks.engines.pg import burden, slots, survey, wal
-from blocks.engines.pg.psql import PATIENT_WITH_PRODUCTION, Psql
+from blocks.engines.engine import LeftElsewhere
+from blocks.engines.postgres import burden, slots, survey, wal
+from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION, Psql
 from blocks.ids import began, name_of
 from deployments.lab.accounts import service_account
 from tests.blocks.engines.servers import Server, server

@@ -10,16 +10,15 @@ from typing import Any
 
 import pytest
 
-from blocks.artifact.mentions import Belongings
-from blocks.engines.pg import burden, checks, comparing, config, counts, survey
-from blocks.engines.pg.facts import Facts, check
-from blocks.engines.pg.installation import Installation
-from blocks.engines.pg.last_look import last_look
-from blocks.engines.pg.privileges import Lacking
-from blocks.engines.pg.psql import PATIENT_WITH_PRODUCTION, Psql
-from blocks.engines.pg.settings import carried
-from blocks.engines.postgres import Postgres
+from blocks.engines.postgres import Postgres, burden, checks, compare, config, counts, survey
+from blocks.engines.postgres.facts import Facts, check
+from blocks.engines.postgres.installation import Installation
+from blocks.engines.postgres.last_look import last_look
+from blocks.engines.postgres.privileges import Lacking
+from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION, Psql
+from blocks.engines.postgres.settings import carried
 from blocks.evidence.record import CheckStatus
+from blocks.ownership import Belongings
 from tests import mechanisms
 from tests.blocks.engines.servers import Server, server
 from tests.blocks.engines.worlds import LEAST, least_privileges
@@ -145,7 +144,7 @@ class TestLeastPrivilege:
         shut = of(facts, "shut")
         assert shut["tables"] is None
         assert counts.row_counts(shop.psql(), facts["databases"]).status is UNKNOWN
-        assert list(comparing.without_host(facts, {}, "west/db1", Belongings())) == []
+        assert list(compare.without_host(facts, {}, "west/db1", Belongings())) == []
         said = not_verified(facts)
         (line,) = [item for item in said if "database shut" in item]
         assert f'GRANT CONNECT ON DATABASE "shut" TO "{LEAST}"' in line
@@ -158,7 +157,7 @@ class TestLeastPrivilege:
         assert facts["access"] is facts["logins"] is None
         assert {row["password"] for row in facts["roles"]} == {"unknown"}
         assert config.login_method(facts) == "md5"
-        assert list(comparing.without_host(facts, {}, "west/db1", Belongings())) == []
+        assert list(compare.without_host(facts, {}, "west/db1", Belongings())) == []
         database = of(facts, "shop")
         assert counts.row_counts(shop.psql(), [database]).status is PASSED
         sequences = checks.sequences(shop.psql(), [database])
@@ -212,7 +211,7 @@ def test_no_secret_of_the_source_is_in_its_facts() -> None:
         "host=10.1.1.1 user=replica password=*** application_name=db2"
     )
     lost = Belongings(networks=("10.1.0.0/16",), suffixes=("east.example",))
-    found = comparing.without_host(facts, {}, "west/db1", lost)
+    found = compare.without_host(facts, {}, "west/db1", lost)
     subjects = [*("primary_conninfo", "archive_command", "restore_command", "app.upstream")]
     assert {item.subject for item in found} == {
         *(f"setting {name}" for name in subjects),

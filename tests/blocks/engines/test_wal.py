@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blocks.artifact.manifest import Part, SealedObject, Volume
-from blocks.engines.pg import wal
+from blocks.engines.postgres import wal
 
 SIZE = 16 * 2**20
 FIRST = "000000010000000000000002"

@@ -18,12 +18,12 @@ from typing import TypeVar
 import pytest
 
 from blocks import fences
-from blocks.artifact.job import ProbeJob
+from blocks.agent.protocol import ProbeJob
 from blocks.errors import PermanentError
 from blocks.fences import Attempt, Gap, NftablesFence, SeveralFences
-from blocks.helper import probe_from
 from blocks.hosts import Host
 from blocks.plan import Plan, load_plan
+from blocks.remote import probe_from
 from deployments import lab
 from deployments.lab import lifecycle, namespaces
 from deployments.lab.accounts import UNPRIVILEGED

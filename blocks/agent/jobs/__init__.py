@@ -1,0 +1,1 @@
+"""What the agent can be told to do: one file a job."""

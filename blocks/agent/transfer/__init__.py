@@ -1,0 +1,1 @@
+"""Bulk data between a host and its store."""

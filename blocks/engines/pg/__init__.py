@@ -1,1 +1,0 @@
-"""The parts of the PostgreSQL engine: psql, the survey, the configuration, the checks."""

@@ -1,0 +1,341 @@
+"""A source's facts against the recovery side: what the restored service will lack."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from blocks.engines.postgres import access, config, references, survey
+from blocks.engines.postgres.files import AtSource
+from blocks.engines.postgres.installation import Installation
+from blocks.engines.postgres.last_look import NO_LOOK, LastLook
+from blocks.evidence.findings import Finding, Severity, finding
+from blocks.hosts import Host
+from blocks.ownership import Belongings
+
+_STAGE = "preflight"
+_RULE = re.compile(r"(<[^<>]+>|[a-z]+)[+-]?\d.*|[+-]?[\d.]+|interval .*|gmt", re.IGNORECASE)
+"""A time zone that a server works out by itself, as EST5EDT or <+03>-3; all others are files."""
+
+_LOADING = (
+    *("session_preload_libraries", "local_preload_libraries"),
+    *("archive_library", "oauth_validator_libraries"),
+)
+"""Settings that name libraries, other than those of a server's start."""
+_OF_SESSIONS = ("database", "user", "database user")
+"""Sources of values that are no server's own."""
+_ON = re.compile(r"on|t(r(ue?)?)?|y(es?)?|1", re.IGNORECASE)
+"""What a server takes for a switch that is on."""
+
+
+def without_host(
+    facts: Mapping[str, Any], settings: Mapping[str, str], where: str, foreign: Belongings
+) -> Iterator[Finding]:
+    """What can be told from the facts alone; `settings` are the recovery site's own."""
+    for name, had in config.too_low(facts["settings"], settings).items():
+        text = (
+            f"engine.target.settings gives {settings[name]}, the source has {had}: a server that"
+            " answers while it replays, as each standby does, stops there"
+        )
+        yield finding("setting-too-low", f"{where} {name}", text, _STAGE)
+    for database in facts["databases"]:
+        for table in database["tables"] or ():
+            if table["unlogged"] and table["rows"]:
+                yield finding(
+                    "incomplete-restore",
+                    f"{database['name']}.{table['schema']}.{table['name']}",
+                    f"it is unlogged: its {table['rows']} rows or so are in no physical backup",
+                    _STAGE,
+                    severity=Severity.MEDIUM,  # its owner has chosen to lose it in a crash
+                    remedy="Make it a logged table, or know how the application fills it again.",
+                )
+    yield from _as_at_the_source(facts)
+    for row in facts["logical_slots"]:
+        yield finding(
+            "incomplete-restore",
+            f"logical slot {row['name']}",
+            f"no backup holds it: its consumer of {row['database']} cannot go on",
+            _STAGE,
+            severity=Severity.MEDIUM,
+            remedy="Plan how each consumer of changes starts anew after a recovery.",
+        )
+    for row in facts["logins"] or ():
+        for _, mention in foreign.lines(str(row["options"] or "")):
+            text = f"logins by {row['method']} ask {mention}"
+            yield finding("address-hard-coded", access.place(row), text, _STAGE)
+    for name in config.preloaded(facts["shared_preload_libraries"]):
+        if not config.is_installed_name(name):
+            text = f"the source preloads {name!r}: only an installation's own libraries are loaded"
+            yield finding("library-preloaded", name, text, _STAGE)
+    for whose, name in (*_loaded_by_all(facts), *_loaded_by_some(facts)):
+        if not config.is_installed_name(name):
+            text = f"{whose} loads {name!r}: only an installation's own libraries are looked for"
+            yield finding("library-preloaded", name, text, _STAGE)
+    yield from references.in_settings(facts, foreign)
+
+
+def on_host(facts: Mapping[str, Any], host: Host, bin_dir: str, where: str) -> Iterator[Finding]:
+    """What the recovery host's installation lacks. Raises as `Host.run`."""
+    version = host.run([f"{bin_dir}/postgres", "--version"], check=False)
+    match = re.search(r"\(PostgreSQL\) (\d+)", version.text)
+    if match and int(match[1]) != survey.major(facts):
+        text = f"{bin_dir}/postgres is {version.text!r}; the set needs major version"
+        yield finding("engine-version", where, f"{text} {survey.major(facts)}", _STAGE)
+    there = installation(facts, host, bin_dir)
+    for name, why in there.lacking("libraries").items():
+        for whose in (whose for whose, library in _loaded_by_some(facts) if library == name):
+            text = f"{whose} loads {name} ({why} on {where}): such sessions are refused"
+            yield finding("library-preloaded", name, text, _STAGE, severity=Severity.CRITICAL)
+        for setting in (setting for setting, library in _loaded_by_all(facts) if library == name):
+            text = f"the source's {setting} loads {name}; on {where}: {why}"
+            # A restored server works without archiving: that is set up after a real recovery.
+            severity = Severity.MEDIUM if setting == "archive_library" else None
+            yield finding("library-preloaded", name, text, _STAGE, severity=severity)
+        if name in _preloaded(facts):
+            text = f"the source preloads {name}; on {where}: {why}"
+            yield finding("library-preloaded", name, text, _STAGE)
+    for name, why in there.lacking("extensions").items():
+        if _is_lost_at_the_source(facts, name, why):
+            continue
+        text = f"a database of the source has extension {name}; on {where}: {why}"
+        yield finding("extension-missing", name, text, _STAGE)
+    for subject, locale in _locales(facts):
+        if locale in there.lacking("locales"):
+            text = f"it needs the locale {locale}, which {where} does not have"
+            yield finding("locale-missing", subject, text, _STAGE)
+    for subject, zone in _zones(facts):
+        if zone in there.lacking("zones"):
+            text = f"it names the time zone {zone}, which {where} does not have"
+            yield finding("locale-missing", subject, text, _STAGE)
+    for subject, names in _abbreviations(facts):
+        if said := there.lacking("abbreviations").get(names):
+            text = f"it names the time zone abbreviations {names}; on {where}: {said}"
+            yield finding("locale-missing", subject, text, _STAGE)
+    for text in there.lacking("settings"):
+        text = f"the source has {text}, which the build on {where} cannot do: nor read what has it"
+        yield finding("engine-version", where, text, _STAGE)
+    for name, path in references.files_in_settings(facts).items():
+        if host.run(["test", "-e", path], check=False).exit_code != 0:
+            text = f"the source's {name} is {path}, which is not on {where}"
+            unused = name.startswith("ssl_") and not takes_tls(facts)
+            severity = Severity.MEDIUM if unused else None
+            yield finding("path-hard-coded", f"setting {name}", text, _STAGE, severity=severity)
+    for name, path in references.files_in_commands(facts):
+        if host.run(["test", "-e", path], check=False).exit_code != 0:
+            text = f"the source's {name} names {path}, which is not on {where}"
+            yield finding(
+                "path-hard-coded", f"setting {name}", text, _STAGE, severity=Severity.MEDIUM
+            )
+
+
+def takes_tls(facts: Mapping[str, Any]) -> bool:
+    """Whether the source's server offers TLS."""
+    return any(row["name"] == "ssl" and row["setting"] == "on" for row in facts["settings"])
+
+
+def outside(facts: Mapping[str, Any]) -> list[str]:
+    """Files by which the source is configured and that lie outside of its data directory: no
+    backup of the server has them.
+    """
+    data = PurePosixPath(facts["data_directory"])
+    own = ("hba_file", "ident_file")
+    files = {str(row["sourcefile"] or "") for row in facts["settings"]}
+    files |= {str(row["setting"]) for row in facts["settings"] if row["name"] in own}
+    files |= {str(row.get("path") or "") for row in facts.get("access") or ()}
+    paths = (PurePosixPath(file) for file in files if file.startswith("/"))
+    return sorted(str(path) for path in paths if not path.is_relative_to(data))
+
+
+def libraries(facts: Mapping[str, Any]) -> list[str]:
+    """What the source preloads from its installation, and is known to be harmless."""
+    return [name for name in _preloaded(facts) if PurePosixPath(name).name in config.HARMLESS]
+
+
+def asleep(facts: Mapping[str, Any]) -> list[str]:
+    """What the source preloads and a rehearsal does not, without directories."""
+    names = (PurePosixPath(name).name for name in _preloaded(facts))
+    return [name for name in names if name not in config.HARMLESS]
+
+
+def _preloaded(facts: Mapping[str, Any]) -> list[str]:
+    names = config.preloaded(facts["shared_preload_libraries"])
+    return [name for name in names if config.is_installed_name(name)]
+
+
+def installation(facts: Mapping[str, Any], host: Host, bin_dir: str) -> Installation:
+    """A recovery host's installation, to be asked for all that a source needs of it."""
+    others = (name for _, name in (*_loaded_by_all(facts), *_loaded_by_some(facts)))
+    return Installation(
+        host,
+        bin_dir,
+        libraries=(*_preloaded(facts), *filter(config.is_installed_name, others)),
+        extensions=(e["name"] for d in facts["databases"] for e in d["extensions"]),
+        locales=(locale for _, locale in _locales(facts)),
+        zones=(zone for _, zone in _zones(facts)),
+        abbreviations=(names for _, names in _abbreviations(facts)),
+        settings=_compressions(facts),
+    )
+
+
+def of_sessions(
+    facts: Mapping[str, Any], there: Installation, role: str, databases: Sequence[str]
+) -> list[str]:
+    """Libraries that are not there, and that a role's sessions in databases are made to load.
+
+    Raises as Host.run.
+    """
+    return [
+        name
+        for row in _preloads(facts)
+        if row["role"] in ("", role) and row["database"] in ("", *databases)
+        for name in _libraries_of(row["name"], row["value"])
+        if name in there.lacking("libraries")
+    ]
+
+
+def refuses(facts: Mapping[str, Any], role: str) -> str:
+    """Why the source itself lets a role log in neither; empty where it does, as far as is known."""
+    own: Mapping[str, Any] = next((row for row in facts["roles"] if row["name"] == role), {})
+    if not own.get("login", True):
+        return f"{role} has NOLOGIN there"
+    return f"VALID UNTIL of {role} is over there" if own.get("expired") else ""
+
+
+def read_only(
+    facts: Mapping[str, Any], role: str, database: str, last: LastLook = NO_LOOK
+) -> str | None:
+    """The setting by which the source lets a role's sessions in a database only read, if any."""
+    for rows in ((last.server or {}).get("sessions", ()), facts.get("sessions", ())):
+        own = [
+            row
+            for row in rows
+            if row["name"].lower() == "default_transaction_read_only"
+            and row["role"] in ("", role)
+            and row["database"] in ("", database)
+        ]
+        # Of several, the server takes that of the role in the database, then the role's.
+        own.sort(key=lambda row: (bool(row["role"]), bool(row["database"])))
+        if own and _ON.fullmatch(own[-1]["value"]):
+            return f"{own[-1]['name']} of {_place(own[-1])}"
+    return None
+
+
+def loaded_by_all(facts: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Settings of the source's server by which it loads libraries, but for those at its start.
+
+    None of them comes along.
+    """
+    found = dict[str, list[str]]()
+    for setting, name in _loaded_by_all(facts):
+        found.setdefault(setting, []).append(name)
+    return found
+
+
+def _loaded_by_all(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """A setting of the server, and a library that it names."""
+    for row in facts["settings"]:
+        if row["name"] in _LOADING and row["source"] not in _OF_SESSIONS:
+            for name in _libraries_of(row["name"], row["setting"]):
+                yield row["name"], name
+
+
+def _loaded_by_some(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Whose sessions are made to load a library, and the library."""
+    for row in _preloads(facts):
+        for name in _libraries_of(row["name"], row["value"]):
+            yield _place(row), name
+
+
+def _libraries_of(setting: str, value: str) -> Iterator[str]:
+    """The libraries that a setting names, as they are found in an installation."""
+    for name in config.preloaded(value):
+        local = setting.lower() == "local_preload_libraries" and "/" not in name
+        yield f"$libdir/plugins/{name}" if local else name
+
+
+def _preloads(facts: Mapping[str, Any]) -> list[Mapping[str, str]]:
+    """Settings of roles and databases by which sessions load libraries."""
+    return [row for row in facts.get("sessions", ()) if row["name"].endswith("_preload_libraries")]
+
+
+def _place(row: Mapping[str, str]) -> str:
+    role, database = row["role"], row["database"]
+    whom = [f"role {role}"] if role else []
+    return " in ".join([*whom, *([f"database {database}"] if database else [])]) or "all roles"
+
+
+def _locales(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What names a locale of the C library: a database, a collation, or a setting; and it."""
+    for database in facts["databases"]:
+        for locale in dict.fromkeys((database["collate"], database["ctype"])):
+            yield f"database {database['name']}", locale
+        for row in database.get("locales", ()):
+            yield f"{database['name']}: collation {row['name']}", row["locale"]
+    for subject, name, value in _settings(facts):
+        # The messages of a restored server are never translated.
+        if name in ("lc_monetary", "lc_numeric", "lc_time") and value:
+            yield subject, value
+
+
+def _zones(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for subject, name, value in _settings(facts):
+        if name == "timezone" and value and not _RULE.fullmatch(value):
+            yield subject, value.removeprefix(":")
+
+
+def _abbreviations(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for subject, name, value in _settings(facts):
+        if name == "timezone_abbreviations" and value:
+            yield subject, value
+
+
+def _compressions(facts: Mapping[str, Any]) -> Iterator[str]:
+    """How the source compresses values and its log; a build has only some of the ways."""
+    for _, name, value in _settings(facts):
+        if name in ("default_toast_compression", "wal_compression"):
+            yield f"{name}={value}"
+
+
+def _settings(facts: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Subject, name in lower case and value of settings: the server's, and those of sessions."""
+    for row in facts["settings"]:
+        if row["source"] not in _OF_SESSIONS:
+            yield f"setting {row['name']}", str(row["name"]).lower(), str(row["setting"])
+    for row in facts.get("sessions", ()):
+        value = row["value"].strip("'")
+        yield f"setting {row['name']} of {_place(row)}", row["name"].lower(), value
+
+
+def _is_lost_at_the_source(facts: Mapping[str, Any], extension: str, why: str) -> bool:
+    """Whether the source lacks the same file of an extension, and goes on without."""
+    return any(
+        (why == "missing" and extension in source.extensions_lost())
+        or any(why.startswith(f"library {name} ") for name in source.libraries_lost())
+        for source in map(AtSource, facts["databases"])
+    )
+
+
+def _as_at_the_source(facts: Mapping[str, Any]) -> Iterator[Finding]:
+    """What the source itself cannot use: a faithful restore cannot, either."""
+    for database in facts["databases"]:
+        for row in database.get("unusable") or ():
+            yield finding(
+                "usable-not-restored",
+                f"{database['name']}: {row['name']}",
+                "it is not valid, or was never refreshed: so it is at the source",
+                _STAGE,
+                severity=Severity.MEDIUM,
+                remedy="Rebuild the index, or refresh the materialized view, at the source.",
+            )
+        named = [{**database, "name": "default"}, *(database["collations"] or ())]
+        for row in named:
+            had, has = row["recorded_version"], row["actual_version"]
+            if None not in (had, has) and had != has:
+                yield finding(
+                    "locale-changed",
+                    f"{database['name']}: {row['name']}",
+                    f"its data was sorted by version {had}, the source has {has}",
+                    _STAGE,
+                    severity=Severity.MEDIUM,
+                    remedy="Rebuild its text indexes at the source, then REFRESH its VERSION.",
+                )

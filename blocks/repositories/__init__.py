@@ -1,0 +1,1 @@
+"""Where backup sets are kept, and what kind of tool wrote them."""
