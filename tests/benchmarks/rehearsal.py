@@ -161,7 +161,7 @@ def main() -> None:
         path.write_text(json.dumps(seconds))
 
     server.temporary_server = waited
-    from flows import command_line
+    from flows.rehearse import __main__ as command_line
 
     command_line.app()
 

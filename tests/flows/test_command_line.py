@@ -14,8 +14,10 @@ from rich.console import Console
 from blocks.artifact.manifest import ManifestForged
 from blocks.errors import PermanentError
 from deployments.lab import __main__ as lab
-from flows import command_line, drill
+from flows import drill
+from flows.drill import __main__ as drill_command
 from flows.rehearse import Watcher
+from flows.rehearse import __main__ as command_line
 from tests.flows.conftest import CHECKOUT
 
 STEERING = "\x1b[2J\x1b]0;VERIFIED\x07\x9b2J[/red]"
@@ -58,7 +60,7 @@ def test_the_board_of_drills() -> None:
     said = (STEERING,)
     outcome = drill.Outcome("clock-skew", (), (), None, None, said, said, 1.0, STEERING)
     file = io.StringIO()
-    Console(width=200, file=file).print(drill.scoreboard([outcome], 1.0))
+    Console(width=200, file=file).print(drill_command.scoreboard([outcome], 1.0))
     text = file.getvalue()
     assert text.count("[/red]") == 3
     assert harmless(text)
@@ -79,7 +81,7 @@ def test_an_error_of_the_lab(
 def test_a_terminal_without_prefects_log_stays_empty() -> None:
     """Not even that nobody listens is said."""
     script = (
-        "import logging, prefect; from flows.command_line import quiet; quiet();"
+        "import logging, prefect; from flows.command import quiet; quiet();"
         " logging.getLogger('prefect').warning('x'); logging.getLogger('other').error('x')"
     )
     done = subprocess.run(

@@ -17,7 +17,8 @@ from blocks.errors import PermanentError
 from blocks.evidence.record import CheckStatus, Record, StageState, Verdict
 from blocks.evidence.signature import load_signed
 from deployments import lab
-from flows import command_line
+from flows import command
+from flows.rehearse import __main__ as command_line
 from flows.rehearse import rehearse
 from flows.sweep import sweep
 from tests import mechanisms
@@ -185,7 +186,7 @@ def touched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def said(monkeypatch: pytest.MonkeyPatch, capsys: Any, *words: str) -> tuple[int, str]:
     """Exit code, and what a command printed on standard error."""
     monkeypatch.setattr(sys, "argv", ["rehearse", *words])
-    code = command_line.outcome(command_line.app, "rehearse")
+    code = command.outcome(command_line.app, "rehearse")
     return code, str(capsys.readouterr().err)
 
 

@@ -15,7 +15,8 @@ from blocks.plan import Plan
 from blocks.repositories.farside import MANIFEST, unfinished
 from blocks.stores import AccessDenied, S3Store
 from flows import sweep
-from flows.command_line import outcome
+from flows.command import outcome
+from flows.sweep import __main__ as sweep_command
 from tasks import expiry
 from tasks.evidence import evidence
 from tasks.lease import STORED
@@ -252,14 +253,14 @@ class TestCommand:
     @pytest.fixture(autouse=True)
     def _site(self, four: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sweep, "opened", lambda *_, **__: nullcontext(four.plan))
-        monkeypatch.setattr(sweep, "end_orphaned_servers", tuple)
+        monkeypatch.setattr(sweep_command, "end_orphaned_servers", tuple)
         self.site = four
         self.patch = monkeypatch
 
     def run(self, *words: str, plan: str = "./plan.yaml") -> int:
         argv = ["sweep", plan, "--results", str(self.site.results), *words]
         self.patch.setattr("sys.argv", argv)
-        return outcome(sweep.app, "python -m flows.sweep")
+        return outcome(sweep_command.app, "python -m flows.sweep")
 
     def test_what_it_says(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert self.run() == 0
@@ -319,7 +320,7 @@ def test_sets_of_a_former_key_expire_too(site: Site) -> None:
 
 def test_no_text_of_a_hostile_host_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     hostile = ("gone\r\nREMAINS    all \x9b2J\x1b]0;title\x07\b\u202e",)
-    sweep._tell(Swept(hostile, hostile, hostile, hostile, hostile, hostile))
+    sweep_command._tell(Swept(hostile, hostile, hostile, hostile, hostile, hostile))
     lines = capsys.readouterr().out.split("\n")
     words = ["recorded", "removed", "expired", "kept", "left alone", "REMAINS", ""]
     assert [line[:11].strip() for line in lines] == words

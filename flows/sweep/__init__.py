@@ -3,14 +3,12 @@
 `python -m flows.sweep [PLAN] [--expire]`, or a scheduled flow.
 """
 
-import sys
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from prefect import flow
 from pydantic import Field
 
@@ -19,10 +17,8 @@ from blocks.plan import Plan, PlanError
 from blocks.repositories.farside.retention import Retention
 from blocks.settings import trusted_plans
 from deployments import lab
-from flows.server import end_orphaned_servers
 from flows.site import is_lab, is_path, opened, running_without_source
 from tasks.expiry import expire_sets
-from tasks.reporting.units import printable
 from tasks.sweep import Swept, sweep_plan
 
 
@@ -40,45 +36,16 @@ def sweep(
     ] = False,
 ) -> None:
     """Remove what dead rehearsals of a plan left on hosts, in stores and in the source."""
-    swept = _swept(plan, everything, Path(results), expire=expire)
+    swept = swept_of(plan, everything, Path(results), expire=expire)
     if swept.remaining:
         raise FarsideError(f"remaining: {'; '.join(swept.remaining)}", operation="sweep")
 
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
+def swept_of(name: str, everything: bool, results: Path, *, expire: bool) -> Swept:
+    """Sweep the plan of this name: what was removed, and what remains.
 
-
-@app.command()
-def command(
-    plan: Annotated[str, typer.Argument(help="Plan file, saved block, or lab plan")] = "postgres",
-    everything: Annotated[
-        bool, typer.Option("--all", help="Also rehearsals that still run, or were kept.")
-    ] = False,
-    results: Annotated[
-        Path,
-        typer.Option(
-            help="Folder of the records: those of killed rehearsals are written there, and those "
-            "there say which sets are verified."
-        ),
-    ] = Path("rehearsals"),
-    expire: Annotated[
-        bool,
-        typer.Option(
-            "--expire", help="Also backup sets, in both stores, that retention does not keep."
-        ),
-    ] = False,
-) -> None:
-    """Remove what a killed rehearsal left behind, and prove it; write down how far it came.
-
-    Exit codes: 0 nothing is left; 1 something could not be removed; 64 bad usage or plan.
+    Raises PlanError where `expire` is asked of a plan that says nothing of retention.
     """
-    servers = end_orphaned_servers()
-    swept = _swept(plan, everything, results, expire=expire)
-    _tell(replace(swept, removed=(*servers, *swept.removed)))
-    raise typer.Exit(1 if swept.remaining else 0)
-
-
-def _swept(name: str, everything: bool, results: Path, *, expire: bool) -> Swept:
     if is_lab(name):
         if not lab.plan_path(None, name).exists():
             return Swept((), (), ())  # a lab that is down holds nothing
@@ -121,27 +88,3 @@ def _retention(name: str, plan: Plan) -> Retention:
             hint="give --expire the path of a plan file",
         )
     return plan.retention
-
-
-def _tell(swept: Swept) -> None:
-    for text in swept.recorded:
-        typer.echo(f"recorded   {printable(text)}")
-    for text in swept.removed:
-        typer.echo(f"removed    {printable(text)}")
-    for text in swept.expired:
-        typer.echo(f"expired    {printable(text)}")
-    for text in swept.kept:
-        typer.echo(f"kept       {printable(text)}")
-    for text in swept.alive:
-        typer.echo(f"left alone {printable(text)}")
-    for text in swept.remaining:
-        typer.echo(f"REMAINS    {printable(text)}")
-    if swept == Swept((), (), ()):
-        typer.echo("nothing to remove")
-
-
-if __name__ == "__main__":
-    sys.modules["flows.sweep"] = sys.modules["__main__"]
-    from flows.command_line import run
-
-    run(app, "python -m flows.sweep")

@@ -1,39 +1,28 @@
 """The command line of `python -m flows.rehearse`."""
 
-import logging
 import os
 import sys
-import threading
-import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from prefect.exceptions import TerminationSignal
 from rich.console import Console
 
-from blocks import settings
-from blocks.artifact.manifest import ManifestForged
 from blocks.errors import FarsideError
 from blocks.evidence.record import Record, exit_code
-from blocks.plan import PlanError, load_plan, parse_duration, parse_rate, parse_selection
+from blocks.plan import load_plan, parse_duration, parse_rate, parse_selection
 from blocks.repositories.farside import headers
 from deployments import lab
-from flows.output import tolerate_closed
+from flows.command import UNVERIFIED, causes, quiet, run, say
 from flows.rehearse import Watcher, rehearse, watching
 from flows.server import bounded_waits, check_server, temporary_server
-from flows.signals import deferred, obey
+from flows.signals import deferred
 from flows.site import check_free, close, is_lab, is_path, opened, saved
 from tasks.reporting.progress import Progress
 from tasks.reporting.terminal import summary
 from tasks.reporting.units import printable
-
-OK, FAILED, UNVERIFIED, USAGE = 0, 1, 2, 64
-_GOODBYE_SECONDS = 30.0
-"""How long what Prefect has not sent yet may take, once all is done."""
-_INTERRUPTED = 130
-"""What typer makes of a KeyboardInterrupt."""
 
 _HELP = """\
 Rehearse a disaster: back up (or choose a backup), lose the source domain, restore into the
@@ -186,10 +175,10 @@ def command(
         )
     )
     if isinstance(ended, KeyboardInterrupt | TerminationSignal):
-        _say(_interrupted(watcher.record))
+        say(_interrupted(watcher.record))
         raise typer.Exit(UNVERIFIED)
     if ended is not None:
-        _say(f"Prefect does not know how it ended: {_causes(ended)}")
+        say(f"Prefect does not know how it ended: {causes(ended)}")
     raise typer.Exit(_code(watcher, watcher.record))
 
 
@@ -253,86 +242,6 @@ def _list(plan: str, scale: int | None) -> None:
                 )
 
 
-def quiet() -> None:
-    """The terminal belongs to the progress; Prefect's log still goes to its server."""
-    from prefect.logging.handlers import PrefectConsoleHandler
-
-    loggers = (logging.getLogger(name) for name in list(logging.root.manager.loggerDict))
-    for logger in loggers:
-        logger.handlers = [h for h in logger.handlers if not isinstance(h, PrefectConsoleHandler)]
-    logging.getLogger().handlers = []
-    logging.lastResort = logging.NullHandler()  # else what Prefect could not send is printed
-
-
-def run(command: typer.Typer, name: str) -> NoReturn:
-    """Be the process of a command: obey signals, and end with the command's exit code."""
-    tolerate_closed()
-    obey()
-    code = outcome(command, name)
-    _end_soon(code)
-    sys.exit(code)
-
-
-def outcome(command: typer.Typer, name: str) -> int:
-    """Run a command; every end has a documented exit code, none a traceback."""
-    code: int | None
-    try:
-        settings.check()
-        code = command(standalone_mode=False, prog_name=name)
-        if code == _INTERRUPTED:
-            raise KeyboardInterrupt
-    except KeyboardInterrupt:
-        _say("interrupted")
-        code = UNVERIFIED
-    except (PlanError, settings.BadSetting) as error:
-        _say(str(error))
-        code = USAGE
-    except ManifestForged as error:
-        _say(str(error))
-        code = FAILED
-    except FarsideError as error:
-        _say(str(error))
-        code = UNVERIFIED
-    except typer.Exit as done:
-        code = done.exit_code
-    except Exception as error:
-        if hasattr(error, "format_message"):  # click's own: bad usage
-            _say(f"{error.format_message()}\nTry --help.")
-            code = USAGE
-        else:
-            if "--verbose" in sys.argv:
-                traceback.print_exc()
-            _say(f"could not go on: {_causes(error)} (next: run it with --verbose)")
-            code = UNVERIFIED
-    return code or OK
-
-
-def _end_soon(code: int) -> None:
-    """Prefect waits without end, on its way out, for a server that is gone."""
-    timer = threading.Timer(_GOODBYE_SECONDS, os._exit, (code,))
-    timer.daemon = True
-    timer.start()
-
-
-def _causes(error: BaseException | None) -> str:
-    """An error and what caused it, in one line: Prefect wraps the reason of a lost server."""
-    said = []
-    while error is not None:
-        said.append(f"{type(error).__name__}: {error}".splitlines()[0])
-        error = error.__cause__
-    return " <- ".join(said)
-
-
-def _say(text: str) -> None:
-    print("\n".join(printable(line) for line in text.splitlines()), file=sys.stderr)
-
-
-def main() -> NoReturn:
-    """The command line of `python -m flows.rehearse`."""
-    sys.argv = _with_duration(sys.argv)
-    run(app, "python -m flows.rehearse")
-
-
 def _with_duration(words: list[str]) -> list[str]:
     """`--keep` may stand alone: then it is for a day."""
     given: list[str] = []
@@ -341,3 +250,8 @@ def _with_duration(words: list[str]) -> list[str]:
         if word == "--keep" and not following[:1].isdecimal():
             given.append("24h")
     return given
+
+
+if __name__ == "__main__":
+    sys.argv = _with_duration(sys.argv)
+    run(app, "python -m flows.rehearse")

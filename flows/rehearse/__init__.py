@@ -1,7 +1,6 @@
 """Rehearse a disaster: `python -m flows.rehearse [PLAN]`, a Prefect deployment, or a flow call."""
 
 import logging
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -264,11 +263,3 @@ def _duration(text: str) -> timedelta | None:
 
 def _rate(wan: str, plan: Plan) -> int | None:
     return int(str(parse_rate(wan))) if wan else plan.transfer.rate
-
-
-if __name__ == "__main__":
-    # Otherwise the command line would import a second copy of this module, and of the flow.
-    sys.modules["flows.rehearse"] = sys.modules["__main__"]
-    from flows.command_line import main
-
-    main()
