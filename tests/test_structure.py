@@ -1,6 +1,7 @@
-"""The ledger of uses is complete because nothing goes past the blocks that write it."""
+"""What may import what: the ledger of uses is complete as nothing goes past what writes it."""
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,12 +26,14 @@ OUTWARD = {
 
 
 def imported(path: Path) -> Iterator[str]:
-    """The modules that a file imports, by their first names."""
+    """The modules that a file imports."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.module or ""
+            of = node.module or ""
+            yield from (f"{of}.{name.name}" for name in node.names if "." not in of)
+            yield of
 
 
 def names(path: Path) -> Iterator[str]:
@@ -68,6 +71,71 @@ def test_imports_point_one_way() -> None:
         for path in (ROOT / folder).rglob("*.py")
         for module in imported(path)
         if (top := module.split(".")[0]) in {*allowed, "deployments"} and top not in known
+    }
+    assert wrong == set()
+
+
+LAYERS = (
+    {"collection"},
+    {"plan"},
+    {"engines"},
+    {"fences", "repositories", "attribution", "certificates"},
+    {"domain"},
+    {"vaults", "remote"},
+    {"hosts", "stores"},
+    {"block"},
+    {"evidence"},
+    {"agent"},
+    {"artifact"},
+    {"ownership", "settings"},
+    {"errors", "readings", "ids", "limits", "workers"},
+)
+"""The parts of `blocks`, top to bottom: each imports only what is below it, or is its own."""
+
+
+def _part(module: str) -> str:
+    return f"{module}..".split(".")[1]
+
+
+def test_blocks_import_downwards() -> None:
+    level = {part: number for number, parts in enumerate(LAYERS) for part in parts}
+    wrong = set()
+    for path in (ROOT / "blocks").rglob("*.py"):
+        of = path.relative_to(ROOT / "blocks").with_suffix("").parts[0]
+        for module in imported(path):
+            if module.startswith("blocks.") and _part(module) != of:
+                assert {of, _part(module)} <= {*level, "__init__"}, f"{path}: {module}: no layer"
+                if level[_part(module)] <= level[of]:
+                    wrong.add(f"{path.relative_to(ROOT)}: {module}")
+    assert wrong == set()
+
+
+def test_no_engine_imports_another() -> None:
+    engines = ROOT / "blocks" / "engines"
+    wrong = {
+        f"{path.relative_to(ROOT)}: {module}"
+        for path in engines.glob("*/**/*.py")
+        for module in imported(path)
+        if module.startswith("blocks.engines.")
+        and module.split(".")[2] not in (path.relative_to(engines).parts[0], "engine", "common")
+    }
+    assert wrong == set()
+
+
+def test_what_runs_on_hosts_needs_little() -> None:
+    """Python's standard library, cryptography and zstandard: nothing else is asked of a host."""
+    known = {*sys.stdlib_module_names, "cryptography", "zstandard"}
+    carried = {"artifact": ("artifact", "errors"), "agent": ("agent", "artifact", "errors")}
+    wrong = {
+        f"{path.relative_to(ROOT)}: {module}"
+        for folder, parts in carried.items()
+        for path in (ROOT / "blocks" / folder).rglob("*.py")
+        for module in imported(path)
+        if module != "blocks"
+        and module.split(".")[0] not in known
+        and not (
+            module.startswith("blocks.") and _part(module) in (*parts, "ownership", "readings")
+        )
     }
     assert wrong == set()
 
