@@ -16,7 +16,7 @@ from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import NameOID
 
 from blocks.ownership import Belongings
-from blocks.stores import ObjectStore
+from blocks.stores.store import ObjectStore
 
 _PATIENCE = 10.0
 

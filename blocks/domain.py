@@ -9,10 +9,13 @@ from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_valid
 
 from blocks.block import DomainPart, is_ip
 from blocks.errors import PermanentError
-from blocks.hosts import AnyHost, Host, SSHHost
+from blocks.hosts import AnyHost
+from blocks.hosts.host import Host
+from blocks.hosts.ssh import SSHHost
 from blocks.ownership import Belongings
 from blocks.stores import AnyStore
-from blocks.vaults import AnyVault, HostVault
+from blocks.vaults import AnyVault
+from blocks.vaults.host import HostVault
 
 
 class FailureDomain(DomainPart):

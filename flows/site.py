@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from blocks.errors import FarsideError, PermanentError
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 from blocks.plan import Plan, PlanError, load_plan
 from blocks.remote import sweep_host
 from blocks.settings import check, trusted_plans

@@ -17,7 +17,7 @@ from prefect.tasks import exponential_backoff
 from blocks.domain import FailureDomain
 from blocks.errors import TransientError
 from blocks.evidence.findings import Findings
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 from blocks.plan import Plan
 from tasks.lease import Lease
 from tasks.reach import Reach

@@ -15,7 +15,7 @@ from blocks.errors import FarsideError
 from blocks.evidence.record import Record, Verdict, load
 from blocks.evidence.signature import signature_path
 from blocks.evidence.uses import unnoted
-from blocks.hosts import FileMissing, Host
+from blocks.hosts.host import FileMissing, Host
 from blocks.plan import Plan
 from tasks.context import Rehearsal
 from tasks.reporting.publish import Published, in_store, publish, store, stored

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from blocks.engines.engine import listed
-from blocks.fences import Attempt
+from blocks.fences.fence import Attempt
 from blocks.ownership import canonical
 
 Place = tuple[str, int]

@@ -15,10 +15,10 @@ from blocks.agent import lease, marks
 from blocks.domain import FailureDomain
 from blocks.errors import FarsideError
 from blocks.evidence.uses import unnoted
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 from blocks.remote import work_folder
 from blocks.settings import lease_seconds
-from blocks.stores import ObjectStore
+from blocks.stores.store import ObjectStore
 from tasks.reporting.clock import Suspended
 
 _FIRST_SECONDS = 15.0

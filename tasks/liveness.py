@@ -7,11 +7,11 @@ from blocks.agent import lease
 from blocks.agent.protocol import Leftover
 from blocks.domain import FailureDomain
 from blocks.errors import FarsideError
-from blocks.fences import Fence
-from blocks.hosts import Host
+from blocks.fences.fence import Fence
+from blocks.hosts.host import Host
 from blocks.plan import Plan
 from blocks.remote import sweep_host
-from blocks.stores import ObjectMissing, ObjectStore
+from blocks.stores.store import ObjectMissing, ObjectStore
 from blocks.workers import Workers
 from tasks.lease import STORED, has_ended
 

@@ -18,7 +18,7 @@ from blocks.evidence.record import Topology
 from blocks.evidence.uses import ORCHESTRATOR, ledger
 from blocks.repositories.farside import SetReader, choose
 from blocks.repositories.farside.binding import ForeignSet, KnownState
-from blocks.stores import ObjectMissing
+from blocks.stores.store import ObjectMissing
 from tasks import source_clock
 from tasks.context import Rehearsal, stage
 from tasks.inspect import STAGE, Inspection, issuers, own, ownership, sets

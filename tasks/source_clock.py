@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, finding
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 from tasks.context import Rehearsal, SourceClock
 from tasks.inspect import STAGE
 from tasks.inspect.hosts import SKEW_SECONDS

@@ -8,7 +8,7 @@ from blocks.agent.lease import FILE, Lease
 from blocks.domain import FailureDomain
 from blocks.engines.engine import LeftElsewhere
 from blocks.errors import FarsideError
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 from blocks.plan import Plan
 from blocks.remote import end_processes, sweep_host
 from blocks.repositories.farside import discard_unfinished, unfinished

@@ -13,8 +13,8 @@ from blocks.domain import FailureDomain
 from blocks.engines.engine import Service
 from blocks.errors import FarsideError, PermanentError
 from blocks.evidence.findings import Finding, Severity, finding
-from blocks.fences import Gap
-from blocks.hosts import Host
+from blocks.fences.fence import Gap
+from blocks.hosts.host import Host
 from blocks.remote import HelperFailed, end_processes, remove_unused_folder, sweep_host
 from blocks.repositories.farside import SetCopier, SetWriter, discard_unfinished
 from blocks.settings import teardown_seconds

@@ -22,7 +22,7 @@ from blocks.domain import FailureDomain
 from blocks.errors import FarsideError, PermanentError
 from blocks.evidence.findings import Finding
 from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep, SourceNode
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 from blocks.ownership import Belongings
 from blocks.repositories.farside import SetReader, SetWriter
 

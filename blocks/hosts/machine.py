@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 from blocks.block import is_ip
 from blocks.errors import PermanentError
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 from blocks.ownership import canonical
 
 _ASK = """\

@@ -1,24 +1,16 @@
 """A command that runs on a host: its three streams, its time limit, its end."""
 
 import contextlib
-import os
 import queue
-import signal
-import subprocess
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Self
+from typing import Self
 
 from blocks.errors import PermanentError, TransientError
-from blocks.limits import briefly, within
-
-if TYPE_CHECKING:  # paramiko is imported at the first connection: this module loads with Prefect
-    from paramiko import Channel
 
 EXIT_GRACE_SECONDS = 5.0
 """How long a process may go on after its input was closed, before it is killed."""
@@ -26,10 +18,7 @@ OUTPUT_BYTES = 256 << 20
 """What a command may write in all, where its caller sets no other limit."""
 LINE_BYTES = 64 << 20
 """How long a line may be that is read as it comes."""
-WRITE_SECONDS = 60.0
-"""How long a host may take no input of what it was sent."""
-
-_CHUNK = 1 << 16
+CHUNK = 1 << 16
 STDERR_BYTES = 8192
 """How much of the end of standard error is kept."""
 _QUEUED_CHUNKS = 64
@@ -350,119 +339,3 @@ class Collector:
         return CommandTimeout(
             text, operation="run", domain=process.domain, host=process.host, hint=hint
         )
-
-
-class LocalProcess(Process):
-    """A process of this machine, which leads a process group."""
-
-    def __init__(self, host: str, domain: str, program: str, popen: subprocess.Popen[bytes]):
-        super().__init__(host, domain, program)
-        self._popen = popen
-        assert popen.stdin is not None
-        assert popen.stdout is not None
-        assert popen.stderr is not None
-        self._stdin, self._out, self._err = popen.stdin, popen.stdout, popen.stderr
-
-    def write(self, data: bytes) -> None:
-        rest = memoryview(data)
-        try:
-            while rest:
-                rest = rest[self._stdin.write(rest) :]
-        except (OSError, ValueError) as error:
-            raise self._input_refused() from error
-
-    def close_input(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self._stdin.close()
-
-    def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._popen.pid, signal.SIGKILL)
-
-    def _read(self) -> bytes:
-        return _read_or_close(self._out)
-
-    def _read_stderr(self) -> bytes:
-        return _read_or_close(self._err)
-
-    def _exit_code(self, timeout: float) -> int | None:
-        try:
-            return self._popen.wait(timeout)
-        except subprocess.TimeoutExpired:
-            return None
-
-    def _release(self) -> None:
-        """The pumps close what they read from; closing it under them is no good."""
-
-
-def _read_or_close(pipe: IO[bytes]) -> bytes:
-    data = os.read(pipe.fileno(), _CHUNK)
-    if not data:
-        pipe.close()
-    return data
-
-
-class SSHProcess(Process):
-    """A process at the other end of an SSH channel."""
-
-    def __init__(self, host: str, domain: str, program: str, channel: "Channel") -> None:
-        super().__init__(host, domain, program)
-        self._channel = channel
-
-    def write(self, data: bytes) -> None:
-        rest = memoryview(data)
-        try:
-            # In slices: paramiko copies what is left each time that the window is full.
-            for start in range(0, len(rest), _CHUNK):
-                part = bytes(rest[start : start + _CHUNK])
-                within(WRITE_SECONDS, partial(self._channel.sendall, part), late=TimeoutError)
-        except (OSError, EOFError) as error:
-            raise self._input_refused() from error
-
-    def close_input(self) -> None:
-        briefly(self._channel.shutdown_write)
-
-    def kill(self) -> None:
-        """See Process. A server without RFC 4254 signals closes the process's streams only."""
-        briefly(partial(_send_signal, self._channel, "KILL"))
-        self._release()
-
-    def _read(self) -> bytes:
-        return self._channel.recv(_CHUNK)
-
-    def _read_stderr(self) -> bytes:
-        return self._channel.recv_stderr(_CHUNK)
-
-    def _exit_code(self, timeout: float) -> int | None:
-        channel = self._channel
-        if not channel.status_event.wait(timeout):
-            return None
-        transport = channel.get_transport()
-        if channel.exit_status == -1 and not (transport and transport.is_active()):
-            raise ConnectionLost(
-                f"the connection broke while {self.program} was running",
-                operation="run",
-                domain=self.domain,
-                host=self.host,
-                hint="is the host up? what it was doing may go on there",
-            )
-        return channel.exit_status
-
-    def _release(self) -> None:
-        briefly(self._channel.close)
-
-
-def _send_signal(channel: "Channel", name: str) -> None:
-    from paramiko import Message
-    from paramiko.common import cMSG_CHANNEL_REQUEST
-
-    transport = channel.get_transport()
-    if transport is None or channel.closed:
-        return
-    message = Message()
-    message.add_byte(cMSG_CHANNEL_REQUEST)
-    message.add_int(channel.remote_chanid)
-    message.add_string("signal")
-    message.add_boolean(False)
-    message.add_string(name)
-    transport._send_user_message(message)  # type: ignore[attr-defined]  # no public way

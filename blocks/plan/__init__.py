@@ -28,7 +28,8 @@ from blocks.errors import PermanentError
 from blocks.evidence.findings import CATALOGUE
 from blocks.evidence.record import Topology
 from blocks.evidence.topology import counterparts
-from blocks.fences import AnyFence, Gap
+from blocks.fences import AnyFence
+from blocks.fences.fence import Gap
 from blocks.plan import checks as plan_checks
 from blocks.plan.digest import digest_of
 from blocks.repositories.farside import READ_RATE, Load

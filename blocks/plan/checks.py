@@ -12,9 +12,9 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from blocks.domain import FailureDomain
 from blocks.evidence.findings import CATALOGUE
-from blocks.hosts import SSHHost
+from blocks.hosts.ssh import SSHHost
 from blocks.ownership import canonical
-from blocks.vaults import HostVault
+from blocks.vaults.host import HostVault
 
 if TYPE_CHECKING:
     from blocks.plan import Plan

@@ -57,9 +57,9 @@ from blocks.artifact.objects import volume_key
 from blocks.artifact.wire import WireError
 from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.evidence.findings import id_of_code
-from blocks.hosts import Host, HostUnreachable
+from blocks.hosts.host import Host, HostUnreachable
 from blocks.hosts.process import NOT_RUN, CommandFailed, CommandTimeout, ConnectionLost, Process
-from blocks.stores import ObjectMissing, ObjectStore
+from blocks.stores.store import ObjectMissing, ObjectStore
 
 SMALL_JOB_SECONDS = 60.0
 """How long a job that moves no data may take."""

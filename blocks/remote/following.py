@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 
 from blocks.agent.protocol import Caught, Listening, Released, WalJob
 from blocks.errors import FarsideError, PermanentError, TransientError
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 from blocks.remote import HelperThread, StoreLeases
 
 CHECK_SECONDS = 5.0

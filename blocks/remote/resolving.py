@@ -6,7 +6,7 @@ from itertools import islice
 from blocks.agent.jobs.facts import NAMES
 from blocks.agent.protocol import FactsJob
 from blocks.evidence.findings import Finding, Severity, finding
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 from blocks.ownership import Belongings, hosts_in
 from blocks.remote import facts_of
 

@@ -3,7 +3,7 @@
 from blocks.agent.failure import JobFailed
 from blocks.agent.transfer.http import Web
 from blocks.errors import FarsideError, PermanentError, TransientError
-from blocks.stores import AccessDenied, ObjectStore
+from blocks.stores.store import AccessDenied, ObjectStore
 
 _BODY = memoryview(b"farside tries whether it may write here\n")
 

@@ -2,7 +2,7 @@
 
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, Severity, finding
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 from blocks.plan import PlanError
 from tasks.reporting.clock import Suspended
 

@@ -14,7 +14,7 @@ from blocks.domain import FailureDomain
 from blocks.engines.engine import Requirements
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, Severity, finding
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 from blocks.remote import facts_of, work_folder
 from blocks.workers import Workers
 from tasks.context import Rehearsal

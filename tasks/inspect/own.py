@@ -10,9 +10,9 @@ from blocks import readings
 from blocks.agent import origins
 from blocks.agent.jobs.facts import resolved
 from blocks.evidence.findings import Finding, Severity, finding
-from blocks.hosts import SSHHost
+from blocks.hosts.ssh import SSHHost
 from blocks.ownership import Belongings, hosts_in
-from blocks.stores import S3Store
+from blocks.stores.s3 import S3Store
 from tasks.context import Rehearsal
 from tasks.inspect import STAGE, ownership
 

@@ -13,8 +13,9 @@ from blocks.block import addresses_of
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, Severity, finding
 from blocks.evidence.uses import Use, ledger
-from blocks.fences import Attempt, FenceBroken
-from blocks.hosts import Host, SSHHost
+from blocks.fences.fence import Attempt, FenceBroken
+from blocks.hosts.host import Host
+from blocks.hosts.ssh import SSHHost
 from blocks.plan import Plan
 from blocks.remote import facts_of
 from tasks.context import Rehearsal

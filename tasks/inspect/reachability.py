@@ -15,7 +15,8 @@ from blocks.block import is_ip
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Check, CheckStatus
-from blocks.hosts import Host, SSHHost
+from blocks.hosts.host import Host
+from blocks.hosts.ssh import SSHHost
 from blocks.ownership import canonical
 from blocks.remote import probe
 from blocks.workers import Workers

@@ -11,8 +11,9 @@ from blocks.block import is_ip
 from blocks.engines.engine import Facts, Running
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, finding
-from blocks.hosts import Host, SSHHost
+from blocks.hosts.host import Host
 from blocks.hosts.machine import Machine, machine
+from blocks.hosts.ssh import SSHHost
 from blocks.ownership import canonical
 from blocks.workers import Workers
 from tasks.context import Rehearsal

@@ -4,7 +4,7 @@ from itertools import islice
 
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, finding
-from blocks.stores import ObjectStore
+from blocks.stores.store import ObjectStore
 from tasks.context import Listing, Rehearsal
 from tasks.lease import STORED
 

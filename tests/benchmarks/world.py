@@ -16,7 +16,7 @@ from blocks.domain import FailureDomain
 from blocks.engines.postgres import Postgres
 from blocks.plan import Plan, load_plan
 from blocks.remote import HelperRun, Leases
-from blocks.stores import S3Store
+from blocks.stores.s3 import S3Store
 from deployments import lab
 from deployments.lab import credentials, postgres, processes, runtime
 from deployments.lab.accounts import Account, service_account

@@ -22,8 +22,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from blocks.hosts import Host, LocalHost, SSHHost
-from blocks.stores import S3Store
+from blocks.hosts.host import Host
+from blocks.hosts.local import LocalHost
+from blocks.hosts.ssh import SSHHost
+from blocks.stores.s3 import S3Store
 
 
 class _Session(asyncssh.SSHServerProcess):  # type: ignore[type-arg]

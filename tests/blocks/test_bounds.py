@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from blocks.hosts import FileRefused, Host
+from blocks.hosts.host import FileRefused, Host
 from blocks.hosts.process import CommandFailed, OutputTooLarge
 
 ENDLESS = "import sys\nwhile True: sys.stdout.write('x' * 65536)"

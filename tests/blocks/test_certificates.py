@@ -13,7 +13,7 @@ import pytest
 from blocks import certificates
 from blocks.evidence.findings import Finding
 from blocks.ownership import Belongings
-from blocks.stores import S3Store
+from blocks.stores.s3 import S3Store
 from deployments.lab.minting import issue_from_one
 from tasks.inspect import Inspection
 from tasks.inspect import issuers as inspect_issuers

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from blocks.domain import FailureDomain
 from blocks.errors import PermanentError
 from blocks.evidence.uses import new_ledger
-from blocks.hosts import LocalHost, SSHHost
+from blocks.hosts.local import LocalHost
+from blocks.hosts.ssh import SSHHost
 
 
 def settings(**changes: object) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from blocks.artifact.signing import generate_signing_key, key_id, public_key_of,
 from blocks.engines.etcd import etcdctl
 from blocks.errors import FarsideError
 from blocks.evidence.record import Record
-from blocks.fences import _attempt, ruleset
+from blocks.fences import ruleset
+from blocks.fences.command import _attempt
 from blocks.plan import load_plan
 
 KEY = generate_signing_key()

@@ -17,7 +17,7 @@ from blocks.evidence.signature import signature_path
 from blocks.plan import Plan
 from blocks.repositories.farside import HEADER, LOG, MANIFEST, set_ids
 from blocks.repositories.farside.retention import Retention
-from blocks.stores import ObjectStore
+from blocks.stores.store import ObjectStore
 from tasks.expiry import Expired, expire_sets
 from tasks.lease import store_key, this_process
 from tests.conftest import S3

@@ -13,7 +13,8 @@ from blocks.errors import FarsideError
 from blocks.evidence.record import Record, Verdict
 from blocks.plan import Plan
 from blocks.repositories.farside import MANIFEST, unfinished
-from blocks.stores import AccessDenied, S3Store
+from blocks.stores.s3 import S3Store
+from blocks.stores.store import AccessDenied
 from flows import sweep
 from flows.command import outcome
 from flows.sweep import __main__ as sweep_command

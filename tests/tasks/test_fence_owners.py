@@ -19,9 +19,10 @@ from blocks.agent.protocol import MadePath, MadeStamp
 from blocks.domain import FailureDomain
 from blocks.engines.engine import LeftElsewhere
 from blocks.errors import PermanentError
-from blocks.fences import CommandFence, Gap
-from blocks.hosts import LocalHost
-from blocks.stores import S3Store
+from blocks.fences.command import CommandFence
+from blocks.fences.fence import Gap
+from blocks.hosts.local import LocalHost
+from blocks.stores.s3 import S3Store
 from tasks import sweep as sweeping
 from tasks import teardown as teardowns
 from tasks.context import Options, Rehearsal

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from blocks.agent import lease
-from blocks.hosts import LocalHost
+from blocks.hosts.local import LocalHost
 from tasks.lease import Lease, store_key
 
 

@@ -43,12 +43,12 @@ from blocks.engines.engine import (
 from blocks.errors import PermanentError
 from blocks.evidence.findings import Finding, Severity, finding
 from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep, SourceNode
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 from blocks.hosts.process import NOT_RUN, CommandFailed
 from blocks.ownership import Belongings
 from blocks.remote import bears_stamp, facts_of, note_process
 from blocks.repositories.farside import SetWriter, fetch_commands
-from blocks.stores import S3Store
+from blocks.stores.s3 import S3Store
 
 OBJECT = "backup.zst.age"
 """The one object of a set."""

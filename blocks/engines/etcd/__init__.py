@@ -49,7 +49,7 @@ from blocks.engines.etcd.runbook import commands
 from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Check, Node, RunbookStep, SourceNode
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 from blocks.ownership import Belongings
 from blocks.remote import HelperFailed, facts_of, resolving, run_job
 from blocks.repositories.farside import SetWriter

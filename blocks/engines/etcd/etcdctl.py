@@ -13,7 +13,7 @@ from blocks.agent.protocol import LARGEST_KEY, EtcdKeysJob, EtcdKeysResult
 from blocks.agent.redaction import redacted
 from blocks.artifact import wire
 from blocks.errors import FarsideError, PermanentError, TransientError
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 from blocks.ownership import Belongings
 from blocks.remote import run_job
 from blocks.workers import Workers

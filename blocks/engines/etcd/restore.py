@@ -12,7 +12,7 @@ from blocks.engines.engine import Restoration
 from blocks.engines.etcd.etcdctl import ALONE
 from blocks.engines.etcd.plan import Member, TargetCluster
 from blocks.errors import PermanentError
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 from blocks.remote import kill_started
 from blocks.workers import Workers
 

@@ -8,7 +8,7 @@ from blocks.engines.etcd.plan import TargetCluster
 from blocks.engines.etcd.restore import RAISE
 from blocks.evidence.record import RunbookStep
 from blocks.repositories.farside import fetch_commands
-from blocks.stores import S3Store
+from blocks.stores.s3 import S3Store
 
 
 def commands(

@@ -57,7 +57,7 @@ from blocks.engines.galera.runbook import commands
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.findings import Finding
 from blocks.evidence.record import Check, Node, RunbookStep
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 from blocks.ownership import Belongings
 from blocks.remote import resolving
 from blocks.repositories.farside import SetWriter

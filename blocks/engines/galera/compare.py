@@ -10,7 +10,7 @@ from blocks.engines.galera.plan import TargetCluster, TargetNode
 from blocks.engines.galera.restore import plugin_directory
 from blocks.engines.galera.survey import needed, with_data
 from blocks.evidence.findings import Finding, Severity, finding
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 from blocks.ownership import Belongings
 
 

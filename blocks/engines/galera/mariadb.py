@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from blocks.agent.redaction import redacted
 from blocks.artifact import wire
 from blocks.errors import PermanentError, TransientError
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 
 # What a shell reads from a here-document, some shells write to a disk first (bash before 5.1).
 _WITH_LOGIN = """\

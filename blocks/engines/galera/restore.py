@@ -16,7 +16,7 @@ from blocks.engines.galera.plan import TargetCluster, TargetNode
 from blocks.engines.galera.settings import LIBRARY, PLUGIN, carried
 from blocks.engines.galera.survey import acting, needed, with_data
 from blocks.errors import FarsideError, PermanentError
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 from blocks.remote import kill_started
 
 BACKUP = "backup.xb.zst.age"

@@ -9,7 +9,7 @@ from blocks.engines.galera.plan import TargetCluster
 from blocks.engines.galera.restore import FORGET, administrators, configuration
 from blocks.evidence.record import RunbookStep
 from blocks.repositories.farside import fetch_commands
-from blocks.stores import S3Store
+from blocks.stores.s3 import S3Store
 
 
 def commands(

@@ -82,8 +82,9 @@ from blocks.engines.postgres.standbys import CATCH_UP_SECONDS, Replica
 from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.evidence.findings import Finding, Severity, finding
 from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep, SourceNode
-from blocks.hosts import Host, SSHHost
+from blocks.hosts.host import Host
 from blocks.hosts.process import NOT_RUN
+from blocks.hosts.ssh import SSHHost
 from blocks.ids import name_of
 from blocks.ownership import Belongings
 from blocks.remote import HelperInterrupted, bears_stamp, resolving

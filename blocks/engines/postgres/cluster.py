@@ -16,7 +16,7 @@ from blocks.engines.postgres.psql import ALONE
 from blocks.engines.postgres.wal import parse_lsn
 from blocks.errors import PermanentError
 from blocks.evidence.record import Check, CheckStatus
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 
 START_SECONDS = 6 * 3600.0
 """Time limit for replaying the log."""

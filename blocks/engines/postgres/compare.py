@@ -10,7 +10,7 @@ from blocks.engines.postgres.files import AtSource
 from blocks.engines.postgres.installation import Installation
 from blocks.engines.postgres.last_look import NO_LOOK, LastLook
 from blocks.evidence.findings import Finding, Severity, finding
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 from blocks.ownership import Belongings
 
 _STAGE = "preflight"

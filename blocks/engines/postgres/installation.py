@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from blocks.artifact import wire
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 
 # Runs on the host, by its Python: `bin_dir`, and what to look for as JSON on standard input.
 # Where pg_config is missing (some packages bring it with the developer's files only), the

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from blocks.artifact import wire
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 
 HOURS = 6 * 3600.0
 

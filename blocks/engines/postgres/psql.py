@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from blocks.agent.redaction import redacted
 from blocks.artifact import wire
 from blocks.errors import FarsideError, PermanentError, TransientError
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 from blocks.hosts.process import Completed
 
 _BUSY = re.compile(

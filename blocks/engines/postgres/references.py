@@ -14,7 +14,7 @@ from blocks.engines.engine import listed
 from blocks.engines.postgres.psql import CLUSTER, Psql, identifier, literal
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, Severity, finding
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 from blocks.ownership import Belongings
 from blocks.remote.resolving import hard_coded, used_by
 

@@ -7,7 +7,7 @@ from blocks.artifact import wire
 from blocks.engines.engine import checked
 from blocks.engines.postgres.wal import format_lsn
 from blocks.evidence.record import Check, CheckStatus
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 
 # Runs on the host: the archive, the segment size, the position where replay ended, and, on
 # standard input, the names of the segments. PostgreSQL ends recovery at the first record that is

@@ -10,7 +10,7 @@ from blocks.engines.postgres.psql import quote_conninfo
 from blocks.engines.postgres.settings import REPLAY_LIMITS, carried
 from blocks.evidence.record import RunbookStep
 from blocks.repositories.farside import fetch_commands
-from blocks.stores import S3Store
+from blocks.stores.s3 import S3Store
 
 # The restore makes its own links; another archive's would lead it elsewhere.
 _TAR = "tar -x --no-same-owner --no-same-permissions --exclude='pg_tblspc/*'"

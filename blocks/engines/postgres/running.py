@@ -11,7 +11,7 @@ from typing import Any
 from blocks.agent import stamp
 from blocks.artifact import wire
 from blocks.engines.engine import Running
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 
 START_SECONDS = 120
 """A server writes down when it was started; it tells when it had started, which is later."""

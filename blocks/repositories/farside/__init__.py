@@ -47,11 +47,12 @@ from blocks.artifact.manifest import (
 )
 from blocks.domain import FailureDomain
 from blocks.errors import FarsideError, PermanentError
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 from blocks.remote import CopyLeases, HelperRun, StoreLeases, claim, run_job
 from blocks.remote.following import Follower
 from blocks.repositories.farside.binding import Binding, Document, ForeignSet
-from blocks.stores import ObjectMissing, ObjectStore, S3Store
+from blocks.stores.s3 import S3Store
+from blocks.stores.store import ObjectMissing, ObjectStore
 from blocks.workers import Workers
 
 ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})

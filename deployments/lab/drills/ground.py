@@ -16,7 +16,7 @@ from blocks.artifact.manifest import LogIndex, Manifest, SetHeader, header_of, s
 from blocks.evidence.record import Node
 from blocks.plan import Plan, load_plan
 from blocks.repositories.farside import HEADER, LOG, MANIFEST, set_ids
-from blocks.stores import S3Store
+from blocks.stores.s3 import S3Store
 from deployments.lab import credentials, lifecycle, processes
 from deployments.lab.accounts import Account, service_account
 from deployments.lab.domains import Endpoint, Site

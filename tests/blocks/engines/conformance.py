@@ -18,7 +18,7 @@ from blocks.evidence.record import CheckStatus, Record, Verdict
 from blocks.plan import Plan, load_plan
 from blocks.remote import sweep_host
 from blocks.repositories.farside import unfinished
-from blocks.stores import S3Store
+from blocks.stores.s3 import S3Store
 from deployments import lab
 from deployments.lab.accounts import service_account
 from deployments.lab.places import Places

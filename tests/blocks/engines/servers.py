@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from blocks.engines.postgres.psql import UNHURRIED, Psql
-from blocks.hosts import LocalHost
+from blocks.hosts.local import LocalHost
 from deployments.lab.accounts import service_account
 from deployments.lab.places import Places
 from deployments.lab.runtime import install_postgres

@@ -29,7 +29,7 @@ from blocks.engines.postgres.last_look import last_look
 from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION, UNHURRIED, Psql
 from blocks.engines.postgres.standbys import Replica
 from blocks.evidence.record import Check, CheckStatus, Node
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 from blocks.ownership import Belongings
 from blocks.plan import Plan, load_plan
 from blocks.repositories.farside import SetReader

@@ -11,7 +11,8 @@ import yaml
 from blocks.engines.command import Question, answered
 from blocks.engines.engine import guarded
 from blocks.evidence.record import CheckStatus
-from blocks.hosts import Host, LocalHost
+from blocks.hosts.host import Host
+from blocks.hosts.local import LocalHost
 from blocks.plan import load_plan
 from deployments import lab
 from deployments.lab.places import Places

@@ -17,7 +17,7 @@ from blocks.engines.command import ACCESS, Command, _asked, access
 from blocks.engines.engine import SqlQuestion, guarded
 from blocks.errors import PermanentError
 from blocks.evidence.record import CheckStatus
-from blocks.hosts import LocalHost
+from blocks.hosts.local import LocalHost
 from blocks.ownership import Belongings
 from blocks.remote import facts_of
 

@@ -31,7 +31,7 @@ from blocks.engines.etcd.last_look import FACT
 from blocks.engines.etcd.restore import snapshot_tool
 from blocks.errors import TransientError
 from blocks.evidence.record import Check, CheckStatus, Record, Verdict, exit_code
-from blocks.hosts import LocalHost
+from blocks.hosts.local import LocalHost
 from blocks.plan import Plan, load_plan
 from blocks.remote import HelperFailed
 from deployments import lab

@@ -32,7 +32,7 @@ from blocks.engines.etcd.restore import RAISE, configuration, snapshot_tool
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.findings import finding
 from blocks.evidence.record import Check, CheckStatus
-from blocks.hosts import LocalHost
+from blocks.hosts.local import LocalHost
 from blocks.ownership import Belongings
 from blocks.remote import HelperFailed, resolving, run_job
 from tests.blocks.engines.test_etcd import through_the_gateway

@@ -41,7 +41,7 @@ from blocks.engines.galera.mariadb import LoginRefused, Mariadb, NotAllowed, Sql
 from blocks.engines.galera.plan import TargetCluster, TargetNode
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.record import Check, CheckStatus
-from blocks.hosts import LocalHost
+from blocks.hosts.local import LocalHost
 from blocks.ownership import Belongings
 from blocks.remote import resolving
 from blocks.repositories.farside import READ_RATE

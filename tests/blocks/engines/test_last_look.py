@@ -19,7 +19,7 @@ from blocks.engines.postgres.installation import Installation
 from blocks.engines.postgres.last_look import NO_LOOK, LastLook, last_look
 from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION, Psql
 from blocks.evidence.record import Check, CheckStatus
-from blocks.hosts import LocalHost
+from blocks.hosts.local import LocalHost
 from tests import mechanisms
 from tests.blocks.engines.servers import Server, server, standby, streams
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from blocks.engines.postgres import cluster as clusters
 from blocks.engines.postgres.cluster import Cluster
 from blocks.engines.postgres.plan import Place
-from blocks.hosts import LocalHost
+from blocks.hosts.local import LocalHost
 from blocks.remote import TargetOccupied, sweep_host, work_folder
 from blocks.repositories.farside import SetReader
 

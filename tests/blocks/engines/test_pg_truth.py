@@ -19,7 +19,7 @@ from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION, Psql, SqlError
 from blocks.engines.postgres.tally import Tally
 from blocks.errors import FarsideError, TransientError
 from blocks.evidence.record import Check, CheckStatus
-from blocks.hosts import LocalHost
+from blocks.hosts.local import LocalHost
 from blocks.ownership import Belongings
 from tests import mechanisms
 from tests.blocks.engines.servers import Server, server

@@ -15,8 +15,8 @@ from blocks.engines.etcd import runbook as etcd
 from blocks.engines.etcd.plan import TargetCluster
 from blocks.engines.postgres import runbook as postgres
 from blocks.evidence.record import RunbookStep
-from blocks.hosts import LocalHost
-from blocks.stores import S3Store
+from blocks.hosts.local import LocalHost
+from blocks.stores.s3 import S3Store
 from tests.blocks.engines.test_pg_facts import FACTS, row
 
 HOSTILE = [

@@ -11,7 +11,7 @@ import pytest
 from blocks.agent import stamp
 from blocks.engines.postgres import survey
 from blocks.engines.postgres.running import running
-from blocks.hosts import LocalHost
+from blocks.hosts.local import LocalHost
 from tests.blocks.engines.servers import Server, server
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from blocks.engines.postgres.last_look import NO_LOOK
 from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION, Psql
 from blocks.evidence.findings import Severity
 from blocks.evidence.record import CheckStatus
-from blocks.hosts import LocalHost
+from blocks.hosts.local import LocalHost
 from blocks.ownership import Belongings
 from tests.blocks.engines.servers import Server, server
 from tests.blocks.engines.worlds import least_privileges

@@ -15,20 +15,15 @@ import pytest
 
 from blocks.domain import FailureDomain
 from blocks.errors import FarsideError
-from blocks.fences import (
-    CommandFence,
-    FenceBroken,
-    FenceNotRaised,
-    Gap,
-    NftablesFence,
-    Observed,
-    SeveralFences,
-)
-from blocks.hosts import LocalHost
+from blocks.fences.command import CommandFence
+from blocks.fences.fence import FenceBroken, FenceNotRaised, Gap, Observed
+from blocks.fences.nftables import NftablesFence
+from blocks.fences.several import SeveralFences
+from blocks.hosts.local import LocalHost
 from blocks.hosts.machine import MachineUnknown, machine
 from blocks.hosts.process import CommandFailed, CommandTimeout
 from blocks.ids import name_of
-from blocks.stores import S3Store
+from blocks.stores.s3 import S3Store
 
 
 def domain(name: str) -> FailureDomain:

@@ -10,7 +10,8 @@ import pytest
 
 from blocks.domain import FailureDomain
 from blocks.errors import FarsideError
-from blocks.fences import Gap, NftablesFence
+from blocks.fences.fence import Gap
+from blocks.fences.nftables import NftablesFence
 from blocks.ids import name_of
 from tests.blocks.fences.test_fences import GAP
 
@@ -35,8 +36,8 @@ class _Host:
 def raised(monkeypatch: pytest.MonkeyPatch) -> tuple[NftablesFence, Gap, _Host]:
     host = _Host()
     watcher = SimpleNamespace(port=5, attempts=list, problems=list, stop=lambda: None)
-    monkeypatch.setattr("blocks.fences._Watcher", lambda *_: watcher)
-    monkeypatch.setattr("blocks.fences._harmless", lambda *_: None)
+    monkeypatch.setattr("blocks.fences.nftables.Watcher", lambda *_: watcher)
+    monkeypatch.setattr("blocks.fences.nftables._harmless", lambda *_: None)
     monkeypatch.setattr(FailureDomain, "machines", lambda _: [host])
     monkeypatch.setattr(NftablesFence, "_guard", lambda *_: None)
     fence = NftablesFence()

@@ -19,7 +19,9 @@ import psutil
 import pytest
 
 from blocks.errors import TransientError
-from blocks.hosts import Host, LocalHost, SSHHost
+from blocks.hosts.host import Host
+from blocks.hosts.local import LocalHost
+from blocks.hosts.ssh import SSHHost
 from tests.conftest import missing
 
 PATIENCE = 20.0
@@ -29,9 +31,9 @@ PATIENCE = 20.0
 @pytest.fixture(autouse=True)
 def _short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FARSIDE_CONNECT_SECONDS", "3")
-    monkeypatch.setattr("blocks.hosts.FILE_SECONDS", 1.0)
-    monkeypatch.setattr("blocks.hosts.WHOLE_FILE_SECONDS", 2.0)
-    monkeypatch.setattr("blocks.hosts.process.WRITE_SECONDS", 1.0)
+    monkeypatch.setattr("blocks.hosts.ssh.FILE_SECONDS", 1.0)
+    monkeypatch.setattr("blocks.hosts.ssh.WHOLE_FILE_SECONDS", 2.0)
+    monkeypatch.setattr("blocks.hosts.ssh_process.WRITE_SECONDS", 1.0)
     monkeypatch.setattr("blocks.hosts.process.EXIT_GRACE_SECONDS", 1.0)
 
 

@@ -16,16 +16,10 @@ from pydantic import SecretStr, ValidationError
 
 from blocks.errors import FarsideError
 from blocks.evidence.uses import new_ledger
-from blocks.hosts import (
-    AuthenticationRefused,
-    FileMissing,
-    FileRefused,
-    Host,
-    HostKeyMismatch,
-    HostUnreachable,
-    LocalHost,
-)
+from blocks.hosts.host import FileMissing, FileRefused, Host, HostUnreachable
+from blocks.hosts.local import LocalHost
 from blocks.hosts.process import CommandFailed, CommandNotStarted, CommandTimeout, ConnectionLost
+from blocks.hosts.ssh import AuthenticationRefused, HostKeyMismatch
 
 ECHO_ARGV = "import os, sys; sys.stdout.buffer.write(b'\\0'.join(map(os.fsencode, sys.argv[1:])))"
 NASTY = ["", " ", "$HOME", "`id`", "a'b", 'a"b', "\\", "*", "~", "!x", "-n", "a\nb", "é", ";", "#"]

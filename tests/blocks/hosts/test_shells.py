@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from blocks.evidence.findings import Finding
-from blocks.hosts import Host, LocalHost, ShellNotQuiet
+from blocks.hosts.host import Host
+from blocks.hosts.local import LocalHost
+from blocks.hosts.ssh import ShellNotQuiet
 from tasks.inspect import Inspection
 from tasks.inspect.diagnose import diagnose
 from tasks.inspect.hosts import inspect_hosts

@@ -42,7 +42,8 @@ from blocks.agent.protocol import (
 from blocks.artifact.age.keys import generate_identity, recipient_of
 from blocks.artifact.objects import Part, SealedObject
 from blocks.errors import FarsideError, PermanentError, TransientError
-from blocks.hosts import Host, LocalHost
+from blocks.hosts.host import Host
+from blocks.hosts.local import LocalHost
 from blocks.ownership import Belongings
 from blocks.remote import (
     CopyLeases,
@@ -62,7 +63,7 @@ from blocks.remote import (
     sweep_host,
     work_folder,
 )
-from blocks.stores import S3Store
+from blocks.stores.s3 import S3Store
 
 ID = "postgres-20260102T030405Z-abcd"
 IDENTITY = generate_identity()

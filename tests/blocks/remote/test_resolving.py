@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from blocks.hosts import LocalHost
+from blocks.hosts.local import LocalHost
 from blocks.ownership import Belongings
 from blocks.remote import resolving
 

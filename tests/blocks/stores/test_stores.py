@@ -16,15 +16,14 @@ from pydantic import ValidationError
 
 from blocks.errors import FarsideError, PermanentError
 from blocks.evidence.uses import new_ledger
-from blocks.stores import (
+from blocks.stores.s3 import S3Store, _kind_of_refusal
+from blocks.stores.store import (
     AccessDenied,
     ObjectArchived,
     ObjectMissing,
-    S3Store,
     StoreRefused,
     StoreUnavailable,
     StoreUntrusted,
-    _kind_of_refusal,
 )
 
 PART = 5 * 2**20

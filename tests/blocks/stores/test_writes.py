@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from blocks.stores import AccessDenied
+from blocks.stores.store import AccessDenied
 from blocks.stores.writes import StoreNotWritable, try_writing
 
 _STARTED = b"<InitiateMultipartUploadResult><UploadId>u1</UploadId></InitiateMultipartUploadResult>"

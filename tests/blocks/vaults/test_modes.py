@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from blocks.hosts import Host, LocalHost
-from blocks.vaults import HostVault
+from blocks.hosts.host import Host
+from blocks.hosts.local import LocalHost
+from blocks.vaults.host import HostVault
 
 
 def vault(host: Host, folder: Path) -> HostVault:

@@ -6,9 +6,10 @@ import pytest
 
 from blocks.errors import FarsideError
 from blocks.evidence.uses import new_ledger
-from blocks.hosts import Host
+from blocks.hosts.host import Host
 from blocks.hosts.process import CommandFailed
-from blocks.vaults import HostVault, SecretMissing
+from blocks.vaults.host import HostVault
+from blocks.vaults.vault import SecretMissing
 
 SECRET = "AGE-SECRET-KEY-1EXAMPLE"
 

@@ -17,11 +17,13 @@ from typing import TypeVar
 
 import pytest
 
-from blocks import fences
 from blocks.agent.protocol import ProbeJob
 from blocks.errors import PermanentError
-from blocks.fences import Attempt, Gap, NftablesFence, SeveralFences
-from blocks.hosts import Host
+from blocks.fences import nftables
+from blocks.fences.fence import Attempt, Gap
+from blocks.fences.nftables import NftablesFence
+from blocks.fences.several import SeveralFences
+from blocks.hosts.host import Host
 from blocks.plan import Plan, load_plan
 from blocks.remote import probe_from
 from deployments import lab
@@ -309,7 +311,7 @@ class TestFence:
     def test_what_was_connected_before_is_cut_too(
         self, plan: Plan, fence: NftablesFence, db1: Host, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(fences, "connections", lambda _: frozenset())  # it began just now
+        monkeypatch.setattr(nftables, "connections", lambda _: frozenset())  # it began just now
         gap, (address, port) = plan.gap(ID), endpoint(plan)
         connect = f"exec 3<>/dev/tcp/{address}/{port}; echo connected"
         script = f"{connect}; read go; echo x >&3; timeout 3 cat <&3"

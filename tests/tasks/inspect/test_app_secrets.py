@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from blocks.engines.postgres.psql import LoginRefused
 from blocks.evidence.findings import Findings
 from blocks.evidence.record import CheckStatus
-from blocks.hosts import LocalHost
+from blocks.hosts.local import LocalHost
 from blocks.ownership import Belongings
 from tasks.inspect.app_secrets import open_secret
 

@@ -6,7 +6,7 @@ from blocks.engines.galera.mariadb import Mariadb
 from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION, Psql
 from blocks.errors import FarsideError
 from blocks.evidence.findings import CATALOGUE, Severity
-from blocks.hosts import LocalHost
+from blocks.hosts.local import LocalHost
 from blocks.repositories.farside import NoSuchSet
 from tasks.inspect.diagnose import diagnose
 

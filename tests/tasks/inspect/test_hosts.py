@@ -11,9 +11,10 @@ from blocks.agent.protocol import DirectoryFacts
 from blocks.domain import FailureDomain
 from blocks.engines.engine import Requirements
 from blocks.evidence.findings import Severity
-from blocks.hosts import LocalHost, SSHHost
-from blocks.stores import S3Store
-from blocks.vaults import HostVault
+from blocks.hosts.local import LocalHost
+from blocks.hosts.ssh import SSHHost
+from blocks.stores.s3 import S3Store
+from blocks.vaults.host import HostVault
 from tasks.inspect import Inspection, hosts
 from tasks.inspect.hosts import _of_target, _old_python
 from tests.tasks.sites import local_rehearsal

@@ -17,8 +17,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from blocks.domain import FailureDomain
 from blocks.errors import TransientError
 from blocks.evidence.findings import Finding, Severity
-from blocks.hosts import LocalHost
-from blocks.stores import S3Store
+from blocks.hosts.local import LocalHost
+from blocks.stores.s3 import S3Store
 from deployments.lab.minting import _authority, _issued, issue_from_one
 from tasks.inspect import Inspection
 from tasks.inspect.issuers import issuers

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from blocks.domain import FailureDomain
-from blocks.fences import CommandFence
-from blocks.hosts import SSHHost
-from blocks.stores import S3Store
+from blocks.fences.command import CommandFence
+from blocks.hosts.ssh import SSHHost
+from blocks.stores.s3 import S3Store
 from tasks.inspect import own
 
 

@@ -15,10 +15,10 @@ from blocks.domain import FailureDomain
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Findings, Severity, finding
 from blocks.evidence.uses import new_ledger
-from blocks.fences import Attempt, Observed
-from blocks.hosts import SSHHost
-from blocks.stores import S3Store
-from blocks.vaults import HostVault
+from blocks.fences.fence import Attempt, Observed
+from blocks.hosts.ssh import SSHHost
+from blocks.stores.s3 import S3Store
+from blocks.vaults.host import HostVault
 from tasks.inspect import ownership
 from tasks.knocks import Knocks
 from tasks.reach import Reach

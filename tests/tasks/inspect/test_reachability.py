@@ -10,9 +10,10 @@ import pytest
 from blocks.agent.protocol import Probed, ProbeJob, ProbeResult, ProbeStatus
 from blocks.evidence.findings import Findings
 from blocks.evidence.record import CheckStatus
-from blocks.fences import Observed
-from blocks.hosts import Host, HostUnreachable, LocalHost
-from blocks.stores import S3Store
+from blocks.fences.fence import Observed
+from blocks.hosts.host import Host, HostUnreachable
+from blocks.hosts.local import LocalHost
+from blocks.stores.s3 import S3Store
 from tasks.inspect import reachability
 from tasks.reach import Reach
 from tasks.reporting.clock import StageClock

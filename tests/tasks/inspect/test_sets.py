@@ -13,10 +13,10 @@ from blocks.errors import PermanentError
 from blocks.evidence.findings import Severity
 from blocks.evidence.record import BackupSetSummary, Record
 from blocks.evidence.signature import sign
-from blocks.hosts import LocalHost
+from blocks.hosts.local import LocalHost
 from blocks.repositories.farside.binding import ForeignSet, KnownState
-from blocks.stores import ObjectInfo, StoreUnavailable
-from blocks.vaults import HostVault
+from blocks.stores.store import ObjectInfo, StoreUnavailable
+from blocks.vaults.host import HostVault
 from tasks.inspect import Inspection
 from tasks.inspect.sets import known_state, locked_keys, locked_secrets, record_signer
 from tests.tasks.sites import NOW, OTHER, RECORD_KEY

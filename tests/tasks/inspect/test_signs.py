@@ -10,9 +10,11 @@ import pytest
 
 from blocks.domain import FailureDomain
 from blocks.engines.engine import Peer, Running
-from blocks.hosts import Host, LocalHost, SSHHost
+from blocks.hosts.host import Host
+from blocks.hosts.local import LocalHost
 from blocks.hosts.machine import Connection, Machine, MachineUnknown, connections, machine
-from blocks.stores import S3Store
+from blocks.hosts.ssh import SSHHost
+from blocks.stores.s3 import S3Store
 from tasks.inspect import Inspection, signs
 from tests.conftest import Hanging
 

@@ -20,7 +20,7 @@ from blocks.agent.protocol import Answer, Ok, Released, Stored, WalJob
 from blocks.engines.postgres import burden, survey
 from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION
 from blocks.errors import TransientError
-from blocks.hosts import LocalHost
+from blocks.hosts.local import LocalHost
 from blocks.remote import following
 from blocks.remote.following import LogInterrupted
 from blocks.repositories.farside import Load

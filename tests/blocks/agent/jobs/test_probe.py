@@ -12,7 +12,7 @@ import pytest
 from blocks.agent.channel import Channel
 from blocks.agent.jobs import probe
 from blocks.agent.protocol import ProbeJob
-from blocks.stores import S3Store
+from blocks.stores.s3 import S3Store
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from blocks import fences
 from blocks.agent.jobs import sweep, watch
+from blocks.fences import command
 from deployments.lab import tripwires
 
 
@@ -55,7 +55,7 @@ def test_a_process_is_named_without_its_secrets() -> None:
 def test_a_process_that_a_fence_names_is_shown_without_its_secrets() -> None:
     """Whatever the site's own observe_argv prints."""
     line = '{"at": "2026-01-01T00:00:00Z", "host": "db1", "address": "10.1.0.1", "port": 443'
-    seen = fences._attempt(f'{line}, "process": "curl -u backup:hunter2 https://10.1.0.1"}}')
+    seen = command._attempt(f'{line}, "process": "curl -u backup:hunter2 https://10.1.0.1"}}')
     assert seen.process == "curl -u *** https://10.1.0.1"
 
 

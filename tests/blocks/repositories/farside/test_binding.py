@@ -28,7 +28,7 @@ from blocks.artifact.manifest import (
 )
 from blocks.domain import FailureDomain
 from blocks.engines.engine import Captured
-from blocks.hosts import LocalHost
+from blocks.hosts.local import LocalHost
 from blocks.repositories.farside import (
     HEADER,
     LOG,
@@ -42,7 +42,8 @@ from blocks.repositories.farside import (
     set_ids,
 )
 from blocks.repositories.farside.binding import Binding, ForeignSet, KnownState
-from blocks.stores import DOCUMENT_BYTES, S3Store, StoreRefused
+from blocks.stores.s3 import DOCUMENT_BYTES, S3Store
+from blocks.stores.store import StoreRefused
 from tests.conftest import Hanging
 
 KEY, OLD_KEY, OTHER_KEY = (generate_signing_key() for _ in range(3))
@@ -246,7 +247,7 @@ def test_a_document_without_an_end(
 ) -> None:
     del tmp_path
     assert DOCUMENT_BYTES >= 2**26
-    monkeypatch.setattr("blocks.stores.DOCUMENT_BYTES", 1000)
+    monkeypatch.setattr("blocks.stores.s3.DOCUMENT_BYTES", 1000)
     sets.store.put("large", bytes(1001))
     with pytest.raises(StoreRefused, match="larger than 1,000"):
         sets.store.get("large")

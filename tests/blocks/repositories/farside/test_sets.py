@@ -16,10 +16,10 @@ from blocks.artifact.manifest import generate_signing_key, public_key_of
 from blocks.artifact.objects import Part, SealedObject, Volume
 from blocks.domain import FailureDomain
 from blocks.engines.engine import Captured
-from blocks.hosts import LocalHost
+from blocks.hosts.local import LocalHost
 from blocks.repositories.farside import SetReader, SetWriter
 from blocks.repositories.farside.binding import Binding
-from blocks.stores import S3Store
+from blocks.stores.s3 import S3Store
 from tests.conftest import S3
 
 KEY = generate_signing_key()
