@@ -12,7 +12,7 @@ import typer
 from blocks import settings
 from blocks.artifact.manifest import ManifestForged
 from blocks.errors import FarsideError
-from blocks.plan import PlanError
+from blocks.plan.loading import PlanError
 from flows.output import tolerate_closed
 from flows.signals import obey
 from tasks.reporting.units import printable

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from blocks.errors import FarsideError, PermanentError
 from blocks.hosts.host import Host
-from blocks.plan import Plan, PlanError, load_plan
-from blocks.remote import sweep_host
+from blocks.plan.loading import PlanError, load_plan
+from blocks.plan.model import Plan
+from blocks.remote.jobs import sweep_host
 from blocks.settings import check, trusted_plans
 from blocks.workers import Workers
 from deployments import lab

@@ -18,7 +18,7 @@ from blocks.domain import FailureDomain
 from blocks.errors import TransientError
 from blocks.evidence.findings import Findings
 from blocks.hosts.host import Host
-from blocks.plan import Plan
+from blocks.plan.model import Plan
 from tasks.lease import Lease
 from tasks.reach import Reach
 from tasks.reporting.clock import StageClock

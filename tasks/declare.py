@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from blocks.errors import FarsideError
-from blocks.repositories.farside import SetWriter
 from blocks.repositories.farside.binding import KnownState
+from blocks.repositories.farside.writer import SetWriter
 from tasks.context import Rehearsal, stage
 from tasks.inspect.diagnose import FoundProblems
 from tasks.inspect.reachability import leaks

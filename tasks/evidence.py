@@ -10,7 +10,7 @@ from blocks.evidence.history import History, history
 from blocks.evidence.record import Record, RecordMalformed, RecordTooNew, Verdict
 from blocks.evidence.signature import RecordUnsigned, proven
 from blocks.ids import began
-from blocks.plan import Plan
+from blocks.plan.model import Plan
 from blocks.workers import Workers
 from tasks.reporting.publish import records_of
 

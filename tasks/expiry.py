@@ -10,8 +10,8 @@ from pathlib import Path
 from blocks.artifact.manifest import SetHeader
 from blocks.domain import FailureDomain
 from blocks.errors import FarsideError
-from blocks.plan import Plan
-from blocks.repositories.farside import discard_unfinished, headers, retract
+from blocks.plan.model import Plan
+from blocks.repositories.farside.listing import discard_unfinished, headers, retract
 from blocks.repositories.farside.retention import Retention, judge
 from tasks.evidence import Evidence, evidence
 from tasks.lease import mark, store_key

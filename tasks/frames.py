@@ -15,15 +15,10 @@ from typing import Any
 
 import pandas as pd
 
-from blocks.evidence.findings import Category, Finding, Severity
-from blocks.evidence.record import (
-    STAGES,
-    CheckStatus,
-    Record,
-    StageState,
-    Verdict,
-    exit_code,
-)
+from blocks.evidence.catalogue import Category, Severity
+from blocks.evidence.findings import Finding
+from blocks.evidence.record import STAGES, CheckStatus, Record, StageState, Verdict
+from blocks.evidence.verdict import exit_code
 
 _Column = Callable[[Sequence[Any]], "pd.Series[Any]"]
 

@@ -16,7 +16,7 @@ from blocks.evidence.record import Record, Verdict, load
 from blocks.evidence.signature import signature_path
 from blocks.evidence.uses import unnoted
 from blocks.hosts.host import FileMissing, Host
-from blocks.plan import Plan
+from blocks.plan.model import Plan
 from tasks.context import Rehearsal
 from tasks.reporting.publish import Published, in_store, publish, store, stored
 

@@ -7,8 +7,8 @@ from pydantic import SecretStr
 from blocks.artifact.age.keys import AgeKeyMalformed, recipient_of, without_comments
 from blocks.artifact.manifest import LogIndex, Manifest, digest_of
 from blocks.evidence.findings import Finding, finding
-from blocks.repositories.farside import SetReader
 from blocks.repositories.farside.binding import KnownState
+from blocks.repositories.farside.reader import SetReader
 from tasks.context import Rehearsal, stage
 from tasks.declare import Declaration
 from tasks.inspect import sets

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from blocks.engines.engine import listed
+from blocks.engines.checks import listed
 from blocks.fences.fence import Attempt
 from blocks.ownership import canonical
 

@@ -16,7 +16,7 @@ from blocks.domain import FailureDomain
 from blocks.errors import FarsideError
 from blocks.evidence.uses import unnoted
 from blocks.hosts.host import Host
-from blocks.remote import work_folder
+from blocks.remote.folder import work_folder
 from blocks.settings import lease_seconds
 from blocks.stores.store import ObjectStore
 from tasks.reporting.clock import Suspended

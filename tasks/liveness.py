@@ -4,13 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from blocks.agent import lease
-from blocks.agent.protocol import Leftover
+from blocks.agent.protocol.results import Leftover
 from blocks.domain import FailureDomain
 from blocks.errors import FarsideError
 from blocks.fences.fence import Fence
 from blocks.hosts.host import Host
-from blocks.plan import Plan
-from blocks.remote import sweep_host
+from blocks.plan.model import Plan
+from blocks.remote.jobs import sweep_host
 from blocks.stores.store import ObjectMissing, ObjectStore
 from blocks.workers import Workers
 from tasks.lease import STORED, has_ended

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from blocks.errors import FarsideError, TransientError
-from blocks.evidence.findings import Finding, Severity, finding
+from blocks.evidence.catalogue import Severity
+from blocks.evidence.findings import Finding, finding
 from tasks.reporting.clock import StageInProgress
 
 _ATTEMPTS = 2

@@ -13,11 +13,13 @@ from blocks.artifact.manifest import Manifest, ManifestForged, ManifestMalformed
 from blocks.block import is_ip
 from blocks.engines.engine import Facts, Requirements
 from blocks.errors import FarsideError
-from blocks.evidence.findings import Finding, Severity, finding
+from blocks.evidence.catalogue import Severity
+from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Topology
 from blocks.evidence.uses import ORCHESTRATOR, ledger
-from blocks.repositories.farside import SetReader, choose
 from blocks.repositories.farside.binding import ForeignSet, KnownState
+from blocks.repositories.farside.listing import choose
+from blocks.repositories.farside.reader import SetReader
 from blocks.stores.store import ObjectMissing
 from tasks import source_clock
 from tasks.context import Rehearsal, stage

@@ -9,8 +9,8 @@ from prefect.cache_policies import NO_CACHE
 from blocks.engines.engine import Restoration, Service
 from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Node, Topology
-from blocks.remote import sweep_host
-from blocks.repositories.farside import SetReader
+from blocks.remote.jobs import sweep_host
+from blocks.repositories.farside.reader import SetReader
 from tasks.context import Rehearsal, stage
 from tasks.inspect.diagnose import FoundProblems
 from tasks.key_fetch import Opening

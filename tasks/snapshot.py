@@ -2,7 +2,7 @@
 
 from blocks.artifact.manifest import Manifest
 from blocks.errors import PermanentError
-from blocks.repositories.farside import SetWriter
+from blocks.repositories.farside.writer import SetWriter
 from tasks.context import Rehearsal, stage
 from tasks.preflight import Survey
 

@@ -9,9 +9,9 @@ from blocks.domain import FailureDomain
 from blocks.engines.engine import LeftElsewhere
 from blocks.errors import FarsideError
 from blocks.hosts.host import Host
-from blocks.plan import Plan
-from blocks.remote import end_processes, sweep_host
-from blocks.repositories.farside import discard_unfinished, unfinished
+from blocks.plan.model import Plan
+from blocks.remote.jobs import end_processes, sweep_host
+from blocks.repositories.farside.listing import discard_unfinished, unfinished
 from blocks.workers import Workers
 from tasks.journal import recover
 from tasks.lease import store_key

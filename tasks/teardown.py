@@ -12,11 +12,16 @@ from dataclasses import replace
 from blocks.domain import FailureDomain
 from blocks.engines.engine import Service
 from blocks.errors import FarsideError, PermanentError
-from blocks.evidence.findings import Finding, Severity, finding
+from blocks.evidence.catalogue import Severity
+from blocks.evidence.findings import Finding, finding
 from blocks.fences.fence import Gap
 from blocks.hosts.host import Host
-from blocks.remote import HelperFailed, end_processes, remove_unused_folder, sweep_host
-from blocks.repositories.farside import SetCopier, SetWriter, discard_unfinished
+from blocks.remote.folder import remove_unused_folder
+from blocks.remote.jobs import end_processes, sweep_host
+from blocks.remote.run import HelperFailed
+from blocks.repositories.farside.copier import SetCopier
+from blocks.repositories.farside.listing import discard_unfinished
+from blocks.repositories.farside.writer import SetWriter
 from blocks.settings import teardown_seconds
 from blocks.workers import Workers
 from tasks.context import Rehearsal, stage

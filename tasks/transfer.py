@@ -4,8 +4,9 @@ import math
 import time
 
 from blocks.artifact.manifest import Manifest, digest_of
-from blocks.repositories.farside import SetCopier, SetWriter
 from blocks.repositories.farside.binding import KnownState
+from blocks.repositories.farside.copier import SetCopier
+from blocks.repositories.farside.writer import SetWriter
 from tasks.context import Rehearsal, stage
 from tasks.log_end import note_end_of_log
 

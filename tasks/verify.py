@@ -5,11 +5,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from blocks.engines.engine import Service, SqlQuestion, Ticks, checked, listed
+from blocks.engines.checks import SqlQuestion, Ticks, checked, listed
+from blocks.engines.engine import Service
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Check, CheckStatus
-from blocks.repositories.farside import SetReader
+from blocks.repositories.farside.reader import SetReader
 from tasks.context import Rehearsal, stage
 from tasks.heartbeat import Lost, acknowledged_after
 from tasks.inspect.app_secrets import open_secret

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from blocks.plan import load_plan
+from blocks.plan.loading import load_plan
 from deployments.lab import galera
 from tests import mechanisms
 

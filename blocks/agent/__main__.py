@@ -13,7 +13,10 @@ from types import FrameType
 from blocks.agent import ending, marks
 from blocks.agent.channel import Channel
 from blocks.agent.failure import JobFailed
-from blocks.agent.protocol import BEAT_SECONDS, Alive, Done, Job, Result, from_line
+from blocks.agent.protocol import from_line
+from blocks.agent.protocol.events import BEAT_SECONDS, Alive, Done
+from blocks.agent.protocol.jobs import Job
+from blocks.agent.protocol.results import Result
 
 _CONVERSING = ("seal", "follow", "copy", "open", "watch", "etcd_keys")
 _LONG = (*_CONVERSING, "sweep")

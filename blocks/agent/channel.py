@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import BinaryIO, TypeVar
 
 from blocks.agent.failure import JobFailed
-from blocks.agent.protocol import Answer, Event, Ok, Stop, from_line, to_line
+from blocks.agent.protocol import from_line, to_line
+from blocks.agent.protocol.events import Answer, Event, Ok, Stop
 
 A = TypeVar("A")
 

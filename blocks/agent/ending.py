@@ -9,7 +9,7 @@ from collections.abc import Callable
 from blocks.agent import child, scratch
 from blocks.agent.channel import Channel
 from blocks.agent.failure import to_event
-from blocks.agent.protocol import Done, Failed
+from blocks.agent.protocol.events import Done, Failed
 
 _last_acts: list[Callable[[], None]] = []
 _lock = threading.RLock()

@@ -3,7 +3,8 @@
 import errno
 import sys
 
-from blocks.agent.protocol import Code, Failed
+from blocks.agent.protocol.events import Failed
+from blocks.agent.protocol.parts import Code
 from blocks.errors import FarsideError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from blocks.agent.protocol import Made, MadeProcess
+from blocks.agent.protocol.parts import Made, MadeProcess
 from blocks.artifact import wire
 
 FILE = "made.jsonl"

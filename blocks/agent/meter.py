@@ -5,7 +5,7 @@ import time
 from types import TracebackType
 
 from blocks.agent.channel import Channel
-from blocks.agent.protocol import Progress, StepTaken
+from blocks.agent.protocol.events import Progress, StepTaken
 
 _INTERVAL = 0.5
 _AT_ONCE = 2

@@ -10,7 +10,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from blocks.agent.protocol import MadePath
+from blocks.agent.protocol.parts import MadePath
 
 FILE = "farside-stamp"
 """In each directory that a rehearsal made or found empty. Not hidden: it goes with `rm -rf *`."""

@@ -3,15 +3,11 @@
 `README.md` beside this file is the guide for adding one.
 """
 
-import importlib
-import pkgutil
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
 from typing import Any, ClassVar, Protocol
 
 from pydantic import SecretStr
@@ -19,14 +15,14 @@ from pydantic import SecretStr
 from blocks.artifact.manifest import LogIndex, Manifest
 from blocks.block import StrictBlock
 from blocks.domain import FailureDomain
-from blocks.errors import FarsideError, PermanentError
+from blocks.engines.checks import SqlQuestion, Ticks
+from blocks.errors import PermanentError
 from blocks.evidence.findings import Finding
-from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep, SourceNode
+from blocks.evidence.record import Check, Node, RunbookStep, SourceNode
 from blocks.hosts.host import Host
 from blocks.ownership import Belongings
-from blocks.repositories.farside import SetReader, SetWriter
-
-_LISTED = 10
+from blocks.repositories.farside.reader import SetReader
+from blocks.repositories.farside.writer import SetWriter
 
 Facts = Mapping[str, Any]
 """What an engine knows of a source: plain JSON, stored in the signed manifest."""
@@ -159,16 +155,6 @@ class Service:
     """What was checked on the way, and cannot be asked later."""
     major: int = 0
     """The major version of its software, where it matters to the engine."""
-
-
-@dataclass(frozen=True, slots=True)
-class SqlQuestion:
-    """A plan's own check: a query in the engine's language and the value that passes."""
-
-    name: str
-    database: str
-    sql: str
-    expected: str
 
 
 class Engine(StrictBlock, ABC):
@@ -365,90 +351,3 @@ class Engine(StrictBlock, ABC):
         self, manifest: Manifest, log: LogIndex, recovery: FailureDomain
     ) -> tuple[RunbookStep, ...]:
         """The commands that restore this very set by hand, without farside."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ticks:
-    """A restored heartbeat table: how many rows, the highest id, its time, the first id missing."""
-
-    count: int
-    newest_id: int | None
-    newest_at: datetime | None
-    first_missing: int | None
-
-
-def guarded(name: str, expected: str, run: Callable[[], Check]) -> Iterator[Check]:
-    """What `run` finds; if it breaks, the check could not run, and says why."""
-    try:
-        yield run()
-    except FarsideError as error:
-        yield Check(name, CheckStatus.UNKNOWN, expected, f"could not run: {error.message}")
-    except Exception as error:  # a mistake in one check takes no other's answer away
-        text = f"could not run: {type(error).__name__}: {error}"
-        yield Check(name, CheckStatus.UNKNOWN, expected, text)
-
-
-def checked(
-    name: str,
-    expected: str,
-    wrong: Sequence[str],
-    right: str,
-    *,
-    finding: str,
-    subjects: tuple[str, ...] = (),
-) -> Check:
-    """A check that failed if anything is `wrong`; else it found what is `right`.
-
-    `finding` is the id of what it stands for when it fails.
-    """
-    status = CheckStatus.FAILED if wrong else CheckStatus.PASSED
-    actual = listed(wrong) or right
-    return Check(name, status, expected, actual, subjects=subjects, finding=finding)
-
-
-def listed(items: Sequence[str]) -> str:
-    """The first few, and how many more there are: a record is read by people."""
-    more = f"; and {len(items) - _LISTED} more" if len(items) > _LISTED else ""
-    return "; ".join(items[:_LISTED]) + more
-
-
-def asked(question: SqlQuestion, ask: Callable[[], str | None]) -> Check:
-    """A question of the plan, by `ask`; raises what that raises.
-
-    Asked twice: what the first answer took longer than the second, a cold service costs its users.
-    """
-    found, seconds = None, []
-    for _ in range(2):
-        began = time.monotonic()
-        found = ask()
-        seconds.append(round(time.monotonic() - began, 3))
-    status = CheckStatus.PASSED if found == question.expected else CheckStatus.FAILED
-    return Check(
-        question.name,
-        status,
-        question.expected,
-        "NULL" if found is None else found,
-        seconds=(seconds[0], seconds[1]),
-    )
-
-
-@cache
-def engines() -> Mapping[str, type[Engine]]:
-    """All engines by label: every package of this folder is asked."""
-    import blocks.engines as folder
-
-    for module in pkgutil.iter_modules(folder.__path__):
-        if module.ispkg:
-            importlib.import_module(f"blocks.engines.{module.name}")
-    return {cls.label: cls for cls in Engine.__subclasses__()}
-
-
-def engine_of(value: object) -> Engine:
-    """The engine that a plan's `engine` part describes: `kind` chooses the class."""
-    if isinstance(value, Engine):
-        return value
-    kind = value.get("kind") if isinstance(value, Mapping) else None
-    known = engines()
-    if kind not in known:
-        raise ValueError(f"kind must be one of: {', '.join(sorted(known))}")
-    return known[str(kind)].model_validate(value)

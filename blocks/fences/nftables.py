@@ -9,7 +9,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, PrivateAttr
 
-from blocks.agent.protocol import GuardJob, GuardResult
+from blocks.agent.protocol.jobs import GuardJob
+from blocks.agent.protocol.results import GuardResult
 from blocks.artifact.wire import WireError
 from blocks.block import is_ip
 from blocks.errors import FarsideError, PermanentError
@@ -39,7 +40,7 @@ from blocks.hosts.process import NOT_RUN, CommandFailed
 from blocks.hosts.ssh import AuthenticationRefused, HostKeyMismatch, SSHHost
 from blocks.ids import id_in, name_of
 from blocks.ownership import canonical
-from blocks.remote import run_job
+from blocks.remote.run import run_job
 from blocks.workers import Workers
 
 GUARD_SECONDS = 60.0

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
-from blocks.agent.protocol import Caught, Listening, Released, WatchJob
+from blocks.agent.protocol.events import Caught, Listening, Released
+from blocks.agent.protocol.jobs import WatchJob
 from blocks.errors import FarsideError
 from blocks.fences.fence import Attempt, FenceBroken
 from blocks.hosts.host import Host
-from blocks.remote import HelperThread
+from blocks.remote.run import HelperThread
 
 WATCHER_SECONDS = 60.0
 """How long the watcher on a host may take to start."""

@@ -11,13 +11,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from blocks.domain import FailureDomain
-from blocks.evidence.findings import CATALOGUE
+from blocks.evidence.catalogue import CATALOGUE
 from blocks.hosts.ssh import SSHHost
 from blocks.ownership import canonical
 from blocks.vaults.host import HostVault
 
 if TYPE_CHECKING:
-    from blocks.plan import Plan
+    from blocks.plan.model import Plan
 
 Place = tuple[str | int, ...]
 Mistake = tuple[Place, str]

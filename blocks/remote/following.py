@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from blocks.agent.protocol import Caught, Listening, Released, WalJob
+from blocks.agent.protocol.events import Caught, Listening, Released
+from blocks.agent.protocol.jobs import WalJob
 from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.hosts.host import Host
-from blocks.remote import HelperThread, StoreLeases
+from blocks.remote.leases import StoreLeases
+from blocks.remote.run import HelperThread
 
 CHECK_SECONDS = 5.0
 """How often the source is asked what following its log costs it."""

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from blocks.agent.jobs.facts import NAMES
-from blocks.agent.protocol import FactsJob
-from blocks.evidence.findings import Finding, Severity, finding
+from blocks.agent.protocol.jobs import FactsJob
+from blocks.evidence.catalogue import Severity
+from blocks.evidence.findings import Finding, finding
 from blocks.hosts.host import Host
 from blocks.ownership import Belongings, hosts_in
-from blocks.remote import facts_of
+from blocks.remote.jobs import facts_of
 
 MOST = 3000
 """Names that are resolved for one service."""

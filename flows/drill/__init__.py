@@ -17,7 +17,8 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from blocks.errors import FarsideError
-from blocks.evidence.findings import CATALOGUE, Finding
+from blocks.evidence.catalogue import CATALOGUE
+from blocks.evidence.findings import Finding
 from blocks.evidence.record import STAGES, Record, StageState, Verdict
 from deployments import lab
 from deployments.lab.drills import BOARDS, ONE_PART, Drill, Ground

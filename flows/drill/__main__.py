@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from blocks.evidence.findings import CATALOGUE
+from blocks.evidence.catalogue import CATALOGUE
 from deployments.lab.drills import BOARDS
 from deployments.lab.places import DEFAULT_NETWORK, Network
 from flows.command import OK, quiet, run

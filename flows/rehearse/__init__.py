@@ -15,13 +15,18 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from blocks.engines.engine import Service, listed
+from blocks.engines.checks import listed
+from blocks.engines.engine import Service
 from blocks.errors import FarsideError
 from blocks.evidence.history import History, history
-from blocks.evidence.record import Record, StageState, Verdict, exit_code
+from blocks.evidence.record import Record, StageState, Verdict
 from blocks.evidence.uses import Ledger, new_ledger
-from blocks.plan import Plan, parse_duration, parse_rate
-from blocks.repositories.farside import SetCopier, SetReader, SetWriter
+from blocks.evidence.verdict import exit_code
+from blocks.plan.model import Plan
+from blocks.plan.values import parse_duration, parse_rate
+from blocks.repositories.farside.copier import SetCopier
+from blocks.repositories.farside.reader import SetReader
+from blocks.repositories.farside.writer import SetWriter
 from flows.output import tolerate_closed
 from flows.signals import deferred, obey_hangup, told
 from flows.site import opened
@@ -32,7 +37,7 @@ from tasks.inspect.diagnose import diagnose
 from tasks.journal import Journal
 from tasks.key_fetch import key_fetch
 from tasks.preflight import preflight
-from tasks.reporting import terminal
+from tasks.reporting import markdown
 from tasks.reporting.clock import Listener, Silence, StageClock
 from tasks.reporting.record import Course, record_of
 from tasks.reporting.units import printable
@@ -129,7 +134,7 @@ def rehearse(
             _watcher.service = course.service if keep else None
             if options.keep is not None and course.service is not None:
                 _watcher.kept_until = datetime.now(UTC) + options.keep
-            terminal.publish(record, _watcher.lifecycle)
+            markdown.publish(record, _watcher.lifecycle)
     if course.ended_by is not None and not isinstance(course.ended_by, Exception):
         raise course.ended_by
     return _state(record)

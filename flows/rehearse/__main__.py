@@ -11,9 +11,11 @@ from prefect.exceptions import TerminationSignal
 from rich.console import Console
 
 from blocks.errors import FarsideError
-from blocks.evidence.record import Record, exit_code
-from blocks.plan import load_plan, parse_duration, parse_rate, parse_selection
-from blocks.repositories.farside import headers
+from blocks.evidence.record import Record
+from blocks.evidence.verdict import exit_code
+from blocks.plan.loading import load_plan
+from blocks.plan.values import parse_duration, parse_rate, parse_selection
+from blocks.repositories.farside.listing import headers
 from deployments import lab
 from flows.command import UNVERIFIED, causes, quiet, run, say
 from flows.rehearse import Watcher, rehearse, watching

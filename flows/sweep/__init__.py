@@ -13,7 +13,8 @@ from prefect import flow
 from pydantic import Field
 
 from blocks.errors import FarsideError
-from blocks.plan import Plan, PlanError
+from blocks.plan.loading import PlanError
+from blocks.plan.model import Plan
 from blocks.repositories.farside.retention import Retention
 from blocks.settings import trusted_plans
 from deployments import lab

@@ -7,7 +7,7 @@ from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Check, CheckStatus
 from blocks.hosts.process import NOT_RUN
-from blocks.plan import AppSecret
+from blocks.plan.model import AppSecret
 from tasks.context import Rehearsal
 
 SECONDS = 60.0

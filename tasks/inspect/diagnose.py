@@ -1,9 +1,10 @@
 """From an error to the finding that it stands for: one cause, one finding."""
 
 from blocks.errors import FarsideError
-from blocks.evidence.findings import Finding, Severity, finding
+from blocks.evidence.catalogue import Severity
+from blocks.evidence.findings import Finding, finding
 from blocks.hosts.host import Host
-from blocks.plan import PlanError
+from blocks.plan.loading import PlanError
 from tasks.reporting.clock import Suspended
 
 _OTHERWISE = {

@@ -8,17 +8,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from blocks.agent.bundle import imports
-from blocks.agent.protocol import DirectoryFacts, FactsJob, FactsResult, ToolFacts
+from blocks.agent.protocol.jobs import FactsJob
+from blocks.agent.protocol.results import DirectoryFacts, FactsResult, ToolFacts
 from blocks.agent.redaction import redacted
 from blocks.domain import FailureDomain
 from blocks.engines.engine import Requirements
 from blocks.errors import FarsideError
-from blocks.evidence.findings import Finding, Severity, finding
+from blocks.evidence.catalogue import Severity
+from blocks.evidence.findings import Finding, finding
 from blocks.hosts.host import Host
-from blocks.remote import facts_of, work_folder
+from blocks.remote.folder import work_folder
+from blocks.remote.jobs import facts_of
 from blocks.workers import Workers
 from tasks.context import Rehearsal
-from tasks.inspect import STAGE, Inspection, ownership
+from tasks.inspect import STAGE, Inspection, ownership, searched
 from tasks.inspect.diagnose import diagnose, unreachable
 from tasks.lease import has_ended
 
@@ -179,7 +182,7 @@ def _job(rehearsal: Rehearsal, domain: FailureDomain, host: Host, needs: _Needs)
         commands=ownership.commands(plan, host, target=target is not None),
         work_dir=host.work_root,
         names=tuple(plan.names) if whole else (),
-        files=(*ownership.SEARCHED, *plan.files, *issued) if whole else (),
+        files=(*searched.SEARCHED, *plan.files, *issued) if whole else (),
         foreign=plan.source.belongings,
         vault=vault.directory if vault is not None and holds else None,
         origins=whole,

@@ -9,7 +9,8 @@ from pathlib import Path
 from blocks import readings
 from blocks.agent import origins
 from blocks.agent.jobs.facts import resolved
-from blocks.evidence.findings import Finding, Severity, finding
+from blocks.evidence.catalogue import Severity
+from blocks.evidence.findings import Finding, finding
 from blocks.hosts.ssh import SSHHost
 from blocks.ownership import Belongings, hosts_in
 from blocks.stores.s3 import S3Store

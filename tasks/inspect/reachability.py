@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from blocks.agent.protocol import ProbeJob, ProbeResult
+from blocks.agent.protocol.jobs import ProbeJob
+from blocks.agent.protocol.results import ProbeResult
 from blocks.block import is_ip
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, finding
@@ -18,7 +19,7 @@ from blocks.evidence.record import Check, CheckStatus
 from blocks.hosts.host import Host
 from blocks.hosts.ssh import SSHHost
 from blocks.ownership import canonical
-from blocks.remote import probe
+from blocks.remote.jobs import probe
 from blocks.workers import Workers
 from tasks.context import Rehearsal
 from tasks.inspect.diagnose import unreachable

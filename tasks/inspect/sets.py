@@ -6,12 +6,14 @@ from dataclasses import replace
 from blocks.artifact.manifest import LogIndex, Manifest, ManifestMalformed, SetHeader
 from blocks.artifact.signing import KeyMalformed, key_id, public_key_of
 from blocks.domain import FailureDomain
-from blocks.engines.engine import listed
+from blocks.engines.checks import listed
 from blocks.errors import FarsideError, PermanentError
-from blocks.evidence.findings import Finding, Severity, finding
-from blocks.plan import Plan
-from blocks.repositories.farside import SetReader, headers, set_ids
+from blocks.evidence.catalogue import Severity
+from blocks.evidence.findings import Finding, finding
+from blocks.plan.model import Plan
 from blocks.repositories.farside.binding import ForeignSet, KnownState
+from blocks.repositories.farside.listing import headers, set_ids
+from blocks.repositories.farside.reader import SetReader
 from blocks.stores.writes import try_writing
 from tasks.context import Rehearsal
 from tasks.evidence import places

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Record, Stage
-from blocks.plan import Plan
+from blocks.plan.model import Plan
 from tasks.reporting.units import duration, size
 
 GROWING = frozenset(

@@ -7,7 +7,7 @@ from pathlib import Path
 from blocks.errors import FarsideError
 from blocks.evidence.record import Record
 from blocks.evidence.signature import sign, signature_path
-from blocks.plan import Plan
+from blocks.plan.model import Plan
 from tasks.reporting.units import printable
 
 log = logging.getLogger("tasks")

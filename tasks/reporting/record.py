@@ -10,7 +10,8 @@ from blocks.artifact.manifest import LogIndex, Manifest, digest_of
 from blocks.engines.engine import ROWS_NOT_SEARCHED, Service
 from blocks.errors import FarsideError
 from blocks.evidence import bounds
-from blocks.evidence.findings import CATALOGUE, Acceptance, Finding, Findings, finding
+from blocks.evidence.catalogue import CATALOGUE
+from blocks.evidence.findings import Acceptance, Finding, Findings, finding
 from blocks.evidence.history import history
 from blocks.evidence.record import (
     BackupSetSummary,
@@ -20,12 +21,13 @@ from blocks.evidence.record import (
     Stage,
     StageState,
     Topology,
-    verdict_of,
 )
 from blocks.evidence.uses import Ledger
-from blocks.plan import AcceptedRisk
-from blocks.repositories.farside import SetCopier, SetWriter
+from blocks.evidence.verdict import verdict_of
+from blocks.plan.model import AcceptedRisk
 from blocks.repositories.farside.binding import KnownState
+from blocks.repositories.farside.copier import SetCopier
+from blocks.repositories.farside.writer import SetWriter
 from tasks.context import Rehearsal, SourceClock
 from tasks.declare import Declaration
 from tasks.inspect import ownership

@@ -1,15 +1,11 @@
 """A record for people: the summary on the terminal, Markdown, and artifacts in Prefect's UI."""
 
-import logging
-import re
-import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.padding import Padding
@@ -18,14 +14,12 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from blocks.evidence.findings import Finding, Severity
-from blocks.evidence.moments import iso
-from blocks.evidence.record import Check, CheckStatus, Record, Stage, StageState, Verdict
+from blocks.evidence.catalogue import Severity
+from blocks.evidence.findings import Finding
+from blocks.evidence.record import Check, CheckStatus, Record, StageState, Verdict
 from tasks.frames import Standing
 from tasks.reporting.progress import MARKS
 from tasks.reporting.units import duration, printable, rate, size
-
-_log = logging.getLogger(__name__)
 
 _VERDICT_STYLES = {
     Verdict.VERIFIED: "bold green",
@@ -57,65 +51,16 @@ def summary(
     `path` is where the record was written; `note` a last line, such as how to reach a service
     that was kept; `lifecycle` (see `tasks.frames`) tells how long each finding has been known.
     """
-    accepted, counted = _by_acceptance(record)
+    accepted, counted = by_acceptance(record)
     parts: list[RenderableType] = [_headline(record), _objectives(record), _bars(record)]
     parts += _trouble(record)
     parts.append(_checks(record))
     if counted:
-        parts.append(_findings(counted, _histories(record, lifecycle)))
+        parts.append(_findings(counted, histories_of(record, lifecycle)))
     if accepted:
         parts.append(_accepted(accepted))
     parts.append(_closing(record, path, note))
     return Padding(Group(*(Padding(part, (0, 0, 1, 0)) for part in parts[:-1]), parts[-1]), (1, 1))
-
-
-def markdown(record: Record, lifecycle: pd.DataFrame | None = None) -> str:
-    """The record as Markdown: summary, stages, checks, findings with remedies, runbook.
-
-    `lifecycle` (see `tasks.frames`) tells how long each finding has been known.
-    """
-    accepted, counted = _by_acceptance(record)
-    histories = _histories(record, lifecycle)
-    sections = [
-        f"# {_verdict(record)}: {_cell(record.plan.name)}",
-        _markdown_summary(record),
-        "## Stages\n\n" + _markdown_table(_stage_rows(record)),
-    ]
-    sections += [f"**{name}** {_cell(what)}" for name, what in _errors(record)]
-    sections.append("## Findings\n\n" + (_markdown_findings(counted, histories) or "None."))
-    if accepted:
-        rows = _accepted_rows(accepted, histories)
-        sections.append("## Accepted risks\n\n" + _markdown_table(rows))
-    if record.checks:
-        sections.append("## Checks\n\n" + _markdown_table(_check_rows(record)))
-    if record.not_verified:
-        sections.append(
-            "## Not verified\n\n" + "\n".join(f"- {_cell(item)}" for item in record.not_verified)
-        )
-    if record.runbook:
-        sections.append("## Runbook, without farside\n\n" + _markdown_runbook(record))
-    return "\n\n".join(sections) + "\n"
-
-
-def publish(record: Record, lifecycle: pd.DataFrame | None = None) -> None:
-    """Show the record in Prefect's UI: a Markdown artifact, and a table of the stages.
-
-    To be called inside a flow run. The artifacts are copies for the eye: if the server does not
-    take them, that is logged, and the rehearsal's outcome stays what it is.
-    """
-    key = f"farside-{_slug(record.plan.name)}"
-    try:
-        create_markdown_artifact(
-            markdown(record, lifecycle), key=key, description=f"Rehearsal {record.rehearsal_id}"
-        )
-        create_table_artifact(
-            _stage_rows(record),
-            key=f"{key}-stages",
-            description=f"Stages of rehearsal {record.rehearsal_id}",
-        )
-    except Exception as error:
-        text = printable(str(error))
-        _log.warning("The artifacts of %s were not published: %s", record.rehearsal_id, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +87,7 @@ class _Bar:
         return Measurement(8, options.max_width)
 
 
-def _verdict(record: Record) -> str:
+def verdict(record: Record) -> str:
     """The verdict, and what spoils it; an objective whose missing is accepted does not."""
     accepted = {item.id for item in record.findings if item.accepted}
     words = {True: "", False: "MISSED", None: "UNKNOWN"}
@@ -158,7 +103,7 @@ def _verdict(record: Record) -> str:
 
 
 def _headline(record: Record) -> RenderableType:
-    text = _verdict(record)
+    text = verdict(record)
     style = _VERDICT_STYLES[record.verdict]
     if "," in text and record.verdict is Verdict.VERIFIED:
         style = "bold yellow"
@@ -178,15 +123,15 @@ def _objectives(record: Record) -> RenderableType:
     table.add_column()
     table.add_row(
         Text("RTA", "bold"),
-        _seconds(record.rta_seconds),
-        _against(record.rto_met, record.rto_seconds, "RTO"),
+        seconds(record.rta_seconds),
+        against(record.rto_met, record.rto_seconds, "RTO"),
         f"declared disaster to verified service{_waited(record)}",
     )
     table.add_row(
         Text("RPA", "bold"),
-        _seconds(record.rpa_seconds),
-        _against(record.rpo_met, record.rpo_seconds, "RPO"),
-        _lost(record),
+        seconds(record.rpa_seconds),
+        against(record.rpo_met, record.rpo_seconds, "RPO"),
+        lost(record),
     )
     return table
 
@@ -198,7 +143,7 @@ def _waited(record: Record) -> str:
     return f", and {duration(record.waited_seconds)} of waiting for Prefect"
 
 
-def _nodes(record: Record) -> str:
+def nodes_shown(record: Record) -> str:
     """What of the source went where, in words; nothing where one node took the place of one."""
     topology, west = record.topology, record.plan.recovery
     parts = [
@@ -208,11 +153,11 @@ def _nodes(record: Record) -> str:
     return ", ".join(parts) if len(parts) > 1 else ""
 
 
-def _seconds(seconds: float | None) -> str:
+def seconds(seconds: float | None) -> str:
     return "unknown" if seconds is None else duration(seconds)
 
 
-def _against(met: bool | None, objective: float | None, name: str) -> Text:
+def against(met: bool | None, objective: float | None, name: str) -> Text:
     if objective is None:
         return Text("no objective", "dim")
     word, style = {
@@ -224,7 +169,7 @@ def _against(met: bool | None, objective: float | None, name: str) -> Text:
     return Text(f"{word} {name} {exact}", style)
 
 
-def _lost(record: Record) -> str:
+def lost(record: Record) -> str:
     if record.transactions_lost is None:
         return "transactions lost: unknown"
     plural = "" if record.transactions_lost == 1 else "s"
@@ -285,7 +230,7 @@ class _Legend:
         )
 
 
-def _errors(record: Record) -> list[tuple[str, str]]:
+def errors(record: Record) -> list[tuple[str, str]]:
     """Stage and cause of everything that did not complete; cancelled ones and retries too."""
     return [
         (f"{stage.name} {stage.state.value}:", stage.error)
@@ -297,7 +242,7 @@ def _errors(record: Record) -> list[tuple[str, str]]:
 def _trouble(record: Record) -> list[RenderableType]:
     lines = [
         Text.assemble((f"{name} ", "bold red"), _shorten(what, 400))
-        for name, what in _errors(record)
+        for name, what in errors(record)
     ]
     return [Group(*lines)] if lines else []
 
@@ -336,14 +281,14 @@ def _value(value: str | None) -> str:
     return "nothing" if value is None else _shorten(value, 80)
 
 
-def _by_acceptance(record: Record) -> tuple[list[Finding], list[Finding]]:
+def by_acceptance(record: Record) -> tuple[list[Finding], list[Finding]]:
     """The findings that the plan accepts, and the others, the worst first."""
     found = sorted(record.findings, key=lambda item: item.severity.rank)
     accepted = [item for item in found if item.accepted is not None]
     return accepted, [item for item in found if item.accepted is None]
 
 
-def _histories(record: Record, lifecycle: pd.DataFrame | None) -> dict[tuple[str, str], str]:
+def histories_of(record: Record, lifecycle: pd.DataFrame | None) -> dict[tuple[str, str], str]:
     """How long each cause has been known, in words, by its id and subject."""
     if lifecycle is None:
         return {}
@@ -407,7 +352,7 @@ def _closing(record: Record, path: Path | None, note: str) -> RenderableType:
         table.add_row(
             Text("Set", "bold"), Text(", ".join([f"{chosen.id} ({chosen.selection})", *amounts]))
         )
-    if nodes := _nodes(record):
+    if nodes := nodes_shown(record):
         table.add_row(Text("Nodes", "bold"), Text(_shorten(nodes, 300)))
     if record.not_verified:
         items = list(record.not_verified[:_NOT_VERIFIED_SHOWN])
@@ -426,126 +371,3 @@ def _closing(record: Record, path: Path | None, note: str) -> RenderableType:
 def _shorten(text: str, width: int) -> str:
     line = printable(text)
     return line if len(line) <= width else f"{line[: width - 4]} ..."
-
-
-def _stage_rows(record: Record) -> list[dict[str, str]]:
-    breakdown = record.rta_breakdown()
-    return [
-        {
-            "stage": stage.name,
-            "state": stage.state.value,
-            "took": "" if stage.seconds is None else duration(stage.seconds),
-            "of it RTA": duration(breakdown[stage.name]) if stage.name in breakdown else "",
-            "moved": "" if stage.bytes is None else size(stage.bytes),
-            "rate": rate(stage.bytes, stage.seconds),
-            "attempts": str(stage.attempts) if stage.attempts else "",
-            "steps": _steps(stage),
-        }
-        for stage in record.stages
-    ]
-
-
-def _steps(stage: Stage) -> str:
-    return ", ".join(
-        f"{step.name} {duration(step.seconds)}" for step in stage.steps if step.seconds is not None
-    )
-
-
-def _check_rows(record: Record) -> list[dict[str, str]]:
-    return [
-        {
-            "check": check.name,
-            "status": check.status.value,
-            "expected": check.expected or "",
-            "actual": check.actual or "",
-            "detail": check.detail or "",
-        }
-        for check in record.checks
-    ]
-
-
-def _markdown_summary(record: Record) -> str:
-    plan, chosen = record.plan, record.backup_set
-    rows = [
-        ("Rehearsal", record.rehearsal_id),
-        ("Plan", f"{plan.name} ({plan.engine}, {plan.source} to {plan.recovery})"),
-        ("Declared", iso(record.declared_at) if record.declared_at else "never"),
-        ("Usable", iso(record.usable_at) if record.usable_at else "never"),
-        (
-            "RTA",
-            f"{_seconds(record.rta_seconds)}, "
-            f"{_against(record.rto_met, record.rto_seconds, 'RTO').plain}",
-        ),
-        (
-            "RPA",
-            f"{_seconds(record.rpa_seconds)}, "
-            f"{_against(record.rpo_met, record.rpo_seconds, 'RPO').plain}",
-        ),
-        ("Waited", f"{_seconds(record.waited_seconds)} for Prefect, not in the RTA"),
-        ("Lost", _lost(record)),
-        ("Backup set", f"{chosen.id} ({chosen.selection})" if chosen else "none"),
-    ]
-    if nodes := _nodes(record):
-        rows.append(("Nodes", nodes))
-    return _markdown_table([{"": name, "outcome": value} for name, value in rows])
-
-
-def _markdown_findings(findings: Sequence[Finding], histories: dict[tuple[str, str], str]) -> str:
-    return "\n\n".join(
-        f"### {item.id}: {_cell(item.subject)}\n\n"
-        f"*{item.severity.value}, {item.category.value}, met in {item.stage}*: {item.title}.\n\n"
-        + (f"- Known: {known}\n" if (known := histories.get((item.id, item.subject))) else "")
-        + f"- Seen: {_cell(item.evidence)}\n"
-        f"- Remedy: {_cell(item.remedy)}"
-        for item in findings
-    )
-
-
-def _accepted_rows(
-    findings: Sequence[Finding], histories: dict[tuple[str, str], str]
-) -> list[dict[str, str]]:
-    return [
-        {
-            "finding": item.id,
-            "subject": item.subject,
-            "severity": item.severity.value,
-            "until": str(item.accepted.until),
-            "reason": item.accepted.reason,
-            "known": histories.get((item.id, item.subject), ""),
-            "seen": item.evidence,
-        }
-        for item in findings
-        if item.accepted
-    ]
-
-
-def _markdown_runbook(record: Record) -> str:
-    return "\n\n".join(
-        f"{number}. {_cell(step.title)}{f' (on {_cell(step.where)})' if step.where else ''}\n\n"
-        + textwrap.indent(_code("\n".join(step.commands)), "   ")
-        for number, step in enumerate(record.runbook, 1)
-    )
-
-
-def _code(text: str) -> str:
-    """A block of code whose end no line of it can forge."""
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}sh\n{text}\n{fence}"
-
-
-def _markdown_table(rows: Sequence[dict[str, str]]) -> str:
-    if not rows:
-        return "None."
-    names = list(rows[0])
-    lines = [names, ["---"] * len(names), *([_cell(row[name]) for name in names] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    """Text that comes from databases and hosts, made harmless inside Markdown."""
-    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", printable(text))
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

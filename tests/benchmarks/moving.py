@@ -10,18 +10,12 @@ from pathlib import Path
 from statistics import median
 from time import monotonic
 
-from blocks.agent.protocol import (
-    CopyJob,
-    OpenItem,
-    OpenJob,
-    OpenResult,
-    SealedObject,
-    SealJob,
-    SealResult,
-    Source,
-    TarTarget,
-)
-from blocks.remote import CopyLeases, StoreLeases, work_folder
+from blocks.agent.protocol.jobs import CopyJob, OpenJob, SealJob
+from blocks.agent.protocol.parts import OpenItem, Source, TarTarget
+from blocks.agent.protocol.results import OpenResult, SealResult
+from blocks.artifact.objects import SealedObject
+from blocks.remote.folder import work_folder
+from blocks.remote.leases import CopyLeases, StoreLeases
 from deployments.lab import namespaces
 from tests.benchmarks.results import Result, alternately, compare
 from tests.benchmarks.world import ID, PREFIX, World

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import psycopg
 
-from blocks.agent.protocol import Done, Job
+from blocks.agent.protocol.events import Done
+from blocks.agent.protocol.jobs import Job
 from blocks.domain import FailureDomain
 from blocks.engines.postgres import Postgres
-from blocks.plan import Plan, load_plan
-from blocks.remote import HelperRun, Leases
+from blocks.plan.loading import load_plan
+from blocks.plan.model import Plan
+from blocks.remote.leases import Leases
+from blocks.remote.run import HelperRun
 from blocks.stores.s3 import S3Store
 from deployments import lab
 from deployments.lab import credentials, postgres, processes, runtime

@@ -12,7 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blocks.agent import lease
-from blocks.agent.protocol import Event, Job, Made, from_line
+from blocks.agent.protocol import from_line
+from blocks.agent.protocol.events import Event
+from blocks.agent.protocol.jobs import Job
+from blocks.agent.protocol.parts import Made
 from blocks.artifact import wire
 from blocks.artifact.manifest import verify
 from blocks.artifact.signing import generate_signing_key, key_id, public_key_of, sign_bytes
@@ -21,7 +24,7 @@ from blocks.errors import FarsideError
 from blocks.evidence.record import Record
 from blocks.fences import ruleset
 from blocks.fences.command import _attempt
-from blocks.plan import load_plan
+from blocks.plan.loading import load_plan
 
 KEY = generate_signing_key()
 

@@ -18,8 +18,8 @@ import pytest
 import yaml
 
 from blocks.evidence.record import Record
-from blocks.plan import load_plan
-from blocks.repositories.farside import set_ids, unfinished
+from blocks.plan.loading import load_plan
+from blocks.repositories.farside.listing import set_ids, unfinished
 from deployments import lab
 from deployments.lab.drills import Ground
 from deployments.lab.places import Places

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from blocks.errors import PermanentError
-from blocks.evidence.findings import CATALOGUE, Category
+from blocks.evidence.catalogue import CATALOGUE, Category
 from blocks.evidence.record import STAGES
 from deployments.lab import galera
 from deployments.lab.drills import BOARDS, Board

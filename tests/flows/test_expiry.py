@@ -9,8 +9,11 @@ import pytest
 
 from blocks.artifact.manifest import header_of, sign
 from blocks.domain import FailureDomain
-from blocks.plan import Plan, load_plan
-from blocks.repositories.farside import HEADER, MANIFEST, SetReader, set_ids
+from blocks.plan.loading import load_plan
+from blocks.plan.model import Plan
+from blocks.repositories.farside.layout import HEADER, MANIFEST
+from blocks.repositories.farside.listing import set_ids
+from blocks.repositories.farside.reader import SetReader
 from flows import sweep
 from tests import mechanisms
 from tests.flows.conftest import World

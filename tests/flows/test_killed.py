@@ -13,7 +13,7 @@ import pytest
 
 from blocks.evidence.record import StageState, Verdict
 from blocks.evidence.signature import load_signed
-from blocks.plan import load_plan
+from blocks.plan.loading import load_plan
 from deployments import lab
 from tests import mechanisms
 from tests.blocks.engines.test_command import redis_plan

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from blocks.plan import Plan, PlanError, load_plan
+from blocks.plan.loading import PlanError, load_plan
+from blocks.plan.model import Plan
 from blocks.settings import trusted_plans
 from flows import site
 from tests.blocks.plan.test_plan import save, text

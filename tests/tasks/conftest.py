@@ -25,7 +25,7 @@ from blocks.evidence.record import (
     Verdict,
 )
 from blocks.evidence.uses import Use
-from blocks.plan import Plan
+from blocks.plan.model import Plan
 from tests.conftest import S3
 from tests.tasks.sites import RECORD_KEY, Site, document, domain
 

@@ -14,8 +14,9 @@ from blocks.artifact.signing import sign_bytes
 from blocks.domain import FailureDomain
 from blocks.evidence.record import BackupSetSummary, Record, Verdict
 from blocks.evidence.signature import signature_path
-from blocks.plan import Plan
-from blocks.repositories.farside import HEADER, LOG, MANIFEST, set_ids
+from blocks.plan.model import Plan
+from blocks.repositories.farside.layout import HEADER, LOG, MANIFEST
+from blocks.repositories.farside.listing import set_ids
 from blocks.repositories.farside.retention import Retention
 from blocks.stores.store import ObjectStore
 from tasks.expiry import Expired, expire_sets

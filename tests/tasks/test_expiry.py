@@ -11,8 +11,9 @@ import pytest
 from blocks.artifact.manifest import public_key_of
 from blocks.errors import FarsideError
 from blocks.evidence.record import Record, Verdict
-from blocks.plan import Plan
-from blocks.repositories.farside import MANIFEST, unfinished
+from blocks.plan.model import Plan
+from blocks.repositories.farside.layout import MANIFEST
+from blocks.repositories.farside.listing import unfinished
 from blocks.stores.s3 import S3Store
 from blocks.stores.store import AccessDenied
 from flows import sweep

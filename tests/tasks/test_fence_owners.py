@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from blocks.agent import marks, stamp
-from blocks.agent.protocol import MadePath, MadeStamp
+from blocks.agent.protocol.parts import MadePath, MadeStamp
 from blocks.domain import FailureDomain
 from blocks.engines.engine import LeftElsewhere
 from blocks.errors import PermanentError

@@ -10,15 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blocks.evidence.findings import Acceptance, Severity, finding
-from blocks.evidence.record import (
-    STAGES,
-    PlanSummary,
-    Record,
-    Stage,
-    StageState,
-    Verdict,
-)
+from blocks.evidence.catalogue import Severity
+from blocks.evidence.findings import Acceptance, finding
+from blocks.evidence.record import STAGES, PlanSummary, Record, Stage, StageState, Verdict
 from tasks.frames import Frames, frames, lifecycle
 
 

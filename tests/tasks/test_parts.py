@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from blocks.errors import PermanentError, TransientError
-from blocks.evidence.findings import Finding, Severity
+from blocks.evidence.catalogue import Severity
+from blocks.evidence.findings import Finding
 from tasks import parts
 from tasks.parts import Part, left_over, run_parts
 from tasks.reporting.clock import StageClock

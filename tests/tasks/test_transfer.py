@@ -5,9 +5,11 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from blocks.agent.protocol import Source
+from blocks.agent.protocol.parts import Source
 from blocks.engines.engine import Captured
-from blocks.repositories.farside import SetCopier, SetReader, SetWriter
+from blocks.repositories.farside.copier import SetCopier
+from blocks.repositories.farside.reader import SetReader
+from blocks.repositories.farside.writer import SetWriter
 from tasks.context import Options, Rehearsal
 from tasks.reporting.clock import StageClock
 from tasks.transfer import transfer

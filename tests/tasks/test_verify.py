@@ -1,7 +1,7 @@
 """What failed checks become: each the finding that the check says it stands for."""
 
+from blocks.engines.checks import SqlQuestion, Ticks, asked, checked, listed
 from blocks.engines.common.tally import Tally
-from blocks.engines.engine import SqlQuestion, Ticks, asked, checked, listed
 from blocks.evidence.record import Check, CheckStatus
 from tasks.verify import _failures, _is_usable, heartbeat_check
 

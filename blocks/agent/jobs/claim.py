@@ -9,7 +9,9 @@ from pathlib import Path
 
 from blocks.agent import lease, marks, stamp, trust
 from blocks.agent.channel import Channel
-from blocks.agent.protocol import ClaimJob, ClaimResult, MadePath, MadePort, MadeStamp
+from blocks.agent.protocol.jobs import ClaimJob
+from blocks.agent.protocol.parts import MadePath, MadePort, MadeStamp
+from blocks.agent.protocol.results import ClaimResult
 
 
 def run(job: ClaimJob, _channel: Channel) -> ClaimResult:

@@ -7,9 +7,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
 from blocks.agent.channel import Channel
 from blocks.agent.meter import Meter
-from blocks.agent.protocol import (
-    CopyJob,
-    CopyResult,
+from blocks.agent.protocol.events import (
     PartLanded,
     PutLease,
     PutObjectLease,
@@ -17,6 +15,8 @@ from blocks.agent.protocol import (
     Urls,
     VolumeSealed,
 )
+from blocks.agent.protocol.jobs import CopyJob
+from blocks.agent.protocol.results import CopyResult
 from blocks.agent.transfer.download import GetUrls, Place, check, places
 from blocks.agent.transfer.http import Web
 from blocks.artifact.objects import SealedObject

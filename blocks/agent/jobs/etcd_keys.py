@@ -22,7 +22,8 @@ from pathlib import Path
 from blocks.agent.channel import Channel
 from blocks.agent.child import Child
 from blocks.agent.failure import JobFailed, no_space
-from blocks.agent.protocol import EtcdKeysJob, EtcdKeysResult, Mention
+from blocks.agent.protocol.jobs import EtcdKeysJob
+from blocks.agent.protocol.results import EtcdKeysResult, Mention
 from blocks.artifact import wire
 from blocks.ownership import hosts_in
 

@@ -27,11 +27,10 @@ from blocks import readings
 from blocks.agent import origins
 from blocks.agent.channel import Channel
 from blocks.agent.jobs import sweep
-from blocks.agent.protocol import (
-    BEAT_SECONDS,
-    Alive,
+from blocks.agent.protocol.events import BEAT_SECONDS, Alive
+from blocks.agent.protocol.jobs import FactsJob
+from blocks.agent.protocol.results import (
     DirectoryFacts,
-    FactsJob,
     FactsResult,
     Mention,
     NameFacts,

@@ -18,7 +18,9 @@ from blocks.agent.channel import Channel
 from blocks.agent.child import Child
 from blocks.agent.failure import JobFailed
 from blocks.agent.meter import Meter
-from blocks.agent.protocol import Prepare, PutObjectLease, Released, Stored, Url, WalJob, WalResult
+from blocks.agent.protocol.events import Prepare, PutObjectLease, Released, Stored, Url
+from blocks.agent.protocol.jobs import WalJob
+from blocks.agent.protocol.results import WalResult
 from blocks.agent.transfer.http import Web
 from blocks.agent.transfer.stream import LEVEL, READ, SealedStream
 from blocks.agent.transfer.upload import Uploads

@@ -14,7 +14,8 @@ from pathlib import Path
 from blocks.agent import lease
 from blocks.agent.channel import Channel
 from blocks.agent.jobs import sweep
-from blocks.agent.protocol import GuardJob, GuardResult, SweepJob, SweepResult
+from blocks.agent.protocol.jobs import GuardJob, SweepJob
+from blocks.agent.protocol.results import GuardResult, SweepResult
 
 _POLL_SECONDS = 1.0
 _AGAIN_SECONDS = 30.0

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from blocks.agent import marks, stamp, trust
 from blocks.agent.channel import Channel
-from blocks.agent.protocol import NoteJob, NoteResult
+from blocks.agent.protocol.jobs import NoteJob
+from blocks.agent.protocol.results import NoteResult
 
 _TICK = os.sysconf("SC_CLK_TCK")
 

@@ -19,7 +19,9 @@ from blocks.agent.channel import Channel
 from blocks.agent.child import Child
 from blocks.agent.failure import JobFailed, no_space, of_os_error
 from blocks.agent.meter import Meter
-from blocks.agent.protocol import FileTarget, OpenItem, OpenJob, OpenResult, Target, TarTarget
+from blocks.agent.protocol.jobs import OpenJob
+from blocks.agent.protocol.parts import FileTarget, OpenItem, Target, TarTarget
+from blocks.agent.protocol.results import OpenResult
 from blocks.agent.scratch import temporary
 from blocks.agent.transfer.download import Fetcher, Place, places
 from blocks.agent.transfer.http import Web

@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 from blocks.agent.channel import Channel
-from blocks.agent.protocol import Probed, ProbeJob, ProbeResult, ProbeStatus
+from blocks.agent.protocol.jobs import ProbeJob
+from blocks.agent.protocol.results import Probed, ProbeResult, ProbeStatus
 
 _MOST = 64
 _UNREACHABLE = frozenset(

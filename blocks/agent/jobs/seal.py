@@ -13,7 +13,9 @@ from blocks.agent.channel import Channel
 from blocks.agent.child import Child
 from blocks.agent.failure import JobFailed
 from blocks.agent.meter import Meter
-from blocks.agent.protocol import SealJob, SealResult, Source
+from blocks.agent.protocol.jobs import SealJob
+from blocks.agent.protocol.parts import Source
+from blocks.agent.protocol.results import SealResult
 from blocks.agent.scratch import temporary
 from blocks.agent.transfer.http import Web
 from blocks.agent.transfer.stream import SealedStream

@@ -16,15 +16,9 @@ from pathlib import Path
 
 from blocks.agent import lease, marks, origins, stamp, trust
 from blocks.agent.channel import Channel
-from blocks.agent.protocol import (
-    Leftover,
-    Made,
-    MadePath,
-    MadeProcess,
-    MadeStamp,
-    SweepJob,
-    SweepResult,
-)
+from blocks.agent.protocol.jobs import SweepJob
+from blocks.agent.protocol.parts import Made, MadePath, MadeProcess, MadeStamp
+from blocks.agent.protocol.results import Leftover, SweepResult
 from blocks.agent.redaction import command_of
 
 _PATIENCE = 5.0

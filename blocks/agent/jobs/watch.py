@@ -14,7 +14,9 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from blocks.agent.channel import Channel
-from blocks.agent.protocol import Caught, Listening, WatchJob, WatchResult
+from blocks.agent.protocol.events import Caught, Listening
+from blocks.agent.protocol.jobs import WatchJob
+from blocks.agent.protocol.results import WatchResult
 from blocks.agent.redaction import command_of
 
 _POLL_SECONDS = 0.2

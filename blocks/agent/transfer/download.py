@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from blocks.agent.channel import Channel
 from blocks.agent.failure import JobFailed
-from blocks.agent.protocol import GetLease, Url
+from blocks.agent.protocol.events import GetLease, Url
 from blocks.agent.transfer.http import Web
 from blocks.artifact.objects import Part, SealedObject
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from blocks.agent.channel import Channel
 from blocks.agent.meter import Meter
-from blocks.agent.protocol import PutLease, Urls, VolumeSealed
+from blocks.agent.protocol.events import PutLease, Urls, VolumeSealed
 from blocks.agent.transfer.http import Web
 from blocks.artifact.objects import Part, Volume, volume_key
 

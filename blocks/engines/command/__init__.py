@@ -16,119 +16,34 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import Field, SecretStr
 
-from blocks.agent.protocol import FactsJob, FileTarget, OpenItem, Source
+from blocks.agent.protocol.jobs import FactsJob
+from blocks.agent.protocol.parts import FileTarget, OpenItem, Source
 from blocks.agent.redaction import without
 from blocks.artifact.manifest import LogIndex, Manifest
-from blocks.block import Address, Directory, Port
 from blocks.domain import FailureDomain
+from blocks.engines.checks import SqlQuestion, Ticks, asked, checked, guarded
+from blocks.engines.command.plan import HOURS, Question, SourceSystem, TargetSystem
 from blocks.engines.common.capping import capped
-from blocks.engines.engine import (
-    Captured,
-    Engine,
-    Facts,
-    Requirements,
-    Restoration,
-    Service,
-    SqlQuestion,
-    Steps,
-    Ticks,
-    asked,
-    checked,
-    guarded,
-)
+from blocks.engines.engine import Captured, Engine, Facts, Requirements, Restoration, Service, Steps
 from blocks.errors import PermanentError
-from blocks.evidence.findings import Finding, Severity, finding
+from blocks.evidence.catalogue import Severity
+from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep, SourceNode
 from blocks.hosts.host import Host
 from blocks.hosts.process import NOT_RUN, CommandFailed
 from blocks.ownership import Belongings
-from blocks.remote import bears_stamp, facts_of, note_process
-from blocks.repositories.farside import SetWriter, fetch_commands
+from blocks.remote.jobs import bears_stamp, facts_of, note_process
+from blocks.repositories.farside.reader import fetch_commands
+from blocks.repositories.farside.writer import SetWriter
 from blocks.stores.s3 import S3Store
 
 OBJECT = "backup.zst.age"
 """The one object of a set."""
-_HOURS = 24 * 3600.0
 ACCESS = "no client is let in that the source refuses"
-
-
-def _not_empty(value: tuple[str, ...]) -> tuple[str, ...]:
-    if not value:
-        raise ValueError("a command has at least a program")
-    return value
-
-
-Argv = Annotated[tuple[str, ...], AfterValidator(_not_empty)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SourceSystem(_Part):
-    """The system that is backed up."""
-
-    host: str = Field(description="Host of the source domain that takes the backup")
-    address: Address
-    port: Port
-    version_argv: Argv = Field(description="Prints the version; the recovery side's must be equal")
-    capture_argv: Argv = Field(description="Prints a consistent backup on standard output")
-    bytes_argv: Argv = Field(description="Prints how many bytes a restored service will take")
-    password: str | None = Field(
-        default=None, description="Name, in the source's vault, of what capture_argv reads first"
-    )
-    anonymous_argv: Argv | None = Field(
-        default=None,
-        description="Uses the service without any credential: exit code 0 if the service lets it",
-    )
-
-
-class Question(_Part):
-    """A command, and the only output that passes (blanks at both ends do not count).
-
-    Another exit code than 0 is a failure, too.
-    """
-
-    name: str
-    argv: Argv
-    expected: str
-
-
-class TargetSystem(_Part):
-    """Where the service is restored, and by which commands."""
-
-    host: str
-    address: Address
-    port: Port
-    directory: Directory = Field(
-        description="Must be empty or absent; made before, removed at the end"
-    )
-    pidfile: str = Field(description="Where restore_argv leaves the process id: {directory}/...")
-    programs: tuple[str, ...] = Field(description="What the commands need: looked for at preflight")
-    version_argv: Argv
-    restore_argv: Argv = Field(description="Brings the service up from {backup}, then ends")
-    destroy_argv: Argv = Field(description="Stops the service at once")
-    password: str | None = Field(
-        default=None, description="Name, in the recovery vault, of what the commands read first"
-    )
-    anonymous_argv: Argv | None = Field(
-        default=None,
-        description="As the source's: where that one is refused, this one must be, too",
-    )
-    verify: tuple[Question, ...] = Field(min_length=1)
-    value_argv: Argv | None = Field(
-        default=None, description="With a check's query behind it, prints the one answer"
-    )
-    recovered_until_argv: Argv | None = Field(
-        default=None, description="Prints the time (ISO 8601, or seconds) of the newest transaction"
-    )
-    ticks_argv: Argv | None = Field(
-        default=None, description="Prints the heartbeat: a line of id, tab and time for each"
-    )
 
 
 class Command(Engine):
@@ -279,7 +194,7 @@ class Command(Engine):
             step.bytes = using.reader.open(host, [item], using.identity)
         with using.steps.step("restore"):
             stamped = using.reader.stamped(target.restore_argv)
-            self._run(using.recovery, using.work(host), stamped, _HOURS)
+            self._run(using.recovery, using.work(host), stamped, HOURS)
             (pidfile,) = self._filled([target.pidfile], using.work(host))
             note_process(host, using.rehearsal_id, target.directory, pidfile)
         return Service(

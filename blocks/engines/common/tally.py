@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from blocks.engines.engine import checked, listed
+from blocks.engines.checks import checked, listed
 from blocks.errors import FarsideError
 from blocks.evidence.record import Check, CheckStatus
 

@@ -16,24 +16,15 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr, model_validator
 
-from blocks.agent.protocol import EtcdKeysJob, EtcdKeysResult, FactsJob, Source
+from blocks.agent.protocol.jobs import EtcdKeysJob, FactsJob
+from blocks.agent.protocol.parts import Source
+from blocks.agent.protocol.results import EtcdKeysResult
 from blocks.artifact import wire
 from blocks.artifact.manifest import LogIndex, Manifest
 from blocks.domain import FailureDomain
+from blocks.engines.checks import SqlQuestion, Ticks, asked, guarded
 from blocks.engines.common.capping import capped
-from blocks.engines.engine import (
-    Captured,
-    Engine,
-    Facts,
-    Requirements,
-    Restoration,
-    Service,
-    SqlQuestion,
-    Steps,
-    Ticks,
-    asked,
-    guarded,
-)
+from blocks.engines.engine import Captured, Engine, Facts, Requirements, Restoration, Service, Steps
 from blocks.engines.etcd import checks, last_look
 from blocks.engines.etcd.etcdctl import ALONE, Etcdctl
 from blocks.engines.etcd.plan import Application, Member, SourceCluster, TargetCluster
@@ -51,8 +42,10 @@ from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Check, Node, RunbookStep, SourceNode
 from blocks.hosts.host import Host
 from blocks.ownership import Belongings
-from blocks.remote import HelperFailed, facts_of, resolving, run_job
-from blocks.repositories.farside import SetWriter
+from blocks.remote import resolving
+from blocks.remote.jobs import facts_of
+from blocks.remote.run import HelperFailed, run_job
+from blocks.repositories.farside.writer import SetWriter
 
 LEASES_LOOKED_AT = 200
 _WAL_BYTES = 2**28

@@ -5,8 +5,8 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from blocks.engines.checks import checked
 from blocks.engines.common.tally import Tally
-from blocks.engines.engine import checked
 from blocks.engines.etcd.etcdctl import (
     Compacted,
     Etcdctl,

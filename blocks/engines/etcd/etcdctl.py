@@ -9,13 +9,15 @@ from typing import Any, TypeVar
 
 from pydantic import SecretStr
 
-from blocks.agent.protocol import LARGEST_KEY, EtcdKeysJob, EtcdKeysResult
+from blocks.agent.protocol.jobs import EtcdKeysJob
+from blocks.agent.protocol.parts import LARGEST_KEY
+from blocks.agent.protocol.results import EtcdKeysResult
 from blocks.agent.redaction import redacted
 from blocks.artifact import wire
 from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.hosts.host import Host
 from blocks.ownership import Belongings
-from blocks.remote import run_job
+from blocks.remote.run import run_job
 from blocks.workers import Workers
 
 T = TypeVar("T")

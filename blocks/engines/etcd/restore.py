@@ -6,14 +6,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from blocks.agent.protocol import FileTarget, OpenItem
+from blocks.agent.protocol.parts import FileTarget, OpenItem
 from blocks.agent.redaction import redacted
 from blocks.engines.engine import Restoration
 from blocks.engines.etcd.etcdctl import ALONE
 from blocks.engines.etcd.plan import Member, TargetCluster
 from blocks.errors import PermanentError
 from blocks.hosts.host import Host
-from blocks.remote import kill_started
+from blocks.remote.jobs import kill_started
 from blocks.workers import Workers
 
 SNAPSHOT = "snapshot.db.zst.age"

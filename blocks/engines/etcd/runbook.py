@@ -7,7 +7,7 @@ from blocks.domain import FailureDomain
 from blocks.engines.etcd.plan import TargetCluster
 from blocks.engines.etcd.restore import RAISE
 from blocks.evidence.record import RunbookStep
-from blocks.repositories.farside import fetch_commands
+from blocks.repositories.farside.reader import fetch_commands
 from blocks.stores.s3 import S3Store
 
 

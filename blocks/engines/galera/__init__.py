@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import ClassVar, Literal
 
-from blocks.agent.protocol import Source
+from blocks.agent.protocol.parts import Source
 from blocks.artifact.manifest import LogIndex, Manifest
 from blocks.domain import FailureDomain
+from blocks.engines.checks import SqlQuestion, Ticks, asked, guarded
 from blocks.engines.common.capping import capped
 from blocks.engines.engine import (
     ROWS_NOT_SEARCHED,
@@ -25,11 +26,7 @@ from blocks.engines.engine import (
     Requirements,
     Restoration,
     Service,
-    SqlQuestion,
     Steps,
-    Ticks,
-    asked,
-    guarded,
 )
 from blocks.engines.galera import (
     backup,
@@ -37,6 +34,7 @@ from blocks.engines.galera import (
     counting,
     details,
     last_look,
+    membership,
     references,
     rows,
     sequences,
@@ -60,7 +58,7 @@ from blocks.evidence.record import Check, Node, RunbookStep
 from blocks.hosts.host import Host
 from blocks.ownership import Belongings
 from blocks.remote import resolving
-from blocks.repositories.farside import SetWriter
+from blocks.repositories.farside.writer import SetWriter
 
 _PLACE = re.compile(r"Writing Galera info succeeded with (\S+):(\d+)")
 _LOGS = 2**29
@@ -311,9 +309,9 @@ class Galera(Engine):
         cluster = _cluster(service.rehearsal_id)
         plan: list[tuple[str, str, Callable[[], Check]]] = [
             ("login", "the application logs in", lambda: checks.login(application, app.database)),
-            ("synced", "every node", lambda: checks.synced(nodes)),
-            ("membership", "the plan's", lambda: checks.membership(nodes, target)),
-            ("identity", "a new cluster", lambda: checks.identity(nodes, facts, cluster)),
+            ("synced", "every node", lambda: membership.synced(nodes)),
+            ("membership", "the plan's", lambda: membership.membership(nodes, target)),
+            ("identity", "a new cluster", lambda: membership.identity(nodes, facts, cluster)),
             ("isolation", "isolated", lambda: checks.isolation(nodes)),
             ("plugins", "what the data needs", lambda: checks.plugins(nodes, facts)),
             ("logins", "the manifest's", lambda: checks.accounts(nodes, facts)),
@@ -342,7 +340,7 @@ class Galera(Engine):
             ("table-checks", "nothing is found", lambda: checks.table_checks(nodes, facts)),
         ]
         if len(nodes) > 1:
-            plan.append(("nodes-agree", "the same rows", lambda: checks.agree(nodes)))
+            plan.append(("nodes-agree", "the same rows", lambda: membership.agree(nodes)))
         for name, expected, run in plan:
             yield from guarded(name, expected, run)
 
@@ -355,9 +353,9 @@ class Galera(Engine):
         dead = using.host(service.host)
 
         def run() -> Check:
-            checks.whole(nodes)
+            membership.whole(nodes)
             kill(dead, using.work(dead))
-            return checks.survives(others, service.rehearsal_id, dead.name)
+            return membership.survives(others, service.rehearsal_id, dead.name)
 
         yield from guarded("failover", "the others serve when one has died", run)
 

@@ -1,98 +1,31 @@
 """What is asked of a restored Galera cluster."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from blocks.engines.checks import checked, listed
 from blocks.engines.common.tally import NOT_ASKED
-from blocks.engines.engine import checked, listed
 from blocks.engines.galera import details as made
 from blocks.engines.galera import privileges as granted
 from blocks.engines.galera import sequences as going_on
 from blocks.engines.galera import survey
 from blocks.engines.galera.last_look import LastLook, Moved, label
 from blocks.engines.galera.mariadb import LoginRefused, Mariadb, NotAllowed, identifier
-from blocks.engines.galera.plan import TargetCluster, address_and_port
 from blocks.engines.galera.survey import local
 from blocks.engines.galera.tally import DAMAGED, Tally
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.record import Check, CheckStatus
 
 HOURS = 24 * 3600.0
-SURVIVAL_SECONDS = 60.0
 EMPTIED = 100
 """A table of fewer rows may be empty a moment later (a queue)."""
 _AT_ONCE = 100
 # Not InnoDB's own statistics: an estimate of pages that were read at random.
 ESTIMATE = 2
 """How many times too high an estimate of rows may be."""
-
 Nodes = Mapping[str, Mariadb]
 """The restored nodes by host, each asked by its own socket."""
-
-
-def synced(nodes: Nodes) -> Check:
-    """Every node is a whole member of the one primary component."""
-    wrong = []
-    for host, node in nodes.items():
-        try:
-            status = node.status()
-        except TransientError as error:
-            wrong.append(f"{host}: {error.message}")
-            continue
-        if why := survey.why_not(status):
-            wrong.append(f"{host}: {why}")
-        size = status.get("wsrep_cluster_size")
-        if size != str(len(nodes)):
-            wrong.append(f"{host} sees {size} of {len(nodes)} nodes")
-    expected, right = f"{len(nodes)} nodes, each Synced", f"{len(nodes)} Synced"
-    return checked("synced", expected, wrong, right, finding="node-count-differs")
-
-
-def membership(nodes: Nodes, target: TargetCluster) -> Check:
-    """Each node knows, and looks for, those of the recovery inventory alone.
-
-    One that is missing is not of the cluster (`synced`), one at another port is in another place.
-    """
-    ours = {node.address for node in target.nodes}
-
-    def of_node(node: Mariadb) -> Iterator[str]:
-        for place in node.status().get("wsrep_incoming_addresses", "").split(","):
-            if place and address_and_port(place)[0] not in ours:
-                yield f"knows {place}"
-        named = node.value("", "SELECT @@wsrep_cluster_address")
-        if named != f"gcomm://{target.peers}":
-            yield f"looks for {named}"
-
-    wrong = _of_each(nodes, of_node)
-    expected = f"only {', '.join(sorted(ours))}"
-    right = f"no others on {len(nodes)} nodes"
-    return checked("membership", expected, wrong, right, finding="peer-list-stale")
-
-
-def identity(nodes: Nodes, facts: Mapping[str, Any], cluster: str) -> Check:
-    """One history with a name of its own: no node can join the source, nor be joined by it."""
-    uuids = set[str]()
-
-    def of_node(node: Mariadb) -> Iterator[str]:
-        status = node.status()
-        own = {status["wsrep_cluster_state_uuid"], status["wsrep_local_state_uuid"]}
-        uuids.update(own)
-        if facts["state_uuid"] in own:
-            yield f"the history is the source's, {facts['state_uuid']}"
-        name = node.value("", "SELECT @@wsrep_cluster_name")
-        if name != cluster:
-            yield f"it is of the cluster {name}"
-        noted = node.value("", "SELECT COUNT(*) FROM mysql.wsrep_cluster_members")
-        if int(noted) > len(nodes):
-            yield f"it has noted {noted} members"
-
-    wrong = _of_each(nodes, of_node)
-    if len(uuids) > 1:
-        wrong.append(f"there are {len(uuids)} histories")
-    expected, right = "a history and a name of its own", f"history {min(uuids)}"
-    return checked("identity", expected, wrong, right, finding="node-identity-reused")
 
 
 def definitions(nodes: Nodes, facts: Mapping[str, Any]) -> Check:
@@ -167,7 +100,7 @@ def row_counts(node: Mariadb, facts: Mapping[str, Any]) -> Check:
             tally.unseen.append(_broken(name, item))
             continue
         with tally.looking(name):
-            counted = int(node.value("", f"SELECT COUNT(*) FROM {_place(item)}", timeout=HOURS))
+            counted = int(node.value("", f"SELECT COUNT(*) FROM {place_of(item)}", timeout=HOURS))
             tally.seen, total = tally.seen + 1, total + counted
             exact, estimate = item.get("exact"), item["rows"]
             if item["engine"] == "MEMORY":
@@ -248,7 +181,7 @@ def table_checks(nodes: Nodes, facts: Mapping[str, Any]) -> Check:
     tally, rows_damaged = Tally(), False
     for host, node in nodes.items():
         with tally.looking(host):
-            for some in _batches(local(survey.names(node, survey.CHECKED))):
+            for some in batches(local(survey.names(node, survey.CHECKED))):
                 said = _said_of(node, some)
                 tally.seen += sum(not found.wrong for found in said.values())
                 for item in some:
@@ -289,7 +222,7 @@ def _said_of(node: Mariadb, tables: Sequence[Any]) -> dict[str, _Said]:
     An error that a status follows is why it could not be checked. What only has notes was not.
     """
     said, errors = dict[str, _Said](), set[str]()
-    query = f"CHECK TABLE {', '.join(map(_place, tables))} EXTENDED"
+    query = f"CHECK TABLE {', '.join(map(place_of, tables))} EXTENDED"
     for table, _, kind, text in node.rows(query, timeout=HOURS):
         match kind.lower():
             case "error" | "warning":
@@ -306,37 +239,10 @@ def _said_of(node: Mariadb, tables: Sequence[Any]) -> dict[str, _Said]:
 def _reads_rows(node: Mariadb, table: Mapping[str, Any]) -> bool:
     """Whether all rows can be read, so that only indexes that can be rebuilt are damaged."""
     try:
-        query = f"CHECKSUM TABLE {_place(table)} EXTENDED"
+        query = f"CHECKSUM TABLE {place_of(table)} EXTENDED"
         return all(found != "NULL" for _, found in node.rows(query, timeout=HOURS))
     except PermanentError:
         return False
-
-
-def agree(nodes: Nodes) -> Check:
-    """The nodes hold the same rows: each was restored by itself."""
-    expected = "the same checksum of each table on all nodes"
-    if len(nodes) < 2:
-        return Check("nodes-agree", CheckStatus.UNKNOWN, expected, "there is one node")
-    sums: dict[str, dict[str, str]] = {}
-    for host, node in nodes.items():
-        for some in _batches(local(survey.names(node))):
-            names = ", ".join(map(_place, some))
-            for table, found in node.rows(f"CHECKSUM TABLE {names} EXTENDED", timeout=HOURS):
-                sums.setdefault(table, {})[host] = found
-    # Of a table that a node cannot read there is none: `table_checks` tells why.
-    unread = {table for table, found in sums.items() if "NULL" in found.values()}
-    wrong = [
-        f"{table}: " + ", ".join(f"{found.get(host, 'nothing')} on {host}" for host in nodes)
-        for table, found in sums.items()
-        if len(found) < len(nodes) or len(set(found.values()) - {"NULL"}) > 1
-    ]
-    if unread and not wrong:
-        text = f"no checksum of {', '.join(sorted(unread))}"
-        raise PermanentError(text, operation="nodes-agree")
-    if not wrong and not sums:
-        return Check("nodes-agree", CheckStatus.UNKNOWN, expected, "there is no table to compare")
-    right = f"{len(sums)} tables, the same on {len(nodes)}"
-    return checked("nodes-agree", expected, wrong, right, finding="incomplete-restore")
 
 
 def accounts(nodes: Nodes, facts: Mapping[str, Any]) -> Check:
@@ -427,7 +333,7 @@ def isolation(nodes: Nodes) -> Check:
         for item in survey.acting(survey.active_plugins(node)):
             yield f"the plugin {item['name']} ({item['type']}) runs"
 
-    wrong = _of_each(nodes, of_node)
+    wrong = of_each(nodes, of_node)
     expected = "no event scheduler, no replication, no notification, no plugin with its own work"
     right = f"nothing acts by itself on {len(nodes)} nodes"
     return checked("isolation", expected, wrong, right, finding="restored-jobs-fire")
@@ -505,40 +411,7 @@ def committed_write(nodes: Nodes, id: str) -> Check:
     return checked("committed-write", expected, wrong, right, finding="usable-not-restored")
 
 
-def whole(nodes: Nodes) -> None:
-    """Raise TransientError unless every node takes part.
-
-    Of such a cluster one may die; of another one too many may be dead already.
-    """
-    found = synced(nodes)
-    if found.status is not CheckStatus.PASSED:
-        raise TransientError(f"it is not whole: {found.actual}", operation="failover")
-
-
-def survives(others: Nodes, id: str, dead: str) -> Check:
-    """With one node dead, the others are the cluster, and take a write."""
-    expected = f"the others take writes when {dead} has died"
-    began, wrong, right = time.monotonic(), list[str](), ""
-    while True:
-        try:
-            sizes = {node.status().get("wsrep_cluster_size", "") for node in others.values()}
-            if sizes == {str(len(others))}:
-                written = committed_write(others, id)
-                right = f"{time.monotonic() - began:.1f} s after its death: {written.actual}"
-                if written.status is not CheckStatus.PASSED:
-                    wrong.append(right)
-                break
-            said = f"the cluster's size is {', '.join(sorted(sizes))}"
-        except TransientError as error:
-            said = error.message
-        if time.monotonic() - began > SURVIVAL_SECONDS:
-            wrong.append(said)
-            break
-        time.sleep(0.2)
-    return checked("failover", expected, wrong, right, finding="usable-not-restored")
-
-
-def _of_each(nodes: Nodes, wrong_with: Callable[[Mariadb], Iterable[str]]) -> list[str]:
+def of_each(nodes: Nodes, wrong_with: Callable[[Mariadb], Iterable[str]]) -> list[str]:
     """What is wrong with each node.
 
     One that does not answer is the finding of `synced`; here its error is raised if nothing else
@@ -555,9 +428,9 @@ def _of_each(nodes: Nodes, wrong_with: Callable[[Mariadb], Iterable[str]]) -> li
     return wrong
 
 
-def _place(table: Mapping[str, str]) -> str:
+def place_of(table: Mapping[str, str]) -> str:
     return f"{identifier(table['schema'])}.{identifier(table['name'])}"
 
 
-def _batches(tables: Sequence[Any]) -> Iterable[Sequence[Any]]:
+def batches(tables: Sequence[Any]) -> Iterable[Sequence[Any]]:
     return (tables[start : start + _AT_ONCE] for start in range(0, len(tables), _AT_ONCE))

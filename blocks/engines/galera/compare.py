@@ -4,12 +4,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from blocks.engines.engine import listed
+from blocks.engines.checks import listed
 from blocks.engines.galera import references
 from blocks.engines.galera.plan import TargetCluster, TargetNode
 from blocks.engines.galera.restore import plugin_directory
 from blocks.engines.galera.survey import needed, with_data
-from blocks.evidence.findings import Finding, Severity, finding
+from blocks.evidence.catalogue import Severity
+from blocks.evidence.findings import Finding, finding
 from blocks.hosts.host import Host
 from blocks.ownership import Belongings
 

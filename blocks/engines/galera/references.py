@@ -7,7 +7,8 @@ from typing import Any
 from blocks import readings
 from blocks.engines.galera.mariadb import Mariadb, literal
 from blocks.engines.galera.survey import SYSTEM, USERS, local, names, of_each
-from blocks.evidence.findings import Finding, Severity, finding
+from blocks.evidence.catalogue import Severity
+from blocks.evidence.findings import Finding, finding
 from blocks.ownership import Belongings
 from blocks.remote.resolving import hard_coded
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from blocks.agent.protocol import OpenItem, ProgramTarget
+from blocks.agent.protocol.parts import OpenItem, ProgramTarget
 from blocks.agent.redaction import redacted
 from blocks.block import url_host
 from blocks.engines.engine import Restoration
@@ -17,7 +17,7 @@ from blocks.engines.galera.settings import LIBRARY, PLUGIN, carried
 from blocks.engines.galera.survey import acting, needed, with_data
 from blocks.errors import FarsideError, PermanentError
 from blocks.hosts.host import Host
-from blocks.remote import kill_started
+from blocks.remote.jobs import kill_started
 
 BACKUP = "backup.xb.zst.age"
 START_SECONDS = 600.0

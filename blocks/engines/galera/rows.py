@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from pydantic import SecretStr
 
-from blocks.engines.engine import listed
+from blocks.engines.checks import listed
 from blocks.engines.galera import survey
 from blocks.engines.galera.mariadb import Mariadb, identifier, literal
 from blocks.engines.galera.survey import local, of_each

@@ -8,7 +8,7 @@ from blocks.domain import FailureDomain
 from blocks.engines.galera.plan import TargetCluster
 from blocks.engines.galera.restore import FORGET, administrators, configuration
 from blocks.evidence.record import RunbookStep
-from blocks.repositories.farside import fetch_commands
+from blocks.repositories.farside.reader import fetch_commands
 from blocks.stores.s3 import S3Store
 
 

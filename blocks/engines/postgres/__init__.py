@@ -16,11 +16,12 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import PrivateAttr
 
-from blocks.agent.protocol import Source
+from blocks.agent.protocol.parts import Source
 from blocks.agent.redaction import MASK, redacted
 from blocks.artifact.manifest import LogIndex, Manifest, SealedObject
 from blocks.block import is_ip
 from blocks.domain import FailureDomain
+from blocks.engines.checks import SqlQuestion, Ticks, asked, checked, guarded, listed
 from blocks.engines.engine import (
     ROWS_NOT_SEARCHED,
     Captured,
@@ -31,14 +32,8 @@ from blocks.engines.engine import (
     Restoration,
     Running,
     Service,
-    SqlQuestion,
     StepHandle,
     Steps,
-    Ticks,
-    asked,
-    checked,
-    guarded,
-    listed,
 )
 from blocks.engines.postgres import (
     access,
@@ -57,7 +52,9 @@ from blocks.engines.postgres import (
     survey,
     wal,
 )
+from blocks.engines.postgres import application as application_checks
 from blocks.engines.postgres import compare as comparing
+from blocks.engines.postgres import isolation as isolation_checks
 from blocks.engines.postgres import standbys as replication
 from blocks.engines.postgres.cluster import START_SECONDS, Cluster
 from blocks.engines.postgres.facts import Facts as SurveyedFacts
@@ -80,15 +77,18 @@ from blocks.engines.postgres.psql import (
 from blocks.engines.postgres.runbook import commands
 from blocks.engines.postgres.standbys import CATCH_UP_SECONDS, Replica
 from blocks.errors import FarsideError, PermanentError, TransientError
-from blocks.evidence.findings import Finding, Severity, finding
+from blocks.evidence.catalogue import Severity
+from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Check, CheckStatus, Node, RunbookStep, SourceNode
 from blocks.hosts.host import Host
 from blocks.hosts.process import NOT_RUN
 from blocks.hosts.ssh import SSHHost
 from blocks.ids import name_of
 from blocks.ownership import Belongings
-from blocks.remote import HelperInterrupted, bears_stamp, resolving
-from blocks.repositories.farside import SetWriter
+from blocks.remote import resolving
+from blocks.remote.jobs import bears_stamp
+from blocks.remote.run import HelperInterrupted
+from blocks.repositories.farside.writer import SetWriter
 
 LOG_INTERVAL_SECONDS = 1.0
 """How often the unfinished log segment is sealed: the data at risk while the link is idle."""
@@ -677,7 +677,7 @@ class Postgres(Engine):
             (
                 "login",
                 "the application logs in",
-                lambda: checks.login(
+                lambda: application_checks.login(
                     application,
                     used,
                     comparing.of_sessions(facts, there, app.role, used),
@@ -720,8 +720,12 @@ class Postgres(Engine):
                 "as recorded",
                 lambda: checks.collations(control, databases.here, last),
             ),
-            ("archiving", "off", lambda: checks.archiving(control)),
-            ("isolation", "isolated", lambda: checks.isolation(control, libraries, replica=role)),
+            ("archiving", "off", lambda: isolation_checks.archiving(control)),
+            (
+                "isolation",
+                "isolated",
+                lambda: isolation_checks.isolation(control, libraries, replica=role),
+            ),
         ]
         for place in self.target.standbys:
             plan += self._of_standby(service, using, place, databases)
@@ -738,7 +742,7 @@ class Postgres(Engine):
                 (
                     "application-write",
                     "a committed write",
-                    lambda: checks.application_write(
+                    lambda: application_checks.application_write(
                         application,
                         app.database,
                         write,
@@ -772,7 +776,7 @@ class Postgres(Engine):
             (
                 "committed-write",
                 "a committed write",
-                lambda: checks.committed_write(control, service.rehearsal_id),
+                lambda: application_checks.committed_write(control, service.rehearsal_id),
             ),
             (
                 "btree-indexes",
@@ -815,13 +819,13 @@ class Postgres(Engine):
 
         def login() -> Check:
             refused = comparing.refuses(facts, self.application.role)
-            return checks.login(
+            return application_checks.login(
                 self._application(using.recovery, place), [database], refused=refused
             )
 
         def isolation() -> Check:
             libraries = _libraries(standby.host, place, facts)
-            return checks.isolation(standby, libraries, standby=True)
+            return isolation_checks.isolation(standby, libraries, standby=True)
 
         yield _named(place, "login", "the application logs in", login)
 
@@ -834,7 +838,7 @@ class Postgres(Engine):
 
         yield _named(place, "loadable", "on this host", loadable)
         yield _named(place, "collation-versions", "as recorded", collations)
-        yield _named(place, "archiving", "off", partial(checks.archiving, standby))
+        yield _named(place, "archiving", "off", partial(isolation_checks.archiving, standby))
         yield _named(place, "isolation", "isolated", isolation)
 
     def survive(self, service: Service, using: Restoration) -> Iterator[Check]:

@@ -9,7 +9,7 @@ from blocks.engines.postgres.psql import CLUSTER, Psql, literal
 from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.evidence.findings import Finding, finding
 from blocks.remote.following import LogInterrupted
-from blocks.repositories.farside import Load
+from blocks.repositories.farside.writer import Load
 
 _STAGE = "preflight"
 STUCK_SECONDS = 600

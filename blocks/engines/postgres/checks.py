@@ -1,65 +1,22 @@
 """The checks of a restored PostgreSQL server: each passed, failed, or could not run."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from blocks.artifact import wire
 from blocks.engines.common.tally import NOT_ASKED
-from blocks.engines.engine import checked, listed
 from blocks.engines.postgres.files import AtSource
 from blocks.engines.postgres.installation import Installation
 from blocks.engines.postgres.last_look import MADE_AGAIN, NO_LOOK, LastLook, still_there
-from blocks.engines.postgres.psql import (
-    CLUSTER,
-    LoginRefused,
-    Psql,
-    RefusedByCode,
-    SqlError,
-    literal,
-)
+from blocks.engines.postgres.psql import CLUSTER, LoginRefused, Psql, RefusedByCode, literal
 from blocks.engines.postgres.sequences import restored
-from blocks.engines.postgres.standbys import upstreams
-from blocks.engines.postgres.survey import COLLATIONS, OPEN, UNUSABLE, digest_like, write_probe
+from blocks.engines.postgres.survey import COLLATIONS, OPEN, UNUSABLE, digest_like
 from blocks.engines.postgres.tally import Tally
-from blocks.errors import PermanentError
-from blocks.evidence.record import Check, CheckStatus
+from blocks.evidence.record import Check
 
 HOURS = 3600.0
-_NONE = ("", "(disabled)")
-
-
-def login(
-    application: Psql, databases: Sequence[str], lacking: Sequence[str] = (), refused: str = ""
-) -> Check:
-    """The application's own role gets into its databases, with the recovery vault's password.
-
-    `lacking` are libraries that such sessions are made to load, and that are not on this host:
-    they are why the role is refused, whatever the server says. `refused` is why the source itself
-    refuses it: then the result is unknown.
-    """
-    wrong = []
-    expected = f"{application.role} logs in to {listed(databases)}"
-    for database in databases:
-        try:
-            found = application.value(database, "SELECT session_user::text")
-            if found != application.role:
-                wrong.append(f"{database}: it is {found} there")
-        except LoginRefused as error:
-            if refused:
-                actual = f"could not run: the source does not let it in either ({refused})"
-                return Check("login", CheckStatus.UNKNOWN, expected, actual)
-            wrong.append(error.message)
-    broken = "library-preloaded" if lacking else "login-missing"
-    role, places = application.role, listed(databases)
-    return checked(
-        "login",
-        expected,
-        wrong,
-        f"{role} logged in to {places}",
-        finding=broken,
-        subjects=tuple(lacking),
-    )
+NONE = ("", "(disabled)")
 
 
 class Databases:
@@ -418,169 +375,3 @@ def collations(
         f"unchanged ({compared} versioned)",
         finding="locale-changed",
     )
-
-
-def committed_write(control: Psql, rehearsal_id: str) -> Check:
-    """A row is committed, read back in another session, and removed again."""
-    write, read, undo = write_probe(rehearsal_id)
-    control.script(CLUSTER, write)
-    found = control.value(CLUSTER, read)
-    control.script(CLUSTER, undo)
-    return checked(
-        "committed-write",
-        "a committed row is read back in another session",
-        [] if found == rehearsal_id else [f"read back {found!r}"],
-        f"read back {found!r}",
-        finding="usable-not-restored",
-    )
-
-
-_READ_ONLY = "25006"
-"""SQLSTATE of a write in a transaction that may only read."""
-_LACKING = "42501"
-"""SQLSTATE of what a role may not do."""
-
-
-def application_write(
-    application: Psql,
-    database: str,
-    statement: str,
-    read_only: str | None = None,
-    same_grants: Callable[[], bool] = lambda: False,
-) -> Check:
-    """The application's own write, as its own role, committed.
-
-    `read_only` is the setting by which the source itself lets such sessions only read, if any.
-    Whether the grants are the source's tells `same_grants`: then it lacks the same ones.
-    """
-    expected = f"{application.role} commits a write in {database}"
-    # A statement that writes nothing is given no transaction id.
-    script = (
-        f"BEGIN;\n{statement.strip().rstrip(';')};\n"
-        "SELECT coalesce(pg_current_xact_id_if_assigned()::text, 'none');\nCOMMIT;"
-    )
-    wrong, right = list[str](), ""
-    try:
-        transaction = application.script(database, script).strip().splitlines()[-1]
-        if transaction == "none":
-            wrong.append("the plan's statement wrote nothing")
-        else:
-            state = application.value(database, f"SELECT pg_xact_status('{transaction}')")
-            right = f"transaction {transaction} is {state}"
-            if state != "committed":
-                wrong.append(right)
-    except LoginRefused:
-        actual = "could not run: the application cannot log in"
-        return Check("application-write", CheckStatus.UNKNOWN, expected, actual)
-    except PermanentError as error:
-        if read_only and isinstance(error, SqlError) and error.sqlstate == _READ_ONLY:
-            actual = f"could not run: the source refuses it as well ({read_only})"
-            return Check("application-write", CheckStatus.UNKNOWN, expected, actual)
-        if isinstance(error, SqlError) and error.sqlstate == _LACKING and same_grants():
-            actual = f"could not run: the source's own grants do not allow it ({error.message})"
-            return Check("application-write", CheckStatus.UNKNOWN, expected, actual)
-        wrong.append(error.message)
-    return checked("application-write", expected, wrong, right, finding="usable-not-restored")
-
-
-def archiving(control: Psql) -> Check:
-    """The live server archives nowhere."""
-    wrong = _other_settings(
-        control, {"archive_mode": ("off",), "archive_command": _NONE, "archive_library": _NONE}
-    ) + _running(control, "archiver")
-    return checked(
-        "archiving",
-        "archives nowhere",
-        wrong,
-        "archiving is off",
-        finding="archive-into-production",
-    )
-
-
-_BACKENDS = (
-    *("client backend", "parallel worker", "autovacuum launcher", "autovacuum worker"),
-    *("background writer", "checkpointer", "startup", "walwriter", "walsender"),
-    *("walsummarizer", "io worker", "standalone backend"),
-)
-"""PostgreSQL's own processes, 15 to 18, that only serve the server and its clients."""
-
-
-def isolation(
-    control: Psql, allowed_libraries: list[str], *, replica: str = "", standby: bool = False
-) -> Check:
-    """The live server streams from nowhere, subscribes to nothing, starts no job by itself.
-
-    Any process but PostgreSQL's own may be a job. Nobody follows it but its own standbys, by the
-    role `replica`, for which commits may wait. Whom a `standby` itself streams from is told by
-    replication.check.
-    """
-    wrong = _other_settings(
-        control.seeing_defaults(),
-        {
-            "max_logical_replication_workers": ("0",),
-            **({} if replica else {"synchronous_standby_names": _NONE}),
-            "shared_preload_libraries": (",".join(allowed_libraries),),
-            "session_preload_libraries": _NONE,
-            "local_preload_libraries": _NONE,
-        },
-    )
-    rows = control.rows(
-        CLUSTER,
-        "SELECT DISTINCT backend_type AS kind FROM pg_stat_activity"
-        " WHERE backend_type IS NOT NULL AND backend_type <> 'archiver' ORDER BY 1",
-    )
-    own = (*_BACKENDS, "walreceiver") if standby else _BACKENDS
-    wrong += [f"a {row['kind']} runs" for row in rows if row["kind"] not in own]
-    if not standby:
-        wrong += [f"{what} {upstream}" for what, upstream in upstreams(control)]
-    senders = control.rows(
-        CLUSTER,
-        "SELECT usename AS role, application_name AS name FROM pg_stat_replication",
-    )
-    wrong += [
-        f"{row['name']} follows it as {row['role']}" for row in senders if row["role"] != replica
-    ]
-    slots = control.value(CLUSTER, "SELECT count(*) FROM pg_replication_slots")
-    if slots != "0":
-        wrong.append(f"{slots} replication slots")
-    streams = "" if standby else "streams from nowhere, "
-    return checked(
-        "isolation",
-        f"{streams}subscribes to nothing, starts no job",
-        wrong,
-        f"{'' if standby else 'no streaming, '}no subscription, no slot, and only the server's "
-        f"own processes; preloaded: {', '.join(allowed_libraries) or 'nothing'}",
-        finding="restored-jobs-fire",
-    )
-
-
-# What a role's or a database's own setting hides is in the files that the server reads.
-_SETTINGS = """
-SELECT s.name,
-       CASE WHEN s.source IN ('global', 'database', 'user', 'database user')
-            THEN (SELECT f.setting FROM pg_file_settings f WHERE f.name = s.name AND f.applied)
-            ELSE s.setting END AS setting
-FROM pg_settings s WHERE s.name IN ({})
-"""
-
-
-def _other_settings(control: Psql, wanted: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Settings of the server whose value is none of those wanted."""
-    names = ", ".join(f"'{name}'" for name in wanted)
-    found = {
-        row["name"]: row["setting"] or "" for row in control.rows(CLUSTER, _SETTINGS.format(names))
-    }
-    return [
-        f"{name} = {found.get(name)!r}"
-        for name, values in wanted.items()
-        if found.get(name, "") not in values
-    ]
-
-
-def _running(control: Psql, *kinds: str) -> list[str]:
-    names = ", ".join(f"'{kind}'" for kind in kinds)
-    rows = control.rows(
-        CLUSTER,
-        f"SELECT backend_type FROM pg_stat_activity WHERE backend_type IN ({names})",
-    )
-    return [f"a {row['backend_type']} runs" for row in rows]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 
 from blocks.agent import stamp
-from blocks.agent.protocol import FileTarget, OpenItem, TarTarget
+from blocks.agent.protocol.parts import FileTarget, OpenItem, TarTarget
 from blocks.agent.redaction import redacted
 from blocks.artifact.manifest import SealedObject
 from blocks.engines.engine import Restoration

@@ -9,7 +9,8 @@ from blocks.engines.postgres import access, config, references, survey
 from blocks.engines.postgres.files import AtSource
 from blocks.engines.postgres.installation import Installation
 from blocks.engines.postgres.last_look import NO_LOOK, LastLook
-from blocks.evidence.findings import Finding, Severity, finding
+from blocks.evidence.catalogue import Severity
+from blocks.evidence.findings import Finding, finding
 from blocks.hosts.host import Host
 from blocks.ownership import Belongings
 

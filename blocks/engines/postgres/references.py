@@ -10,10 +10,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from blocks import readings
-from blocks.engines.engine import listed
+from blocks.engines.checks import listed
 from blocks.engines.postgres.psql import CLUSTER, Psql, identifier, literal
 from blocks.errors import FarsideError
-from blocks.evidence.findings import Finding, Severity, finding
+from blocks.evidence.catalogue import Severity
+from blocks.evidence.findings import Finding, finding
 from blocks.hosts.host import Host
 from blocks.ownership import Belongings
 from blocks.remote.resolving import hard_coded, used_by

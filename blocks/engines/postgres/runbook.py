@@ -9,7 +9,7 @@ from blocks.engines.postgres import config, wal
 from blocks.engines.postgres.psql import quote_conninfo
 from blocks.engines.postgres.settings import REPLAY_LIMITS, carried
 from blocks.evidence.record import RunbookStep
-from blocks.repositories.farside import fetch_commands
+from blocks.repositories.farside.reader import fetch_commands
 from blocks.stores.s3 import S3Store
 
 # The restore makes its own links; another archive's would lead it elsewhere.

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
-from blocks.evidence.findings import CATALOGUE
+from blocks.evidence.catalogue import CATALOGUE
 from deployments.lab.drills.ground import Ground
 
 Break = Callable[[Ground], Iterator[None]]

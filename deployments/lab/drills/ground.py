@@ -14,8 +14,10 @@ import yaml
 
 from blocks.artifact.manifest import LogIndex, Manifest, SetHeader, header_of, sign, verify
 from blocks.evidence.record import Node
-from blocks.plan import Plan, load_plan
-from blocks.repositories.farside import HEADER, LOG, MANIFEST, set_ids
+from blocks.plan.loading import load_plan
+from blocks.plan.model import Plan
+from blocks.repositories.farside.layout import HEADER, LOG, MANIFEST
+from blocks.repositories.farside.listing import set_ids
 from blocks.stores.s3 import S3Store
 from deployments.lab import credentials, lifecycle, processes
 from deployments.lab.accounts import Account, service_account

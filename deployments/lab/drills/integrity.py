@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blocks.repositories.farside import MANIFEST
+from blocks.repositories.farside.layout import MANIFEST
 from deployments.lab.drills.board import POSTGRES, drill
 from deployments.lab.drills.ground import OLDER, Ground
 

@@ -13,7 +13,7 @@ from blocks.engines.etcd.etcdctl import Etcdctl
 from blocks.engines.galera import Galera
 from blocks.engines.galera.mariadb import Mariadb
 from blocks.engines.postgres import Postgres
-from blocks.plan import Plan
+from blocks.plan.model import Plan
 from deployments.lab import credentials, galera, lifecycle, postgres, processes
 from deployments.lab.domains import Endpoint, Site
 from deployments.lab.places import Places

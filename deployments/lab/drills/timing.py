@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import psycopg
 
-from blocks.repositories.farside import LOG
+from blocks.repositories.farside.layout import LOG
 from deployments.lab.drills.board import POSTGRES, drill
 from deployments.lab.drills.cold_store import cold_store
 from deployments.lab.drills.ground import NEWER, Ground

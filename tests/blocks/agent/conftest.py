@@ -12,13 +12,13 @@ from typing import IO, Any
 import pytest
 
 from blocks.agent import bundle
-from blocks.agent.protocol import (
+from blocks.agent.protocol import from_line, to_line
+from blocks.agent.protocol.events import (
     Answer,
     Done,
     Event,
     Failed,
     GetLease,
-    Job,
     Ok,
     Prepare,
     PutLease,
@@ -28,9 +28,8 @@ from blocks.agent.protocol import (
     Url,
     Urls,
     VolumeSealed,
-    from_line,
-    to_line,
 )
+from blocks.agent.protocol.jobs import Job
 from blocks.artifact.age import generate_identity, recipient_of
 from blocks.artifact.objects import volume_key
 

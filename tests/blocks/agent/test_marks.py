@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from blocks.agent import marks
-from blocks.agent.protocol import MadePath
+from blocks.agent.protocol.parts import MadePath
 
 ONE, TWO, THREE = (MadePath(path=f"/srv/{name}") for name in ("one", "two", "three"))
 

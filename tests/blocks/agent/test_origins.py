@@ -11,7 +11,7 @@ import pytest
 
 from blocks.agent import origins
 from blocks.agent.jobs.facts import run
-from blocks.agent.protocol import FactsJob
+from blocks.agent.protocol.jobs import FactsJob
 from blocks.ownership import Belongings
 
 

@@ -4,34 +4,36 @@ from typing import Any, get_args
 
 import pytest
 
-from blocks.agent import bundle, protocol
-from blocks.agent.protocol import Answer, Event, Job, from_line, to_line
+from blocks.agent import bundle
+from blocks.agent.protocol import events, from_line, jobs, parts, results, to_line
+from blocks.agent.protocol.events import Answer, Event
+from blocks.agent.protocol.jobs import Job
 from blocks.artifact.objects import Part, SealedObject, Volume
 
 OBJECT = SealedObject("n", 1, 2, (Volume("n", 2, (Part(2, "00"),)),))
 SAID: list[tuple[Any, Any]] = [
-    (Job, protocol.SealJob(argv=("a",), sources=(), recipients=(), secret="s")),
-    (Job, protocol.WalJob(argv=(), directory="d", recipients=(), interval_seconds=1.0)),
-    (Job, protocol.CopyJob(objects=(OBJECT,), rate=1.5)),
+    (Job, jobs.SealJob(argv=("a",), sources=(), recipients=(), secret="s")),
+    (Job, jobs.WalJob(argv=(), directory="d", recipients=(), interval_seconds=1.0)),
+    (Job, jobs.CopyJob(objects=(OBJECT,), rate=1.5)),
     (
         Job,
-        protocol.OpenJob(
+        jobs.OpenJob(
             items=(
-                protocol.OpenItem(object=OBJECT, target=protocol.TarTarget(directory="d")),
-                protocol.OpenItem(
-                    object=OBJECT, target=protocol.ProgramTarget(argv=("a",), directory="d")
+                parts.OpenItem(object=OBJECT, target=parts.TarTarget(directory="d")),
+                parts.OpenItem(
+                    object=OBJECT, target=parts.ProgramTarget(argv=("a",), directory="d")
                 ),
-                protocol.OpenItem(object=OBJECT, target=protocol.FileTarget(path="p")),
+                parts.OpenItem(object=OBJECT, target=parts.FileTarget(path="p")),
             ),
             identity="i",
         ),
     ),
-    (Job, protocol.FactsJob(ports=(("127.0.0.1", 1),))),
-    (Job, protocol.ProbeJob(endpoints=(("::1", 2),))),
-    (Job, protocol.NoteJob(work_dir="w", rehearsal_id="r", directory="d", pidfile="d/p")),
+    (Job, jobs.FactsJob(ports=(("127.0.0.1", 1),))),
+    (Job, jobs.ProbeJob(endpoints=(("::1", 2),))),
+    (Job, jobs.NoteJob(work_dir="w", rehearsal_id="r", directory="d", pidfile="d/p")),
     (
         Job,
-        protocol.ClaimJob(
+        jobs.ClaimJob(
             work_dir="w",
             rehearsal_id="r",
             token="t",
@@ -39,29 +41,29 @@ SAID: list[tuple[Any, Any]] = [
             ports=(("127.0.0.1", 1),),
         ),
     ),
-    (Job, protocol.SweepJob(work_dir="w")),
-    (Job, protocol.WatchJob()),
-    (Job, protocol.GuardJob(work_dir="w", rehearsal_id="r", nft_argv=("nft",), table="t")),
-    (Job, protocol.EtcdKeysJob(snapshot="s")),
-    (Event, protocol.Released()),
-    (Event, protocol.Listening(port=1)),
-    (Event, protocol.Caught(seconds_ago=0.5, address="a", port=2, pid=None, process=None)),
-    (Event, protocol.PutLease(object="o", volume=0, first=1, count=8)),
-    (Event, protocol.PutObjectLease(object="o")),
-    (Event, protocol.GetLease(object="o", volume=0, key="o.000")),
-    (Event, protocol.VolumeSealed(object="o", volume=0, parts=(Part(1, "s"),), etags=("e",))),
-    (Event, protocol.Prepare()),
-    (Event, protocol.Stored(object=OBJECT, segment_time=1.5)),
-    (Event, protocol.PartLanded(object="o", volume=0, part=1, etag="e")),
-    (Event, protocol.Alive()),
-    (Event, protocol.Progress(object="o", raw=1, sealed=2)),
-    (Event, protocol.StepTaken(name="n", started_at=1.0, ended_at=2.0, bytes=3)),
-    (Event, protocol.Done(result=protocol.CopyResult(copied_bytes=1, skipped_bytes=2), peak_rss=3)),
-    (Event, protocol.Failed(kind="permanent", code="no-space", message="m", host_errno=28)),
-    (Answer, protocol.Urls(urls=("u",))),
-    (Answer, protocol.Url(url="u")),
-    (Answer, protocol.Ok()),
-    (Answer, protocol.Stop()),
+    (Job, jobs.SweepJob(work_dir="w")),
+    (Job, jobs.WatchJob()),
+    (Job, jobs.GuardJob(work_dir="w", rehearsal_id="r", nft_argv=("nft",), table="t")),
+    (Job, jobs.EtcdKeysJob(snapshot="s")),
+    (Event, events.Released()),
+    (Event, events.Listening(port=1)),
+    (Event, events.Caught(seconds_ago=0.5, address="a", port=2, pid=None, process=None)),
+    (Event, events.PutLease(object="o", volume=0, first=1, count=8)),
+    (Event, events.PutObjectLease(object="o")),
+    (Event, events.GetLease(object="o", volume=0, key="o.000")),
+    (Event, events.VolumeSealed(object="o", volume=0, parts=(Part(1, "s"),), etags=("e",))),
+    (Event, events.Prepare()),
+    (Event, events.Stored(object=OBJECT, segment_time=1.5)),
+    (Event, events.PartLanded(object="o", volume=0, part=1, etag="e")),
+    (Event, events.Alive()),
+    (Event, events.Progress(object="o", raw=1, sealed=2)),
+    (Event, events.StepTaken(name="n", started_at=1.0, ended_at=2.0, bytes=3)),
+    (Event, events.Done(result=results.CopyResult(copied_bytes=1, skipped_bytes=2), peak_rss=3)),
+    (Event, events.Failed(kind="permanent", code="no-space", message="m", host_errno=28)),
+    (Answer, events.Urls(urls=("u",))),
+    (Answer, events.Url(url="u")),
+    (Answer, events.Ok()),
+    (Answer, events.Stop()),
 ]
 
 

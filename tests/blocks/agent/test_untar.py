@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from blocks.agent.failure import JobFailed
 from blocks.agent.jobs.open import _TAR
-from blocks.agent.protocol import FileTarget, TarTarget
+from blocks.agent.protocol.parts import FileTarget, TarTarget
 from blocks.agent.untar import CheckedTar
 from blocks.artifact import age
 from blocks.artifact.objects import Part, SealedObject, Volume

@@ -13,11 +13,12 @@ from typing import ClassVar
 
 import pytest
 
-from blocks.evidence.findings import CATALOGUE
+from blocks.evidence.catalogue import CATALOGUE
 from blocks.evidence.record import CheckStatus, Record, Verdict
-from blocks.plan import Plan, load_plan
-from blocks.remote import sweep_host
-from blocks.repositories.farside import unfinished
+from blocks.plan.loading import load_plan
+from blocks.plan.model import Plan
+from blocks.remote.jobs import sweep_host
+from blocks.repositories.farside.listing import unfinished
 from blocks.stores.s3 import S3Store
 from deployments import lab
 from deployments.lab.accounts import service_account

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from blocks.engines.postgres import Postgres
-from blocks.plan import BackupSelection
+from blocks.plan.model import BackupSelection
 
 
 def words(backup: BackupSelection) -> list[str]:

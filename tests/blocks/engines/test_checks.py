@@ -17,10 +17,12 @@ from blocks.engines import postgres
 from blocks.engines.engine import Restoration, Service
 from blocks.engines.postgres import (
     Postgres,
+    application,
     checks,
     config,
     counts,
     indexes,
+    isolation,
     references,
     standbys,
     survey,
@@ -31,9 +33,10 @@ from blocks.engines.postgres.standbys import Replica
 from blocks.evidence.record import Check, CheckStatus, Node
 from blocks.hosts.host import Host
 from blocks.ownership import Belongings
-from blocks.plan import Plan, load_plan
-from blocks.repositories.farside import SetReader
+from blocks.plan.loading import load_plan
+from blocks.plan.model import Plan
 from blocks.repositories.farside.binding import Binding
+from blocks.repositories.farside.reader import SetReader
 from deployments import lab
 from deployments.lab.places import Places
 from tests import mechanisms
@@ -425,7 +428,8 @@ def test_a_write_that_is_none(patient: Patient) -> None:
         ("INSERT INTO nowhere VALUES (1)", "nowhere"),
     ):
         failed(
-            checks.application_write(replace(patient.control, options=""), "shop", statement), words
+            application.application_write(replace(patient.control, options=""), "shop", statement),
+            words,
         )
 
 
@@ -463,8 +467,8 @@ def test_settings_that_reach_out(patient: Patient) -> None:
     for name, value in {**settings, "archive_mode": "on"}.items():
         patient.run(f"ALTER SYSTEM SET {name} = '{value}'", "postgres")
     patient.ctl("-m", "fast", "restart")
-    failed(checks.isolation(patient.control, []), *settings)
-    failed(checks.archiving(patient.control), "archive_mode")
+    failed(isolation.isolation(patient.control, []), *settings)
+    failed(isolation.archiving(patient.control), "archive_mode")
 
 
 def test_a_live_source_is_not_isolated(made: Patient) -> None:
@@ -479,7 +483,7 @@ def test_a_live_source_is_not_isolated(made: Patient) -> None:
         source.secret(server.password),
         options="",
     )
-    failed(checks.isolation(live, []), "follows it as")
+    failed(isolation.isolation(live, []), "follows it as")
 
 
 @pytest.fixture
@@ -527,8 +531,8 @@ def taken_over(primary: Patient, standby: Patient) -> Check:
 def test_a_standby_follows_alone_and_takes_over(patient: Patient, standby: Patient) -> None:
     found = [
         follows(patient, standby),
-        checks.isolation(standby.control, [], standby=True),
-        checks.archiving(standby.control),
+        isolation.isolation(standby.control, [], standby=True),
+        isolation.archiving(standby.control),
         checks.loadable(standby.control, patient.databases, patient.engine.target.bin_dir),
         checks.collations(standby.control, patient.databases),
         standbys.waits_for(patient.control, (), synchronous=False),
@@ -599,7 +603,7 @@ def test_a_standby_that_is_not_isolated(patient: Patient, standby: Patient) -> N
     failed(check, "primary_conninfo leads to 10.9.9.9:5432")
     assert check.finding == "peer-list-stale"
     assert "sesame" not in str(check)
-    failed(checks.archiving(standby.control), "archive_mode")
+    failed(isolation.archiving(standby.control), "archive_mode")
     foreign = Belongings(networks=("10.9.9.0/24",))
     (found,) = references.in_live_settings(standby.control, foreign)
     assert (found.id, found.subject) == ("address-hard-coded", "setting recovery_end_command")

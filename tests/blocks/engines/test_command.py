@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 
-from blocks.engines.command import Question, answered
-from blocks.engines.engine import guarded
+from blocks.engines.checks import guarded
+from blocks.engines.command import answered
+from blocks.engines.command.plan import Question
 from blocks.evidence.record import CheckStatus
 from blocks.hosts.host import Host
 from blocks.hosts.local import LocalHost
-from blocks.plan import load_plan
+from blocks.plan.loading import load_plan
 from deployments import lab
 from deployments.lab.places import Places
 from tests.blocks.engines.conformance import EngineConformance

@@ -12,14 +12,15 @@ import pytest
 from pydantic import SecretStr
 
 from blocks.agent.jobs import facts as facts_job
-from blocks.agent.protocol import Alive, Event, FactsJob
+from blocks.agent.protocol.events import Alive, Event
+from blocks.agent.protocol.jobs import FactsJob
+from blocks.engines.checks import SqlQuestion, guarded
 from blocks.engines.command import ACCESS, Command, _asked, access
-from blocks.engines.engine import SqlQuestion, guarded
 from blocks.errors import PermanentError
 from blocks.evidence.record import CheckStatus
 from blocks.hosts.local import LocalHost
 from blocks.ownership import Belongings
-from blocks.remote import facts_of
+from blocks.remote.jobs import facts_of
 
 HERE = LocalHost(name="here")
 

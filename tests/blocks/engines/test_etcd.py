@@ -30,10 +30,12 @@ from blocks.engines.etcd.etcdctl import Compacted, Etcdctl, LoginRefused
 from blocks.engines.etcd.last_look import FACT
 from blocks.engines.etcd.restore import snapshot_tool
 from blocks.errors import TransientError
-from blocks.evidence.record import Check, CheckStatus, Record, Verdict, exit_code
+from blocks.evidence.record import Check, CheckStatus, Record, Verdict
+from blocks.evidence.verdict import exit_code
 from blocks.hosts.local import LocalHost
-from blocks.plan import Plan, load_plan
-from blocks.remote import HelperFailed
+from blocks.plan.loading import load_plan
+from blocks.plan.model import Plan
+from blocks.remote.run import HelperFailed
 from deployments import lab
 from deployments.lab import processes
 from deployments.lab.accounts import service_account

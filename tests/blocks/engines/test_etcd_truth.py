@@ -21,7 +21,8 @@ import pytest
 from pydantic import SecretStr
 
 from blocks.agent.jobs import etcd_keys
-from blocks.agent.protocol import EtcdKeysJob, EtcdKeysResult
+from blocks.agent.protocol.jobs import EtcdKeysJob
+from blocks.agent.protocol.results import EtcdKeysResult
 from blocks.engines import etcd
 from blocks.engines.common.capping import NAMED, OTHERS, capped
 from blocks.engines.etcd import Etcd, checks, etcdctl, last_look
@@ -34,7 +35,8 @@ from blocks.evidence.findings import finding
 from blocks.evidence.record import Check, CheckStatus
 from blocks.hosts.local import LocalHost
 from blocks.ownership import Belongings
-from blocks.remote import HelperFailed, resolving, run_job
+from blocks.remote import resolving
+from blocks.remote.run import HelperFailed, run_job
 from tests.blocks.engines.test_etcd import through_the_gateway
 from tests.blocks.engines.worlds import need_debian
 from tests.conftest import _certificate

@@ -12,16 +12,17 @@ import yaml
 from pydantic import SecretStr, ValidationError
 
 from blocks.engines.engine import Service
-from blocks.engines.galera import Galera, checks, compare, references, survey
+from blocks.engines.galera import Galera, checks, compare, membership, references, survey
 from blocks.engines.galera.last_look import FACT
 from blocks.engines.galera.mariadb import LoginRefused, Mariadb, Untrusted, literal
 from blocks.engines.galera.plan import SourceNode, TargetNode, address_and_port
 from blocks.engines.galera.restore import NodeUnderRestore, configuration
 from blocks.errors import PermanentError, TransientError
-from blocks.evidence.findings import Severity
+from blocks.evidence.catalogue import Severity
 from blocks.evidence.record import Check, CheckStatus, Record, Topology
 from blocks.ownership import Belongings
-from blocks.plan import Plan, load_plan
+from blocks.plan.loading import load_plan
+from blocks.plan.model import Plan
 from deployments import lab
 from deployments.lab import galera, processes
 from deployments.lab.domains import GALERA
@@ -138,27 +139,29 @@ def test_every_check_of_the_cluster_can_fail(
 ) -> None:
     facts, target = engine_of(plan).survey(plan.source), engine_of(plan).target
     two = {name: living[name] for name in HOSTS[:2]}
-    passed(checks.synced(living))
-    failed(checks.synced(two), "ga1 sees 3 of 2 nodes")
+    passed(membership.synced(living))
+    failed(membership.synced(two), "ga1 sees 3 of 2 nodes")
     living["ga2"].script("", "SET GLOBAL wsrep_desync = ON;")
     try:
-        failed(checks.synced(living), "ga2: wsrep_local_state_comment is Donor/Desynced")
+        failed(membership.synced(living), "ga2: wsrep_local_state_comment is Donor/Desynced")
     finally:
         living["ga2"].script("", "SET GLOBAL wsrep_desync = OFF;")
     dead = {**living, "ga3": replace(living["ga3"], socket="/nowhere/s")}
-    failed(checks.synced(dead), "ga3: ", "Can't connect")
+    failed(membership.synced(dead), "ga3: ", "Can't connect")
     with pytest.raises(TransientError, match="it is not whole: ga3: "):
-        checks.whole(dead)
-    passed(checks.membership(living, there(plan)))
-    failed(checks.membership(living, target), "ga1: knows", "ga1: looks for gcomm://")
+        membership.whole(dead)
+    passed(membership.membership(living, there(plan)))
+    failed(membership.membership(living, target), "ga1: knows", "ga1: looks for gcomm://")
     astray = there(plan).model_copy(update={"nodes": there(plan).nodes[::-1]})
-    failed(checks.membership(living, astray), "ga1: looks for gcomm://")
-    failed(checks.identity(living, facts, "west"), "cluster shop-east", "the history is the source")
-    passed(checks.identity(living, {"state_uuid": "another"}, galera.CLUSTER))
-    failed(checks.identity(dead, facts, galera.CLUSTER), "the history is the source")
+    failed(membership.membership(living, astray), "ga1: looks for gcomm://")
+    failed(
+        membership.identity(living, facts, "west"), "cluster shop-east", "the history is the source"
+    )
+    passed(membership.identity(living, {"state_uuid": "another"}, galera.CLUSTER))
+    failed(membership.identity(dead, facts, galera.CLUSTER), "the history is the source")
     with pytest.raises(TransientError):
-        checks.identity(dead, {"state_uuid": "another"}, galera.CLUSTER)
-    failed(checks.identity(two, {"state_uuid": "another"}, galera.CLUSTER), "noted 3 members")
+        membership.identity(dead, {"state_uuid": "another"}, galera.CLUSTER)
+    failed(membership.identity(two, {"state_uuid": "another"}, galera.CLUSTER), "noted 3 members")
     passed(checks.committed_write(living, "r0"))
     powerless = engine_of(plan)._living(plan.source)
     failed(checks.committed_write({**living, "ga3": powerless}, "r0"), "ga3: ", "denied")
@@ -167,8 +170,8 @@ def test_every_check_of_the_cluster_can_fail(
         failed(checks.committed_write(living, "r0"), "ga1 does not see what ga2 wrote")
     finally:
         living["ga2"].script("", "SET GLOBAL wsrep_on = ON;")
-    monkeypatch.setattr(checks, "SURVIVAL_SECONDS", 0.1)
-    failed(checks.survives(two, "r0", "ga3"), "the cluster's size is 3")
+    monkeypatch.setattr(membership, "SURVIVAL_SECONDS", 0.1)
+    failed(membership.survives(two, "r0", "ga3"), "the cluster's size is 3")
 
 
 def test_every_check_of_the_data_can_fail(plan: Plan, living: dict[str, Mariadb]) -> None:
@@ -199,7 +202,7 @@ def test_every_check_of_the_data_can_fail(plan: Plan, living: dict[str, Mariadb]
         failed(found, "ga1: shop.torn")
         assert found.finding == "index-corrupt"
         living["ga3"].script("", "SET SESSION wsrep_on = OFF; INSERT INTO shop.odd VALUES (7);")
-        failed(checks.agree(living), "shop.odd: ")
+        failed(membership.agree(living), "shop.odd: ")
     finally:
         first.script("shop", "REPAIR TABLE torn; DROP TABLE torn, odd;")
 

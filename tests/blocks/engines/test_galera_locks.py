@@ -12,7 +12,7 @@ import pytest
 
 from blocks.engines.galera import backup
 from blocks.engines.galera.mariadb import Mariadb
-from blocks.repositories.farside import READ_RATE
+from blocks.repositories.farside.writer import READ_RATE
 from tests.blocks.engines.test_galera_truth import home, root, server
 from tests.blocks.engines.worlds import need_debian
 

@@ -28,6 +28,7 @@ from blocks.engines.galera import (
     compare,
     counting,
     details,
+    membership,
     privileges,
     references,
     restore,
@@ -44,7 +45,7 @@ from blocks.evidence.record import Check, CheckStatus
 from blocks.hosts.local import LocalHost
 from blocks.ownership import Belongings
 from blocks.remote import resolving
-from blocks.repositories.farside import READ_RATE
+from blocks.repositories.farside.writer import READ_RATE
 from tests.blocks.engines.test_runbooks import HOSTILE, manifest, sealed, store
 from tests.blocks.engines.worlds import need_debian
 
@@ -381,7 +382,7 @@ def test_no_table_of_another_server_is_opened(tmp_path: Path) -> None:
             passed(checks.row_counts(node, facts))
             passed(checks.definitions({"here": node}, facts))
             passed(checks.table_checks(both, facts))
-            passed(checks.agree(both))
+            passed(membership.agree(both))
             texts = references.texts(node)
             found = references.in_cluster(node, texts, Belongings(networks=("127.0.0.0/8",)))
             assert {item.subject for item in found} == {"table shop.aux", "table shop.a/b é"}
@@ -762,14 +763,14 @@ def test_full_text_indexes_are_counted(node: Mariadb) -> None:
 
 
 def test_nothing_to_compare_is_no_pass(node: Mariadb) -> None:
-    unknown(checks.agree({"ga1": node}), "one node")
-    passed(checks.agree({"ga1": node, "ga2": node}))
+    unknown(membership.agree({"ga1": node}), "one node")
+    passed(membership.agree({"ga1": node, "ga2": node}))
     passed(checks.table_checks({"ga1": node}, facts_of(node)))
 
 
 def test_no_table_is_no_pass(node: Mariadb, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(survey, "names", lambda *_: [])
-    unknown(checks.agree({"ga1": node, "ga2": node}), "no table")
+    unknown(membership.agree({"ga1": node, "ga2": node}), "no table")
     unknown(checks.table_checks({"ga1": node}, {"tables": []}), "no table")
 
 

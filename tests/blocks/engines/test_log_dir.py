@@ -14,8 +14,9 @@ from blocks.engines.postgres import cluster as clusters
 from blocks.engines.postgres.cluster import Cluster
 from blocks.engines.postgres.plan import Place
 from blocks.hosts.local import LocalHost
-from blocks.remote import TargetOccupied, sweep_host, work_folder
-from blocks.repositories.farside import SetReader
+from blocks.remote.folder import work_folder
+from blocks.remote.jobs import TargetOccupied, sweep_host
+from blocks.repositories.farside.reader import SetReader
 
 ID = "r20260102-030405-abcdef"
 

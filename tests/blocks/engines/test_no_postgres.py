@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from blocks.engines.postgres import checks, references, standbys, survey
+from blocks.engines.postgres import application, checks, references, standbys, survey
 from blocks.engines.postgres.last_look import last_look
 from blocks.engines.postgres.position import end_of_log
 from blocks.engines.postgres.psql import (
@@ -60,7 +60,7 @@ def test_the_restored_server_is_verified(site: tuple[Server, str]) -> None:
     control = _psql(made, UNHURRIED)
     for check in (
         checks.roles(control, facts, last_look(control)),
-        checks.committed_write(control, "r20261127-120000-abcdef"),
+        application.committed_write(control, "r20261127-120000-abcdef"),
         standbys.serving(control, "primary"),
     ):
         assert check.status is CheckStatus.PASSED, check

@@ -11,7 +11,17 @@ from typing import Any
 
 import pytest
 
-from blocks.engines.postgres import checks, compare, counts, indexes, references, replay, survey
+from blocks.engines.postgres import application as application_checks
+from blocks.engines.postgres import (
+    checks,
+    compare,
+    counts,
+    indexes,
+    isolation,
+    references,
+    replay,
+    survey,
+)
 from blocks.engines.postgres.files import AtSource
 from blocks.engines.postgres.installation import Installation
 from blocks.engines.postgres.last_look import NO_LOOK, LastLook, last_look
@@ -380,8 +390,8 @@ class TestLogin:
             refused = compare.refuses(facts, "retired")
             assert refused == "retired has NOLOGIN there"
             application = made.psql("retired")
-            assert checks.login(application, ["shop"]).status is FAILED
-            check = checks.login(application, ["shop"], refused=refused)
+            assert application_checks.login(application, ["shop"]).status is FAILED
+            check = application_checks.login(application, ["shop"], refused=refused)
             assert (check.status, refused in str(check.actual)) == (UNKNOWN, True)
             assert compare.refuses(facts, "late") == "VALID UNTIL of late is over there"
             assert compare.refuses(facts, "postgres") == ""
@@ -556,7 +566,7 @@ class TestSessions:
             facts = survey.survey(made.psql(options="-c session_preload_libraries="))
             there = compare.installation(facts, shop.host, made.bin_dir)
             lacking = compare.of_sessions(facts, there, "app", ["shop"])
-            check = checks.login(made.psql("app", ""), ["postgres", "shop"], lacking)
+            check = application_checks.login(made.psql("app", ""), ["postgres", "shop"], lacking)
             assert (check.status, check.finding) == (FAILED, "library-preloaded")
             assert check.subjects == ("only_here",)
             found = list(compare.on_host(facts, shop.host, made.bin_dir, "west/db1"))
@@ -592,7 +602,7 @@ class TestReadOnly:
         made.run(f"ALTER {whose} {self.SETTING} = yes")
         facts = survey.survey(made.psql(options=PATIENT_WITH_PRODUCTION))
         refused = compare.read_only(facts, "app", "shop")
-        check = checks.application_write(app, "shop", self.WRITE, refused)
+        check = application_checks.application_write(app, "shop", self.WRITE, refused)
         assert check.status is UNKNOWN, check
         assert f"the source refuses it as well (default_transaction_read_only of {place})" in str(
             check.actual
@@ -608,9 +618,11 @@ class TestReadOnly:
         source = compare.read_only(facts, "app", "shop")
         assert source is None
         assert compare.read_only(facts, "other", "shop") is not None
-        assert checks.application_write(app, "shop", self.WRITE, source).status is PASSED
+        assert (
+            application_checks.application_write(app, "shop", self.WRITE, source).status is PASSED
+        )
         made.run(f"ALTER ROLE app {self.SETTING} = on")
-        check = checks.application_write(app, "shop", self.WRITE, source)
+        check = application_checks.application_write(app, "shop", self.WRITE, source)
         assert (check.status, check.finding) == (FAILED, "usable-not-restored")
 
 
@@ -669,7 +681,7 @@ def test_an_event_trigger_that_forbids_ddl_is_no_defect(
         if fires != "ENABLE REPLICA":
             with pytest.raises(SqlError, match="no DDL"):
                 made.run("CREATE TABLE one (i int)")
-        assert checks.committed_write(shop, "r20260701-120000-1a2b3c").status is PASSED
+        assert application_checks.committed_write(shop, "r20260701-120000-1a2b3c").status is PASSED
         assert indexes.btrees(shop, ["postgres"]).status is PASSED
     finally:
         shop.script("postgres", "DROP EVENT TRIGGER forbid; DROP FUNCTION public.forbid()")
@@ -695,10 +707,10 @@ def test_what_sessions_are_made_to_load_is_no_job(made: Server, shop: Psql, whos
     setting, loaded = "session_preload_libraries", "session_preload_libraries = 'auto_explain'"
     made.run(f"ALTER {whose} SET {loaded}")
     try:
-        assert loaded not in str(checks.isolation(shop, []).actual)
+        assert loaded not in str(isolation.isolation(shop, []).actual)
         made.set(restart=False, **{setting: "auto_explain"})
         time.sleep(0.2)  # until the server has read it
-        assert loaded in str(checks.isolation(shop, []).actual)
+        assert loaded in str(isolation.isolation(shop, []).actual)
     finally:
         made.run(f"ALTER {whose} RESET {setting}; ALTER SYSTEM RESET {setting}")
         made.run("SELECT pg_reload_conf()")
@@ -861,7 +873,7 @@ def test_a_library_that_only_a_start_loads_is_looked_for() -> None:
         facts = survey.survey(psql)
         assert compare.asleep(facts) == ["pg_cron"]
         assert compare.libraries(facts) == []
-        check = checks.isolation(psql, ["pg_cron"])
+        check = isolation.isolation(psql, ["pg_cron"])
         assert check.status is FAILED
         assert "pg_cron" in str(check.actual)
         it.set(shared_preload_libraries="auto_explain")

@@ -11,8 +11,8 @@ import pytest
 
 from blocks.engines.postgres import burden, places, survey
 from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION
-from blocks.evidence.findings import CATALOGUE
-from blocks.repositories.farside import Load
+from blocks.evidence.catalogue import CATALOGUE
+from blocks.repositories.farside.writer import Load
 from tests.blocks.engines.servers import Server, server
 
 _LINES = ("max_wal_senders = 3", "max_replication_slots = 2", "max_slot_wal_keep_size = 1GB")

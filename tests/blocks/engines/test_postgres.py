@@ -21,10 +21,14 @@ from blocks.engines.postgres.last_look import LastLook
 from blocks.engines.postgres.psql import Psql
 from blocks.errors import PermanentError
 from blocks.evidence.record import CheckStatus, Counterpart, Node, Record
-from blocks.plan import Plan, load_plan
-from blocks.remote import sweep_host
+from blocks.plan.loading import load_plan
+from blocks.plan.model import Plan
 from blocks.remote.following import LogInterrupted
-from blocks.repositories.farside import SetCopier, SetReader, SetWriter, discard_unfinished
+from blocks.remote.jobs import sweep_host
+from blocks.repositories.farside.copier import SetCopier
+from blocks.repositories.farside.listing import discard_unfinished
+from blocks.repositories.farside.reader import SetReader
+from blocks.repositories.farside.writer import SetWriter
 from deployments import lab
 from deployments.lab.accounts import service_account
 from deployments.lab.drills.live import LivePostgres

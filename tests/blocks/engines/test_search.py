@@ -9,7 +9,7 @@ import pytest
 from blocks.engines.postgres import counts, references, survey
 from blocks.engines.postgres.last_look import NO_LOOK
 from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION, Psql
-from blocks.evidence.findings import Severity
+from blocks.evidence.catalogue import Severity
 from blocks.evidence.record import CheckStatus
 from blocks.hosts.local import LocalHost
 from blocks.ownership import Belongings

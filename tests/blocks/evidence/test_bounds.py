@@ -4,9 +4,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from blocks.evidence import bounds
-from blocks.evidence.findings import Severity, finding
-from blocks.evidence.record import Check, CheckStatus, PlanSummary, Record, Verdict, exit_code
+from blocks.evidence.catalogue import Severity
+from blocks.evidence.findings import finding
+from blocks.evidence.record import Check, CheckStatus, PlanSummary, Record, Verdict
 from blocks.evidence.uses import Use
+from blocks.evidence.verdict import exit_code
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 MANY = 100_000

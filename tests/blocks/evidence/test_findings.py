@@ -2,7 +2,8 @@
 
 import pytest
 
-from blocks.evidence.findings import CATALOGUE, Findings, Severity, finding, id_of_code
+from blocks.evidence.catalogue import CATALOGUE, Severity, id_of_code
+from blocks.evidence.findings import Findings, finding
 
 PROMISED = [
     "key-only-in-source",

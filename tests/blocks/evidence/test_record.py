@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.errors import PermanentError
-from blocks.evidence.findings import Acceptance, Finding, Severity, finding
+from blocks.evidence.catalogue import Severity
+from blocks.evidence.findings import Acceptance, Finding, finding
 from blocks.evidence.record import (
     SCHEMA_VERSION,
     STAGES,
@@ -29,12 +30,11 @@ from blocks.evidence.record import (
     StageState,
     Topology,
     Verdict,
-    exit_code,
     json_schema,
     load,
     load_all,
-    verdict_of,
 )
+from blocks.evidence.verdict import exit_code, verdict_of
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 PLAN = PlanSummary("shop", "ab" * 32, "postgres", "east", "west")

@@ -15,7 +15,7 @@ from blocks.fences.nftables import NftablesFence
 from blocks.ids import name_of
 from tests.blocks.fences.test_fences import GAP
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[3] / "README.md"
 TABLE = name_of("r20260101-000000-aaaaaa")
 
 

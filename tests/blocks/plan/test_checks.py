@@ -6,7 +6,7 @@ import pytest
 
 from blocks.artifact.age.keys import generate_identity, recipient_of
 from blocks.artifact.manifest import generate_signing_key, public_key_of
-from blocks.plan import PlanError, load_plan
+from blocks.plan.loading import PlanError, load_plan
 
 PLAN = """name: shop
 source:

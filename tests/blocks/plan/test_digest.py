@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from blocks.plan import load_plan
+from blocks.plan.loading import load_plan
 from flows.rehearse import with_objectives
 from tests.blocks.plan.test_plan import save, text
 

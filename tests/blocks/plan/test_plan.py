@@ -10,7 +10,9 @@ import yaml
 from blocks.artifact.age.keys import generate_identity, recipient_of
 from blocks.artifact.manifest import generate_signing_key, public_key_of
 from blocks.evidence.record import Counterpart, SourceNode
-from blocks.plan import Plan, PlanError, load_plan, parse_duration, parse_rate
+from blocks.plan.loading import PlanError, load_plan
+from blocks.plan.model import Plan
+from blocks.plan.values import parse_duration, parse_rate
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
 

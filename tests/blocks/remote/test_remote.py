@@ -13,56 +13,38 @@ from typing import Any
 import pytest
 
 from blocks.agent import marks, stamp
-from blocks.agent.protocol import (
+from blocks.agent.protocol.events import (
     Answer,
-    ClaimJob,
-    CopyJob,
-    CopyResult,
-    FactsJob,
-    FileTarget,
     GetLease,
-    Landed,
     Ok,
-    OpenItem,
-    OpenJob,
-    OpenResult,
     PartLanded,
     Prepare,
-    ProbeJob,
     PutLease,
     PutObjectLease,
-    SealJob,
-    SealResult,
-    Source,
     Stored,
     VolumeSealed,
-    WalJob,
-    WalResult,
 )
+from blocks.agent.protocol.jobs import (
+    ClaimJob,
+    CopyJob,
+    FactsJob,
+    OpenJob,
+    ProbeJob,
+    SealJob,
+    WalJob,
+)
+from blocks.agent.protocol.parts import FileTarget, Landed, OpenItem, Source
+from blocks.agent.protocol.results import CopyResult, OpenResult, SealResult, WalResult
 from blocks.artifact.age.keys import generate_identity, recipient_of
 from blocks.artifact.objects import Part, SealedObject
 from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.hosts.host import Host
 from blocks.hosts.local import LocalHost
 from blocks.ownership import Belongings
-from blocks.remote import (
-    CopyLeases,
-    HelperFailed,
-    HelperInterrupted,
-    HelperRun,
-    HelperThread,
-    Question,
-    StoreLeases,
-    TargetOccupied,
-    WorkDirUntrusted,
-    claim,
-    facts_of,
-    kill_started,
-    probe_from,
-    run_job,
-    sweep_host,
-    work_folder,
-)
+from blocks.remote.folder import WorkDirUntrusted, work_folder
+from blocks.remote.jobs import TargetOccupied, claim, facts_of, kill_started, probe_from, sweep_host
+from blocks.remote.leases import CopyLeases, Question, StoreLeases
+from blocks.remote.run import HelperFailed, HelperInterrupted, HelperRun, HelperThread, run_job
 from blocks.stores.s3 import S3Store
 
 ID = "postgres-20260102T030405Z-abcd"
@@ -442,7 +424,7 @@ class TestPatience:
         assert self.answer(here, *busy) == [1.0, 2.0, 4.0, 8.0, 15.0, 15.0]
 
     def test_but_not_for_ever(self, here: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("blocks.remote.PATIENCE_SECONDS", -1.0)
+        monkeypatch.setattr("blocks.remote.leases.PATIENCE_SECONDS", -1.0)
         with pytest.raises(TransientError, match="slow down"):
             self.answer(here, TransientError("slow down"))
 

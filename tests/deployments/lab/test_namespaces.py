@@ -17,15 +17,16 @@ from typing import TypeVar
 
 import pytest
 
-from blocks.agent.protocol import ProbeJob
+from blocks.agent.protocol.jobs import ProbeJob
 from blocks.errors import PermanentError
 from blocks.fences import nftables
 from blocks.fences.fence import Attempt, Gap
 from blocks.fences.nftables import NftablesFence
 from blocks.fences.several import SeveralFences
 from blocks.hosts.host import Host
-from blocks.plan import Plan, load_plan
-from blocks.remote import probe_from
+from blocks.plan.loading import load_plan
+from blocks.plan.model import Plan
+from blocks.remote.jobs import probe_from
 from deployments import lab
 from deployments.lab import lifecycle, namespaces
 from deployments.lab.accounts import UNPRIVILEGED

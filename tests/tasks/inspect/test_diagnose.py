@@ -5,9 +5,9 @@ import pytest
 from blocks.engines.galera.mariadb import Mariadb
 from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION, Psql
 from blocks.errors import FarsideError
-from blocks.evidence.findings import CATALOGUE, Severity
+from blocks.evidence.catalogue import CATALOGUE, Severity
 from blocks.hosts.local import LocalHost
-from blocks.repositories.farside import NoSuchSet
+from blocks.repositories.farside.listing import NoSuchSet
 from tasks.inspect.diagnose import diagnose
 
 

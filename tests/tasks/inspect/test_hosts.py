@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from blocks.agent.protocol import DirectoryFacts
+from blocks.agent.protocol.results import DirectoryFacts
 from blocks.domain import FailureDomain
 from blocks.engines.engine import Requirements
-from blocks.evidence.findings import Severity
+from blocks.evidence.catalogue import Severity
 from blocks.hosts.local import LocalHost
 from blocks.hosts.ssh import SSHHost
 from blocks.stores.s3 import S3Store

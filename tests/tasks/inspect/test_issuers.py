@@ -16,7 +16,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from blocks.domain import FailureDomain
 from blocks.errors import TransientError
-from blocks.evidence.findings import Finding, Severity
+from blocks.evidence.catalogue import Severity
+from blocks.evidence.findings import Finding
 from blocks.hosts.local import LocalHost
 from blocks.stores.s3 import S3Store
 from deployments.lab.minting import _authority, _issued, issue_from_one

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from blocks.agent.protocol import Mention, OriginFacts
+from blocks.agent.protocol.results import Mention, OriginFacts
 from blocks.domain import FailureDomain
 from blocks.errors import FarsideError
-from blocks.evidence.findings import Findings, Severity, finding
+from blocks.evidence.catalogue import Severity
+from blocks.evidence.findings import Findings, finding
 from blocks.evidence.uses import new_ledger
 from blocks.fences.fence import Attempt, Observed
 from blocks.hosts.ssh import SSHHost

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from blocks.agent.protocol import Probed, ProbeJob, ProbeResult, ProbeStatus
+from blocks.agent.protocol.jobs import ProbeJob
+from blocks.agent.protocol.results import Probed, ProbeResult, ProbeStatus
 from blocks.evidence.findings import Findings
 from blocks.evidence.record import CheckStatus
 from blocks.fences.fence import Observed

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from blocks.artifact.signing import generate_signing_key, public_key_of, sign_bytes
 from blocks.errors import PermanentError
-from blocks.evidence.findings import Severity
+from blocks.evidence.catalogue import Severity
 from blocks.evidence.record import BackupSetSummary, Record
 from blocks.evidence.signature import sign
 from blocks.hosts.local import LocalHost

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from blocks.evidence.record import Stage, StageState, Step
-from blocks.plan import parse_duration, parse_size
+from blocks.plan.values import parse_duration, parse_size
 from tasks.reporting.projection import at_production, measured
 
 

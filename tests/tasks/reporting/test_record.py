@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 
 from blocks.evidence.findings import Finding, finding
-from blocks.plan import AcceptedRisk
+from blocks.plan.model import AcceptedRisk
 from tasks.reporting.record import accept
 
 NOTIFY = finding("address-hard-coded", "shop: notify()", "10.1.0.5", "verify")

@@ -16,7 +16,8 @@ from rich.console import Console
 from blocks.evidence.findings import Acceptance, finding
 from blocks.evidence.record import Check, CheckStatus, Counterpart, Record, RunbookStep
 from tasks.frames import lifecycle
-from tasks.reporting.terminal import markdown, publish, summary
+from tasks.reporting.markdown import markdown, publish
+from tasks.reporting.terminal import summary
 from tests.servers import PrefectServer
 
 PATH = Path("rehearsals/r20260701-120000-1a2b3c.json")

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blocks.agent.protocol import CopyJob, Landed, PartLanded, SealJob, Source, VolumeSealed
+from blocks.agent.protocol.events import PartLanded, VolumeSealed
+from blocks.agent.protocol.jobs import CopyJob, SealJob
+from blocks.agent.protocol.parts import Landed, Source
 from blocks.artifact.objects import Part, SealedObject, Volume
 
 MIB = 2**20

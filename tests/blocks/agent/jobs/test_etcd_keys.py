@@ -9,7 +9,7 @@ from blocks.agent.channel import Channel
 from blocks.agent.failure import JobFailed, to_event
 from blocks.agent.jobs import etcd_keys
 from blocks.agent.jobs.etcd_keys import readable
-from blocks.agent.protocol import EtcdKeysJob
+from blocks.agent.protocol.jobs import EtcdKeysJob
 from blocks.ownership import Belongings
 
 EAST = Belongings(networks=("10.1.0.0/16",), places=("db1.corp.example.org",), paths=("/mnt/east",))

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from blocks.agent.protocol import FileTarget, OpenItem, OpenJob, Stored, WalJob
+from blocks.agent.protocol.events import Stored
+from blocks.agent.protocol.jobs import OpenJob, WalJob
+from blocks.agent.protocol.parts import FileTarget, OpenItem
 
 MIB = 2**20
 

@@ -16,14 +16,15 @@ from unittest.mock import MagicMock
 import pytest
 
 from blocks.agent import lease
-from blocks.agent.protocol import Answer, Ok, Released, Stored, WalJob
+from blocks.agent.protocol.events import Answer, Ok, Released, Stored
+from blocks.agent.protocol.jobs import WalJob
 from blocks.engines.postgres import burden, survey
 from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION
 from blocks.errors import TransientError
 from blocks.hosts.local import LocalHost
 from blocks.remote import following
 from blocks.remote.following import LogInterrupted
-from blocks.repositories.farside import Load
+from blocks.repositories.farside.writer import Load
 from tests import mechanisms
 from tests.blocks.engines.servers import Server, server
 

@@ -12,7 +12,8 @@ import pytest
 from blocks.agent import lease, marks
 from blocks.agent.channel import Channel
 from blocks.agent.jobs import guard, sweep
-from blocks.agent.protocol import GuardJob, Leftover, SweepResult
+from blocks.agent.protocol.jobs import GuardJob
+from blocks.agent.protocol.results import Leftover, SweepResult
 
 ID = "r20260101-000000-aaaaaa"
 

@@ -11,7 +11,7 @@ import pytest
 
 from blocks.agent.channel import Channel
 from blocks.agent.jobs import probe
-from blocks.agent.protocol import ProbeJob
+from blocks.agent.protocol.jobs import ProbeJob
 from blocks.stores.s3 import S3Store
 
 

@@ -12,19 +12,9 @@ from typing import Any
 
 import pytest
 
-from blocks.agent.protocol import (
-    FileTarget,
-    OpenItem,
-    OpenJob,
-    ProgramTarget,
-    Progress,
-    PutLease,
-    SealJob,
-    Source,
-    StepTaken,
-    TarTarget,
-    VolumeSealed,
-)
+from blocks.agent.protocol.events import Progress, PutLease, StepTaken, VolumeSealed
+from blocks.agent.protocol.jobs import OpenJob, SealJob
+from blocks.agent.protocol.parts import FileTarget, OpenItem, ProgramTarget, Source, TarTarget
 from blocks.artifact.age import generate_identity
 from blocks.artifact.objects import SealedObject
 

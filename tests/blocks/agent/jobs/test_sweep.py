@@ -20,24 +20,11 @@ from blocks.agent import marks, origins, stamp, trust
 from blocks.agent.channel import Channel
 from blocks.agent.child import Child
 from blocks.agent.jobs import sweep
-from blocks.agent.protocol import (
-    ClaimJob,
-    ClaimResult,
-    Done,
-    Event,
-    FactsJob,
-    Job,
-    MadePath,
-    MadeProcess,
-    NoteJob,
-    NoteResult,
-    ProbeJob,
-    Result,
-    SweepJob,
-    SweepResult,
-    from_line,
-    to_line,
-)
+from blocks.agent.protocol import from_line, to_line
+from blocks.agent.protocol.events import Done, Event
+from blocks.agent.protocol.jobs import ClaimJob, FactsJob, Job, NoteJob, ProbeJob, SweepJob
+from blocks.agent.protocol.parts import MadePath, MadeProcess
+from blocks.agent.protocol.results import ClaimResult, NoteResult, Result, SweepResult
 
 
 @pytest.fixture

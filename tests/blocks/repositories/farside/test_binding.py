@@ -29,19 +29,11 @@ from blocks.artifact.manifest import (
 from blocks.domain import FailureDomain
 from blocks.engines.engine import Captured
 from blocks.hosts.local import LocalHost
-from blocks.repositories.farside import (
-    HEADER,
-    LOG,
-    MANIFEST,
-    Load,
-    NoSuchSet,
-    SetReader,
-    SetWriter,
-    choose,
-    headers,
-    set_ids,
-)
 from blocks.repositories.farside.binding import Binding, ForeignSet, KnownState
+from blocks.repositories.farside.layout import HEADER, LOG, MANIFEST
+from blocks.repositories.farside.listing import NoSuchSet, choose, headers, set_ids
+from blocks.repositories.farside.reader import SetReader
+from blocks.repositories.farside.writer import Load, SetWriter
 from blocks.stores.s3 import DOCUMENT_BYTES, S3Store
 from blocks.stores.store import StoreRefused
 from tests.conftest import Hanging

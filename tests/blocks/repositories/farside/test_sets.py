@@ -10,15 +10,17 @@ from uuid import uuid4
 import pytest
 from pydantic import SecretStr
 
-from blocks.agent.protocol import Source, Stored
+from blocks.agent.protocol.events import Stored
+from blocks.agent.protocol.parts import Source
 from blocks.artifact.age.keys import generate_identity, recipient_of
 from blocks.artifact.manifest import generate_signing_key, public_key_of
 from blocks.artifact.objects import Part, SealedObject, Volume
 from blocks.domain import FailureDomain
 from blocks.engines.engine import Captured
 from blocks.hosts.local import LocalHost
-from blocks.repositories.farside import SetReader, SetWriter
 from blocks.repositories.farside.binding import Binding
+from blocks.repositories.farside.reader import SetReader
+from blocks.repositories.farside.writer import SetWriter
 from blocks.stores.s3 import S3Store
 from tests.conftest import S3
 

@@ -1,0 +1,30 @@
+"""Every engine, found as a package of this folder."""
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+
+from blocks.engines.engine import Engine
+
+
+@cache
+def engines() -> Mapping[str, type[Engine]]:
+    """All engines by label: every package of this folder is asked."""
+    import blocks.engines as folder
+
+    for module in pkgutil.iter_modules(folder.__path__):
+        if module.ispkg:
+            importlib.import_module(f"blocks.engines.{module.name}")
+    return {cls.label: cls for cls in Engine.__subclasses__()}
+
+
+def engine_of(value: object) -> Engine:
+    """The engine that a plan's `engine` part describes: `kind` chooses the class."""
+    if isinstance(value, Engine):
+        return value
+    kind = value.get("kind") if isinstance(value, Mapping) else None
+    known = engines()
+    if kind not in known:
+        raise ValueError(f"kind must be one of: {', '.join(sorted(known))}")
+    return known[str(kind)].model_validate(value)

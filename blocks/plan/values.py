@@ -1,0 +1,95 @@
+"""Durations, rates, sizes and days, as plans and options write them."""
+
+import re
+from datetime import date, timedelta
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, PlainSerializer
+
+from blocks.artifact.age.keys import parse_recipient
+from blocks.artifact.manifest import key_id
+from blocks.evidence.catalogue import CATALOGUE
+
+_DURATION = re.compile(r"(?:(\d+)h)?\s*(?:(\d+)m)?\s*(?:(\d+(?:\.\d+)?)s)?")
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMG]?)(bit/s|bps|B/s)")
+_SELECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGT]?)B")
+_SCALE = {"": 1, "T": 10**12, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
+
+
+def parse_duration(value: object) -> object:
+    """`90s`, `15m`, `1h30m` as a timedelta; numbers are not accepted, for they hide their unit."""
+    if isinstance(value, timedelta):
+        return value
+    match = _DURATION.fullmatch(str(value).strip()) if isinstance(value, str) else None
+    if match is None or not any(match.groups()):
+        raise ValueError("a duration is written like 90s, 15m or 1h30m")
+    hours, minutes, seconds = match.groups()
+    return timedelta(hours=int(hours or 0), minutes=int(minutes or 0), seconds=float(seconds or 0))
+
+
+def parse_rate(value: object) -> object:
+    """`50Mbit/s` or `20MB/s` as bytes a second (decimal multiples)."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = _RATE.fullmatch(str(value).strip()) if isinstance(value, str) else None
+    if match is None or float(match[1]) <= 0:
+        raise ValueError("a rate is written like 50Mbit/s or 20MB/s, and is above zero")
+    number, multiple, unit = match.groups()
+    return max(1, int(float(number) * _SCALE[multiple] / (1 if unit == "B/s" else 8)))
+
+
+def parse_size(value: object) -> object:
+    """`2TB` or `500GB` as bytes (decimal multiples)."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = _SIZE.fullmatch(str(value).strip()) if isinstance(value, str) else None
+    if match is None or float(match[1]) <= 0:
+        raise ValueError("a size is written like 500GB or 2TB, and is above zero")
+    return int(float(match[1]) * _SCALE[match[2]])
+
+
+def parse_selection(value: object) -> object:
+    """`fresh`, `latest`, `oldest`, `random`, or what can be the id of a set."""
+    if isinstance(value, str) and _SELECTION.fullmatch(value):
+        return value
+    raise ValueError("fresh, latest, oldest, random, or the id of a set")
+
+
+def parse_day(value: object) -> object:
+    """`2027-03-31` as a date; a time of day is not accepted, for the whole day counts."""
+    try:
+        return date.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError("a day is written like 2027-03-31") from None
+
+
+def parse_finding(value: object) -> object:
+    """The id of a finding in the catalogue."""
+    if isinstance(value, str) and value in CATALOGUE:
+        return value
+    raise ValueError(f"no finding is called {value!r}; see blocks/evidence/findings.py")
+
+
+def _checked(parse: Any) -> BeforeValidator:
+    def check(value: object) -> object:
+        if not isinstance(value, str):
+            raise ValueError("text expected")
+        try:
+            parse(value)
+        except Exception as error:
+            raise ValueError(str(error)) from None
+        return value
+
+    return BeforeValidator(check)
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(lambda value: f"{value.total_seconds():.3f}s", return_type=str),
+]
+Rate = Annotated[int, BeforeValidator(parse_rate)]
+Size = Annotated[int, BeforeValidator(parse_size)]
+Recipient = Annotated[str, _checked(parse_recipient)]
+Signer = Annotated[str, _checked(key_id)]
