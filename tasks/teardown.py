@@ -16,9 +16,9 @@ from blocks.evidence.catalogue import Severity
 from blocks.evidence.findings import Finding, finding
 from blocks.fences.fence import Gap
 from blocks.hosts.host import Host
+from blocks.remote.failures import AgentFailed
 from blocks.remote.folder import remove_unused_folder
 from blocks.remote.jobs import end_processes, sweep_host
-from blocks.remote.run import HelperFailed
 from blocks.repositories.farside.copier import SetCopier
 from blocks.repositories.farside.listing import discard_unfinished
 from blocks.repositories.farside.writer import SetWriter
@@ -277,7 +277,7 @@ def _still_running(rehearsal: Rehearsal) -> list[str]:
         try:
             running = end_processes(host, rehearsal.id)
         except FarsideError as error:
-            if isinstance(error, HelperFailed) and remove_unused_folder(host, rehearsal.id):
+            if isinstance(error, AgentFailed) and remove_unused_folder(host, rehearsal.id):
                 return []
             if host.name not in nodes:
                 return []
@@ -314,7 +314,7 @@ def _clear_hosts(rehearsal: Rehearsal, domain: FailureDomain) -> list[Finding]:
             swept = sweep_host(host, rehearsal.id, remove=True, own_only=own_only)
             remaining = swept.remaining
         except FarsideError as error:
-            if isinstance(error, HelperFailed) and remove_unused_folder(host, rehearsal.id):
+            if isinstance(error, AgentFailed) and remove_unused_folder(host, rehearsal.id):
                 return []
             return [left_over(name, f"could not be swept: {error.message}")]
         left = [what for item in remaining for what in (*item.processes, *item.paths)]

@@ -1,4 +1,4 @@
-"""The helper that runs on a host: one job from standard input, events on standard output."""
+"""The agent that runs on a host: one job from standard input, events on standard output."""
 
 import contextlib
 import importlib

@@ -1,4 +1,4 @@
-"""The helper as one file: a zip that Python runs. Equal sources give equal bytes."""
+"""The agent as one file: a zip that Python runs. Equal sources give equal bytes."""
 
 import dis
 import hashlib
@@ -55,7 +55,7 @@ def _files() -> Iterator[Path]:
 
 
 def imports() -> tuple[str, ...]:
-    """What the helper imports of Python's standard library: a statement for each module or name.
+    """What the agent imports of Python's standard library: a statement for each module or name.
 
     Without all of it a job cannot even begin. Read once, however many hosts are asked for it.
     """

@@ -1,4 +1,4 @@
-"""The helper's end of the conversation: questions with answers, and events without."""
+"""The agent's end of the conversation: questions with answers, and events without."""
 
 import os
 import queue

@@ -1,4 +1,4 @@
-"""Programs that a job runs: each in a session of its own, none outlives the helper."""
+"""Programs that a job runs: each in a session of its own, none outlives the agent."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""How the helper ends, however it ends: its programs first, then what must not outlive it."""
+"""How the agent ends, however it ends: its programs first, then what must not outlive it."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ _acting = False
 
 
 def before_end(act: Callable[[], None]) -> None:
-    """Have `act` done once, after the helper's programs have ended: what burdens a server goes."""
+    """Have `act` done once, after the agent's programs have ended: what burdens a server goes."""
     _last_acts.append(act)
 
 
@@ -38,7 +38,7 @@ def is_acting() -> bool:
 
 
 def fail(channel: Channel, error: BaseException) -> None:
-    """End the helper because of `error`, from any thread: nothing of what it started remains."""
+    """End the agent because of `error`, from any thread: nothing of what it started remains."""
     child.kill_all()
     do_last_acts()
     scratch.remove_all()

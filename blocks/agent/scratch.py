@@ -24,7 +24,7 @@ def temporary(path: Path) -> Iterator[Path]:
 
 
 def remove_all() -> None:
-    """Remove what any block still guards: the helper is about to end at once."""
+    """Remove what any block still guards: the agent is about to end at once."""
     with _lock:
         paths = list(_present)
     for path in paths:

@@ -49,7 +49,7 @@ class Assumption:
 
 
 def id_of_code(code: str) -> str | None:
-    """The finding that an error code of the host-side helper stands for; None if it is none."""
+    """The finding that an error code of the agent stands for; None if it is none."""
     return _BY_CODE.get(code)
 
 

@@ -10,7 +10,7 @@ from blocks.agent.protocol.jobs import WatchJob
 from blocks.errors import FarsideError
 from blocks.fences.fence import Attempt, FenceBroken
 from blocks.hosts.host import Host
-from blocks.remote.run import HelperThread
+from blocks.remote.run import AgentThread
 
 WATCHER_SECONDS = 60.0
 """How long the watcher on a host may take to start."""
@@ -23,7 +23,7 @@ class Watcher:
         self._host = host
         self._caught: list[tuple[datetime, Caught]] = []
         self._ports: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._thread = HelperThread(host, rehearsal_id, WatchJob(), heard=self._hear)
+        self._thread = AgentThread(host, rehearsal_id, WatchJob(), heard=self._hear)
         try:
             self.port = self._ports.get(timeout=WATCHER_SECONDS)
         except queue.Empty:

@@ -25,9 +25,13 @@ from blocks.hosts.process import (
     ConnectionLost,
     Process,
 )
-from blocks.hosts.ssh import CONNECT_STEPS, WHOLE_FILE_SECONDS
 from blocks.limits import within
 from blocks.settings import connect_seconds
+
+CONNECT_STEPS = 4
+"""A connection is made in so many steps, each with a time limit of its own."""
+WHOLE_FILE_SECONDS = 300.0
+"""Time limit for a whole file, however often something is heard of it."""
 
 FILE_BYTES = 64 << 20
 """The largest file that is got, where its caller sets no other limit."""

@@ -29,16 +29,12 @@ if TYPE_CHECKING:  # paramiko is imported at the first connection: this module l
     from paramiko import Channel, PKey, SFTPClient, Transport
 
 
-CONNECT_STEPS = 4
-"""A connection is made in so many steps, each with a time limit of its own."""
 KEEPALIVE_SECONDS = 10
 """A message at least this often, so that a dead peer is noticed."""
 DEAD_PEER_SECONDS = 30
 """Unacknowledged data this old breaks the connection."""
 FILE_SECONDS = 60.0
 """Time limit for one answer while a file is put or got."""
-WHOLE_FILE_SECONDS = 300.0
-"""Time limit for a whole file, however often something is heard of it."""
 _NOISE = 4096
 
 

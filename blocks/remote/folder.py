@@ -68,7 +68,7 @@ def work_folder(host: Host, rehearsal_id: str) -> str:
 def remove_unused_folder(host: Host, rehearsal_id: str) -> bool:
     """Remove a rehearsal's directory if its marker names nothing; True if it is not there now.
 
-    For hosts on which the helper cannot run, and so has made nothing. Raises what `Host.run` does.
+    For hosts on which the agent cannot run, and so has made nothing. Raises what `Host.run` does.
     """
     script = '[ -s "$1/$2" ] || rm -rf "$1"; [ ! -e "$1" ]'
     folder = f"{host.work_root}/{rehearsal_id}"

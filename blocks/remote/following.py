@@ -1,4 +1,4 @@
-"""Following the log of a source: one job of the helper that is watched until it is released."""
+"""Following the log of a source: one job of the agent that is watched until it is released."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ from blocks.agent.protocol.jobs import WalJob
 from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.hosts.host import Host
 from blocks.remote.leases import StoreLeases
-from blocks.remote.run import HelperThread
+from blocks.remote.run import AgentThread
 
 CHECK_SECONDS = 5.0
 """How often the source is asked what following its log costs it."""
@@ -56,7 +56,7 @@ class Follower:
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._released = threading.Event()
-        self._thread = HelperThread(
+        self._thread = AgentThread(
             host, rehearsal_id, job, leases, heard=self._heard, ended=self._ended
         )
         threading.Thread(target=self._watch, name=f"{host.name}-watch", daemon=True).start()

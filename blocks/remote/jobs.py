@@ -1,7 +1,7 @@
 """Jobs that move no data, as functions."""
 
 from blocks.agent import stamp
-from blocks.agent.protocol.jobs import ClaimJob, FactsJob, Job, NoteJob, ProbeJob, SweepJob
+from blocks.agent.protocol.jobs import ClaimJob, FactsJob, NoteJob, ProbeJob, SweepJob
 from blocks.agent.protocol.results import (
     ClaimResult,
     FactsResult,
@@ -11,10 +11,7 @@ from blocks.agent.protocol.results import (
 )
 from blocks.errors import PermanentError
 from blocks.hosts.host import Host
-from blocks.remote.run import run_job
-
-SMALL_JOB_SECONDS = 60.0
-"""How long a job that moves no data may take."""
+from blocks.remote.run import SMALL_JOB_SECONDS, run_job
 
 
 class TargetOccupied(PermanentError):
@@ -130,7 +127,3 @@ def kill_started(host: Host, work: str, pidfile: str) -> None:
         ' kill -9 "$pid" 2>/dev/null || true'
     )
     host.run(["sh", "-c", script, "sh", work, pidfile, stamp.VARIABLE])
-
-
-def where(host: Host, job: Job) -> dict[str, str]:
-    return {"operation": job.job, "domain": host.domain, "host": host.name}

@@ -22,13 +22,11 @@ from blocks.agent.protocol.events import (
 from blocks.agent.protocol.parts import Landed
 from blocks.artifact.objects import volume_key
 from blocks.errors import FarsideError, PermanentError
-from blocks.remote.run import HelperInterrupted
+from blocks.remote.failures import AgentInterrupted
 from blocks.stores.store import ObjectMissing, ObjectStore
 
-PATIENCE_SECONDS = 300.0
-"""How long a store that cannot answer now is asked again on a job's behalf."""
 Question = PutLease | PutObjectLease | GetLease | VolumeSealed | Stored | Prepare
-"""What the helper waits for an answer to."""
+"""What the agent waits for an answer to."""
 Moved = Callable[[int, str], None]
 """Told how many bytes, as stored, of which object have moved so far."""
 _SEALED = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./-]*\.age(?:\.\d{3,})?")
@@ -238,7 +236,7 @@ class CopyLeases:
             with self._lock:
                 for key in [key for key in self._landed if key[:2] == place]:
                     del self._landed[key]
-            raise HelperInterrupted(
+            raise AgentInterrupted(
                 f"the target store lost the upload of {event.object}; it must be copied anew",
                 code="object-missing",
                 operation="copy",
@@ -260,4 +258,4 @@ def _sealed(key: str) -> str:
 
 
 def _not_for_this_job(question: Question) -> PermanentError:
-    return PermanentError(f"the helper asked for {question.event}, which its job does not need")
+    return PermanentError(f"the agent asked for {question.event}, which its job does not need")

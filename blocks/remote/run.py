@@ -30,21 +30,24 @@ from blocks.agent.protocol.events import (
     VolumeSealed,
 )
 from blocks.agent.protocol.jobs import Job
-from blocks.agent.protocol.parts import Code
 from blocks.agent.protocol.results import Result
 from blocks.artifact.wire import WireError
 from blocks.errors import PermanentError, TransientError
-from blocks.evidence.catalogue import id_of_code
 from blocks.hosts.host import Host, HostUnreachable
 from blocks.hosts.process import NOT_RUN, CommandTimeout, ConnectionLost, Process
+from blocks.remote.failures import AgentFailed, AgentInterrupted
 from blocks.remote.folder import work_folder
-from blocks.remote.jobs import SMALL_JOB_SECONDS, where
-from blocks.remote.leases import PATIENCE_SECONDS, Leases, Moved, NoLeases, Question
+from blocks.remote.leases import Leases, Moved, NoLeases, Question
+
+SMALL_JOB_SECONDS = 60.0
+"""How long a job that moves no data may take."""
 
 SILENT_SECONDS = 6 * BEAT_SECONDS
 """How long nothing may be heard of any other job, which says every `BEAT_SECONDS` that it runs."""
 ABANDON_SECONDS = 10.0
 """How long the end of an abandoned job is waited for."""
+PATIENCE_SECONDS = 300.0
+"""How long a store that cannot answer now is asked again on a job's behalf."""
 STOP_SECONDS = 120.0
 """How long a job that was told to stop may take to seal what is left."""
 Heard = Callable[[Listening | Caught | Released], None]
@@ -66,24 +69,7 @@ runpy.run_path(f"/proc/self/fd/{image}", run_name="__main__")
 """
 
 
-class HelperFailed(PermanentError):
-    """A job failed for good. `code` says how, as `blocks.agent.protocol.parts.Code` lists."""
-
-    def __init__(self, message: str, *, code: Code, **where: str) -> None:
-        super().__init__(message, **where)
-        self.code = code
-        self.finding = id_of_code(code)
-
-
-class HelperInterrupted(TransientError):
-    """A job failed and may succeed when it is run again. `code` as for HelperFailed."""
-
-    def __init__(self, message: str, *, code: Code, **where: str) -> None:
-        super().__init__(message, **where)
-        self.code = code
-
-
-class HelperRun:
+class AgentRun:
     """One job on one host, as a context manager. Leaving it ends the job, whatever its state.
 
     `steps` are the timed parts that the job reported so far.
@@ -111,7 +97,7 @@ class HelperRun:
         self._killed = threading.Event()
 
     def start(self) -> None:
-        """Start the helper on the host. Raises what `work_folder` and `Host.start` do."""
+        """Start the agent on the host. Raises what `work_folder` and `Host.start` do."""
         python, job = self._host.python, self._job.job
         if job not in _FOLDERLESS:
             work_folder(self._host, self._rehearsal_id)
@@ -146,11 +132,11 @@ class HelperRun:
         """Run the job to its end; silence of more than `idle` seconds is a CommandTimeout.
 
         Without `idle`, of a job that says that it goes on, silence is a host that hangs. Raises
-        HelperFailed, HelperInterrupted, HostUnreachable, ConnectionLost, and what answering a
+        AgentFailed, AgentInterrupted, HostUnreachable, ConnectionLost, and what answering a
         lease raises.
         """
         process = self._running
-        # A helper that could not start does not read: what it leaves behind says why.
+        # An agent that could not start does not read: what it leaves behind says why.
         with suppress(ConnectionLost):
             self._say(self._job)
         for line in self._lines(process, idle):
@@ -170,7 +156,7 @@ class HelperRun:
             if idle is not None:
                 raise
             raise HostUnreachable(
-                f"nothing was heard of its helper for {SILENT_SECONDS:g} s",
+                f"nothing was heard of its agent for {SILENT_SECONDS:g} s",
                 hint="does the host hang, or has it been cut off?",
                 **where(self._host, self._job),
             ) from error
@@ -188,7 +174,7 @@ class HelperRun:
     @property
     def _running(self) -> Process:
         if self._process is None:
-            raise RuntimeError("HelperRun is used as a context manager")
+            raise RuntimeError("AgentRun is used as a context manager")
         return self._process
 
     def _say(self, what: Job | Answer) -> None:
@@ -201,7 +187,7 @@ class HelperRun:
         while True:
             try:
                 return self._leases.answer(question)
-            except HelperInterrupted:
+            except AgentInterrupted:
                 raise
             except TransientError:
                 if time.monotonic() > give_up or self._killed.wait(pause):
@@ -224,7 +210,7 @@ class HelperRun:
                 self._say(self._answer(event))
 
 
-class HelperThread:
+class AgentThread:
     """A job that runs beside everything else until it is told to stop: following a log."""
 
     def __init__(
@@ -238,7 +224,7 @@ class HelperThread:
         ended: Callable[[BaseException | None], None] = lambda _error: None,
     ) -> None:
         """`ended` is told, on the job's thread, what ended the job if it failed."""
-        self._run = HelperRun(host, rehearsal_id, job, leases, moved, heard)
+        self._run = AgentRun(host, rehearsal_id, job, leases, moved, heard)
         self._ended = ended
         self._outcome: Done | BaseException | None = None
         self._run.start()
@@ -280,7 +266,7 @@ class HelperThread:
             self.abandon()
         self.check()
         if not isinstance(self._outcome, Done):
-            raise HelperInterrupted("a job was told to stop and did not", code="aborted")
+            raise AgentInterrupted("a job was told to stop and did not", code="aborted")
         return self._outcome
 
     def abandon(self) -> None:
@@ -297,8 +283,8 @@ def run_job(
     moved: Moved | None = None,
     idle: float | None = None,
 ) -> Result:
-    """Run one job on `host` to its end. Raises as HelperRun and its `run` do."""
-    with HelperRun(host, rehearsal_id, job, leases, moved) as run:
+    """Run one job on `host` to its end. Raises as AgentRun and its `run` do."""
+    with AgentRun(host, rehearsal_id, job, leases, moved) as run:
         return run.run(idle).result
 
 
@@ -307,8 +293,8 @@ def _event(process: Process, line: str) -> Event:
         event: Event = from_line(Event, line)
     except WireError as error:
         raise PermanentError(
-            f"the helper said {line[:200]!r}: {error.message}",
-            operation="helper",
+            f"the agent said {line[:200]!r}: {error.message}",
+            operation="agent",
             domain=process.domain,
             host=process.host,
             hint="does the account's shell print something when it starts?",
@@ -316,30 +302,34 @@ def _event(process: Process, line: str) -> Event:
     return event
 
 
-def _failure(host: Host, job: Job, event: Failed) -> HelperFailed | HelperInterrupted:
-    kind = HelperFailed if event.kind == "permanent" else HelperInterrupted
+def _failure(host: Host, job: Job, event: Failed) -> AgentFailed | AgentInterrupted:
+    kind = AgentFailed if event.kind == "permanent" else AgentInterrupted
     return kind(event.message, code=event.code, hint=event.hint, **where(host, job))
 
 
-def _died(host: Host, job: Job, process: Process) -> HelperFailed | HelperInterrupted:
-    """Why a helper ended without a word; raises ConnectionLost where the connection broke."""
+def _died(host: Host, job: Job, process: Process) -> AgentFailed | AgentInterrupted:
+    """Why an agent ended without a word; raises ConnectionLost where the connection broke."""
     code, said = process.wait(SMALL_JOB_SECONDS), process.stderr_tail()
     if code in NOT_RUN:
-        return HelperFailed(
+        return AgentFailed(
             f"{host.python} cannot be run: {said}",
             code="tool-missing",
             hint="install Python 3.11 or later there, or correct `python` of the host in the plan",
             **where(host, job),
         )
     if code < 0 or code > 128:
-        return HelperInterrupted(
-            "the helper was killed",
+        return AgentInterrupted(
+            "the agent was killed",
             code="aborted",
             hint="look at the host's log: was it out of memory?",
             **where(host, job),
         )
-    return HelperFailed(
-        f"the helper ended with exit code {code}: {said[-1000:]}",
+    return AgentFailed(
+        f"the agent ended with exit code {code}: {said[-1000:]}",
         code="internal",
         **where(host, job),
     )
+
+
+def where(host: Host, job: Job) -> dict[str, str]:
+    return {"operation": job.job, "domain": host.domain, "host": host.name}

@@ -11,7 +11,7 @@ from blocks.errors import PermanentError, TransientError
 URL_SECONDS = 6 * 3600
 """How long a presigned URL works, unless asked otherwise."""
 PUT_SECONDS = 900
-"""How long one works with which something is written. The helper asks for another when one has
+"""How long one works with which something is written. The agent asks for another when one has
 expired; one that outlived its rehearsal would let a host replace what has been stored."""
 
 

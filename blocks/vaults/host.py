@@ -10,10 +10,8 @@ from blocks.hosts import AnyHost
 from blocks.hosts.host import FileMissing, Host
 from blocks.hosts.process import CommandFailed, CommandTimeout
 from blocks.hosts.ssh import SSHHost
-from blocks.vaults.vault import NAME, KeyVault, SecretMissing, VaultLocked
+from blocks.vaults.vault import NAME, PUBLIC, KeyVault, SecretMissing, VaultLocked
 
-PUBLIC = ".pub"
-"""What the name of a secret's public half ends with."""
 _LOCKED = {
     "age": r"age-encryption\.org/|-----BEGIN AGE ENCRYPTED",
     "GnuPG": r"-----BEGIN PGP MESSAGE",

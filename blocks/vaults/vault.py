@@ -7,7 +7,9 @@ from pydantic import SecretStr
 
 from blocks.block import DomainPart
 from blocks.errors import PermanentError
-from blocks.vaults.host import PUBLIC
+
+PUBLIC = ".pub"
+"""What the name of a secret's public half ends with."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 

@@ -1,7 +1,7 @@
 """Farside's jobs beside the pipelines of well-known commands that do the same.
 
 Both sides use the same server, stores and directories, and run as the same account. Farside's
-seconds include carrying the helper's job through SSH, starting it, and completing the upload.
+seconds include carrying the agent's job through SSH, starting it, and completing the upload.
 """
 
 import os
@@ -129,7 +129,7 @@ def restore(world: World, rounds: int, sealed: SealedObject) -> Result:
 def seal(
     world: World, name: str, argv: tuple[str, ...], password: str | None
 ) -> tuple[SealedObject, int]:
-    """What `argv` prints, sealed into the source's store; and the helper's peak memory in bytes."""
+    """What `argv` prints, sealed into the source's store; and the agent's peak memory in bytes."""
     store, host = world.plan.source.store, world.plan.source.host("backup")
     job = SealJob(
         argv=argv if password is None else (argv[0], "-W", *argv[1:]),
@@ -145,7 +145,7 @@ def seal(
 
 
 def copy(world: World, sealed: SealedObject) -> int:
-    """Copy to the recovery's store; the helper's peak memory in bytes."""
+    """Copy to the recovery's store; the agent's peak memory in bytes."""
     source, target = world.plan.source.store, world.plan.recovery.store
     job = CopyJob(objects=(sealed,), ca_source=source.ca_pem, ca_target=target.ca_pem)
     leases = CopyLeases(source, target, PREFIX)
@@ -153,7 +153,7 @@ def copy(world: World, sealed: SealedObject) -> int:
 
 
 def unpack(world: World, sealed: SealedObject, directory: Path) -> int:
-    """Open what is in the recovery's store; the helper's peak memory in bytes."""
+    """Open what is in the recovery's store; the agent's peak memory in bytes."""
     store = world.plan.recovery.store
     job = OpenJob(
         items=(OpenItem(object=sealed, target=TarTarget(directory=str(directory))),),

@@ -18,7 +18,7 @@ from blocks.engines.postgres import Postgres
 from blocks.plan.loading import load_plan
 from blocks.plan.model import Plan
 from blocks.remote.leases import Leases
-from blocks.remote.run import HelperRun
+from blocks.remote.run import AgentRun
 from blocks.stores.s3 import S3Store
 from deployments import lab
 from deployments.lab import credentials, postgres, processes, runtime
@@ -79,12 +79,12 @@ class World:
         return self.places.host(domain, "db1")
 
     def run_ours(self, domain: FailureDomain, host: str, job: Job, leases: Leases) -> Done:
-        """A job of the helper on a host, through SSH."""
-        with HelperRun(domain.host(host), ID, job, leases) as run:
+        """A job of the agent on a host, through SSH."""
+        with AgentRun(domain.host(host), ID, job, leases) as run:
             return run.run()
 
     def run_theirs(self, script: str) -> None:
-        """A shell pipeline, as the account that the helper runs as."""
+        """A shell pipeline, as the account that the agent runs as."""
         subprocess.run(
             ["bash", "-o", "pipefail", "-c", script],
             env={**self.environment},

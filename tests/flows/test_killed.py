@@ -50,15 +50,15 @@ def commands() -> Iterator[list[str]]:
 
 
 def settled(world: World) -> list[str]:
-    """What is left once the helpers have noticed that nobody talks to them any more."""
+    """What is left once the agents have noticed that nobody talks to them any more."""
     give_up = time.monotonic() + 30
     # The fence's own command goes on after its caller's end: let it come to its end, too.
     while any("lose" in words and str(world.places.root) in words for words in commands()):
         assert time.monotonic() < give_up, "the fence's command does not end"
         time.sleep(0.2)
     give_up = time.monotonic() + 10
-    while any(" helper-" in item or ".pyz" in item for item in world.left()):
-        assert time.monotonic() < give_up, "a helper outlives its orchestrator"
+    while any(".pyz" in item for item in world.left()):
+        assert time.monotonic() < give_up, "an agent outlives its orchestrator"
         time.sleep(0.2)
     return world.left()
 

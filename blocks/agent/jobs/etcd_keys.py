@@ -36,7 +36,7 @@ _ARGUMENT_BYTES = 2**14
 _PAGE_KEYS = 1000
 _MOST_ALIKE = 100_000
 _PAGE_BYTES = 2**26
-"""What a page of the largest keys may hold: etcd, etcdctl and the helper each have it in memory."""
+"""What a page of the largest keys may hold: etcd, etcdctl and the agent each have it in memory."""
 _MAGIC = 0xED0CDAED
 _BRANCH, _LEAF, _META = 0x01, 0x02, 0x04
 _HEAD = struct.Struct("<QHHI")

@@ -1,8 +1,8 @@
-"""What is said between the orchestrator and the helper on a host: typed, spelled once.
+"""What is said between the orchestrator and the agent on a host: typed, spelled once.
 
-Standard input carries one job (a line of JSON), then one line for each question the helper asks.
+Standard input carries one job (a line of JSON), then one line for each question the agent asks.
 Standard output carries events, one line each. `Lease*`, `VolumeSealed` and `Stored` are questions:
-the helper waits for the answer named in their description, one question at a time. All other
+the agent waits for the answer named in their description, one question at a time. All other
 events need none. The last event is `Done` (exit code 0) or `Failed` (exit code 1).
 Byte counts are bytes; times are seconds since the epoch by the host's clock.
 """

@@ -154,7 +154,7 @@ class Caught:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """The job succeeded. `peak_rss` is the helper's own, in bytes."""
+    """The job succeeded. `peak_rss` is the agent's own, in bytes."""
 
     event: Literal["done"] = "done"
     result: Result

@@ -43,8 +43,9 @@ from blocks.evidence.record import Check, Node, RunbookStep, SourceNode
 from blocks.hosts.host import Host
 from blocks.ownership import Belongings
 from blocks.remote import resolving
+from blocks.remote.failures import AgentFailed
 from blocks.remote.jobs import facts_of
-from blocks.remote.run import HelperFailed, run_job
+from blocks.remote.run import run_job
 from blocks.repositories.farside.writer import SetWriter
 
 LEASES_LOOKED_AT = 200
@@ -506,7 +507,7 @@ def _read(host: Host, rehearsal_id: str, path: str) -> EtcdKeysResult | None:
     """What the file of a snapshot holds; None if it has a form that is not known here."""
     try:
         result = run_job(host, rehearsal_id, EtcdKeysJob(snapshot=path))
-    except HelperFailed:
+    except AgentFailed:
         return None
     assert isinstance(result, EtcdKeysResult)
     return result

@@ -86,8 +86,8 @@ from blocks.hosts.ssh import SSHHost
 from blocks.ids import name_of
 from blocks.ownership import Belongings
 from blocks.remote import resolving
+from blocks.remote.failures import AgentInterrupted
 from blocks.remote.jobs import bears_stamp
-from blocks.remote.run import HelperInterrupted
 from blocks.repositories.farside.writer import SetWriter
 
 LOG_INTERVAL_SECONDS = 1.0
@@ -309,7 +309,7 @@ class Postgres(Engine):
                 except FarsideError as error:
                     failures.append(error)
                     # Not asked again: it may have been made all the same.
-                    raise HelperInterrupted(error.message, code="aborted") from error
+                    raise AgentInterrupted(error.message, code="aborted") from error
 
             def check_follower() -> None:
                 if failures:

@@ -8,7 +8,7 @@ from blocks.artifact.manifest import Manifest, SealedObject
 from blocks.domain import FailureDomain
 from blocks.hosts.host import Host
 from blocks.remote.leases import CopyLeases
-from blocks.remote.run import HelperRun
+from blocks.remote.run import AgentRun
 from blocks.repositories.farside.layout import HEADER, MANIFEST, Moved, prefix_of
 from blocks.repositories.farside.writer import SetWriter
 
@@ -54,7 +54,7 @@ class SetCopier:
             ca_source=self._source.ca_pem,
             ca_target=self.target.ca_pem,
         )
-        run = HelperRun(self._host, self._set_id, job, self._leases, self._moved)
+        run = AgentRun(self._host, self._set_id, job, self._leases, self._moved)
         with run, nullcontext() if writer is None else writer.guarding(run.kill):
             run.run()
         self._done.update(item.name for item in wanted)

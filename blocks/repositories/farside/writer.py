@@ -21,7 +21,7 @@ from blocks.errors import PermanentError
 from blocks.hosts.host import Host
 from blocks.remote.following import Follower
 from blocks.remote.leases import StoreLeases
-from blocks.remote.run import HelperRun
+from blocks.remote.run import AgentRun
 from blocks.repositories.farside.layout import HEADER, LOG, MANIFEST, Moved, prefix_of, stem
 from blocks.stores.store import ObjectStore
 
@@ -126,7 +126,7 @@ class SetWriter:
             moved(count, of)
 
         with (
-            HelperRun(host, self.rehearsal_id, job, leases, moving) as run,
+            AgentRun(host, self.rehearsal_id, job, leases, moving) as run,
             self.guarding(run.kill),
         ):
             done = run.run().result

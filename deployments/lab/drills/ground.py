@@ -46,7 +46,7 @@ def _aside(path: Path) -> Path:
 
 
 def _processes(root: Path) -> list[str]:
-    """Processes of this lab's hosts that a rehearsal started: helpers, servers, tools."""
+    """Processes of this lab's hosts that a rehearsal started: agents, servers, tools."""
     found = []
     for process in psutil.process_iter():
         try:

@@ -1,4 +1,4 @@
-"""An orchestrator for tests: runs the helper as a process, and answers it with presigned URLs."""
+"""An orchestrator for tests: runs the agent as a process, and answers it with presigned URLs."""
 
 import contextlib
 import subprocess
@@ -38,7 +38,7 @@ _PATIENCE = 280.0  # a gigabyte of noise takes two minutes where other tests run
 
 @dataclass
 class Outcome:
-    """All that a helper said."""
+    """All that an agent said."""
 
     events: list[Any] = field(default_factory=list)
     exit_code: int | None = None
@@ -65,12 +65,12 @@ class Outcome:
 
 
 class Run:
-    """A helper that runs."""
+    """An agent that runs."""
 
-    def __init__(self, helper: Path, job: Job, answer: Callable[[Any], Answer | None]) -> None:
+    def __init__(self, agent: Path, job: Job, answer: Callable[[Any], Answer | None]) -> None:
         self.outcome = Outcome()
         self.process = subprocess.Popen(
-            [sys.executable, str(helper)],
+            [sys.executable, str(agent)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -122,8 +122,8 @@ class Run:
 class Orchestrator:
     """Hands out URLs of one prefix in a store (and of another store to read from, for copies)."""
 
-    def __init__(self, helper: Path, store: Any, prefix: str, source: Any = None) -> None:
-        self.helper = helper
+    def __init__(self, agent: Path, store: Any, prefix: str, source: Any = None) -> None:
+        self.agent = agent
         self.store = store
         self.source = source or store
         self.prefix = prefix
@@ -134,7 +134,7 @@ class Orchestrator:
         self.prepare: Callable[[], Answer | None] = Ok
 
     def start(self, job: Job) -> Run:
-        run = Run(self.helper, job, self.answer)
+        run = Run(self.agent, job, self.answer)
         self.runs.append(run)
         return run
 
@@ -202,26 +202,26 @@ def keys() -> Keys:
 
 
 @pytest.fixture(scope="session")
-def helper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The helper's one file, as it is carried to hosts."""
-    path = tmp_path_factory.mktemp("helper") / "helper.pyz"
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The agent's one file, as it is carried to hosts."""
+    path = tmp_path_factory.mktemp("agent") / "agent.pyz"
     path.write_bytes(bundle.build())
     return path
 
 
 @pytest.fixture
-def near(helper: Path, s3: Any, tmp_path: Path) -> Iterator[Orchestrator]:
+def near(agent: Path, s3: Any, tmp_path: Path) -> Iterator[Orchestrator]:
     """Works in one store, under a prefix of its own."""
-    orchestrator = Orchestrator(helper, s3, tmp_path.name)
+    orchestrator = Orchestrator(agent, s3, tmp_path.name)
     yield orchestrator
     for run in orchestrator.runs:
         run.close()
 
 
 @pytest.fixture
-def far(helper: Path, s3: Any, s3_far: Any, tmp_path: Path) -> Iterator[Orchestrator]:
+def far(agent: Path, s3: Any, s3_far: Any, tmp_path: Path) -> Iterator[Orchestrator]:
     """Copies from the first store to the second, under the same prefix."""
-    orchestrator = Orchestrator(helper, s3_far, tmp_path.name, source=s3)
+    orchestrator = Orchestrator(agent, s3_far, tmp_path.name, source=s3)
     yield orchestrator
     for run in orchestrator.runs:
         run.close()

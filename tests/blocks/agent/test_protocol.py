@@ -1,4 +1,4 @@
-"""What is said between orchestrator and helper survives being written and read."""
+"""What is said between orchestrator and agent survives being written and read."""
 
 from typing import Any, get_args
 

@@ -35,7 +35,7 @@ from blocks.evidence.verdict import exit_code
 from blocks.hosts.local import LocalHost
 from blocks.plan.loading import load_plan
 from blocks.plan.model import Plan
-from blocks.remote.run import HelperFailed
+from blocks.remote.failures import AgentFailed
 from deployments import lab
 from deployments.lab import processes
 from deployments.lab.accounts import service_account
@@ -270,7 +270,7 @@ def test_every_check_can_fail(plan: Plan) -> None:
     assert key_space(digest=None).status is CheckStatus.UNKNOWN
     with pytest.raises(Compacted):
         member.hash(at - 2)
-    with pytest.raises(HelperFailed, match="compacted"):
+    with pytest.raises(AgentFailed, match="compacted"):
         root.read("r0", at - 2)
     forbidden = living(plan, user="shop")
     other_keys = engine.application.model_copy(update={"prefix": "/not-the-shop/"})

@@ -36,7 +36,8 @@ from blocks.evidence.record import Check, CheckStatus
 from blocks.hosts.local import LocalHost
 from blocks.ownership import Belongings
 from blocks.remote import resolving
-from blocks.remote.run import HelperFailed, run_job
+from blocks.remote.failures import AgentFailed
+from blocks.remote.run import run_job
 from tests.blocks.engines.test_etcd import through_the_gateway
 from tests.blocks.engines.worlds import need_debian
 from tests.conftest import _certificate
@@ -250,7 +251,7 @@ def test_too_many_keys_alike_are_no_key_space(
         text = base64.b64encode(b"/a\0%02d" % n).decode()
         through_the_gateway(root, "kv/put", key=text, value=text)
     assert root.read("r0", 0).keys == 40
-    with pytest.raises(HelperFailed, match="keys are alike up to a NUL byte"):
+    with pytest.raises(AgentFailed, match="keys are alike up to a NUL byte"):
         root.read("r0", 0, largest=2**22)
     monkeypatch.setattr("blocks.engines.etcd.etcdctl._PAGE", 4)
     assert len(list(root.all("/a"))) == 40
@@ -318,7 +319,7 @@ def test_an_idle_source_that_is_compacted_at_its_head(
     if newer:
         assert checks.revision(restored.root, facts).status is CheckStatus.PASSED
     else:
-        with pytest.raises(HelperFailed, match="compacted"):
+        with pytest.raises(AgentFailed, match="compacted"):
             restored.key_space(facts, compacted=0)
     restored.root.put("/shop/c", "3")
     restored.root.text("del", "/shop/b")

@@ -37,7 +37,7 @@ SETTINGS = {
 }
 INITDB = {
     15: ("--data-checksums", "--encoding=UTF8", "--locale=C.UTF-8"),
-    # No checksums; and segments that are larger than what the helper seals in memory.
+    # No checksums; and segments that are larger than what the agent seals in memory.
     16: ("--encoding=UTF8", "--locale=C", "--wal-segsize=64"),
 }
 

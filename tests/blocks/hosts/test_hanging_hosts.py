@@ -32,7 +32,7 @@ PATIENCE = 20.0
 def _short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FARSIDE_CONNECT_SECONDS", "3")
     monkeypatch.setattr("blocks.hosts.ssh.FILE_SECONDS", 1.0)
-    monkeypatch.setattr("blocks.hosts.ssh.WHOLE_FILE_SECONDS", 2.0)
+    monkeypatch.setattr("blocks.hosts.host.WHOLE_FILE_SECONDS", 2.0)
     monkeypatch.setattr("blocks.hosts.ssh_process.WRITE_SECONDS", 1.0)
     monkeypatch.setattr("blocks.hosts.process.EXIT_GRACE_SECONDS", 1.0)
 

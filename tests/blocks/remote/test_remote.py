@@ -1,4 +1,4 @@
-"""The helper carried to both kinds of host, with a real store: every job from this side."""
+"""The agent carried to both kinds of host, with a real store: every job from this side."""
 
 import os
 import subprocess
@@ -41,10 +41,11 @@ from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.hosts.host import Host
 from blocks.hosts.local import LocalHost
 from blocks.ownership import Belongings
+from blocks.remote.failures import AgentFailed, AgentInterrupted
 from blocks.remote.folder import WorkDirUntrusted, work_folder
 from blocks.remote.jobs import TargetOccupied, claim, facts_of, kill_started, probe_from, sweep_host
 from blocks.remote.leases import CopyLeases, Question, StoreLeases
-from blocks.remote.run import HelperFailed, HelperInterrupted, HelperRun, HelperThread, run_job
+from blocks.remote.run import AgentRun, AgentThread, run_job
 from blocks.stores.s3 import S3Store
 
 ID = "postgres-20260102T030405Z-abcd"
@@ -115,7 +116,7 @@ class TestWorkFolder:
         place.chmod(0o777)
         with pytest.raises(WorkDirUntrusted):
             work_folder(box, ID)
-        with pytest.raises(HelperFailed) as refused:
+        with pytest.raises(AgentFailed) as refused:
             sweep_host(box, None, remove=True)
         assert refused.value.code == "untrusted"
         assert path.exists()
@@ -221,7 +222,7 @@ class TestData:
             identity=IDENTITY,
             ca_pem=west.ca_pem,
         )
-        with HelperRun(box, ID, job, StoreLeases(west, "set/")) as run:
+        with AgentRun(box, ID, job, StoreLeases(west, "set/")) as run:
             done = run.run()
         assert isinstance(done.result, OpenResult)
         assert done.result.raw_bytes == len(data)
@@ -287,7 +288,7 @@ class TestData:
                 ca_target=west.ca_pem,
             )
             if attempt == 0:
-                with pytest.raises(HelperInterrupted, match="must be copied anew"):
+                with pytest.raises(AgentInterrupted, match="must be copied anew"):
                     run_job(here, ID, job, leases)
             else:
                 run_job(here, ID, job, leases)
@@ -296,7 +297,7 @@ class TestData:
 
     def test_a_program_that_fails(self, box: Host, stores: tuple[S3Store, S3Store]) -> None:
         command = "head -c 3000000 /dev/urandom; echo server closed the connection >&2; exit 1"
-        with pytest.raises(HelperFailed, match="server closed the connection") as caught:
+        with pytest.raises(AgentFailed, match="server closed the connection") as caught:
             run_job(box, ID, seal_job(stores[0], command), StoreLeases(stores[0], "set/"))
         assert caught.value.code == "child-failed"
         assert caught.value.host == box.name
@@ -313,7 +314,7 @@ class TestData:
             identity=IDENTITY,
             ca_pem=stores[0].ca_pem,
         )
-        with pytest.raises(HelperFailed) as caught:
+        with pytest.raises(AgentFailed) as caught:
             run_job(box, ID, job, StoreLeases(stores[0], "set/"))
         assert (caught.value.code, caught.value.finding) == ("object-missing", "object-missing")
         assert IDENTITY not in f"{caught.value!r} {caught.value} {job!r}"
@@ -323,7 +324,7 @@ class TestData:
     ) -> None:
         job = seal_job(stores[0], f"echo $$ > {tmp_path}/pid; exec sleep 600")
 
-        with HelperRun(box, ID, job, StoreLeases(stores[0], "set/")) as run:
+        with AgentRun(box, ID, job, StoreLeases(stores[0], "set/")) as run:
             run._say(job)
             while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
                 time.sleep(0.02)
@@ -359,7 +360,7 @@ class TestThread:
     ) -> None:
         stored: list[Stored] = []
         leases = StoreLeases(stores[0], "set/", on_stored=stored.append)
-        thread = HelperThread(box, ID, self.job(stores[0], tmp_path / "wal"), leases)
+        thread = AgentThread(box, ID, self.job(stores[0], tmp_path / "wal"), leases)
         give_up = time.monotonic() + 20
         while len(stored) < 3 and time.monotonic() < give_up:
             thread.check()
@@ -375,13 +376,13 @@ class TestThread:
         self, box: Host, stores: tuple[S3Store, S3Store], tmp_path: Path
     ) -> None:
         job = self.job(stores[0], tmp_path / "wal", "echo no such slot >&2; exit 1")
-        thread = HelperThread(box, ID, job, StoreLeases(stores[0], "set/"))
+        thread = AgentThread(box, ID, job, StoreLeases(stores[0], "set/"))
         thread._thread.join(20)
-        with pytest.raises((HelperFailed, HelperInterrupted), match="no such slot"):
+        with pytest.raises((AgentFailed, AgentInterrupted), match="no such slot"):
             thread.check()
 
     def test_abandon(self, box: Host, stores: tuple[S3Store, S3Store], tmp_path: Path) -> None:
-        thread = HelperThread(
+        thread = AgentThread(
             box, ID, self.job(stores[0], tmp_path / "wal"), StoreLeases(stores[0], "set/")
         )
         began = time.monotonic()
@@ -413,7 +414,7 @@ class TestPatience:
     def answer(self, here: Host, *to_come: FarsideError) -> list[float]:
         """Have a question answered; the pauses that were made."""
         pauses: list[float] = []
-        run = HelperRun(here, ID, FactsJob(), Refusing(list(to_come)))
+        run = AgentRun(here, ID, FactsJob(), Refusing(list(to_come)))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(run._killed, "wait", pauses.append)
             assert run._answer(Prepare()) == Ok()
@@ -424,12 +425,12 @@ class TestPatience:
         assert self.answer(here, *busy) == [1.0, 2.0, 4.0, 8.0, 15.0, 15.0]
 
     def test_but_not_for_ever(self, here: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("blocks.remote.leases.PATIENCE_SECONDS", -1.0)
+        monkeypatch.setattr("blocks.remote.run.PATIENCE_SECONDS", -1.0)
         with pytest.raises(TransientError, match="slow down"):
             self.answer(here, TransientError("slow down"))
 
     @pytest.mark.parametrize(
-        "error", [PermanentError("no"), HelperInterrupted("lost", code="object-missing")]
+        "error", [PermanentError("no"), AgentInterrupted("lost", code="object-missing")]
     )
     def test_what_asking_again_cannot_help_ends_it(self, here: Host, error: FarsideError) -> None:
         with pytest.raises(type(error)):
@@ -437,7 +438,7 @@ class TestPatience:
 
     def test_a_job_that_is_killed_asks_no_more(self, here: Host) -> None:
         leases = Refusing([TransientError("slow down")])
-        run = HelperRun(here, ID, FactsJob(), leases)
+        run = AgentRun(here, ID, FactsJob(), leases)
         run._killed.set()
         with pytest.raises(TransientError):
             run._answer(Prepare())
@@ -489,7 +490,7 @@ class TestTrouble:
             lambda: facts_of(box, ID, FactsJob()),
             lambda: sweep_host(box, None, remove=False),
         ):
-            with pytest.raises(HelperFailed, match="cannot be run") as caught:
+            with pytest.raises(AgentFailed, match="cannot be run") as caught:
                 attempt()
             assert caught.value.finding == "tool-missing"
 
@@ -497,13 +498,13 @@ class TestTrouble:
         (tmp_path / "python").write_text("#!/bin/sh\necho Welcome!\n")
         (tmp_path / "python").chmod(0o755)
         box = box.model_copy(update={"python": str(tmp_path / "python")})
-        with pytest.raises(PermanentError, match=r"the helper said 'Welcome!'.*shell print"):
+        with pytest.raises(PermanentError, match=r"the agent said 'Welcome!'.*shell print"):
             facts_of(box, ID, FactsJob())
 
-    def test_a_helper_that_dies(self, box: Host, tmp_path: Path) -> None:
+    def test_an_agent_that_dies(self, box: Host, tmp_path: Path) -> None:
         for script, kind, text in (
-            ("kill -9 $$", HelperInterrupted, "was killed"),
-            ("echo broken installation >&2; exit 4", HelperFailed, "code 4: broken installation"),
+            ("kill -9 $$", AgentInterrupted, "was killed"),
+            ("echo broken installation >&2; exit 4", AgentFailed, "code 4: broken installation"),
         ):
             (tmp_path / "python").write_text(f"#!/bin/sh\n{script}\n")
             (tmp_path / "python").chmod(0o755)

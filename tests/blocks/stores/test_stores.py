@@ -39,7 +39,7 @@ def store(s3_server: Any) -> Iterator[S3Store]:
 def send(
     store: S3Store, method: str, url: str, body: bytes | None = None
 ) -> tuple[int, str, bytes]:
-    """One request as the helper makes it: http.client, the store's CA, nothing else."""
+    """One request as the agent makes it: http.client, the store's CA, nothing else."""
     parts = urlsplit(url)
     context = ssl.create_default_context(cadata=store.ca_pem)
     connection = http.client.HTTPSConnection(parts.netloc, context=context, timeout=20)

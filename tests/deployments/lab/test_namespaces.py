@@ -334,7 +334,7 @@ class TestFence:
             if Path(f"/proc/{pid}/cmdline").read_bytes().endswith(b"\0watch\0"):
                 os.kill(pid, signal.SIGKILL)
         (problem,) = soon(lambda: fence.attempts(gap).unseen)
-        assert "watch: the helper was killed" in str(problem)
+        assert "watch: the agent was killed" in str(problem)
 
     def test_nobody_comes_in_from_the_source(
         self, plan: Plan, fence: NftablesFence, db1: Host

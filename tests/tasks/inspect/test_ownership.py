@@ -151,7 +151,7 @@ def test_a_call_is_one_cause_with_what_names_its_address(rehearsal: Any, id: str
         attempt("10.1.0.1", "postgres: shop"),
         attempt("10.1.0.2", "curl https://10.1.0.2"),
         attempt("10.1.0.10", "its address begins as the one that is known does"),
-        attempt("10.1.0.3", f"python3 /var/tmp/farside/{rehearsal.id}/helper-1.pyz probe"),
+        attempt("10.1.0.3", f"python3 /var/tmp/farside/{rehearsal.id}/agent-1.pyz probe"),
     ]
     rehearsal.plan = SimpleNamespace(
         fence=SimpleNamespace(
@@ -270,7 +270,7 @@ def watched(rehearsal: Any) -> Watched:
 
 
 def probe(rehearsal: Any) -> str:
-    return f"python3 /var/tmp/farside/{rehearsal.id}/helper-1.pyz probe"
+    return f"python3 /var/tmp/farside/{rehearsal.id}/agent-1.pyz probe"
 
 
 @pytest.mark.parametrize("skew", [0.0, BEHIND.total_seconds(), 3600.0])

@@ -157,7 +157,7 @@ class TestTheSlotGoesWithTheFollower:
         assert (slots(source), receivers(source)) == ("0", "0")
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-    def test_when_the_helper_is_told_to_end(
+    def test_when_the_agent_is_told_to_end(
         self, source: Server, near: Any, keys: Any, tmp_path: Path, number: int
     ) -> None:
         with follower(source, near, receiving(source, tmp_path, keys.recipient)) as run:
@@ -412,7 +412,7 @@ class TestArchiver:
 def test_following_that_can_begin_again_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     """And not over for good, as where it burdens the source."""
     monkeypatch.setattr(following, "CHECK_SECONDS", 0.05)
-    monkeypatch.setattr(following, "HelperThread", MagicMock())
+    monkeypatch.setattr(following, "AgentThread", MagicMock())
 
     def check() -> None:
         raise error

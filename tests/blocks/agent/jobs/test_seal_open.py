@@ -372,7 +372,7 @@ def test_a_full_disk(near: Any, keys: Any, noise: Path, small_disk: Path, kind: 
         assert not list(small_disk.iterdir())
 
 
-def test_tar_dies_with_its_helper(near: Any, keys: Any, noise: Path, tmp_path: Path) -> None:
+def test_tar_dies_with_its_agent(near: Any, keys: Any, noise: Path, tmp_path: Path) -> None:
     argv = ["tar", "-cC", str(noise.parent), noise.name]
     sealed = near.run(seal_job(near, keys, argv)).done.result.objects[0]
     target = tmp_path / "a-place-of-its-own"

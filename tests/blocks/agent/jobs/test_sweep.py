@@ -28,12 +28,12 @@ from blocks.agent.protocol.results import ClaimResult, NoteResult, Result, Sweep
 
 
 @pytest.fixture
-def ask(helper: Path) -> Any:
+def ask(agent: Path) -> Any:
     """Runs a job that asks nothing: its input ends after the job."""
 
     def run(job: Job) -> Result:
         # -S: without the packages of the environment, which these jobs must not need
-        argv = [sys.executable, "-S", str(helper)]
+        argv = [sys.executable, "-S", str(agent)]
         ended = subprocess.run(argv, input=to_line(job).encode(), capture_output=True, timeout=60)
         done = from_line(Event, ended.stdout.splitlines()[-1])
         assert isinstance(done, Done), (done, ended.stderr)
@@ -413,8 +413,8 @@ def test_probe(ask: Any) -> None:
 
 
 @pytest.mark.parametrize("line", ["", "{", "{}", '{"job":"seal"}', '{"job":"none"}'])
-def test_a_job_that_is_none_is_refused(helper: Path, line: str) -> None:
-    argv = [sys.executable, str(helper)]
+def test_a_job_that_is_none_is_refused(agent: Path, line: str) -> None:
+    argv = [sys.executable, str(agent)]
     ended = subprocess.run(argv, input=line.encode(), capture_output=True, timeout=60)
     assert ended.returncode == 1
     assert json.loads(ended.stdout)["code"] == "internal"
