@@ -26,7 +26,7 @@ from tasks.reporting.progress import Progress
 from tasks.reporting.terminal import summary
 from tasks.reporting.units import printable
 
-_HELP = """\
+HELP = """\
 Rehearse a disaster: back up (or choose a backup), lose the source domain, restore into the
 recovery domain, prove that the restored service works, and say what it took.
 
@@ -56,7 +56,7 @@ def _given(parse: _Parse) -> Callable[[str], str]:
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-@app.command(help=_HELP)
+@app.command(help=HELP)
 def command(
     plan: Annotated[
         str, typer.Argument(help="Plan file, saved block, or lab plan", show_default=True)
@@ -114,7 +114,7 @@ def command(
         bool, typer.Option("--verbose", help="Show Prefect's own log, too.")
     ] = False,
 ) -> None:
-    """See _HELP."""
+    """See HELP."""
     err = Console(stderr=True)
     _check_plan(plan, local_files=not check)
     if check:
@@ -244,7 +244,7 @@ def _list(plan: str, scale: int | None) -> None:
                 )
 
 
-def _with_duration(words: list[str]) -> list[str]:
+def with_duration(words: list[str]) -> list[str]:
     """`--keep` may stand alone: then it is for a day."""
     given: list[str] = []
     for word, following in zip(words, [*words[1:], ""], strict=True):
@@ -255,5 +255,5 @@ def _with_duration(words: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.argv = _with_duration(sys.argv)
+    sys.argv = with_duration(sys.argv)
     run(app, "python -m flows.rehearse")

@@ -16,7 +16,9 @@ from blocks.evidence.record import STAGES
 from deployments.lab import galera
 from deployments.lab.drills import BOARDS, Board
 from deployments.lab.drills.board import ETCD, GALERA, POSTGRES, STANDBYS
+from flows.command import outcome
 from flows.drill import CONTROL, combinations, shared
+from flows.drill.__main__ import app
 from tests import mechanisms
 from tests.conftest import missing
 from tests.flows.conftest import CHECKOUT
@@ -79,9 +81,17 @@ def test_the_same_seed_gives_the_same_combinations(plan: str) -> None:
         ),
     ],
 )
-def test_bad_usage(tmp_path: Path, words: tuple[str, ...], says: str) -> None:
-    done = run("http://127.0.0.1:1/api", tmp_path, *words)
-    assert (done.returncode, says in done.stderr) == (64, True), done.stderr
+def test_bad_usage(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    words: tuple[str, ...],
+    says: str,
+) -> None:
+    monkeypatch.setenv("FARSIDE_LAB", str(tmp_path / "drills"))
+    monkeypatch.setattr("sys.argv", ["drill", *words])
+    code, said = outcome(app, "python -m flows.drill"), capsys.readouterr().err
+    assert (code, says in said) == (64, True), said
     assert not (tmp_path / "drills-drills").exists()
 
 

@@ -2,8 +2,6 @@
 
 import hashlib
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -32,12 +30,3 @@ def test_a_program_that_farside_needs_tells_its_version() -> None:
 def test_packages_of_tools() -> None:
     found = {tool.name: tool.package for tool in _tools(["tar", "dpkg-query"])}
     assert found == {"tar": "tar", "dpkg-query": "dpkg"}
-
-
-def test_help_makes_no_keys() -> None:
-    argv = [sys.executable, "-m", "blocks.artifact.keys"]
-    said = subprocess.run([*argv, "--help"], capture_output=True, text=True, check=True).stdout
-    assert "usage" in said
-    assert "AGE-SECRET-KEY" not in said
-    made = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
-    assert "AGE-SECRET-KEY" in made

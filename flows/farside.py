@@ -1,0 +1,46 @@
+"""The console command `farside`: a subcommand for each flow, the lab, and keys.
+
+Unlike `python -m flows.NAME` it does not look for modules in the directory that it is called in.
+"""
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from deployments.lab import __main__ as lab
+from flows import keys
+from flows.command import run
+from flows.drill import __main__ as drill
+from flows.rehearse import __main__ as rehearse
+from flows.sweep import __main__ as sweep
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
+app.command("rehearse", help=rehearse.HELP)(rehearse.command)
+app.command("drill")(drill.command)
+app.command("sweep")(sweep.command)
+app.command("keys")(keys.command)
+app.add_typer(lab.app, name="lab")
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version, and end.")
+    ] = False,
+) -> None:
+    """Rehearse disaster recovery: restore into another failure domain, with the first one lost."""
+    if show_version:
+        typer.echo(f"farside {version('farside')}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Be the process of the console command."""
+    sys.argv = rehearse.with_duration(sys.argv)
+    run(app, "farside")
+
+
+if __name__ == "__main__":
+    main()
