@@ -210,7 +210,7 @@ def test_artifacts_appear_in_prefect_and_a_server_that_refuses_them_changes_noth
         assert '"restore"' in str(table.data)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tasks.reporting.terminal.create_markdown_artifact", _refuse)
+        patch.setattr("tasks.reporting.markdown.create_markdown_artifact", _refuse)
         publish(verified)
     assert "were not published: the server is gone" in caplog.text
 
