@@ -19,7 +19,7 @@ WHOLE = pytest.mark.mechanism("whole", draw=2)
 DRILLS = pytest.mark.mechanism("drills", draw=2)
 """A part of a board of drills."""
 README = pytest.mark.mechanism("readme")
-"""What README shows."""
+"""What README and docs show."""
 NODES = pytest.mark.mechanism("nodes")
 """A member or a host of a restored etcd cluster that dies or comes back."""
 CLUSTERS = pytest.mark.mechanism("clusters", per=pytest.Class)

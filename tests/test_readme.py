@@ -1,4 +1,4 @@
-"""The README is true: its plan is a plan, its commands run, its options exist."""
+"""README and docs are true: the plan is a plan, the commands run, the options exist."""
 
 import os
 import re
@@ -18,8 +18,11 @@ from deployments.lab import galera
 from tests import mechanisms
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+PAGES = [
+    (ROOT / "README.md").read_text(),
+    *(p.read_text() for p in sorted((ROOT / "docs").glob("*.md"))),
+]
+BLOCKS = [item for text in PAGES for item in re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL)]
 SHELL = [text for language, text in BLOCKS if language == "sh"]
 COMMANDS = [line.partition("  #")[0].strip() for text in SHELL for line in text.splitlines()]
 
@@ -106,7 +109,7 @@ def shell(command: str, environment: dict[str, str], seconds: float = 240) -> st
 
 
 def test_the_plan_is_a_plan(tmp_path: Path) -> None:
-    text = next(text for language, text in BLOCKS if language == "yaml")
+    text = next(text for language, text in BLOCKS if language == "yaml" and "\nsource:" in text)
     path = tmp_path / "plan.yaml"
     path.write_text(text)
     assert load_plan(path).name == yaml.safe_load(text)["name"]

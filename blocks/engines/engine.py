@@ -1,6 +1,6 @@
 """The contract of an engine: what a database must be able to do to be rehearsed.
 
-`README.md` beside this file is the guide for adding one.
+`docs/adding-an-engine.md` is the guide for adding one.
 """
 
 from abc import ABC, abstractmethod

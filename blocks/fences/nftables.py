@@ -300,7 +300,7 @@ class NftablesFence(Fence):
             ) from None
 
 
-# With fixed words only, a sudoers line can name each command that is run; see the README.
+# With fixed words only, a sudoers line can name each command that is run; see docs/fences.md.
 _LIST_TABLES = ("--json", "list", "tables")
 _LIST_RULES = ("--json", "list", "ruleset", "inet")
 

@@ -36,7 +36,7 @@ def load_plan(path: Path, *, local_files: bool = False) -> Plan:
     except RecursionError:
         raise PlanError(f"{path}: nested too deeply, or inside itself") from None
     if root is None or not isinstance(document, dict):
-        raise PlanError(f"{path}:1: a plan is a mapping; see the example in the README")
+        raise PlanError(f"{path}:1: a plan is a mapping; see the example in docs/plan.md")
     duplicates = [
         f"{path}:{node.start_mark.line + 1}: {node.value}: given twice" for node in repeated
     ]

@@ -67,7 +67,7 @@ def until(done: Any, seconds: float) -> float:
 
 @contextmanager
 def worker(world: World) -> Iterator[None]:
-    """`prefect worker start`, as README says."""
+    """`prefect worker start`, as docs/prefect.md says."""
     words = ("worker", "start", "--pool", POOL, "--type", "process")
     with (world.folder / "worker.log").open("wb") as log:
         process = subprocess.Popen(

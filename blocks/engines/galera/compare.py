@@ -35,7 +35,7 @@ def without_host(
             text + (", ".join(lacking) or "on those objects"),
             "preflight",
             severity=Severity.MEDIUM,
-            remedy="Grant the survey's user what README names, on *.*; until then these "
+            remedy="Grant the survey's user what docs/engines.md names, on *.*; until then these "
             "definitions are compared with nothing.",
         )
     named = [account for account in facts["accounts"] if _by_name(account)]

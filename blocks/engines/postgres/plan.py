@@ -23,7 +23,7 @@ class SourceServer(_Part):
     bin_dir: Directory
     superuser: str = Field(
         default="postgres",
-        description="Role that looks at the server; see the README for its rights",
+        description="Role that looks at the server; see docs/plan.md for its rights",
     )
     password: str = Field(description="Name of that role's password in the source's vault")
 

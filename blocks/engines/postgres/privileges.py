@@ -1,6 +1,6 @@
 """What the role that looks at a source may see: what it must, and what it can do without.
 
-The README documents a role that is no superuser. What only few roles may see is None in the facts
+docs/plan.md documents a role that is no superuser. What only few roles may see is None in the facts
 of a source, and `unread` names the statement that would show it.
 """
 
@@ -83,7 +83,7 @@ def require(psql: Psql) -> None:
             operation="survey",
             domain=psql.host.domain,
             host=psql.host.name,
-            hint=f"as a superuser there: {'; '.join(needed)}; the README has all of it",
+            hint=f"as a superuser there: {'; '.join(needed)}; docs/plan.md has all of it",
         )
 
 

@@ -21,7 +21,7 @@ from tests.blocks.engines.conformance import EngineConformance
 from tests.blocks.engines.worlds import need_debian
 
 PORT, KEYS = 6399, 1000
-README = Path(lab.__file__).parents[2] / "README.md"
+ENGINES = Path(lab.__file__).parents[2] / "docs" / "engines.md"
 SERVE = r"""
 mkdir -p "$1" && cd "$1"
 setsid redis-server --bind "$2" --port "$3" --dir "$1" --save "" \
@@ -36,9 +36,9 @@ while sleep 0.2; do beat "$@"; done >/dev/null 2>&1 </dev/null &
 
 
 def engine(document: Any, places: Places) -> Any:
-    """The README's example, at the lab's addresses."""
+    """The example of docs/engines.md, at the lab's addresses."""
     source, target = (document[side]["hosts"][0] for side in ("source", "recovery"))
-    (text,) = re.findall(r"```yaml\n(engine:.*?)```", README.read_text(), re.DOTALL)
+    (text,) = re.findall(r"```yaml\n(engine:.*?)```", ENGINES.read_text(), re.DOTALL)
     for shown, here in (
         ("10.10.0.11", source["address"]),
         ("10.20.0.11", target["address"]),

@@ -319,7 +319,7 @@ def test_what_the_source_changes_before_its_loss_is_no_damage(plan: Plan) -> Non
 @mechanisms.SOURCES
 @pytest.mark.slow(150)
 def test_a_role_that_is_no_superuser_is_enough(plan: Plan) -> None:
-    """The README's own, for all that is asked of the source: here of version 18."""
+    """That of docs/plan.md, for all that is asked of the source: here of version 18."""
     lab_s, password = engine_of(plan), plan.source.secret("replication-password")
     admin = superuser(plan)
     admin.script("postgres", least_privileges(password.get_secret_value()))

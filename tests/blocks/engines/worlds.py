@@ -107,14 +107,14 @@ ANSWERS = {
 }
 
 
-README = Path(__file__).parents[3] / "README.md"
+PLAN_PAGE = Path(__file__).parents[3] / "docs" / "plan.md"
 LEAST = "farside"
-"""The role of the README that is no superuser."""
+"""The role of docs/plan.md that is no superuser."""
 
 
 def least_privileges(password: str) -> str:
-    """The README's own statements, which make that role."""
-    (statements,) = re.findall(r"```sql\n(.*?)```", README.read_text(), re.DOTALL)
+    """The statements of docs/plan.md, which make that role."""
+    (statements,) = re.findall(r"```sql\n(.*?)```", PLAN_PAGE.read_text(), re.DOTALL)
     assert f"CREATE ROLE {LEAST} " in statements
     return str(statements).replace("'secret'", f"'{password}'")
 

@@ -1,4 +1,4 @@
-"""README's sudoers line allows every command that the packet filters run, and no other."""
+"""The sudoers line of docs/fences.md allows what the packet filters run, and nothing else."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from blocks.fences.nftables import NftablesFence
 from blocks.ids import name_of
 from tests.blocks.fences.test_fences import GAP
 
-README = Path(__file__).parents[3] / "README.md"
+FENCES = Path(__file__).parents[3] / "docs" / "fences.md"
 TABLE = name_of("r20260101-000000-aaaaaa")
 
 
@@ -50,7 +50,7 @@ def test_the_documented_line_is_enough(raised: tuple[NftablesFence, Gap, _Host])
     fence, gap, host = raised
     fence.attempts(gap)
     fence.lift(gap)
-    (line,) = re.findall(r"^farside ALL=\(root\) NOPASSWD: (.*)$", README.read_text(), re.M)
+    (line,) = re.findall(r"^farside ALL=\(root\) NOPASSWD: (.*)$", FENCES.read_text(), re.M)
     allowed = {command.replace("/usr/sbin/nft", "sudo -n nft") for command in line.split(", ")}
     assert host.ran == allowed
 
