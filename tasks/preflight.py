@@ -23,9 +23,10 @@ from blocks.repositories.farside.reader import SetReader
 from blocks.stores.store import ObjectMissing
 from tasks import source_clock
 from tasks.context import Rehearsal, stage
-from tasks.inspect import STAGE, Inspection, issuers, own, ownership, sets
+from tasks.inspect import issuers, own, ownership, sets
 from tasks.inspect.diagnose import FoundProblems, diagnose
 from tasks.inspect.hosts import inspect_hosts
+from tasks.inspect.inspection import STAGE, Inspection
 from tasks.inspect.reachability import reach
 from tasks.inspect.signs import peers_of_source, servers_of_source, signs_of_source
 from tasks.liveness import look, others_running

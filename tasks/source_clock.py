@@ -7,8 +7,8 @@ from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, finding
 from blocks.hosts.host import Host
 from tasks.context import Rehearsal, SourceClock
-from tasks.inspect import STAGE
 from tasks.inspect.hosts import SKEW_SECONDS
+from tasks.inspect.inspection import STAGE
 
 _EXCHANGES = 5
 _PATIENCE = 15.0

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from blocks.agent.protocol.events import Caught, Listening, Released
-from blocks.agent.protocol.jobs import WalJob
+from blocks.agent.protocol.jobs import FollowJob
 from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.hosts.host import Host
 from blocks.remote.leases import StoreLeases
@@ -43,7 +43,7 @@ class Follower:
         self,
         host: Host,
         rehearsal_id: str,
-        job: WalJob,
+        job: FollowJob,
         leases: StoreLeases,
         check: Callable[[], None],
         released: Callable[[], None],

@@ -51,7 +51,7 @@ PATIENCE_SECONDS = 300.0
 STOP_SECONDS = 120.0
 """How long a job that was told to stop may take to seal what is left."""
 Heard = Callable[[Listening | Caught | Released], None]
-"""Told what a WatchJob says, and that a WalJob has released the server."""
+"""Told what a WatchJob says, and that a FollowJob has released the server."""
 _FOLDERLESS = ("facts", "sweep", "watch")
 """Jobs that must leave nothing on their host: they only look, clean up, or outlive a cleaning."""
 # Reads itself into memory from standard input: what lies on a host could have been changed, and a

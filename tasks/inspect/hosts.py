@@ -21,8 +21,9 @@ from blocks.remote.folder import work_folder
 from blocks.remote.jobs import facts_of
 from blocks.workers import Workers
 from tasks.context import Rehearsal
-from tasks.inspect import STAGE, Inspection, ownership, searched
+from tasks.inspect import ownership, searched
 from tasks.inspect.diagnose import diagnose, unreachable
+from tasks.inspect.inspection import STAGE, Inspection
 from tasks.lease import has_ended
 
 SKEW_SECONDS = 5.0

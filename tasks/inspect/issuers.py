@@ -12,7 +12,8 @@ from blocks.domain import FailureDomain
 from blocks.errors import FarsideError, TransientError
 from blocks.evidence.findings import Finding, finding
 from tasks.context import Rehearsal
-from tasks.inspect import STAGE, Inspection, ownership
+from tasks.inspect import ownership
+from tasks.inspect.inspection import STAGE, Inspection
 
 _FILE_BYTES = 2**20
 """More than all public authorities together take."""

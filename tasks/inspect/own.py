@@ -15,7 +15,8 @@ from blocks.hosts.ssh import SSHHost
 from blocks.ownership import Belongings, hosts_in
 from blocks.stores.s3 import S3Store
 from tasks.context import Rehearsal
-from tasks.inspect import STAGE, ownership
+from tasks.inspect import ownership
+from tasks.inspect.inspection import STAGE
 
 _SEARCHED = ("/etc/hosts", "/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
 _OF_URL = re.compile(r"://(?:[^\s/@'\"]*@)?\[?([A-Za-z0-9_][\w.:-]*?)(?=\]|:\d+\b|[^\w.:-]|$)")

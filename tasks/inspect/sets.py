@@ -17,7 +17,7 @@ from blocks.repositories.farside.reader import SetReader
 from blocks.stores.writes import try_writing
 from tasks.context import Rehearsal
 from tasks.evidence import places
-from tasks.inspect import STAGE, Inspection
+from tasks.inspect.inspection import STAGE, Inspection
 
 
 def secrets(rehearsal: Rehearsal, *, of_source: bool) -> Iterator[Finding]:

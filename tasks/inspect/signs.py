@@ -17,7 +17,7 @@ from blocks.hosts.ssh import SSHHost
 from blocks.ownership import canonical
 from blocks.workers import Workers
 from tasks.context import Rehearsal
-from tasks.inspect import STAGE, Inspection
+from tasks.inspect.inspection import STAGE, Inspection
 
 _IS_SOURCE = "recovery-is-source"
 

@@ -15,8 +15,8 @@ from blocks.evidence.findings import Finding
 from blocks.ownership import Belongings
 from blocks.stores.s3 import S3Store
 from deployments.lab.minting import issue_from_one
-from tasks.inspect import Inspection
 from tasks.inspect import issuers as inspect_issuers
+from tasks.inspect.inspection import Inspection
 
 EAST = Belongings(suffixes=("east.lab",))
 

@@ -42,7 +42,7 @@ def receivers(world: World) -> list[int]:
 
 
 def agents(world: World) -> list[int]:
-    return [pid for pid, line in world.started_on("east").items() if line.endswith(" wal")]
+    return [pid for pid, line in world.started_on("east").items() if line.endswith(" follow")]
 
 
 @pytest.mark.parametrize(

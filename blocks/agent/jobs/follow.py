@@ -19,8 +19,8 @@ from blocks.agent.child import Child
 from blocks.agent.failure import JobFailed
 from blocks.agent.meter import Meter
 from blocks.agent.protocol.events import Prepare, PutObjectLease, Released, Stored, Url
-from blocks.agent.protocol.jobs import WalJob
-from blocks.agent.protocol.results import WalResult
+from blocks.agent.protocol.jobs import FollowJob
+from blocks.agent.protocol.results import FollowResult
 from blocks.agent.transfer.http import Web
 from blocks.agent.transfer.stream import LEVEL, READ, SealedStream
 from blocks.agent.transfer.upload import Uploads
@@ -42,7 +42,7 @@ _COMPLETE = re.compile(r"[0-9A-F]{24}|[0-9A-F]{8}\.history")
 _PARTIAL = re.compile(r"([0-9A-F]{24})\.partial")
 
 
-def run(job: WalJob, channel: Channel) -> WalResult:
+def run(job: FollowJob, channel: Channel) -> FollowResult:
     """Until told to stop. Raises JobFailed."""
     with ExitStack() as stack:
         meter = stack.enter_context(Meter(channel))
@@ -72,10 +72,10 @@ def run(job: WalJob, channel: Channel) -> WalResult:
         ending.do_last_acts()
         archive.store_complete()
         archive.store_partial()
-    return WalResult(stored=archive.stored, next_partial=archive.next_partial)
+    return FollowResult(stored=archive.stored, next_partial=archive.next_partial)
 
 
-def _guard(job: WalJob, channel: Channel, child: Child, stopping: threading.Event) -> None:
+def _guard(job: FollowJob, channel: Channel, child: Child, stopping: threading.Event) -> None:
     """End the job as soon as it must not go on, also while it waits for a store."""
     marker = Path(job.marker) if job.marker else None
     while not (stopping.wait(_LOOK) or channel.stop.is_set()):
@@ -103,7 +103,7 @@ def _held(directory: str) -> int:
     return held
 
 
-def _release(job: WalJob, channel: Channel, prepared: threading.Event) -> None:
+def _release(job: FollowJob, channel: Channel, prepared: threading.Event) -> None:
     """Run `release_argv`, again if it fails: the server may take a moment to see the end of a
     receiver, and may be out of reach for longer. Where it was just being prepared there may be
     nothing to release.
@@ -129,7 +129,7 @@ def _release(job: WalJob, channel: Channel, prepared: threading.Event) -> None:
 
 
 class _Archive:
-    def __init__(self, job: WalJob, channel: Channel, meter: Meter) -> None:
+    def __init__(self, job: FollowJob, channel: Channel, meter: Meter) -> None:
         self.stored = 0
         self.next_partial = job.first_partial
         self._job = job

@@ -75,7 +75,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepare:
-    """Make now, in the server, what `release_argv` of a WalJob gives back. Answer: Ok, once made.
+    """Make now, in the server, what a FollowJob's `release_argv` gives back. Answer: Ok, once made.
 
     It is asked when the release is certain, whatever happens from then on.
     """
@@ -132,7 +132,7 @@ class Listening:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
-    """The server keeps nothing for a WalJob any more."""
+    """The server keeps nothing for a FollowJob any more."""
 
     event: Literal["released"] = "released"
 
@@ -217,7 +217,7 @@ class Ok:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
-    """Ends a WalJob or a WatchJob in good order. May be said at any time, also before an answer."""
+    """Ends a FollowJob or a WatchJob in good order. May come at any time, also before an answer."""
 
     answer: Literal["stop"] = "stop"
 

@@ -30,8 +30,8 @@ class SealJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WalJob:
-    """Run `argv` (pg_receivewal into `directory`), store what it completes. Result: WalResult.
+class FollowJob:
+    """Run `argv` (pg_receivewal into `directory`), store what it completes. Result: FollowResult.
 
     A segment that grew is stored every `interval_seconds` as `wal/SEG.partial-NNNNNN.zst.age`,
     counting from `first_partial`; a complete one as `wal/SEG.zst.age`, and then deleted from
@@ -221,7 +221,7 @@ class GuardJob:
 
 Job = (
     SealJob
-    | WalJob
+    | FollowJob
     | CopyJob
     | OpenJob
     | FactsJob

@@ -16,7 +16,7 @@ class SealResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WalResult:
+class FollowResult:
     """How many objects were stored, and the number for the next `first_partial`."""
 
     job: Literal["follow"] = "follow"
@@ -270,7 +270,7 @@ class GuardResult:
 
 Result = (
     SealResult
-    | WalResult
+    | FollowResult
     | CopyResult
     | OpenResult
     | FactsResult

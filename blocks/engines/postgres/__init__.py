@@ -42,6 +42,7 @@ from blocks.engines.postgres import (
     config,
     counts,
     indexes,
+    last_look,
     outward,
     places,
     position,
@@ -59,7 +60,7 @@ from blocks.engines.postgres import standbys as replication
 from blocks.engines.postgres.cluster import START_SECONDS, Cluster
 from blocks.engines.postgres.facts import Facts as SurveyedFacts
 from blocks.engines.postgres.facts import SetFacts, check
-from blocks.engines.postgres.last_look import NO_LOOK, LastLook, last_look
+from blocks.engines.postgres.last_look import NO_LOOK, LastLook
 from blocks.engines.postgres.plan import Application, BackupTool, Place, SourceServer, TargetServer
 from blocks.engines.postgres.psql import (
     ALONE,
@@ -276,7 +277,7 @@ class Postgres(Engine):
 
     def last_look(self, source: FailureDomain) -> LastLook:
         """See Engine: the names of what there is, and the counters of what was written to it."""
-        return last_look(self._superuser(source))
+        return last_look.last_look(self._superuser(source))
 
     def capture(
         self, source: FailureDomain, sink: SetWriter, facts: Facts, steps: Steps

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from pydantic import SecretStr
 
 from blocks.agent.protocol.events import Stored
-from blocks.agent.protocol.jobs import SealJob, WalJob
+from blocks.agent.protocol.jobs import FollowJob, SealJob
 from blocks.agent.protocol.parts import Source
 from blocks.agent.protocol.results import SealResult
 from blocks.artifact.manifest import LogIndex, Manifest, SealedObject, header_of, sign
@@ -159,7 +159,7 @@ class SetWriter:
         That is made by `prepare`, on another thread, once the host is ready to give it back.
         `check` and `released` are Follower's.
         """
-        job = WalJob(
+        job = FollowJob(
             argv=tuple(argv),
             directory=directory,
             release_argv=tuple(release_argv),

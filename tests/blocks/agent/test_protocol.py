@@ -13,7 +13,7 @@ from blocks.artifact.objects import Part, SealedObject, Volume
 OBJECT = SealedObject("n", 1, 2, (Volume("n", 2, (Part(2, "00"),)),))
 SAID: list[tuple[Any, Any]] = [
     (Job, jobs.SealJob(argv=("a",), sources=(), recipients=(), secret="s")),
-    (Job, jobs.WalJob(argv=(), directory="d", recipients=(), interval_seconds=1.0)),
+    (Job, jobs.FollowJob(argv=(), directory="d", recipients=(), interval_seconds=1.0)),
     (Job, jobs.CopyJob(objects=(OBJECT,), rate=1.5)),
     (
         Job,

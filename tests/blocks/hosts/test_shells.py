@@ -8,9 +8,9 @@ from blocks.evidence.findings import Finding
 from blocks.hosts.host import Host
 from blocks.hosts.local import LocalHost
 from blocks.hosts.ssh import ShellNotQuiet
-from tasks.inspect import Inspection
 from tasks.inspect.diagnose import diagnose
 from tasks.inspect.hosts import inspect_hosts
+from tasks.inspect.inspection import Inspection
 from tests.blocks.conftest import SSHServer, _Session
 from tests.tasks.sites import local_rehearsal
 

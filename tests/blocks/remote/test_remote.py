@@ -28,13 +28,13 @@ from blocks.agent.protocol.jobs import (
     ClaimJob,
     CopyJob,
     FactsJob,
+    FollowJob,
     OpenJob,
     ProbeJob,
     SealJob,
-    WalJob,
 )
 from blocks.agent.protocol.parts import FileTarget, Landed, OpenItem, Source
-from blocks.agent.protocol.results import CopyResult, OpenResult, SealResult, WalResult
+from blocks.agent.protocol.results import CopyResult, FollowResult, OpenResult, SealResult
 from blocks.artifact.age.keys import generate_identity, recipient_of
 from blocks.artifact.objects import Part, SealedObject
 from blocks.errors import FarsideError, PermanentError, TransientError
@@ -346,8 +346,8 @@ done
 
 
 class TestThread:
-    def job(self, store: S3Store, folder: Path, script: str = RECEIVER) -> WalJob:
-        return WalJob(
+    def job(self, store: S3Store, folder: Path, script: str = RECEIVER) -> FollowJob:
+        return FollowJob(
             argv=("sh", "-c", script.format(folder=folder)),
             directory=str(folder),
             recipients=(recipient_of(IDENTITY),),
@@ -366,7 +366,7 @@ class TestThread:
             thread.check()
             time.sleep(0.05)
         done = thread.stop()
-        assert isinstance(done.result, WalResult)
+        assert isinstance(done.result, FollowResult)
         assert done.result.stored == len(stored) == 3
         for event in stored:
             assert event.object.plain

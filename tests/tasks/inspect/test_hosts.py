@@ -15,8 +15,9 @@ from blocks.hosts.local import LocalHost
 from blocks.hosts.ssh import SSHHost
 from blocks.stores.s3 import S3Store
 from blocks.vaults.host import HostVault
-from tasks.inspect import Inspection, hosts
+from tasks.inspect import hosts
 from tasks.inspect.hosts import _of_target, _old_python
+from tasks.inspect.inspection import Inspection
 from tests.tasks.sites import local_rehearsal
 
 

@@ -21,7 +21,7 @@ from blocks.evidence.findings import Finding
 from blocks.hosts.local import LocalHost
 from blocks.stores.s3 import S3Store
 from deployments.lab.minting import _authority, _issued, issue_from_one
-from tasks.inspect import Inspection
+from tasks.inspect.inspection import Inspection
 from tasks.inspect.issuers import issuers
 
 Look = Callable[..., tuple[list[Finding], list[str]]]

@@ -17,7 +17,7 @@ from blocks.hosts.local import LocalHost
 from blocks.repositories.farside.binding import ForeignSet, KnownState
 from blocks.stores.store import ObjectInfo, StoreUnavailable
 from blocks.vaults.host import HostVault
-from tasks.inspect import Inspection
+from tasks.inspect.inspection import Inspection
 from tasks.inspect.sets import known_state, locked_keys, locked_secrets, record_signer
 from tests.tasks.sites import NOW, OTHER, RECORD_KEY
 

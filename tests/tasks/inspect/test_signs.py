@@ -15,7 +15,8 @@ from blocks.hosts.local import LocalHost
 from blocks.hosts.machine import Connection, Machine, MachineUnknown, connections, machine
 from blocks.hosts.ssh import SSHHost
 from blocks.stores.s3 import S3Store
-from tasks.inspect import Inspection, signs
+from tasks.inspect import signs
+from tasks.inspect.inspection import Inspection
 from tests.conftest import Hanging
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINZV9pDKyj0pMOewDLEX9+ti5C+XcWIxXdG6QcUMfm4G"

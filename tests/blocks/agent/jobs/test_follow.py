@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from blocks.agent.protocol.events import Stored
-from blocks.agent.protocol.jobs import OpenJob, WalJob
+from blocks.agent.protocol.jobs import FollowJob, OpenJob
 from blocks.agent.protocol.parts import FileTarget, OpenItem
 
 MIB = 2**20
@@ -53,8 +53,8 @@ with (folder / "000000010000000000000001.partial").open("wb") as out:
 """
 
 
-def job(near: Any, keys: Any, folder: Path, *, size: int, pause: float, **more: Any) -> WalJob:
-    return WalJob(
+def job(near: Any, keys: Any, folder: Path, *, size: int, pause: float, **more: Any) -> FollowJob:
+    return FollowJob(
         argv=(sys.executable, "-c", RECEIVER, str(folder), str(size), str(pause)),
         secret="the password",
         directory=str(folder),
@@ -133,7 +133,7 @@ def test_large_segments_are_stored_in_volumes(near: Any, keys: Any, tmp_path: Pa
 def test_a_receiver_that_ends_by_itself_is_a_failure(
     near: Any, keys: Any, tmp_path: Path, code: int
 ) -> None:
-    ends = WalJob(
+    ends = FollowJob(
         argv=("bash", "-c", f"echo slot is gone >&2; exit {code}"),
         directory=str(tmp_path / "wal"),
         recipients=(keys.recipient,),

@@ -17,7 +17,7 @@ import pytest
 
 from blocks.agent import lease
 from blocks.agent.protocol.events import Answer, Ok, Released, Stored
-from blocks.agent.protocol.jobs import WalJob
+from blocks.agent.protocol.jobs import FollowJob
 from blocks.engines.postgres import burden, survey
 from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION
 from blocks.errors import TransientError
@@ -54,11 +54,11 @@ def conninfo(source: Server) -> str:
     return f"host=127.0.0.1 port={source.port} user=postgres application_name={SLOT}"
 
 
-def receiving(source: Server, folder: Path, recipient: str, **more: Any) -> WalJob:
+def receiving(source: Server, folder: Path, recipient: str, **more: Any) -> FollowJob:
     """As the engine follows the log of such a source."""
     receive = [f"{source.bin_dir}/pg_receivewal", "-W", "-d", conninfo(source)]
     holding = burden.holding(facts_of(source), SLOT)
-    return WalJob(
+    return FollowJob(
         argv=(*receive, *holding, "-D", str(folder / "wal"), "--no-loop"),
         release_argv=(*receive, *holding, "--drop-slot") if holding else (),
         directory=str(folder / "wal"),
@@ -108,7 +108,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def follower(source: Server, near: Any, job: WalJob) -> Iterator[Any]:
+def follower(source: Server, near: Any, job: FollowJob) -> Iterator[Any]:
     near.prepare = slot_maker(source)
     run = near.start(replace(job, ca_pem=near.store.ca_pem))
     try:
