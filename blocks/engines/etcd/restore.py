@@ -107,8 +107,8 @@ class MemberUnderRestore:
         """Until it says that it serves. Raises PermanentError if it dies or never does."""
         give_up = time.monotonic() + START_SECONDS
         script = (
-            'grep -q "serving client traffic" "$1/etcd.log" && exit 0;'
-            ' kill -0 "$(cat "$1/etcd.pid")" 2>/dev/null || exit 2; exit 1'
+            'kill -0 "$(cat "$1/etcd.pid")" 2>/dev/null || exit 2;'
+            ' grep -q "serving client traffic" "$1/etcd.log" || exit 1'
         )
         while True:
             done = self.host.run(["sh", "-c", script, "sh", self._work], check=False)

@@ -413,7 +413,7 @@ def found(record: Record) -> set[tuple[str, str]]:
 @mechanisms.NODES
 def test_a_member_that_dies_during_the_restore(ground: Ground) -> None:
     """Killed before it serves: the others wait for it, and nobody is told that all is well."""
-    dies = 'case "$*" in */kv2/*) "$REAL" "$@" & sleep 0.2; kill -9 $!; exit 1 ;; esac\n'
+    dies = 'case "$*" in */kv2/*) "$REAL" "$@" & sleep 0.02; kill -9 $!; exit 1 ;; esac\n'
     with ground.wrapped("etcd", f'{dies}exec "$REAL" "$@"'):
         record = rehearsed(ground)
     assert found(record) == {("restore-failed", "west/kv2")}
