@@ -206,12 +206,22 @@ def test_worker_and_deployment(environment: dict[str, str], place: Path) -> None
     _, *commands, worker = block("export PREFECT_API_URL=")
     for command in commands:
         shell(command, environment)
+    _wait_for_scheduled_runs(environment)
     with running(worker, environment):
         run = "prefect deployment run rehearse/nightly --param scale=1 --watch"
         said = shell(f"{run} --param results={place}/results", environment)
     (record,) = (place / "results").glob("*.json")
     assert '"trigger": "nightly"' in record.read_text(), said
     assert '"verdict": "verified"' in record.read_text()
+
+
+def _wait_for_scheduled_runs(environment: dict[str, str]) -> None:
+    """The server's scheduler works with the libraries that are installed: no pin is needed."""
+    give_up = time.monotonic() + 120
+    listing = "COLUMNS=200 prefect flow-run ls --state Scheduled"
+    while "rehearse" not in shell(listing, environment):
+        assert time.monotonic() < give_up, "no run was scheduled"
+        time.sleep(2)
 
 
 def _wait_for_server(environment: dict[str, str]) -> None:
