@@ -103,6 +103,9 @@ def fence(plan: Plan) -> Iterator[NftablesFence]:
     assert isinstance(plan.fence, SeveralFences)
     _, filters = plan.fence.fences
     assert isinstance(filters, NftablesFence)
+    for host in plan.recovery.hosts:
+        # A bare directory, left by the test before, is that of a dead rehearsal after a minute.
+        shutil.rmtree(Path(host.work_root) / ID, ignore_errors=True)
     yield filters
     filters.lift(plan.gap())
 
