@@ -76,6 +76,8 @@ ONE_PART = (
     {"restore-failed", "setting-too-low"},
     # MariaDB tells of a table that it is damaged, whatever of it is.
     {"index-corrupt", "page-corrupt"},
+    # Without a login, no secret is tried on what it would read.
+    {"login-missing", "app-secret-missing"},
     # With one member dead, or one that never was, nothing else is whole.
     {"node-count-differs", "peer-list-stale", "incomplete-restore", "usable-not-restored"},
     # A standby that is dead shows nothing else; of two, one must be left to take over.
@@ -108,9 +110,9 @@ _POSTGRES_TOGETHER = (
         "path-hard-coded",
         "address-hard-coded",
     ),
-    ("locale-changed", "log-replay-short"),
+    ("locale-changed", "log-replay-short", "app-secret-missing"),
     ("locale-missing",),
-    ("restored-jobs-fire", "app-secret-missing", "login-missing"),
+    ("restored-jobs-fire", "login-missing"),
     ("source-used", "index-corrupt", "usable-not-restored", "archive-into-production"),
     ("page-corrupt", "incomplete-restore", "fence-stays", "rpo-missed"),
     (
@@ -137,7 +139,7 @@ _ETCD_TOGETHER = (
         "check-failed",
     ),
     ("address-hard-coded", "path-hard-coded", "source-used", "usable-not-restored"),
-    ("app-secret-missing", "login-missing", "node-count-differs"),
+    ("login-missing", "node-count-differs"),
     ("incomplete-restore", "node-identity-reused", "fence-stays", "rpo-missed"),
     (
         "key-only-in-source",
