@@ -118,10 +118,12 @@ def disk_too_small(ground: Ground) -> Iterator[None]:
 
 @drill("clock-skew", "preflight")
 def clock_skew(ground: Ground) -> Iterator[None]:
-    """The clock of west's hosts is a minute and a half ahead."""
+    """The clock of west's hosts is half a minute ahead: less than a lease, by which guards go."""
     site = next(ground.places.runtime("west").glob("python/lib/python3*/site-packages"))
     # Not sitecustomize: Debian's Python has one of its own, which goes first.
-    ahead = "import time; now = time.time; time.time = lambda now=now: now() + 90\n"
+    # In a virtual environment, Python 3.11 runs it twice.
+    ahead = "import time; time.real = getattr(time, 'real', time.time);"
+    ahead += " time.time = lambda: time.real() + 30\n"
     with ground.file(site / "ahead.pth", ahead):
         yield
 
