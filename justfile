@@ -8,7 +8,7 @@ lint:
     ruff format --check .
     mypy
 
-# README's tests: minutes
+# The first tier: minutes
 test:
     pytest
 

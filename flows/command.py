@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 import traceback
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -73,9 +73,18 @@ def outcome(command: typer.Typer, name: str) -> int:
         else:
             if "--verbose" in sys.argv:
                 traceback.print_exc()
-            say(f"could not go on: {causes(error)} (next: run it with --verbose)")
+            hint = " (next: run it with --verbose)" if _has_verbose(command) else ""
+            say(f"could not go on: {causes(error)}{hint}")
             code = UNVERIFIED
     return code or OK
+
+
+def _has_verbose(app: typer.Typer) -> bool:
+    """Whether the command that was called has that option."""
+    command: Any = typer.main.get_command(app)
+    word = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    called = getattr(command, "commands", {}).get(word, command)
+    return any(item.name == "verbose" for item in called.params)
 
 
 def _end_soon(code: int) -> None:

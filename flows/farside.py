@@ -11,14 +11,25 @@ import typer
 
 from deployments.lab import __main__ as lab
 from flows import keys
-from flows.command import run
-from flows.drill import __main__ as drill
+from flows.command import USAGE, run, say
 from flows.rehearse import __main__ as rehearse
 from flows.sweep import __main__ as sweep
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 app.command("rehearse", help=rehearse.HELP)(rehearse.command)
-app.command("drill")(drill.command)
+try:
+    from flows.drill import __main__ as drill
+except ModuleNotFoundError as missing:  # a site needs no lab
+    lacking = missing.name
+    anything = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+    @app.command("drill", context_settings=anything)
+    def no_drill() -> None:
+        """Break assumptions in the lab; needs what `pip install 'farside[lab]'` brings."""
+        say(f"{lacking} is not installed (next: pip install 'farside[lab]')")
+        raise typer.Exit(USAGE)
+else:
+    app.command("drill")(drill.command)
 app.command("sweep")(sweep.command)
 app.command("keys")(keys.command)
 app.add_typer(lab.app, name="lab")
@@ -26,6 +37,7 @@ app.add_typer(lab.app, name="lab")
 
 @app.callback(invoke_without_command=True)
 def options(
+    context: typer.Context,
     show_version: Annotated[
         bool, typer.Option("--version", help="Print the version, and end.")
     ] = False,
@@ -34,6 +46,9 @@ def options(
     if show_version:
         typer.echo(f"farside {version('farside')}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(USAGE)
 
 
 def main() -> None:

@@ -81,3 +81,7 @@ def _peak_rss() -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

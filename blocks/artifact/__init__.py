@@ -1,1 +1,1 @@
-"""A backup set: format, streams, manifest. Runs on database hosts too; imports no Prefect."""
+"""The backup format: age, objects, manifest, signatures; no I/O. Runs on database hosts, too."""

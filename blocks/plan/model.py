@@ -285,5 +285,5 @@ class Plan(StrictBlock):
 
     @property
     def digest(self) -> str:
-        """What a record names the plan by that it rehearsed (see `plan_digest`)."""
+        """What a record names the plan by that it rehearsed (see `blocks.plan.digest`)."""
         return digest_of(self)

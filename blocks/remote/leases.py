@@ -1,4 +1,8 @@
-"""Answers what a job asks: presigned URLs, and what it has stored."""
+"""Answers what a job asks: presigned URLs, and what it has stored.
+
+The agent holds no credential of a store. It asks for presigned URLs as it needs them; each is for
+one sealed object under one prefix.
+"""
 
 import re
 import threading

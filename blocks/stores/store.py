@@ -1,4 +1,8 @@
-"""What every object store can do, and how it fails."""
+"""What every object store can do, and how it fails.
+
+Hosts move the bulk data themselves, through URLs that `presign_*` makes; only manifests and other
+small objects pass here.
+"""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence

@@ -151,7 +151,11 @@ def tripped(context: typer.Context) -> None:
 
     for line in fence.attempts(context.obj):
         typer.echo(line)
-    fence.check_watching(context.obj)
+    try:
+        fence.check_watching(context.obj)
+    except FarsideError as error:
+        typer.echo(f"error: {printable(str(error))}", err=True)
+        raise typer.Exit(1) from None
 
 
 def main() -> None:

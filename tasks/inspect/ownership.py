@@ -1,4 +1,4 @@
-"""Dependence: what was used of the source, by farside or by what it restored, becomes findings."""
+"""What was used of the source, by farside or by what it restored, becomes findings."""
 
 import re
 from collections import Counter

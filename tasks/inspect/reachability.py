@@ -1,4 +1,4 @@
-"""Leaks: what of the source answers the recovery side, although it is lost.
+"""What of the source answers the recovery side, although it is lost.
 
 A refusal proves a fence only where the same machine got an answer before (see Reach); what could
 not be tried proves nothing.

@@ -1,4 +1,4 @@
-"""A record for people: the summary on the terminal, Markdown, and artifacts in Prefect's UI."""
+"""A record for people: the summary on the terminal."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence

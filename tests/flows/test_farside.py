@@ -50,3 +50,28 @@ def test_bad_usage(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "flows.farside", "rehearse", "--no-such", str(tmp_path)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert (done.returncode, "No such option" in done.stderr) == (64, True), done.stderr
+
+
+WITHOUT_LAB = """
+import sys
+for name in ("psycopg", "psutil", "asyncssh", "moto"):
+    sys.modules[name] = None
+from flows.farside import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [(["keys"], 0, "AGE-SECRET-KEY"), (["drill", "--all"], 64, "pip install 'farside[lab]'")],
+)
+def test_a_site_needs_no_lab(words: list[str], code: int, says: str) -> None:
+    argv = [sys.executable, "-c", WITHOUT_LAB, *words]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, says in f"{done.stdout}{done.stderr}") == (code, True), done.stderr
+
+
+def test_nothing_asked() -> None:
+    argv = [sys.executable, "-m", "flows.farside"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, "rehearse" in done.stdout) == (64, True)

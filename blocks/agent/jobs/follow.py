@@ -1,4 +1,4 @@
-"""The job `wal`: run a program that receives the log into a directory, and store what it writes."""
+"""The job `follow`: run a program that receives the log into a directory, store what it writes."""
 
 import hashlib
 import os

@@ -1,6 +1,6 @@
 """The age v1 file format (https://age-encryption.org/v1), X25519 recipients.
 
-A file is a header (see age_header), a nonce of 16 bytes, and the plaintext in chunks of 64 KiB,
+A file is a header (see `header`), a nonce of 16 bytes, and the plaintext in chunks of 64 KiB,
 each sealed with ChaCha20-Poly1305; the last is marked, so that a cut-off file is noticed.
 `python -m blocks.artifact.age` is a filter that works as the reference command does.
 """

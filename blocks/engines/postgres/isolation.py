@@ -38,7 +38,7 @@ def isolation(
 
     Any process but PostgreSQL's own may be a job. Nobody follows it but its own standbys, by the
     role `replica`, for which commits may wait. Whom a `standby` itself streams from is told by
-    replication.check.
+    standbys.check.
     """
     wrong = _other_settings(
         control.seeing_defaults(),

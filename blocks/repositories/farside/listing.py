@@ -15,9 +15,11 @@ from blocks.artifact.manifest import (
 from blocks.errors import FarsideError, PermanentError
 from blocks.repositories.farside.binding import Binding, ForeignSet
 from blocks.repositories.farside.layout import HEADER, MANIFEST, SET_ID, prefix_of, signed_document
-from blocks.repositories.farside.writer import AT_ONCE
 from blocks.stores.store import ObjectMissing, ObjectStore
 from blocks.workers import Workers
+
+_AT_ONCE = 8
+"""Headers that are read side by side: a store answers each in milliseconds, from afar in more."""
 
 
 class NoSuchSet(PermanentError):
@@ -71,7 +73,7 @@ def headers(store: ObjectStore, binding: Binding) -> Iterator[tuple[str, SetHead
         except (ManifestForged, ManifestMalformed, ForeignSet, ObjectMissing) as error:
             return id, error
 
-    with Workers(AT_ONCE, "headers") as pool:
+    with Workers(_AT_ONCE, "headers") as pool:
         yield from pool.map(read, _complete(store, binding.plan))
 
 

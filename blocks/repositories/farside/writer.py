@@ -25,7 +25,6 @@ from blocks.remote.run import AgentRun
 from blocks.repositories.farside.layout import HEADER, LOG, MANIFEST, Moved, prefix_of, stem
 from blocks.stores.store import ObjectStore
 
-AT_ONCE = 8
 READ_RATE = 200 * 10**6
 """Bytes a second at which a source is read, of whatever engine, where the plan says no other."""
 
