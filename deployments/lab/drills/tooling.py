@@ -123,7 +123,7 @@ def clock_skew(ground: Ground) -> Iterator[None]:
     # Not sitecustomize: Debian's Python has one of its own, which goes first.
     # In a virtual environment, Python 3.11 runs it twice.
     ahead = "import time; time.real = getattr(time, 'real', time.time);"
-    ahead += " time.time = lambda: time.real() + 30\n"
+    ahead += " time.time = lambda real=time.real: real() + 30\n"
     with ground.file(site / "ahead.pth", ahead):
         yield
 
