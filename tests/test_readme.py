@@ -28,12 +28,11 @@ COMMANDS = [line.partition("  #")[0].strip() for text in SHELL for line in text.
 
 
 def block(start: str) -> list[str]:
-    """The commands of the shell block whose first command begins with `start`."""
-    for text in SHELL:
-        lines = [line.partition("  #")[0].strip() for line in text.splitlines()]
-        if lines[0].startswith(start):
-            return lines
-    raise AssertionError(f"no block starts with {start}")
+    """The commands of the shell block whose first command is `start`, or else begins with it."""
+    blocks = [[line.partition("  #")[0].strip() for line in text.splitlines()] for text in SHELL]
+    found = [lines for lines in blocks if lines[0].startswith(start)]
+    assert found, f"no block starts with {start}"
+    return min(found, key=lambda lines: lines[0] != start)
 
 
 @pytest.fixture(scope="module")
