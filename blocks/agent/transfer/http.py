@@ -4,6 +4,7 @@ import base64
 import hashlib
 import http.client
 import random
+import socket
 import ssl
 import threading
 import time
@@ -14,9 +15,12 @@ from urllib.parse import urlsplit
 from blocks.agent.failure import JobFailed
 
 _TRIES = 6
-#: A server that is silent for so long, in seconds, is taken for lost, and asked anew.
+#: A server that is silent for so long, in seconds, is taken for lost, and asked again.
 _TIMEOUT = 15.0
-#: And for so long it is asked anew, if it goes on being silent.
+#: One that has all of a part may write it to a slow disk first. Sent twice, it is slower still, and
+#: `rclone serve s3` takes the second for stored while it still writes the first.
+_STORING = 60.0
+#: And for so long it is asked again, if it goes on being silent.
 _PATIENCE = 45.0
 _PIECE = 256 * 1024
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
@@ -30,6 +34,17 @@ class _Reply:
     status: int
     etag: str
     reason: str
+
+
+class _Connection(http.client.HTTPSConnection):
+    """The kernel breaks it when its peer acknowledges nothing for `_TIMEOUT` seconds."""
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_TIMEOUT * 1000))
 
 
 class Web:
@@ -88,6 +103,7 @@ class Web:
         # Unsigned, as any header but x-amz-* may be. A bucket with Object Lock insists on it.
         headers = {"Content-Length": str(len(body)), "Content-MD5": content_md5(body)}
         connection = self._send("PUT", address, body, headers)
+        connection.sock.settimeout(_STORING)
         with connection.getresponse() as response:
             text = response.read(65536)
             return _reply(response, text)
@@ -118,6 +134,8 @@ class Web:
         parts = urlsplit(address)
         path = f"{parts.path}?{parts.query}" if parts.query else parts.path
         connection = self._connection(address)
+        if connection.sock is not None:
+            connection.sock.settimeout(_TIMEOUT)
         connection.request(method, path, body, headers)
         return connection
 
@@ -127,7 +145,7 @@ class Web:
             raise JobFailed("network", "a store's URL that is not https")
         known: dict[str, http.client.HTTPSConnection] = self._local.__dict__
         if parts.netloc not in known:
-            known[parts.netloc] = http.client.HTTPSConnection(
+            known[parts.netloc] = _Connection(
                 parts.hostname, parts.port, timeout=_TIMEOUT, context=self._tls
             )
         return known[parts.netloc]

@@ -115,7 +115,12 @@ class Run:
         for line in self.process.stdout:
             event = from_line(Event, line)
             self.outcome.events.append(event)
-            if (reply := self._answer(event)) is not None:
+            try:
+                reply = self._answer(event)
+            except BaseException:
+                self.process.kill()  # it would wait for the answer for ever
+                raise
+            if reply is not None:
                 self.say(to_line(reply))
 
 

@@ -3,6 +3,7 @@
 import http.server
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ BODY = bytes(range(256)) * 4
 
 
 class Moody(http.server.BaseHTTPRequestHandler):
-    """Does what its server's list says next: a status, `drop` the connection, or `short` data."""
+    """Does what its server's list says next: a status, `drop` the connection, `short`, `slow`."""
 
     protocol_version = "HTTP/1.1"
 
@@ -25,6 +26,7 @@ class Moody(http.server.BaseHTTPRequestHandler):
         self.answer(BODY)
 
     def do_PUT(self) -> None:
+        self.server.puts += 1  # type: ignore[attr-defined]
         self.server.got = self.rfile.read(int(self.headers["Content-Length"]))  # type: ignore[attr-defined]
         self.answer(b"")
 
@@ -34,6 +36,9 @@ class Moody(http.server.BaseHTTPRequestHandler):
         if mood == "drop":
             self.close_connection = True
             return
+        if mood == "slow":
+            time.sleep(1)
+            mood = 200
         first = self.server.spans[-1][0] if self.command == "GET" and self.server.ranges else 0  # type: ignore[attr-defined]
         body = body[first:]
         self.send_response(mood if isinstance(mood, int) else 206 if first else 200)
@@ -55,7 +60,7 @@ def moody(s3: Any) -> Iterator[http.server.ThreadingHTTPServer]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     folder = s3.ca_file.parent
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    server.spans, server.ranges = [], True  # type: ignore[attr-defined]
+    server.spans, server.ranges, server.puts = [], True, 0  # type: ignore[attr-defined]
     server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -121,6 +126,21 @@ def test_silence_is_not_waited_for_again_and_again(
     with pytest.raises(JobFailed, match="again and again"):
         Web(s3.ca_pem).put(url_of(moody), memoryview(BODY), "it")
     assert len(moody.moods) == 98
+
+
+def test_a_store_that_writes_slowly_is_given_a_part_once(
+    moody: Any, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web = Web(s3.ca_pem)
+    moody.moods = []
+    web.put(url_of(moody), memoryview(BODY), "it")
+    monkeypatch.setattr("blocks.agent.transfer.http._TIMEOUT", 0.2)
+    moody.moods = ["slow"]
+    web.put(url_of(moody), memoryview(BODY), "it")
+    assert moody.puts == 2
+    moody.moods = ["slow"]
+    web.get(url_of(moody), 0, memoryview(bytearray(len(BODY))), "it")
+    assert len(moody.spans) == 2, "one that is only to be read from is taken for lost"
 
 
 def test_patience_ends(moody: Any, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
