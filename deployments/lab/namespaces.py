@@ -133,9 +133,10 @@ def remove(prefix: str) -> None:
     for link in json.loads(_ip("-json", "link", "show")):
         if link["ifname"].startswith(f"{_short(prefix)}-"):
             _ip("link", "delete", link["ifname"])
-    for name in names:
-        _ip("netns", "delete", name)
     _remove_files(prefix)
+    # The first holds the prefix: with it gone, another lab may have it at once.
+    for name in sorted(names, key=lambda name: name == f"{prefix}-east"):
+        _ip("netns", "delete", name)
 
 
 def forget(prefix: str) -> None:
