@@ -4,6 +4,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
+from blocks.engines.abilities import TakesLastLook
 from blocks.errors import FarsideError
 from blocks.repositories.farside.binding import KnownState
 from blocks.repositories.farside.writer import SetWriter
@@ -36,7 +37,8 @@ def declare(
             rehearsal.source_listing = listing(plan.source.store)
         if rehearsal.fresh:
             with clock.step("last look at the source"), suppress(FarsideError):
-                rehearsal.last_look = plan.engine.last_look(plan.source)
+                if isinstance(plan.engine, TakesLastLook):
+                    rehearsal.last_look = plan.engine.last_look(plan.source)
         with clock.step("end of the source's log"):
             note_end_of_log(rehearsal)
         if writer is not None:
@@ -72,4 +74,4 @@ def _release(rehearsal: Rehearsal, writer: SetWriter) -> None:
     Raises what keeps it from that, or ended the following of the log before.
     """
     if not writer.release():
-        rehearsal.plan.engine.withdraw(rehearsal.source, rehearsal.id)
+        rehearsal.plan.engine.clean_source(rehearsal.source, rehearsal.id)

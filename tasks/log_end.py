@@ -7,7 +7,8 @@ was acknowledged until that moment is lost.
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from blocks.engines.engine import Service
+from blocks.engines.abilities import HasLog
+from blocks.engines.restored import Restored
 from blocks.errors import FarsideError
 from tasks.context import Rehearsal
 
@@ -17,21 +18,24 @@ def note_end_of_log(rehearsal: Rehearsal) -> None:
 
     The moment is taken first: what comes between the two belongs to what the log holds.
     """
+    engine = rehearsal.plan.engine
+    if not isinstance(engine, HasLog):
+        return
     with suppress(FarsideError):
         at = rehearsal.clock.now()
-        end = rehearsal.plan.engine.end_of_log(rehearsal.source)
+        end = engine.end_of_log(rehearsal.source)
         if end is not None:
             rehearsal.log_ends.append((at, end))
 
 
-def recovered_by_log(rehearsal: Rehearsal, service: Service) -> datetime | None:
+def recovered_by_log(rehearsal: Rehearsal, service: Restored) -> datetime | None:
     """The latest noted moment up to which the log was replayed, by the source's clock.
 
     None where it was replayed up to none of them. Raises FarsideError.
     """
     if not rehearsal.log_ends:
         return None
-    replayed = rehearsal.plan.engine.end_of_replay(service, rehearsal.recovery)
+    replayed = service.end_of_replay()
     if replayed is None:
         return None
     known = [at for at, end in rehearsal.log_ends if end <= replayed]

@@ -11,7 +11,9 @@ from prefect.settings import get_current_settings
 
 from blocks.artifact.manifest import Manifest, ManifestForged, ManifestMalformed, digest_of
 from blocks.block import is_ip
-from blocks.engines.engine import Facts, Requirements
+from blocks.engines.abilities import KnowsDangers
+from blocks.engines.engine import Requirements
+from blocks.engines.facts import Facts
 from blocks.errors import FarsideError
 from blocks.evidence.catalogue import Severity
 from blocks.evidence.findings import Finding, finding
@@ -91,7 +93,7 @@ def preflight(rehearsal: Rehearsal) -> Survey:
             with clock.step("versions"):
                 _compare(rehearsal, known, seen)
             if rehearsal.fresh:
-                seen.look(rehearsal, partial(_dangers, facts=known.facts))
+                seen.look(rehearsal, partial(dangers, facts=known.facts))
         with clock.step("source's clock"):
             seen.look(rehearsal, source_clock.measure)
         seen.look(rehearsal, _control_plane, ownership.misplaced, ownership.shared_credentials)
@@ -150,7 +152,7 @@ def _survey(rehearsal: Rehearsal, seen: Inspection) -> Survey | FarsideError:
         known = sets.known_state(rehearsal, chosen.set_id, seen)
         if known is not None:
             known.compare(digest_of(manifest), _log_sequence(reader) or known.log_sequence)
-        facts = manifest.engine_facts
+        facts = plan.engine.read_facts(manifest.engine_facts)
         needs = plan.engine.requirements(facts)
         return Survey(facts, plan.topology_from(facts), needs, manifest, chosen.how, known=known)
     except FarsideError as error:
@@ -199,21 +201,24 @@ def _compare(rehearsal: Rehearsal, survey: Survey, seen: Inspection) -> None:
     def compared(_: Rehearsal) -> Iterator[Finding]:
         for item in plan.engine.compare(survey.facts, plan.recovery, plan.source.belongings):
             if item.id == "engine-version" and item.severity is Severity.CRITICAL:
-                seen.blockers.append(item)
-            yield item
+                seen.blockers.append(item.at(STAGE))
+            yield item.at(STAGE)
 
     seen.look(rehearsal, compared)
 
 
-def _dangers(rehearsal: Rehearsal, facts: Facts) -> Iterable[Finding]:
+def dangers(rehearsal: Rehearsal, facts: Facts) -> Iterator[Finding]:
     """What makes a backup of the live source dangerous."""
-    return rehearsal.plan.engine.dangers(facts, rehearsal.source)
+    engine = rehearsal.plan.engine
+    if isinstance(engine, KnowsDangers):
+        for item in engine.dangers(facts, rehearsal.source):
+            yield item.at(STAGE)
 
 
 def _left_in_source(rehearsal: Rehearsal) -> Iterator[Finding]:
     """What dead rehearsals left in the source's server, where it may do harm for ever."""
     plan = rehearsal.plan
-    ids = plan.engine.remains(plan.source)
+    ids = plan.engine.leftovers(plan.source)
     seen = look(plan, (plan.recovery, plan.source)) if ids else None
     for id in ids:
         if seen is not None and id != rehearsal.id and seen.state(id) != "alive":

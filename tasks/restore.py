@@ -6,7 +6,8 @@ from dataclasses import replace
 from prefect import task, unmapped
 from prefect.cache_policies import NO_CACHE
 
-from blocks.engines.engine import Restoration, Service
+from blocks.engines.restoration import Restoration
+from blocks.engines.restored import Restored
 from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Node, Topology
 from blocks.remote.jobs import sweep_host
@@ -23,12 +24,13 @@ STAGE = "restore"
 def restoration(
     rehearsal: Rehearsal, reader: SetReader, opening: Opening, clock: StageInProgress
 ) -> Restoration:
-    """All that the engine may use, from here to the end of verification."""
+    """All that the engine may use, and the service that it restores."""
     return Restoration(
         rehearsal_id=rehearsal.id,
         recovery=rehearsal.recovery,
         reader=reader,
         manifest=opening.manifest,
+        facts=rehearsal.plan.engine.read_facts(opening.manifest.engine_facts),
         log=opening.log,
         identity=opening.identity,
         steps=clock,
@@ -53,7 +55,7 @@ def _spread(do: Callable[[Node], None], nodes: Sequence[Node]) -> None:
 
 
 @stage(STAGE, retries=1, limit=24 * 3600)
-def restore(rehearsal: Rehearsal, survey: Survey, reader: SetReader, opening: Opening) -> Service:
+def restore(rehearsal: Rehearsal, survey: Survey, reader: SetReader, opening: Opening) -> Restored:
     """Bring the service up. Run again, it first removes what the attempt before has made.
 
     Raises FoundProblems, and touches nothing, where preflight saw why no restore can succeed.

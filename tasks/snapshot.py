@@ -4,7 +4,7 @@ from blocks.artifact.manifest import Manifest
 from blocks.errors import PermanentError
 from blocks.repositories.farside.writer import SetWriter
 from tasks.context import Rehearsal, stage
-from tasks.preflight import Survey
+from tasks.preflight import Survey, dangers
 
 STAGE = "snapshot"
 
@@ -23,7 +23,7 @@ def snapshot(rehearsal: Rehearsal, survey: Survey, writer: SetWriter) -> Manifes
                 facts = plan.engine.survey(plan.source)
         writer.begin(clock.moved)
         captured = plan.engine.capture(plan.source, writer, facts, clock)
-        rehearsal.findings.add(*plan.engine.dangers(captured.facts, plan.source))
+        rehearsal.findings.add(*dangers(rehearsal, captured.facts))
         with clock.step("sign"):
             if plan.keys.signing_key is None:
                 raise PermanentError(

@@ -23,7 +23,7 @@ def measure(rehearsal: Rehearsal) -> Iterator[Finding]:
     a finding for a clock that is far off. One that cannot be asked stays unknown.
     """
     plan = rehearsal.plan
-    names = dict.fromkeys(name for _, name in plan.engine.source_hosts())
+    names = dict.fromkeys(name for _, name in plan.engine.source_hosts)
     measured = []
     for host in (plan.source.host(name) for name in names):
         try:

@@ -187,7 +187,7 @@ def _in_stores(plan: Plan, domains: Iterable[FailureDomain], remaining: list[str
 def _in_server(plan: Plan, remaining: list[str]) -> set[str]:
     """Ids of what holds the source's server up; one that cannot be asked may be held up."""
     try:
-        return set(plan.engine.remains(plan.source))
+        return set(plan.engine.leftovers(plan.source))
     except FarsideError as error:
         remaining.append(f"{plan.source.name} server could not be looked at: {error.message}")
         return set()
@@ -205,7 +205,7 @@ def _clear(
     if plan.source in domains:
         name = plan.source.name
         try:
-            removed += [f"{name}: {what}" for what in plan.engine.withdraw(plan.source, id)]
+            removed += [f"{name}: {what}" for what in plan.engine.clean_source(plan.source, id)]
         except LeftElsewhere as error:
             remaining.append(f"{error}; then remove {store_key(id)} from both stores")
         except FarsideError as error:

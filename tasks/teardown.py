@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from blocks.domain import FailureDomain
-from blocks.engines.engine import Service
+from blocks.engines.restored import Restored
 from blocks.errors import FarsideError, PermanentError
 from blocks.evidence.catalogue import Severity
 from blocks.evidence.findings import Finding, finding
@@ -43,7 +43,7 @@ class Teardown:
         rehearsal: Rehearsal,
         writer: SetWriter | None,
         copier: SetCopier | None,
-        service: Service | None,
+        service: Restored | None,
     ) -> None:
         self._rehearsal = rehearsal
         self._writer = writer
@@ -138,13 +138,13 @@ class Teardown:
 
         What cannot be shown to have ended keeps the fence up.
         """
-        plan, service = self._rehearsal.plan, self._service
+        recovery, service = self._rehearsal.recovery, self._service
         self._running = ["what was restored has not been stopped"]
         if service is not None:
             with suppress(FarsideError):
-                plan.engine.destroy(service, plan.recovery)
+                service.stop()
         running = _still_running(self._rehearsal)
-        answering = _answering(plan.recovery, service) if service else []
+        answering = _answering(recovery, service) if service else []
         self._running = [*running, *(f"{item.subject}: {item.evidence}" for item in answering)]
         return answering
 
@@ -214,7 +214,7 @@ class Teardown:
     def _clean_server(self) -> Iterable[Finding]:
         if self._reachable and self._writer is not None:
             plan = self._rehearsal.plan
-            plan.engine.withdraw(plan.source, self._rehearsal.id)
+            plan.engine.clean_source(plan.source, self._rehearsal.id)
         self._server_clean = self._reachable
         return ()
 
@@ -268,7 +268,7 @@ def _still_running(rehearsal: Rehearsal) -> list[str]:
     """
     plan = rehearsal.plan
     begun = any(item.name == "restore" and item.started_at for item in rehearsal.clock.stages())
-    nodes = {node.host for node in plan.engine.predicted_nodes(plan.recovery)} if begun else set()
+    nodes = {node.host for node in plan.engine.predicted_nodes} if begun else set()
 
     def end(host: Host) -> list[str]:
         name = f"{host.domain}/{host.name}"
@@ -288,7 +288,7 @@ def _still_running(rehearsal: Rehearsal) -> list[str]:
         return [item for found in pool.map(end, rehearsal.recovery.hosts) for item in found]
 
 
-def _answering(domain: FailureDomain, service: Service) -> list[Finding]:
+def _answering(domain: FailureDomain, service: Restored) -> list[Finding]:
     """Nodes of which something still answers."""
     hosts = {host.name: host for host in domain.hosts}
     found = []

@@ -4,24 +4,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
-from blocks.engines.checks import SqlQuestion, Ticks, checked, listed
-from blocks.engines.engine import Service
+from blocks.engines.checks import CheckSpec, SqlQuestion, Ticks, judged, listed, run_check
+from blocks.engines.restored import References, Restored
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Check, CheckStatus
-from blocks.repositories.farside.reader import SetReader
 from tasks.context import Rehearsal, stage
 from tasks.heartbeat import Lost, acknowledged_after
-from tasks.inspect.app_secrets import open_secret
+from tasks.inspect.app_secrets import opens
 from tasks.inspect.diagnose import diagnose
 from tasks.inspect.ownership import calls_to_source, identify_tools, uses_of_source
 from tasks.inspect.reachability import leaks
-from tasks.key_fetch import Opening
 from tasks.log_end import recovered_by_log
-from tasks.restore import restoration
+from tasks.reporting.clock import StageInProgress
 
 STAGE = "verify"
+_WHOLE = "rows 1 to the newest without a gap, every acknowledged one among them"
 COLD_SHARE = 0.1
 """What the first queries may take longer than their repetition, as a part of the RTO."""
 
@@ -45,13 +45,10 @@ class Verification:
 
 
 @stage(STAGE, limit=24 * 3600)
-def verify(
-    rehearsal: Rehearsal, reader: SetReader, opening: Opening, service: Service
-) -> Verification:
+def verify(rehearsal: Rehearsal, service: Restored) -> Verification:
     """Ask everything, whatever the answers before: one run finds as much as it can."""
     plan = rehearsal.plan
     with rehearsal.clock.stage(STAGE) as clock:
-        using = restoration(rehearsal, reader, opening, clock)
         with clock.step("recovery point"):
             checks, until, lost = _recovery_point(rehearsal, service)
         checks += service.checks
@@ -59,54 +56,23 @@ def verify(
             SqlQuestion(check.name, check.database, check.sql, check.expected)
             for check in plan.checks
         ]
-        before, began = len(checks), rehearsal.clock.now()
-        for check in plan.engine.verify(service, using, questions):
-            clock.go_on()
-            ended_at = rehearsal.clock.now()
-            clock.add_step(check.name, began, ended_at)
-            began = ended_at
-            checks.append(check)
-        for item in plan.secrets:
-            checks.append(open_secret(rehearsal, service, item))
-            clock.go_on()
-            clock.add_step(checks[-1].name, began, rehearsal.clock.now())
-            began = rehearsal.clock.now()
+        before = len(checks)
+        checks += _made(rehearsal, clock, service.usable(questions))
+        secrets = (opens(rehearsal, service, item) for item in plan.secrets)
+        checks += _made(rehearsal, clock, secrets)
+        checks += _made(rehearsal, clock, service.integrity())
         ended_at = rehearsal.clock.now()
         found = [*_failures(checks), *_cold(rehearsal, checks)]
         rehearsal.findings.add(*found)
         with clock.step("dependencies"):
-            identify_tools(rehearsal, plan.recovery.hosts)
-            try:
-                named = plan.engine.dependencies(service, using, plan.source.belongings)
-            except FarsideError as error:
-                named, expected = [], "nothing in it names the source"
-                text = f"could not run: {error.message}"
-                checks.append(Check("dependencies", CheckStatus.UNKNOWN, expected, text))
-            if using.unseen:
-                expected = "nothing in it names the source"
-                text = f"could not run: {listed(using.unseen)}"
-                checks.append(Check("dependencies", CheckStatus.UNKNOWN, expected, text))
-            rehearsal.findings.add(*named)
-            rehearsal.findings.add(*uses_of_source(rehearsal))
+            checks += _references(rehearsal, service)
         usable = _is_usable(checks[before:]) and all(map(_lets_use, checks))
-        began = rehearsal.clock.now()
-        for check in plan.engine.survive(service, using):
-            clock.go_on()
-            clock.add_step(check.name, began, rehearsal.clock.now())
-            rehearsal.findings.add(*_failures([check]))
-            checks.append(check)
-            began = rehearsal.clock.now()
+        last = _made(rehearsal, clock, _failover(service))
+        rehearsal.findings.add(*_failures(last))
+        checks += last
         # Whoever takes over may call, too.
         with clock.step("calls to the source"):
-            called, unseen = calls_to_source(rehearsal)
-            rehearsal.findings.add(*called)
-            for problem in unseen:
-                if problem.finding:
-                    rehearsal.findings.add(*diagnose(problem, STAGE, plan.source.name))
-            if unseen:
-                expected = "nobody calls the source"
-                text = f"could not run: {listed([problem.message for problem in unseen])}"
-                checks.append(Check("calls-to-source", CheckStatus.UNKNOWN, expected, text))
+            checks += _calls(rehearsal)
         # A source that came back meanwhile may have been asked, or have taken what was written.
         with clock.step("fence"):
             proof = leaks(rehearsal, STAGE)
@@ -116,14 +82,62 @@ def verify(
         return Verification(tuple(checks), until, lost, ended_at, usable)
 
 
+def _made(rehearsal: Rehearsal, clock: StageInProgress, specs: Iterable[CheckSpec]) -> list[Check]:
+    """One check after the other, each timed as a step."""
+    made, began = list[Check](), rehearsal.clock.now()
+    for spec in specs:
+        made.append(run_check(spec))
+        clock.go_on()
+        ended = rehearsal.clock.now()
+        clock.add_step(spec.name, began, ended, grows=spec.grows)
+        began = ended
+    return made
+
+
+def _failover(service: Restored) -> Iterator[CheckSpec]:
+    if spec := service.failover():
+        yield spec
+
+
+def _references(rehearsal: Rehearsal, service: Restored) -> Iterator[Check]:
+    """What of the source the service names becomes findings; what was not searched, a check."""
+    plan = rehearsal.plan
+    identify_tools(rehearsal, plan.recovery.hosts)
+    try:
+        named = service.references(plan.source.belongings)
+    except FarsideError as error:
+        named = References(unseen=(error.message,))
+    if named.unseen:
+        text = listed(named.unseen)
+        yield _unknown("dependencies", "nothing in it names the source", text)
+    rehearsal.findings.add(*(item.at(STAGE) for item in named.found))
+    rehearsal.findings.add(*uses_of_source(rehearsal))
+
+
+def _calls(rehearsal: Rehearsal) -> Iterator[Check]:
+    """Calls to the source become findings; that they could not be looked for, a check."""
+    called, unseen = calls_to_source(rehearsal)
+    rehearsal.findings.add(*called)
+    for problem in unseen:
+        if problem.finding:
+            rehearsal.findings.add(*diagnose(problem, STAGE, rehearsal.source.name))
+    if unseen:
+        text = listed([problem.message for problem in unseen])
+        yield _unknown("calls-to-source", "nobody calls the source", text)
+
+
+def _unknown(name: str, expected: str, why: str) -> Check:
+    return Check(name, CheckStatus.UNKNOWN, expected, f"could not run: {why}")
+
+
 def _recovery_point(
-    rehearsal: Rehearsal, service: Service
+    rehearsal: Rehearsal, service: Restored
 ) -> tuple[list[Check], datetime | None, Lost | None]:
     plan = rehearsal.plan
     checks: list[Check] = []
     until: datetime | None = None
     try:
-        until = plan.engine.recovered_until(service, plan.recovery)
+        until = service.newest_transaction()
     except FarsideError as error:
         checks.append(Check("recovery-point", CheckStatus.UNKNOWN, None, None, error.message))
     by_log = None
@@ -134,11 +148,10 @@ def _recovery_point(
         return checks, until, None
     heart = plan.heartbeat
     try:
-        ticks = plan.engine.ticks(service, plan.recovery, heart.database, heart.table)
+        ticks = service.heartbeat(heart.database, heart.table)
         lost = acknowledged_after(heart.ledger, ticks.newest_id or 0, rehearsal.cut_at)
     except (FarsideError, OSError, ValueError) as error:
-        expected = "every acknowledged row up to the newest"
-        checks.append(Check("heartbeat", CheckStatus.UNKNOWN, expected, None, str(error)))
+        checks.append(Check("heartbeat", CheckStatus.UNKNOWN, _WHOLE, None, str(error)))
         return checks, until, None
     checks.append(heartbeat_check(ticks, lost.rows))
     known = [_aware(moment) for moment in (until, ticks.newest_at) if moment is not None]
@@ -157,13 +170,9 @@ def heartbeat_check(ticks: Ticks, lost: int) -> Check:
         wrong.append("the table is empty")
     elif ticks.first_missing is not None:
         wrong.append(f"row {ticks.first_missing} is missing below {ticks.newest_id}")
-    return checked(
-        "heartbeat",
-        "rows 1 to the newest without a gap, every acknowledged one among them",
-        wrong,
-        f"{ticks.count} rows, newest {ticks.newest_id}; {lost} acknowledged after it",
-        finding="incomplete-restore",
-    )
+    right = f"{ticks.count} rows, newest {ticks.newest_id}; {lost} acknowledged after it"
+    answer = partial(judged, wrong, right)
+    return run_check(CheckSpec("heartbeat", _WHOLE, answer, finding="incomplete-restore"))
 
 
 def _is_usable(checks: Sequence[Check]) -> bool:

@@ -133,15 +133,28 @@ def test_no_imports_go_in_a_circle() -> None:
 
 def test_no_engine_imports_another() -> None:
     engines = ROOT / "blocks" / "engines"
+    contract = {path.stem for path in engines.glob("*.py")} | {"common"}
     wrong = {
         f"{path.relative_to(ROOT)}: {module}"
         for path in engines.glob("*/**/*.py")
         for module in imported(path)
         if module.startswith("blocks.engines.")
-        and module.split(".")[2]
-        not in (path.relative_to(engines).parts[0], "engine", "checks", "common")
+        and module.split(".")[2] not in (path.relative_to(engines).parts[0], *contract)
     }
     assert wrong == set()
+
+
+def test_no_engine_says_in_which_stage_it_was_asked() -> None:
+    """A finding of an engine has no stage: the caller knows it."""
+    calls = {
+        f"{path.relative_to(ROOT)}:{node.lineno}": node
+        for path in (ROOT / "blocks" / "engines").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "finding"
+    }
+    assert len(calls) > 40
+    assert [at for at, call in calls.items() if len(call.args) > 3] == []
+    assert [at for at, call in calls.items() if "stage" in {k.arg for k in call.keywords}] == []
 
 
 def test_what_runs_on_hosts_needs_little() -> None:

@@ -1,8 +1,8 @@
-"""One check of a restored service: guarded, judged, timed."""
+"""Checks of a restored service: what is expected is declared once, one runner asks and judges."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from blocks.errors import FarsideError
@@ -31,33 +31,88 @@ class Ticks:
     first_missing: int | None
 
 
-def guarded(name: str, expected: str, run: Callable[[], Check]) -> Iterator[Check]:
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one check found. What was expected, and the check's name, are the CheckSpec's.
+
+    `detail`, `seconds`, `subjects` and `evidence` are those of `blocks.evidence.record.Check`.
+    `finding` is the id of what failed, where it is another one than the CheckSpec's.
+    """
+
+    status: CheckStatus
+    actual: str | None
+    detail: str | None = None
+    seconds: tuple[float, float] | None = None
+    subjects: tuple[str, ...] = ()
+    evidence: Mapping[str, str] = field(default_factory=dict)
+    finding: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckSpec:
+    """One check: its name, what passes, and how it is asked.
+
+    `finding` is the id of the finding that it is when it fails. `grows`: its time grows with the
+    size of the data; see `blocks.evidence.record.Step`.
+    """
+
+    name: str
+    expected: str
+    run: Callable[[], Answer]
+    finding: str = "check-failed"
+    grows: bool = False
+
+
+def run_check(spec: CheckSpec) -> Check:
+    """Ask, and judge: the only runner of checks. Raises nothing."""
+    answer = answered(spec.run)
+    return Check(
+        spec.name,
+        answer.status,
+        spec.expected,
+        answer.actual,
+        answer.detail,
+        answer.seconds,
+        answer.subjects,
+        answer.finding or spec.finding,
+        answer.evidence,
+    )
+
+
+def answered(run: Callable[[], Answer]) -> Answer:
     """What `run` finds; if it breaks, the check could not run, and says why."""
     try:
-        yield run()
+        return run()
     except FarsideError as error:
-        yield Check(name, CheckStatus.UNKNOWN, expected, f"could not run: {error.message}")
+        return unknown(error.message)
     except Exception as error:  # a mistake in one check takes no other's answer away
-        text = f"could not run: {type(error).__name__}: {error}"
-        yield Check(name, CheckStatus.UNKNOWN, expected, text)
+        return unknown(f"{type(error).__name__}: {error}")
 
 
-def checked(
-    name: str,
-    expected: str,
-    wrong: Sequence[str],
-    right: str,
-    *,
-    finding: str,
-    subjects: tuple[str, ...] = (),
-) -> Check:
-    """A check that failed if anything is `wrong`; else it found what is `right`.
+def passed(actual: str) -> Answer:
+    """It is as expected."""
+    return Answer(CheckStatus.PASSED, actual)
 
-    `finding` is the id of what it stands for when it fails.
+
+def unknown(why: str) -> Answer:
+    """It could not be asked, which never counts as passed."""
+    return Answer(CheckStatus.UNKNOWN, f"could not run: {why}")
+
+
+def judged(wrong: Sequence[str], right: str, *, subjects: tuple[str, ...] = ()) -> Answer:
+    """Failed if anything is `wrong`; else it found what is `right`.
+
+    `subjects` are the things that are wrong, by name, where each is to be a finding of its own.
     """
-    status = CheckStatus.FAILED if wrong else CheckStatus.PASSED
-    actual = listed(wrong) or right
-    return Check(name, status, expected, actual, subjects=subjects, finding=finding)
+    if wrong:
+        return Answer(CheckStatus.FAILED, listed(wrong), subjects=subjects)
+    return Answer(CheckStatus.PASSED, right, subjects=subjects)
+
+
+def compared(actual: str | None, expected: str) -> Answer:
+    """Passed if both are the same."""
+    status = CheckStatus.PASSED if actual == expected else CheckStatus.FAILED
+    return Answer(status, "NULL" if actual is None else actual)
 
 
 def listed(items: Sequence[str]) -> str:
@@ -66,21 +121,20 @@ def listed(items: Sequence[str]) -> str:
     return "; ".join(items[:_LISTED]) + more
 
 
-def asked(question: SqlQuestion, ask: Callable[[], str | None]) -> Check:
-    """A question of the plan, by `ask`; raises what that raises.
+def question(asked: SqlQuestion, ask: Callable[[], str | None]) -> CheckSpec:
+    """A question of the plan as a check; `ask` puts it to the service."""
+    return CheckSpec(asked.name, asked.expected, lambda: asked_twice(asked.expected, ask))
 
-    Asked twice: what the first answer took longer than the second, a cold service costs its users.
+
+def asked_twice(expected: str, ask: Callable[[], str | None]) -> Answer:
+    """The last answer against what is expected; raises what `ask` raises.
+
+    What the first answer took longer than the second, a cold service costs its users.
     """
     found, seconds = None, []
     for _ in range(2):
         began = time.monotonic()
         found = ask()
         seconds.append(round(time.monotonic() - began, 3))
-    status = CheckStatus.PASSED if found == question.expected else CheckStatus.FAILED
-    return Check(
-        question.name,
-        status,
-        question.expected,
-        "NULL" if found is None else found,
-        seconds=(seconds[0], seconds[1]),
-    )
+    answer = compared(found, expected)
+    return Answer(answer.status, answer.actual, seconds=(seconds[0], seconds[1]))

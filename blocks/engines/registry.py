@@ -2,8 +2,10 @@
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
+from inspect import isabstract
+from typing import Any
 
 from blocks.engines.engine import Engine
 
@@ -16,7 +18,15 @@ def engines() -> Mapping[str, type[Engine]]:
     for module in pkgutil.iter_modules(folder.__path__):
         if module.ispkg:
             importlib.import_module(f"blocks.engines.{module.name}")
-    return {cls.label: cls for cls in Engine.__subclasses__()}
+    return {cls.label: cls for cls in _of(Engine)}
+
+
+def _of(kind: type[Any]) -> Iterator[type[Engine]]:
+    """The engines that are a `kind`: those classes in between are abstract."""
+    for cls in kind.__subclasses__():
+        yield from _of(cls)
+        if not isabstract(cls):
+            yield cls
 
 
 def engine_of(value: object) -> Engine:

@@ -38,6 +38,10 @@ class Finding:
     stage: str = field(compare=False)
     accepted: Acceptance | None = field(default=None, compare=False)
 
+    def at(self, stage: str) -> "Finding":
+        """The same, met at `stage`."""
+        return replace(self, stage=stage)
+
     @property
     def title(self) -> str:
         """The broken assumption in a few words; the id, if this version does not know it."""
@@ -55,14 +59,15 @@ def finding(
     id: str,
     subject: str,
     evidence: str,
-    stage: str,
+    stage: str = "",
     *,
     severity: Severity | None = None,
     remedy: str | None = None,
 ) -> Finding:
     """A finding from the catalogue.
 
-    Severity and remedy are the catalogue's unless more is known about this very case.
+    Severity and remedy are the catalogue's unless more is known about this very case. What knows
+    no stage, as an engine, leaves it to its caller: see `Finding.at`.
 
     Raises:
         KeyError: there is no such id in the catalogue (a mistake in farside).

@@ -77,7 +77,10 @@ class StageState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A timed part of a stage. `bytes` is what it moved; `attempt` counts from 1."""
+    """A timed part of a stage. `bytes` is what it moved; `attempt` counts from 1.
+
+    `grows`: its time grows with the size of the data; that of other steps is taken as fixed.
+    """
 
     name: str
     started_at: Moment
@@ -85,6 +88,7 @@ class Step:
     seconds: float | None
     bytes: int | None = None
     attempt: int = 1
+    grows: bool = False
 
 
 @dataclass(frozen=True, slots=True)

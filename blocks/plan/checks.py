@@ -84,7 +84,7 @@ def _unreadable(place: Place, path: Path, how: str = "read") -> Iterator[Mistake
 
 def _of_the_source(plan: "Plan") -> Iterator[Mistake]:
     source, recovery = plan.source, plan.recovery
-    served = {canonical(address) for address, _ in plan.engine.source_endpoints(source)}
+    served = {canonical(address) for address, _ in plan.engine.source_endpoints}
 
     def owned(address: str) -> bool:
         return source.owns_name(address) or canonical(address) in served
@@ -103,7 +103,7 @@ def _of_the_source(plan: "Plan") -> Iterator[Mistake]:
         if owned(address):
             field = "endpoint" if recovery.store.endpoint else "region"
             yield ("recovery", "store", field), text.format(address)
-    for node in plan.engine.predicted_nodes(recovery):
+    for node in plan.engine.predicted_nodes:
         if owned(node.address):
             yield _place_of(plan.engine, node.address), text.format(node.address)
     for number, name in enumerate(recovery.names):

@@ -16,7 +16,8 @@ from pydantic import (
 
 from blocks.block import StrictBlock
 from blocks.domain import FailureDomain
-from blocks.engines.engine import Engine, Facts
+from blocks.engines.engine import Engine
+from blocks.engines.facts import Facts
 from blocks.engines.registry import engine_of
 from blocks.evidence.record import Topology
 from blocks.evidence.topology import counterparts
@@ -244,7 +245,7 @@ class Plan(StrictBlock):
                 f" ({', '.join(sorted(known))})"
             )
         self.engine.check_hosts(self.source, self.recovery)
-        nodes = [node.host for node in self.engine.predicted_nodes(self.recovery)]
+        nodes = [node.host for node in self.engine.predicted_nodes]
         given = list(self.topology.mapping.values())
         for name in given:
             if name not in nodes:
@@ -265,13 +266,13 @@ class Plan(StrictBlock):
 
     def gap(self, rehearsal_id: str | None = None) -> Gap:
         """What the fence stands between, for one rehearsal, or for any."""
-        endpoints = self.source.endpoints(self.engine.source_endpoints(self.source))
+        endpoints = self.source.endpoints(self.engine.source_endpoints)
         return Gap(self.source, self.recovery, tuple(endpoints), rehearsal_id)
 
     def topology_from(self, facts: Facts) -> Topology:
         """What the source of these facts consisted of, and what of it goes where."""
-        nodes = self.engine.predicted_nodes(self.recovery)
-        source = self.engine.source_nodes(facts)
+        nodes = self.engine.predicted_nodes
+        source = facts.source_nodes()
         if source is None:
             return Topology(nodes)
         known = {node.name for node in source}

@@ -22,12 +22,11 @@ def hard_coded(
     evidence: str,
     mention: str,
     foreign: Belongings,
-    stage: str,
     severity: Severity | None = None,
 ) -> Finding:
     """The finding for a part of a service that names `mention`, a path or a place of `foreign`."""
     id = "path-hard-coded" if mention in foreign.paths else "address-hard-coded"
-    return finding(id, subject, evidence, stage, severity=severity)
+    return finding(id, subject, evidence, severity=severity)
 
 
 def used_by(texts: Iterable[tuple[str, str]], foreign: Belongings) -> dict[str, str]:
@@ -62,12 +61,10 @@ def leading_to(
             leading = [address for address in item.addresses if foreign.owns_address(address)]
             if leading:
                 text = f"used by {used[item.name]}; on {host.domain}/{host.name} it leads to"
-                yield finding(
-                    "name-resolves-to-source", item.name, f"{text} {', '.join(leading)}", "verify"
-                )
+                yield finding("name-resolves-to-source", item.name, f"{text} {', '.join(leading)}")
             elif not item.addresses and item.name.lower() in foreign.aliases:
                 text = f"used by {used[item.name]}; only the source has it"
-                yield finding("address-hard-coded", item.name, text, "verify")
+                yield finding("address-hard-coded", item.name, text)
             elif not item.addresses:
                 # Without its name: what looks like a host may be a part of a password.
                 lost.append(used[item.name])

@@ -16,7 +16,7 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from blocks.engines.checks import listed
-from blocks.engines.engine import Service
+from blocks.engines.restored import Restored
 from blocks.errors import FarsideError
 from blocks.evidence.history import History, history
 from blocks.evidence.record import Record, StageState, Verdict
@@ -59,7 +59,7 @@ class Watcher:
         self.path: Path | None = None
         self.lifecycle: pd.DataFrame | None = None
         self.warning = ""
-        self.service: Service | None = None
+        self.service: Restored | None = None
         self.kept_until: datetime | None = None
 
 
@@ -214,7 +214,7 @@ def _stages(rehearsal: Rehearsal, course: Course) -> None:
     )
     course.runbook = plan.engine.runbook(opening.manifest, opening.log, plan.recovery)
     course.service = service = restore(rehearsal, survey, reader, opening)
-    course.verification = verify(rehearsal, reader, opening, service)
+    course.verification = verify(rehearsal, service)
 
 
 def _note(rehearsal: Rehearsal, error: BaseException) -> None:

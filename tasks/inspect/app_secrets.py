@@ -1,34 +1,41 @@
 """The application's own secrets: one value of each is opened, where the service was restored."""
 
 from collections.abc import Iterator
+from functools import partial
 
-from blocks.engines.engine import Service
+from blocks.engines.checks import Answer, CheckSpec, passed, unknown
+from blocks.engines.restored import Restored
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, finding
-from blocks.evidence.record import Check, CheckStatus
+from blocks.evidence.record import CheckStatus
 from blocks.hosts.process import NOT_RUN
 from blocks.plan.model import AppSecret
 from tasks.context import Rehearsal
 
 SECONDS = 60.0
-_MISSING = "app-secret-missing"
 
 
-def open_secret(rehearsal: Rehearsal, service: Service, item: AppSecret) -> Check:
+def opens(rehearsal: Rehearsal, service: Restored, item: AppSecret) -> CheckSpec:
     """Whether the secret in the recovery vault opens a value out of the restored data."""
-    plan, expected = rehearsal.plan, f"{item.secret} opens a value of {item.database}"
-    name = f"secret-{item.name}"
-    try:
-        value = plan.engine.value(service, plan.recovery, item.database, item.sql)
-    except FarsideError as error:  # of the application, or of the server, and told by other checks
-        return Check(name, CheckStatus.UNKNOWN, expected, f"could not run: {error.message}")
+    return CheckSpec(
+        f"secret-{item.name}",
+        f"{item.secret} opens a value of {item.database}",
+        partial(_opened, rehearsal, service, item),
+        finding="app-secret-missing",
+    )
+
+
+def _opened(rehearsal: Rehearsal, service: Restored, item: AppSecret) -> Answer:
+    recovery = rehearsal.plan.recovery
+    # What it raises is of the application, or of the server, and told by other checks.
+    value = service.query(item.database, item.sql)
     try:
         if not value:  # a program may well open nothing, and prove nothing by it
             text = f"the query yields no value in {item.database}: there is nothing to open"
-            return Check(name, CheckStatus.FAILED, expected, text, finding=_MISSING)
-        secret = plan.recovery.secret(item.secret)
+            return _failed(text)
+        secret = recovery.secret(item.secret)
         rehearsal.findings.add(*_named(rehearsal, item.secret, secret.get_secret_value()))
-        done = plan.recovery.host(service.host).run(
+        done = recovery.host(service.host).run(
             item.open_argv,
             input=value.encode(),
             password=secret,
@@ -37,16 +44,19 @@ def open_secret(rehearsal: Rehearsal, service: Service, item: AppSecret) -> Chec
         )
     except FarsideError as error:
         if error.finding is not None:  # the secret itself is missing, or its vault is locked
-            return Check(name, CheckStatus.FAILED, expected, error.message, finding=_MISSING)
-        return Check(name, CheckStatus.UNKNOWN, expected, f"could not run: {error.message}")
+            return _failed(error.message)
+        raise
     if done.exit_code in NOT_RUN:
-        text = f"could not run: {item.open_argv[0]} is not on {service.host}"
-        return Check(name, CheckStatus.UNKNOWN, expected, text)
+        return unknown(f"{item.open_argv[0]} is not on {service.host}")
     if done.exit_code != 0:
         # What it printed is not told: it may hold a part of the secret.
         text = f"{item.open_argv[0]} ended with exit code {done.exit_code}"
-        return Check(name, CheckStatus.FAILED, expected, text, finding=_MISSING)
-    return Check(name, CheckStatus.PASSED, expected, "it was opened")
+        return _failed(text)
+    return passed("it was opened")
+
+
+def _failed(text: str) -> Answer:
+    return Answer(CheckStatus.FAILED, text)
 
 
 def _named(rehearsal: Rehearsal, name: str, value: str) -> Iterator[Finding]:

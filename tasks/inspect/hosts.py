@@ -97,7 +97,7 @@ def _taking(rehearsal: Rehearsal) -> set[str]:
     plan = rehearsal.plan
     if not rehearsal.fresh:
         return set()
-    sources = {f"{plan.source.name}/{name}" for _, name in plan.engine.source_hosts()}
+    sources = {f"{plan.source.name}/{name}" for _, name in plan.engine.source_hosts}
     return sources | {f"{plan.recovery.name}/{plan.transfer.host}"}
 
 
@@ -215,8 +215,8 @@ def _old_python(host: Host) -> str | None:
 def _no_python(rehearsal: Rehearsal, domain: FailureDomain, host: Host, problem: str) -> Finding:
     """Critical where the rehearsal needs the host; one that it can do without is worth mending."""
     where = f"{domain.name}/{host.name}"
-    sources = {name for _, name in rehearsal.plan.engine.source_hosts()}
-    nodes = rehearsal.plan.engine.predicted_nodes(rehearsal.recovery)
+    sources = {name for _, name in rehearsal.plan.engine.source_hosts}
+    nodes = rehearsal.plan.engine.predicted_nodes
     targets = {rehearsal.plan.transfer.host, *(node.host for node in nodes)}
     needed = host.name in (targets if domain is rehearsal.recovery else sources)
     return finding(

@@ -46,7 +46,7 @@ def parts_of_source(rehearsal: Rehearsal) -> Iterator[Finding]:
 
     What a plan's text shows is refused when it is loaded; here names are resolved as well.
     """
-    recovery, nodes = rehearsal.recovery, rehearsal.plan.engine.predicted_nodes(rehearsal.recovery)
+    recovery, nodes = rehearsal.recovery, rehearsal.plan.engine.predicted_nodes
     machines = [
         (host.name, host.address) for host in recovery.machines() if isinstance(host, SSHHost)
     ]

@@ -24,7 +24,7 @@ def secrets(rehearsal: Rehearsal, *, of_source: bool) -> Iterator[Finding]:
     """Which secrets the vaults lack, by name; none is read before the declaration."""
     plan = rehearsal.plan
     wanted = [(name, "key-only-in-source") for name in _keys(plan)]
-    wanted += [(name, "login-missing") for name in plan.engine.passwords()]
+    wanted += [(name, "login-missing") for name in plan.engine.passwords]
     wanted += [(item.secret, "app-secret-missing") for item in plan.secrets]
     yield from _absent(plan.recovery, wanted)
     if of_source and plan.keys.signing_key:
@@ -54,7 +54,7 @@ def authentic(rehearsal: Rehearsal, reader: SetReader) -> Manifest:
     plan = rehearsal.plan
     manifest = reader.manifest()
     try:
-        plan.engine.check_facts(manifest.engine_facts)
+        plan.engine.read_facts(manifest.engine_facts)
     except PermanentError as error:
         raise ManifestMalformed(
             f"set {reader.set_id}: {error.message}",
@@ -105,7 +105,7 @@ def locked_keys(rehearsal: Rehearsal) -> Iterator[Finding]:
 def locked_secrets(rehearsal: Rehearsal) -> Iterator[Finding]:
     """The same of all other secrets: one may be used as it is, which verify shows."""
     plan, keys = rehearsal.plan, _keys(rehearsal.plan)
-    names = [*plan.engine.passwords(), *(item.secret for item in plan.secrets)]
+    names = [*plan.engine.passwords, *(item.secret for item in plan.secrets)]
     return _locked(rehearsal, [name for name in names if name not in keys], Severity.MEDIUM)
 
 

@@ -8,7 +8,8 @@ from contextlib import suppress
 from ipaddress import ip_address
 
 from blocks.block import is_ip
-from blocks.engines.engine import Facts, Running
+from blocks.engines.abilities import KnowsServers, Running
+from blocks.engines.facts import Facts
 from blocks.errors import FarsideError
 from blocks.evidence.findings import Finding, finding
 from blocks.hosts.host import Host
@@ -58,13 +59,15 @@ def servers_of_source(rehearsal: Rehearsal, facts: Facts, into: Inspection) -> I
 
     What cannot be told goes to `into.unseen`.
     """
-    source, recovery = rehearsal.source, rehearsal.recovery
+    source, recovery, engine = rehearsal.source, rehearsal.recovery, rehearsal.plan.engine
+    if not isinstance(engine, KnowsServers):
+        return
     if all(_is_loopback(host) for host in source.machines()):
         return  # as above: every host of such a lab is one machine
 
     def look(host: Host) -> Running:
         try:
-            return rehearsal.plan.engine.running(facts, host)
+            return engine.running(facts, host)
         except FarsideError as error:
             return Running(unknown=(f"whether servers of {source.name}: {error.message}",))
 
@@ -80,7 +83,7 @@ def servers_of_source(rehearsal: Rehearsal, facts: Facts, into: Inspection) -> I
 def peers_of_source(rehearsal: Rehearsal, facts: Facts) -> Iterator[Finding]:
     """What the source works with at an address that the fence is going to cut off from it."""
     source, recovery = rehearsal.source, rehearsal.recovery
-    peers = rehearsal.plan.engine.peers(facts)
+    peers = facts.peers()
     if not peers:
         return
     with Workers(8, "machine") as pool:

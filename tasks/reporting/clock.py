@@ -111,8 +111,8 @@ class StageInProgress:
         self.attempt = attempt
 
     @contextmanager
-    def step(self, name: str) -> Iterator[StepInProgress]:
-        """Time what runs inside as a step, also if it fails.
+    def step(self, name: str, *, grows: bool = False) -> Iterator[StepInProgress]:
+        """Time what runs inside as a step, also if it fails; `grows` is that of the record's Step.
 
         Raises PermanentError once the attempt has ended: a thread that outlives it, because it was
         interrupted, makes nothing more that teardown would miss. Raises as `go_on`.
@@ -127,18 +127,25 @@ class StageInProgress:
         finally:
             seconds = round(time.monotonic() - started, 3)
             ended_at = self._clock.now()
-            self._add(Step(step.name, started_at, ended_at, seconds, step.bytes, self.attempt))
+            moved = step.bytes
+            self._add(Step(step.name, started_at, ended_at, seconds, moved, self.attempt, grows))
 
     def go_on(self) -> None:
         """Raise Suspended where what has just been seen is perhaps not the rehearsal's own."""
         self._clock.guard()
 
     def add_step(
-        self, name: str, started_at: datetime, ended_at: datetime, bytes: int | None = None
+        self,
+        name: str,
+        started_at: datetime,
+        ended_at: datetime,
+        bytes: int | None = None,
+        *,
+        grows: bool = False,
     ) -> None:
         """Add a step that was timed elsewhere (on a host); the times must have a time zone."""
         seconds = round((ended_at - started_at).total_seconds(), 3)
-        self._add(Step(name, started_at, ended_at, seconds, bytes, self.attempt))
+        self._add(Step(name, started_at, ended_at, seconds, bytes, self.attempt, grows))
 
     def expect(self, bytes: int) -> None:
         """Say how many bytes this stage is going to move."""

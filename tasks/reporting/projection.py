@@ -9,12 +9,6 @@ from blocks.evidence.record import Record, Stage
 from blocks.plan.model import Plan
 from tasks.reporting.units import duration, size
 
-GROWING = frozenset(
-    {"fetch and extract", "verify files", "row-counts", "btree-indexes", "page-checksums"}
-    | {"fetch and open", "restore snapshot", "key-space"}
-)
-"""Steps of any engine whose time grows with the size of the data; others are taken as fixed."""
-
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -38,9 +32,9 @@ def measured(stages: Iterable[Stage], rta: float | None, bytes: int | None) -> M
     longest: dict[str, float] = {}
     for stage in stages:
         for step in stage.steps if stage.name in ("restore", "verify") else ():
-            # `NODE: step` is done for several nodes side by side: the slowest counts.
-            name = step.name.rpartition(": ")[2]
-            if name in GROWING:
+            if step.grows:
+                # `NODE: step` is done for several nodes side by side: the slowest counts.
+                name = step.name.rpartition(": ")[2]
                 longest[name] = max(longest.get(name, 0.0), step.seconds or 0.0)
     growing = sum(longest.values())
     return Measured(rta, growing, bytes) if rta and bytes and growing else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
 from blocks.artifact.manifest import LogIndex, Manifest, digest_of
-from blocks.engines.engine import ROWS_NOT_SEARCHED, Service
+from blocks.engines.restored import ROWS_NOT_SEARCHED, Restored
 from blocks.errors import FarsideError
 from blocks.evidence import bounds
 from blocks.evidence.catalogue import CATALOGUE
@@ -53,7 +53,7 @@ class Course:
     crossed: KnownState | None = None
     declaration: Declaration | None = None
     opening: Opening | None = None
-    service: Service | None = None
+    service: Restored | None = None
     verification: Verification | None = None
     ended_by: BaseException | None = None
     runbook: tuple[RunbookStep, ...] = field(default=())
@@ -109,9 +109,7 @@ def record_of(rehearsal: Rehearsal, course: Course, ledger: Ledger) -> Record:
         findings=bounds.findings(found),
         uses=bounds.uses(ownership.inventory(rehearsal).attributed(ledger.uses())),
         topology=replace(
-            course.survey.topology
-            if course.survey
-            else Topology(plan.engine.predicted_nodes(plan.recovery)),
+            course.survey.topology if course.survey else Topology(plan.engine.predicted_nodes),
             observed=course.service.nodes if course.service else None,
         ),
         not_verified=_not_verified(rehearsal, course),
@@ -271,8 +269,8 @@ def _not_verified(rehearsal: Rehearsal, course: Course) -> tuple[str, ...]:
         missing += course.survey.unseen
     if course.declaration is not None and rehearsal.source_listing is None:
         missing.append("whether the source's store was written to: it could not be listed")
-    if course.verification is not None and course.opening is not None:
-        missed = plan.engine.not_verified(course.opening.manifest.engine_facts)
+    if course.verification is not None and course.service is not None:
+        missed = course.service.not_verified
         missing += [text for text in missed if not (plan.search_rows and text == ROWS_NOT_SEARCHED)]
         missing += [
             f"check {check.name}: {check.actual or check.detail}"

@@ -62,7 +62,7 @@ class Site:
         lifting = [sys.executable, "-c", LIFT, str(self.folder), str(told), *lift]
         fence = CommandFence(raise_argv=["true"], lift_argv=lifting)
         source, recovery = self.domains["east"], self.domains["west"]
-        engine = SimpleNamespace(remains=lambda _: [], withdraw=lambda *_: [])
+        engine = SimpleNamespace(leftovers=lambda _: [], clean_source=lambda *_: [])
         return SimpleNamespace(
             name=name,
             digest="d",
@@ -246,7 +246,7 @@ def test_a_source_that_cannot_be_asked_is_not_clean(site: Site) -> None:
     def denied(_: str) -> Iterator[Any]:
         raise PermanentError("may not list")
 
-    plan.engine.remains = down
+    plan.engine.leftovers = down
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sweeping, "unfinished", lambda store, _: denied(store.domain))
         remaining = site.sweep(plan).remaining
@@ -394,7 +394,7 @@ def test_what_may_be_on_another_server_is_said_until_somebody_has_looked(site: S
         raise LeftElsewhere("whether the slot is gone is unknown", hint="drop it by hand")
 
     plan = site.plan()
-    plan.engine.withdraw = elsewhere
+    plan.engine.clean_source = elsewhere
     site.kill("r1", site.lease("r1", plan, raised=False))
     for _ in range(2):
         said = "whether the slot is gone is unknown (next: drop it by hand); then remove"

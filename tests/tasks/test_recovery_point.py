@@ -5,7 +5,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
+from typing_extensions import override
 
+from blocks.engines.abilities import HasLog
 from blocks.errors import PermanentError
 from tasks.context import Rehearsal, SourceClock
 from tasks.declare import Declaration
@@ -31,19 +33,21 @@ class Clock:
 
 
 @dataclass
-class Engine:
+class Engine(HasLog):
     """A log of which both ends are known, or not."""
 
     end: int | None = None
     replayed: int | None = None
     answers: bool = True
 
-    def end_of_log(self, source: object) -> int | None:  # noqa: ARG002 (Engine's own)
+    @override
+    def end_of_log(self, source: object) -> int | None:
         if not self.answers:
             raise PermanentError("no answer")
         return self.end
 
-    def end_of_replay(self, service: object, recovery: object) -> int | None:  # noqa: ARG002 (a stand-in)
+    def end_of_replay(self) -> int | None:
+        """In its place: what it restores."""
         return self.replayed
 
 
@@ -119,13 +123,13 @@ def test_a_quiet_source_is_recovered_to_the_last_moment_whose_log_was_replayed()
     note_end_of_log(rehearsal.true)
     rehearsal.clock.at, rehearsal.plan.engine.end = after(20), 120
     note_end_of_log(rehearsal.true)
-    assert recovered_by_log(rehearsal.true, cast("Any", None)) == after(10)
+    assert recovered_by_log(rehearsal.true, cast("Any", rehearsal.plan.engine)) == after(10)
 
 
 def test_it_is_told_by_the_source_clock() -> None:
     rehearsal = Fake(SourceClock(4.0, 0.1), plan=Plan(Engine(end=100, replayed=100)))
     note_end_of_log(rehearsal.true)
-    until = recovered_by_log(rehearsal.true, cast("Any", None))
+    until = recovered_by_log(rehearsal.true, cast("Any", rehearsal.plan.engine))
     assert until == after(4)
     assert _rpa(rehearsal.true, after(1), until)[0] == pytest.approx(1)
 
@@ -142,5 +146,5 @@ def test_it_is_told_by_the_source_clock() -> None:
 def test_what_is_not_known_is_said(engine: Engine, why: str) -> None:
     rehearsal = Fake(plan=Plan(engine))
     note_end_of_log(rehearsal.true)
-    assert recovered_by_log(rehearsal.true, cast("Any", None)) is None
+    assert recovered_by_log(rehearsal.true, cast("Any", rehearsal.plan.engine)) is None
     assert why in why_unknown(rehearsal.true)

@@ -5,14 +5,16 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from typing_extensions import override
 
+from blocks.engines.abilities import KnowsDangers
 from blocks.errors import TransientError
 from blocks.evidence.findings import Findings, finding
 from tasks.reporting.clock import StageClock
 from tasks.snapshot import snapshot
 
 
-class Engine:
+class Engine(KnowsDangers):
     """The source changes from survey to survey; the first backup breaks off."""
 
     def __init__(self) -> None:
@@ -28,8 +30,9 @@ class Engine:
             raise TransientError("the connection was lost")
         return SimpleNamespace(facts=facts)
 
-    def dangers(self, facts: Any, source: Any) -> Any:  # noqa: ARG002 (a stand-in)
-        yield finding("source-not-archiving", "east/db1", f"at {facts['survey']}", "preflight")
+    @override
+    def dangers(self, facts: Any, source: Any) -> Any:
+        yield finding("source-not-archiving", "east/db1", f"at {facts['survey']}")
 
 
 def test_a_source_is_surveyed_again_for_another_attempt() -> None:
@@ -39,7 +42,9 @@ def test_a_source_is_surveyed_again_for_another_attempt() -> None:
         source=SimpleNamespace(name="east", secret=lambda _: SecretStr("")),
         keys=SimpleNamespace(signing_key="key"),
     )
-    rehearsal: Any = SimpleNamespace(plan=plan, clock=StageClock(), findings=Findings())
+    rehearsal: Any = SimpleNamespace(
+        plan=plan, source=plan.source, clock=StageClock(), findings=Findings()
+    )
     writer: Any = SimpleNamespace(begin=lambda _: None, finish=lambda captured, _: captured)
     survey: Any = SimpleNamespace(facts={"survey": 1})
     with pytest.raises(TransientError):
@@ -48,3 +53,4 @@ def test_a_source_is_surveyed_again_for_another_attempt() -> None:
     assert engine.captured == [{"survey": 1}, {"survey": 2}]
     (found,) = rehearsal.findings.all()
     assert (found.id, found.evidence) == ("source-not-archiving", "at 2"), "as it came to be"
+    assert found.stage == "preflight"

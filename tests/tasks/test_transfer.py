@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from blocks.agent.protocol.parts import Source
+from blocks.engines.command.facts import CommandFacts
 from blocks.engines.engine import Captured
 from blocks.repositories.farside.copier import SetCopier
 from blocks.repositories.farside.reader import SetReader
@@ -30,7 +31,7 @@ def test_each_store_is_whole_by_its_own_index(site: Site) -> None:
 
     seal("base.tar.zst.age")
     now = datetime.now(UTC)
-    manifest = writer.finish(Captured(now, now, {}), SecretStr(KEY))
+    manifest = writer.finish(Captured(now, now, CommandFacts("7.0", 1)), SecretStr(KEY))
     for number in (1, 2):
         sealed = seal(f"wal/7.partial-{number}.zst.age")
         writer._followed.append((sealed, now))

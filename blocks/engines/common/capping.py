@@ -21,5 +21,5 @@ def capped(found: Iterable[Finding], more: Mapping[str, int] | None = None) -> l
         kept += group[:NAMED]
         rest = len(group[NAMED:]) + left.pop(id, 0)
         if rest:
-            kept.append(finding(id, OTHERS, f"{rest:,} more like these", group[0].stage))
+            kept.append(finding(id, OTHERS, f"{rest:,} more like these"))
     return kept

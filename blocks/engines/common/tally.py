@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from blocks.engines.checks import checked, listed
+from blocks.engines.checks import Answer, judged, listed, unknown
 from blocks.errors import FarsideError
-from blocks.evidence.record import Check, CheckStatus
+from blocks.evidence.record import Check
 
 NOT_ASKED = object()
 """In place of what the source had at its last look, where it was not asked again."""
@@ -80,7 +80,7 @@ class Tally:
         """Whether a server's refusal means that data are damaged: of all refusals, few do."""
         return False
 
-    def check(self, name: str, expected: str, right: str, *, finding: str) -> Check:
+    def answer(self, right: str) -> Answer:
         """Failed if anything is wrong; unknown if anything is unseen, or nothing was seen."""
         if self.dropped:
             right += f"; dropped at the source {_SINCE}: {listed(self.dropped)}"
@@ -88,10 +88,20 @@ class Tally:
             right += f"; changed at the source {_SINCE}: {listed(self.changed)}"
         if not self.wrong and (self.unseen or not self.seen):
             why = listed(self.unseen) or "there was nothing to look at"
-            actual = f"could not run: {why}" + (f" (seen: {right})" if self.seen else "")
-            return Check(name, CheckStatus.UNKNOWN, expected, actual)
-        found = checked(
-            name, expected, self.wrong, right, finding=finding, subjects=tuple(self.subjects)
-        )
+            return unknown(why + (f" (seen: {right})" if self.seen else ""))
+        found = judged(self.wrong, right, subjects=tuple(self.subjects))
         each = {subject: listed(texts) for subject, texts in self.subjects.items()}
         return replace(found, evidence=each)
+
+    def check(self, name: str, expected: str, right: str, *, finding: str) -> Check:
+        """The answer as a check; for engines that are not converted (see `legacy`)."""
+        found = self.answer(right)
+        return Check(
+            name,
+            found.status,
+            expected,
+            found.actual,
+            subjects=found.subjects,
+            finding=finding,
+            evidence=found.evidence,
+        )

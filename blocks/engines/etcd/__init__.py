@@ -22,9 +22,9 @@ from blocks.agent.protocol.results import EtcdKeysResult
 from blocks.artifact import wire
 from blocks.artifact.manifest import LogIndex, Manifest
 from blocks.domain import FailureDomain
-from blocks.engines.checks import SqlQuestion, Ticks, asked, guarded
+from blocks.engines.checks import SqlQuestion, Ticks
 from blocks.engines.common.capping import capped
-from blocks.engines.engine import Captured, Engine, Facts, Requirements, Restoration, Service, Steps
+from blocks.engines.engine import Captured, Requirements
 from blocks.engines.etcd import checks, last_look
 from blocks.engines.etcd.etcdctl import ALONE, Etcdctl
 from blocks.engines.etcd.plan import Application, Member, SourceCluster, TargetCluster
@@ -37,6 +37,9 @@ from blocks.engines.etcd.restore import (
     snapshot_tools,
 )
 from blocks.engines.etcd.runbook import commands
+from blocks.engines.legacy import AnyFacts as Facts
+from blocks.engines.legacy import LegacyEngine, LegacyFacts, Service, asked, guarded
+from blocks.engines.restoration import Restoration, Steps
 from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Check, Node, RunbookStep, SourceNode
@@ -53,13 +56,14 @@ _WAL_BYTES = 2**28
 _VERSION = re.compile(r"\d+\.\d+\.\d+[\w.+-]*", re.ASCII)
 
 
-class Etcd(Engine):
+class Etcd(LegacyEngine):
     """etcd, restored to a snapshot."""
 
     _block_type_name = "farside etcd engine"
     _block_type_slug = "farside-etcd"
 
     label: ClassVar[str] = "etcd"
+    growing: ClassVar[frozenset[str]] = frozenset({"key-space"})
     without_rows: ClassVar[str] = "all keys and values of etcd are searched anyway"
 
     kind: Literal["etcd"] = "etcd"
@@ -77,22 +81,26 @@ class Etcd(Engine):
 
     # -- what the plan says -------------------------------------------------------------------
 
+    @property
     def source_hosts(self) -> tuple[tuple[str, str], ...]:
         """See Engine."""
         return (("source.host", self.source.host),)
 
-    def source_endpoints(self, source: FailureDomain) -> list[tuple[str, int]]:  # noqa: ARG002 (the plan says them)
+    @property
+    def source_endpoints(self) -> list[tuple[str, int]]:
         """See Engine."""
         parts = [urlsplit(url) for url in self.source.endpoints]
         return [(str(part.hostname), int(part.port or 0)) for part in parts]
 
-    def predicted_nodes(self, recovery: FailureDomain) -> tuple[Node, ...]:  # noqa: ARG002 (the plan says them)
+    @property
+    def predicted_nodes(self) -> tuple[Node, ...]:
         """See Engine."""
         return tuple(
             Node(item.host, "member", item.address, item.client_port)
             for item in self.target.members
         )
 
+    @property
     def passwords(self) -> tuple[str, ...]:
         """See Engine."""
         return tuple(filter(None, (self.target.password, self.application.password)))
@@ -135,29 +143,32 @@ class Etcd(Engine):
         """See Engine."""
         client, prefix = self.living(source), self.application.prefix
         status, members = client.status(), client.json("member", "list")["members"]
-        return {
-            "version": status["version"],
-            "cluster_id": str(status["header"]["cluster_id"]),
-            "members": [
-                {
-                    "name": item.get("name", ""),
-                    "id": str(item["ID"]),
-                    "urls": [*item.get("peerURLs", ()), *item.get("clientURLs", ())],
-                }
-                for item in members
-            ],
-            "revision": int(status["header"]["revision"]),
-            "bytes": int(status["dbSize"]),
-            "auth": checks.is_protected(client),
-            "client_certificates": checks.wants_certificate(client),
-            "alarms": client.alarms(),
-            "below_prefix": client.count("--prefix", "--", prefix),
-            "users": last_look.users(client),
-            "roles": last_look.roles(client),
-            last_look.GRANTED: last_look.granted(client),
-            "leases": _leases(client),
-            "leases_at": round(time.time()),
-        }
+        return LegacyFacts(
+            self,
+            {
+                "version": status["version"],
+                "cluster_id": str(status["header"]["cluster_id"]),
+                "members": [
+                    {
+                        "name": item.get("name", ""),
+                        "id": str(item["ID"]),
+                        "urls": [*item.get("peerURLs", ()), *item.get("clientURLs", ())],
+                    }
+                    for item in members
+                ],
+                "revision": int(status["header"]["revision"]),
+                "bytes": int(status["dbSize"]),
+                "auth": checks.is_protected(client),
+                "client_certificates": checks.wants_certificate(client),
+                "alarms": client.alarms(),
+                "below_prefix": client.count("--prefix", "--", prefix),
+                "users": last_look.users(client),
+                "roles": last_look.roles(client),
+                last_look.GRANTED: last_look.granted(client),
+                "leases": _leases(client),
+                "leases_at": round(time.time()),
+            },
+        )
 
     def check_facts(self, facts: Facts) -> None:
         """See Engine."""
@@ -186,13 +197,13 @@ class Etcd(Engine):
         path = f"{sink.work(host)}/snapshot.db"
         taken_at = datetime.now(UTC)
         host.run(["rm", "-f", path, f"{path}.part"])
-        with steps.step("snapshot"):
+        with steps.step("snapshot", grows=True):
             client.text("snapshot", "save", path, timeout=6 * 3600)
         tool = snapshot_tool(host, self.source.bin_dir)
         argv = [*ALONE, *tool.argv, "status", path, "--write-out=json"]
         status = wire.parsed(host.run(argv, timeout=3600).text.rpartition("\n")[2])
         # The file is read, not the cluster: it costs the source nothing, whatever is compacted.
-        with steps.step("digest"):
+        with steps.step("digest", grows=True):
             keys = _read(host, sink.rehearsal_id, path)
             if keys is not None and keys.revision != int(status["revision"]):
                 keys = None
@@ -203,36 +214,39 @@ class Etcd(Engine):
             since = last_look.look_again(client, checks.is_protected)
             at = max(int(status["revision"]), keys.compacted if keys else 0)
             counts = last_look.counts_at(client, at, self.application.prefix)
-        with steps.step("seal") as step:
+        with steps.step("seal", grows=True) as step:
             sources = [Source(name=SNAPSHOT, kind="stdout")]
             step.bytes = sink.seal(host, ["cat", path], secret=SecretStr(""), sources=sources)
             host.run(["rm", "-f", path])
         return Captured(
             taken_at,
             datetime.now(UTC),
-            {
-                **facts,
-                "leases": leases,
-                last_look.FACT: since,
-                "snapshot": {
-                    "revision": int(status["revision"]),
-                    "compacted": keys and keys.compacted,
-                    "largest": keys and keys.largest,
-                    "digest": keys and keys.digest,
-                    "lasting": keys and keys.lasting,
-                    "live": keys and keys.keys,
-                    "keys": int(status["totalKey"]),
-                    "bytes": int(status["totalSize"]),
-                    **counts,
+            LegacyFacts(
+                self,
+                {
+                    **facts,
+                    "leases": leases,
+                    last_look.FACT: since,
+                    "snapshot": {
+                        "revision": int(status["revision"]),
+                        "compacted": keys and keys.compacted,
+                        "largest": keys and keys.largest,
+                        "digest": keys and keys.digest,
+                        "lasting": keys and keys.lasting,
+                        "live": keys and keys.keys,
+                        "keys": int(status["totalKey"]),
+                        "bytes": int(status["totalSize"]),
+                        **counts,
+                    },
                 },
-            },
+            ),
         )
 
-    def withdraw(self, source: FailureDomain, rehearsal_id: str) -> list[str]:  # noqa: ARG002 (there is nothing)
+    def clean_source(self, source: FailureDomain, rehearsal_id: str) -> list[str]:  # noqa: ARG002 (there is nothing)
         """See Engine: a snapshot makes nothing in the cluster."""
         return []
 
-    def remains(self, source: FailureDomain) -> list[str]:  # noqa: ARG002 (there is nothing)
+    def leftovers(self, source: FailureDomain) -> list[str]:  # noqa: ARG002 (there is nothing)
         """See Engine: a snapshot makes nothing in the cluster."""
         return []
 
@@ -263,7 +277,7 @@ class Etcd(Engine):
             for path in (member.cert_file, member.key_file, self.target.ca_file):
                 for lost in foreign.paths_in(path):
                     text = f"the plan names {path}, which is lost with {lost}"
-                    yield finding("path-hard-coded", f"{member.host} {path}", text, "preflight")
+                    yield finding("path-hard-coded", f"{member.host} {path}", text)
         yield from checks.of_alarms(facts)
         yield from self._more_open(facts)
         had = tuple(int(part) for part in facts["version"].split(".")[:2])
@@ -274,23 +288,23 @@ class Etcd(Engine):
             # A member reads the data of its own minor version and of the one before.
             if has != (0, 0) and not (has[0] == had[0] and has[1] - had[1] in (0, 1)):
                 text = f"etcd {has[0]}.{has[1]} is there; the set is of {facts['version']}"
-                yield finding("engine-version", where, text, "preflight")
+                yield finding("engine-version", where, text)
             for path in (member.cert_file, member.key_file, self.target.ca_file):
                 if host.run(["test", "-r", path], check=False).exit_code != 0:
                     text = f"{path} cannot be read: no client and no member would trust this one"
-                    yield finding("ca-unknown", f"{where} {path}", text, "preflight")
+                    yield finding("ca-unknown", f"{where} {path}", text)
         tools = self._tools(recovery)
         if not _all_raise(tools):
             where = ", ".join(name for name, tool in tools.items() if not tool.raises_revision)
             text = f"`snapshot restore` has no --bump-revision on {where}"
-            yield finding("revision-reused", recovery.name, text, "preflight")
+            yield finding("revision-reused", recovery.name, text)
 
     def _more_open(self, facts: Facts) -> Iterator[Finding]:
         if facts.get("client_certificates") and not self.target.client_cert_auth:
             text = "the source asks its clients for a certificate; the restored members would not"
             remedy = "Remove `client_cert_auth: false` from engine.target in the plan."
             about = checks.CERTIFICATES
-            yield finding("service-more-open", about, text, "preflight", remedy=remedy)
+            yield finding("service-more-open", about, text, remedy=remedy)
 
     # -- the recovery side --------------------------------------------------------------------
 
@@ -298,7 +312,7 @@ class Etcd(Engine):
         hosts = [recovery.host(member.host) for member in self.target.members]
         return snapshot_tools(hosts, self.target.bin_dir)
 
-    def restore(self, using: Restoration) -> Service:
+    def bring_up(self, using: Restoration) -> Service:
         """See Engine: the members are made side by side, and wait for each other."""
         tools = self._tools(using.recovery)
         # All or none: members with other revisions than the others' would be no cluster.
@@ -312,13 +326,13 @@ class Etcd(Engine):
         def bring(node: Node) -> None:
             member = members[node.host]
             lead = f"{node.host}: " if several else ""
-            with using.steps.step(f"{lead}fetch and open") as step:
+            with using.steps.step(f"{lead}fetch and open", grows=True) as step:
                 step.bytes = member.fetch()
-            with using.steps.step(f"{lead}restore snapshot"):
+            with using.steps.step(f"{lead}restore snapshot", grows=True):
                 member.restore()
                 member.start()
 
-        nodes = self.predicted_nodes(using.recovery)
+        nodes = self.predicted_nodes
         using.spread(bring, nodes)
         with using.steps.step("quorum"):
             for member in members.values():
@@ -420,6 +434,7 @@ class Etcd(Engine):
         service: Service,  # noqa: ARG002 (all members answer alike)
         using: Restoration,
         foreign: Belongings,
+        unseen: list[str],
     ) -> list[Finding]:
         """See Engine: keys and values are searched, for in etcd they are the configuration."""
         root = self._root(using.recovery)
@@ -431,15 +446,12 @@ class Etcd(Engine):
                 ids["path" if item.text in foreign.paths else "address"],
                 f"key {item.path}" + (f", line {item.line}" if item.line > 1 else ""),
                 f"it names {item.text}",
-                "verify",
             )
             for item in found.mentions
         ]
         if found.more_hosts:
-            using.unseen.append(f"where names lead beyond the first {len(found.hosts)} in its keys")
-        named += resolving.leading_to(
-            root.host, using.rehearsal_id, found.hosts, foreign, using.unseen
-        )
+            unseen.append(f"where names lead beyond the first {len(found.hosts)} in its keys")
+        named += resolving.leading_to(root.host, using.rehearsal_id, found.hosts, foreign, unseen)
         return capped(named, {ids[kind]: count for kind, count in found.more.items()})
 
     def not_verified(self, facts: Facts) -> list[str]:

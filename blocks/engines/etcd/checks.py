@@ -5,7 +5,6 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from blocks.engines.checks import checked
 from blocks.engines.common.tally import Tally
 from blocks.engines.etcd.etcdctl import (
     Compacted,
@@ -18,6 +17,7 @@ from blocks.engines.etcd.etcdctl import (
 from blocks.engines.etcd.last_look import FACT, GRANTED, LastLook, granted, roles, users
 from blocks.engines.etcd.plan import Application, TargetCluster
 from blocks.engines.etcd.restore import RAISED_BY
+from blocks.engines.legacy import checked
 from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Check, CheckStatus
@@ -102,7 +102,7 @@ def of_alarms(facts: Mapping[str, Any]) -> Iterator[Finding]:
     for name in dict.fromkeys((*facts.get("alarms", ()), *last)):
         remedy = "Give the source's etcd space (compact, defragment), then `etcdctl alarm disarm`."
         text = f"the source has it already: {_alarm(name)}"
-        yield finding("usable-not-restored", ALARM.format(name), text, "preflight", remedy=remedy)
+        yield finding("usable-not-restored", ALARM.format(name), text, remedy=remedy)
 
 
 def _alarm(name: str) -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from blocks.agent.protocol.parts import FileTarget, OpenItem
 from blocks.agent.redaction import redacted
-from blocks.engines.engine import Restoration
 from blocks.engines.etcd.etcdctl import ALONE
 from blocks.engines.etcd.plan import Member, TargetCluster
+from blocks.engines.restoration import Restoration
 from blocks.errors import PermanentError
 from blocks.hosts.host import Host
 from blocks.remote.jobs import kill_started

@@ -16,18 +16,9 @@ from typing import ClassVar, Literal
 from blocks.agent.protocol.parts import Source
 from blocks.artifact.manifest import LogIndex, Manifest
 from blocks.domain import FailureDomain
-from blocks.engines.checks import SqlQuestion, Ticks, asked, guarded
+from blocks.engines.checks import SqlQuestion, Ticks
 from blocks.engines.common.capping import capped
-from blocks.engines.engine import (
-    ROWS_NOT_SEARCHED,
-    Captured,
-    Engine,
-    Facts,
-    Requirements,
-    Restoration,
-    Service,
-    Steps,
-)
+from blocks.engines.engine import Captured, Requirements
 from blocks.engines.galera import (
     backup,
     checks,
@@ -52,6 +43,10 @@ from blocks.engines.galera.plan import (
 )
 from blocks.engines.galera.restore import BACKUP, NodeUnderRestore, kill
 from blocks.engines.galera.runbook import commands
+from blocks.engines.legacy import AnyFacts as Facts
+from blocks.engines.legacy import LegacyEngine, LegacyFacts, Service, asked, guarded
+from blocks.engines.restoration import Restoration, Steps
+from blocks.engines.restored import ROWS_NOT_SEARCHED
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.findings import Finding
 from blocks.evidence.record import Check, Node, RunbookStep
@@ -65,13 +60,14 @@ _LOGS = 2**29
 """Bytes beside the data: InnoDB's log and system tablespace, and what Galera keeps for others."""
 
 
-class Galera(Engine):
+class Galera(LegacyEngine):
     """MariaDB Galera, restored to a backup."""
 
     _block_type_name = "farside Galera engine"
     _block_type_slug = "farside-galera"
 
     label: ClassVar[str] = "galera"
+    growing: ClassVar[frozenset[str]] = frozenset({"row-counts", "table-checks", "nodes-agree"})
 
     kind: Literal["galera"] = "galera"
     source: SourceCluster
@@ -80,18 +76,22 @@ class Galera(Engine):
 
     # -- what the plan says -------------------------------------------------------------------
 
+    @property
     def source_hosts(self) -> tuple[tuple[str, str], ...]:
         """See Engine."""
         return tuple(("source.nodes.host", node.host) for node in self.source.nodes)
 
-    def source_endpoints(self, source: FailureDomain) -> list[tuple[str, int]]:  # noqa: ARG002 (the plan has them)
+    @property
+    def source_endpoints(self) -> list[tuple[str, int]]:
         """See Engine."""
         return [(node.address, node.port) for node in self.source.nodes]
 
-    def predicted_nodes(self, recovery: FailureDomain) -> tuple[Node, ...]:  # noqa: ARG002 (the plan has them)
+    @property
+    def predicted_nodes(self) -> tuple[Node, ...]:
         """See Engine."""
         return tuple(Node(node.host, "node", node.address, node.port) for node in self.target.nodes)
 
+    @property
     def passwords(self) -> tuple[str, ...]:
         """See Engine."""
         return (self.application.password,)
@@ -133,11 +133,12 @@ class Galera(Engine):
     def survey(self, source: FailureDomain) -> Facts:
         """See Engine."""
         node = self._living(source)
-        return {
+        known = {
             **survey.survey(node),
             "details": details.digests(node),
             "sequences": sequences.known(node),
         }
+        return LegacyFacts(self, known)
 
     def check_facts(self, facts: Facts) -> None:
         """See Engine."""
@@ -151,12 +152,12 @@ class Galera(Engine):
         host, work = node.host, sink.work(node.host)
         assert node.password is not None
         taken_at = datetime.now(UTC)
-        with steps.step("count rows"):
+        with steps.step("count rows", grows=True):
             counted = counting.before(node)
         argv = [f"{self.source.bin_dir}/mariadb-backup", "--backup"]
         argv += ["--stream=xbstream", "--galera-info", f"--target-dir={work}"]
         argv += [f"--host={node.address}", f"--port={node.port}", f"--user={node.user}"]
-        with steps.step("backup") as step:
+        with steps.step("backup", grows=True) as step:
             step.bytes = sink.seal(
                 host,
                 backup.command(host.python, work, argv, rate=sink.load.rate),
@@ -179,13 +180,13 @@ class Galera(Engine):
         with steps.step("look again"):
             since = last_look.differences(node, facts)
         known = {**facts, "tables": tables, "backup": taken, last_look.FACT: since}
-        return Captured(taken_at, datetime.now(UTC), known)
+        return Captured(taken_at, datetime.now(UTC), LegacyFacts(self, known))
 
-    def withdraw(self, source: FailureDomain, rehearsal_id: str) -> list[str]:  # noqa: ARG002 (nothing to remove)
+    def clean_source(self, source: FailureDomain, rehearsal_id: str) -> list[str]:  # noqa: ARG002 (nothing to remove)
         """See Engine: a backup makes nothing in the cluster."""
         return []
 
-    def remains(self, source: FailureDomain) -> list[str]:  # noqa: ARG002 (nothing can)
+    def leftovers(self, source: FailureDomain) -> list[str]:  # noqa: ARG002 (nothing can)
         """See Engine: a backup makes nothing in the cluster."""
         return []
 
@@ -219,7 +220,7 @@ class Galera(Engine):
 
     # -- the recovery side --------------------------------------------------------------------
 
-    def restore(self, using: Restoration) -> Service:
+    def bring_up(self, using: Restoration) -> Service:
         """See Engine: the nodes are made side by side; the first one begins the cluster."""
         cluster, history = _cluster(using.rehearsal_id), str(uuid.uuid4())
         made = {node.host: NodeUnderRestore(using, self.target, node) for node in self.target.nodes}
@@ -230,9 +231,9 @@ class Galera(Engine):
         def bring(node: Node) -> None:
             item = made[node.host]
             lead = f"{node.host}: " if several else ""
-            with using.steps.step(f"{lead}fetch and extract") as step:
+            with using.steps.step(f"{lead}fetch and extract", grows=True) as step:
                 step.bytes = item.fetch()
-            with using.steps.step(f"{lead}replay log"):
+            with using.steps.step(f"{lead}replay log", grows=True):
                 item.prepare()
             with using.steps.step(f"{lead}new identity"):
                 item.configure(cluster, history, accounts)
@@ -242,7 +243,7 @@ class Galera(Engine):
                 made[node.host].start()
                 made[node.host].await_synced()
 
-        nodes = self.predicted_nodes(using.recovery)
+        nodes = self.predicted_nodes
         using.spread(bring, nodes)
         with using.steps.step("begin cluster"):
             first.start("--wsrep-new-cluster")
@@ -364,7 +365,7 @@ class Galera(Engine):
         return self._application(service, recovery).value(database, query)
 
     def dependencies(
-        self, service: Service, using: Restoration, foreign: Belongings
+        self, service: Service, using: Restoration, foreign: Belongings, unseen: list[str]
     ) -> list[Finding]:
         """See Engine: searched are all definitions that are stored as text, and who may connect.
 
@@ -373,11 +374,11 @@ class Galera(Engine):
         control = self._control(service, using.recovery, service.host)
         texts = references.texts(control)
         if using.search_rows:
-            texts += rows.texts(control, foreign, using.search_rows, using.unseen)
+            texts += rows.texts(control, foreign, using.search_rows, unseen)
         used = (item for item in texts if not references.is_comment(item[0]))
         named = resolving.used_by(used, foreign)
         host = using.host(service.host)
-        leading = resolving.leading_to(host, using.rehearsal_id, named, foreign, using.unseen)
+        leading = resolving.leading_to(host, using.rehearsal_id, named, foreign, unseen)
         return capped([*references.in_cluster(control, texts, foreign), *leading])
 
     def not_verified(self, facts: Facts) -> list[str]:

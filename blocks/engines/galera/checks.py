@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from blocks.engines.checks import checked, listed
+from blocks.engines.checks import listed
 from blocks.engines.common.tally import NOT_ASKED
 from blocks.engines.galera import details as made
 from blocks.engines.galera import privileges as granted
@@ -14,6 +14,7 @@ from blocks.engines.galera.last_look import LastLook, Moved, label
 from blocks.engines.galera.mariadb import LoginRefused, Mariadb, NotAllowed, identifier
 from blocks.engines.galera.survey import local
 from blocks.engines.galera.tally import DAMAGED, Tally
+from blocks.engines.legacy import checked
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.record import Check, CheckStatus
 

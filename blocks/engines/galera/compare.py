@@ -23,7 +23,7 @@ def without_host(
         for path in (node.cert_file, node.key_file, target.ca_file):
             for lost in foreign.paths_in(path):
                 text = f"the plan names {path}, which is lost with {lost}"
-                yield finding("path-hard-coded", f"{node.host} {path}", text, "preflight")
+                yield finding("path-hard-coded", f"{node.host} {path}", text)
     yield from references.in_settings(facts, foreign)
     unseen = [name for name, digest in facts["definitions"].items() if digest == "unseen"]
     lacking = sorted(set(facts.get("hidden", {}).values()))
@@ -33,7 +33,6 @@ def without_host(
             "credential-refused",
             "the survey's user",
             text + (", ".join(lacking) or "on those objects"),
-            "preflight",
             severity=Severity.MEDIUM,
             remedy="Grant the survey's user what docs/engines.md names, on *.*; until then these "
             "definitions are compared with nothing.",
@@ -44,14 +43,13 @@ def without_host(
             "access-from-source-only",
             "accounts by host name",
             f"who may connect is told by the names of clients: {listed(named)}",
-            "preflight",
             severity=Severity.MEDIUM,
             remedy="Have the recovery domain's DNS give its clients names, by address and back, "
             "that these accounts let in; or let them in by address.",
         )
     for name, path in facts["elsewhere"]:
         text = f"its file is {path}: it would be restored to that very path"
-        yield finding("path-hard-coded", f"table {name}", text, "preflight")
+        yield finding("path-hard-coded", f"table {name}", text)
 
 
 def on_host(
@@ -64,17 +62,17 @@ def on_host(
     if has != (0, 0, 0) and has[:2] != had[:2]:
         # mariadb-backup prepares, and the server opens, what the same series has written.
         text = f"MariaDB {_text(has)} is there; the set is of {_text(had)}"
-        yield finding("engine-version", where, text, "preflight")
+        yield finding("engine-version", where, text)
     elif has != (0, 0, 0) and has < had:
         text = f"MariaDB {_text(has)} is there, older than the source's {_text(had)}"
-        yield finding("engine-version", where, text, "preflight", severity=Severity.MEDIUM)
+        yield finding("engine-version", where, text, severity=Severity.MEDIUM)
     if not _readable(host, target.provider):
         text = f"{target.provider} cannot be read: no node can join without Galera's library"
-        yield finding("tool-missing", f"{where} {target.provider}", text, "preflight")
+        yield finding("tool-missing", f"{where} {target.provider}", text)
     for path in (node.cert_file, node.key_file, target.ca_file):
         if not _readable(host, path):
             text = f"{path} cannot be read: no client and no node would trust this one"
-            yield finding("ca-unknown", f"{where} {path}", text, "preflight")
+            yield finding("ca-unknown", f"{where} {path}", text)
     wanted = {item["library"]: f"plugin {item['name']}" for item in facts["plugins"]}
     essential = {item["library"] for item in facts["plugins"] if with_data(item)}
     essential |= {item["library"] for item in needed(facts["plugins"])}
@@ -86,7 +84,7 @@ def on_host(
             if not _readable(host, f"{directory}/{library}"):
                 id = "extension-missing" if library in essential else "library-preloaded"
                 text = f"{what} of the source needs {directory}/{library}, which is not there"
-                yield finding(id, f"{where} {library}", text, "preflight")
+                yield finding(id, f"{where} {library}", text)
 
 
 def _by_name(account: str) -> bool:

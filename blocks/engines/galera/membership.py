@@ -4,12 +4,12 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from blocks.engines.checks import checked
 from blocks.engines.galera import survey
 from blocks.engines.galera.checks import HOURS, Nodes, batches, committed_write, of_each, place_of
 from blocks.engines.galera.mariadb import Mariadb
 from blocks.engines.galera.plan import TargetCluster, address_and_port
 from blocks.engines.galera.survey import local
+from blocks.engines.legacy import checked
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.record import Check, CheckStatus
 

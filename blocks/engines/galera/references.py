@@ -101,11 +101,11 @@ def in_cluster(
         for line, mention in foreign.lines(text):
             severity = Severity.INFO if is_comment(name) or line in comments else None
             said = f"its line {line} names {mention}"
-            yield hard_coded(name, said, mention, foreign, "verify", severity)
+            yield hard_coded(name, said, mention, foreign, severity)
     for user, host in node.rows(_ACCOUNTS):
         if foreign.owns_name(_an_address(host)):
             text = f"it may connect from {host} only, which is lost"
-            yield finding("address-hard-coded", f"user {user}@{host}", text, "verify")
+            yield finding("address-hard-coded", f"user {user}@{host}", text)
 
 
 def is_comment(name: str) -> bool:
@@ -118,7 +118,7 @@ def in_settings(facts: Mapping[str, Any], foreign: Belongings) -> Iterator[Findi
     for name, value in facts["settings"].items():
         for _, mention in foreign.lines(value):
             text = f"{name} names {mention}"
-            yield hard_coded(f"setting {name}", text, mention, foreign, "preflight")
+            yield hard_coded(f"setting {name}", text, mention, foreign)
 
 
 def _an_address(pattern: str) -> str:

@@ -10,11 +10,11 @@ from typing import Any
 from blocks.agent.protocol.parts import OpenItem, ProgramTarget
 from blocks.agent.redaction import redacted
 from blocks.block import url_host
-from blocks.engines.engine import Restoration
 from blocks.engines.galera.mariadb import Mariadb, literal
 from blocks.engines.galera.plan import TargetCluster, TargetNode
 from blocks.engines.galera.settings import LIBRARY, PLUGIN, carried
 from blocks.engines.galera.survey import acting, needed, with_data
+from blocks.engines.restoration import Restoration
 from blocks.errors import FarsideError, PermanentError
 from blocks.hosts.host import Host
 from blocks.remote.jobs import kill_started

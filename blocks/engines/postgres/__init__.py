@@ -21,20 +21,12 @@ from blocks.agent.redaction import MASK, redacted
 from blocks.artifact.manifest import LogIndex, Manifest, SealedObject
 from blocks.block import is_ip
 from blocks.domain import FailureDomain
-from blocks.engines.checks import SqlQuestion, Ticks, asked, checked, guarded, listed
-from blocks.engines.engine import (
-    ROWS_NOT_SEARCHED,
-    Captured,
-    Engine,
-    Facts,
-    Peer,
-    Requirements,
-    Restoration,
-    Running,
-    Service,
-    StepHandle,
-    Steps,
-)
+from blocks.engines.abilities import HasLog, KnowsDangers, KnowsServers, Running, TakesLastLook
+from blocks.engines.checks import SqlQuestion, Ticks, listed
+from blocks.engines.engine import Captured, Requirements
+from blocks.engines.facts import Peer
+from blocks.engines.legacy import AnyFacts as Facts
+from blocks.engines.legacy import LegacyEngine, LegacyFacts, Service, asked, checked, guarded
 from blocks.engines.postgres import (
     access,
     burden,
@@ -77,6 +69,8 @@ from blocks.engines.postgres.psql import (
 )
 from blocks.engines.postgres.runbook import commands
 from blocks.engines.postgres.standbys import CATCH_UP_SECONDS, Replica
+from blocks.engines.restoration import Restoration, StepHandle, Steps
+from blocks.engines.restored import ROWS_NOT_SEARCHED
 from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.evidence.catalogue import Severity
 from blocks.evidence.findings import Finding, finding
@@ -122,13 +116,16 @@ class NoPlace(PermanentError):
     finding = "path-hard-coded"
 
 
-class Postgres(Engine):
+class Postgres(LegacyEngine, KnowsServers, KnowsDangers, TakesLastLook, HasLog):
     """PostgreSQL, restored to the last log record that crossed the gap."""
 
     _block_type_name = "farside PostgreSQL engine"
     _block_type_slug = "farside-postgres"
 
     label: ClassVar[str] = "postgres"
+    growing: ClassVar[frozenset[str]] = frozenset(
+        {"row-counts", "large-objects", "btree-indexes", "page-checksums"}
+    )
 
     kind: Literal["postgres"] = "postgres"
     source: SourceServer
@@ -143,15 +140,18 @@ class Postgres(Engine):
 
     # -- what the plan says -------------------------------------------------------------------
 
+    @property
     def source_hosts(self) -> tuple[tuple[str, str], ...]:
         """See Engine."""
         return (("source.host", self.source.host), ("backup.host", self.backup.host))
 
-    def source_endpoints(self, source: FailureDomain) -> list[tuple[str, int]]:  # noqa: ARG002 (the plan has them)
+    @property
+    def source_endpoints(self) -> list[tuple[str, int]]:
         """See Engine."""
         return [(self.source.address, self.source.port)]
 
-    def predicted_nodes(self, recovery: FailureDomain) -> tuple[Node, ...]:  # noqa: ARG002 (the plan has them)
+    @property
+    def predicted_nodes(self) -> tuple[Node, ...]:
         """See Engine."""
         return tuple(
             Node(place.host, role, place.address, place.port)
@@ -204,7 +204,7 @@ class Postgres(Engine):
             )
         self._check_replication(source)
         check(facts, SurveyedFacts)
-        return facts
+        return LegacyFacts(self, facts)
 
     def check_facts(self, facts: Facts) -> None:
         """See Engine."""
@@ -293,7 +293,7 @@ class Postgres(Engine):
         with steps.step("follow log"):
             directory = f"{sink.work(host)}/wal"
             # What an attempt before this one received begins in the wrong place.
-            self.withdraw(source, sink.rehearsal_id)
+            self.clean_source(source, sink.rehearsal_id)
             host.run(["rm", "-rf", directory])
             host.run(["mkdir", "-p", "-m", "0700", directory])
             reserved: list[int] = []
@@ -348,7 +348,7 @@ class Postgres(Engine):
             def begun() -> None:
                 if not data:  # the first bytes come once the server has made its checkpoint
                     current.close()
-                    data.append(current.enter_context(steps.step("base backup")))
+                    data.append(current.enter_context(steps.step("base backup", grows=True)))
 
             stored = self._base(sink, host, conninfo, secret, facts, begun)
             begun()
@@ -359,13 +359,16 @@ class Postgres(Engine):
         return Captured(
             taken_at,
             datetime.now(UTC),
-            {
-                **facts,
-                "start_lsn": wal.format_lsn(start),
-                "start_segment": wal.segment_of(start, facts["timeline"], size),
-                "stop_lsn": wal.format_lsn(stop),
-                "stop_segment": wal.segment_of(stop - 1, facts["timeline"], size),
-            },
+            LegacyFacts(
+                self,
+                {
+                    **facts,
+                    "start_lsn": wal.format_lsn(start),
+                    "start_segment": wal.segment_of(start, facts["timeline"], size),
+                    "stop_lsn": wal.format_lsn(stop),
+                    "stop_segment": wal.segment_of(stop - 1, facts["timeline"], size),
+                },
+            ),
         )
 
     def _end_of_log(self, superuser: Psql, sink: SetWriter, slot: str, facts: Facts) -> int:
@@ -433,7 +436,7 @@ class Postgres(Engine):
         argv += ["-D", directory]
         return sink.seal(host, argv, secret=secret, sources=sources, begun=begun)
 
-    def withdraw(self, source: FailureDomain, rehearsal_id: str) -> list[str]:
+    def clean_source(self, source: FailureDomain, rehearsal_id: str) -> list[str]:
         """See Engine: the replication slot is all that a capture makes in the server."""
         superuser, slot = self._superuser(source), name_of(rehearsal_id)
         if slots.drop(superuser, slot):
@@ -448,7 +451,7 @@ class Postgres(Engine):
     def _forget_slot(self, slot: str) -> None:
         self._made_on.pop(slot, None)
 
-    def remains(self, source: FailureDomain) -> list[str]:
+    def leftovers(self, source: FailureDomain) -> list[str]:
         """See Engine: a slot that nobody receives from holds the source's log back for ever."""
         return slots.idle(self._superuser(source))
 
@@ -476,6 +479,7 @@ class Postgres(Engine):
             fields={place.log: f"log_dir of {target}"},
         )
 
+    @property
     def passwords(self) -> tuple[str, ...]:
         """See Engine."""
         return (self.application.password,)
@@ -492,7 +496,6 @@ class Postgres(Engine):
                 "access-from-source-only",
                 f"role {self.application.role}",
                 text,
-                "preflight",
                 severity=Severity.INFO,
             )
         for place in self.target.places:
@@ -518,7 +521,7 @@ class Postgres(Engine):
 
     # -- the recovery side --------------------------------------------------------------------
 
-    def restore(self, using: Restoration) -> Service:
+    def bring_up(self, using: Restoration) -> Service:
         """See Engine."""
         facts, target = using.manifest.engine_facts, self.target
         segment = facts["start_segment"]
@@ -538,7 +541,7 @@ class Postgres(Engine):
         def bring(node: Node) -> None:
             made[node.host] = self._started(using, places[node.host], log, replica)
 
-        nodes = self.predicted_nodes(using.recovery)
+        nodes = self.predicted_nodes
         using.spread(bring, nodes)
         primary, _, _ = made[target.host]
         with using.steps.step("replay") as step:
@@ -597,9 +600,9 @@ class Postgres(Engine):
         cluster = Cluster(using, host, place.bin_dir, place.data_dir, place.log, spaces)
         with using.steps.step(f"{lead}prepare"):
             socket_dir = cluster.prepare(place.address, place.port)
-        with using.steps.step(f"{lead}fetch and extract") as step:
+        with using.steps.step(f"{lead}fetch and extract", grows=True) as step:
             step.bytes = cluster.fetch(log)
-        with using.steps.step(f"{lead}verify files"):
+        with using.steps.step(f"{lead}verify files", grows=True):
             files = cluster.check_files()
         with using.steps.step(f"{lead}search log"):
             size = int(facts["wal_segment_size"])
@@ -884,7 +887,7 @@ class Postgres(Engine):
         return self._asking(recovery).value(database, query.strip().rstrip(";")) or ""
 
     def dependencies(
-        self, service: Service, using: Restoration, foreign: Belongings
+        self, service: Service, using: Restoration, foreign: Belongings, unseen: list[str]
     ) -> list[Finding]:
         """See Engine: searched are all definitions that are stored as text, and live settings."""
         facts = using.manifest.engine_facts
@@ -894,13 +897,13 @@ class Postgres(Engine):
         control = self._control(service, using.recovery)
         names, closed = references.databases(control)
         known = {row["name"] for row in facts["closed_databases"]}
-        using.unseen.extend(f"database {name}: closed" for name in closed if name not in known)
+        unseen.extend(f"database {name}: closed" for name in closed if name not in known)
         texts = references.texts(control, names, named, rows=using.search_rows)
-        using.unseen.extend(texts.unread)
+        unseen.extend(texts.unread)
         found = [*texts.findings(named), *references.in_doubt(control)]
         host, hosts = using.host(self.target.host), texts.hosts(facts, foreign)
         found += texts.files_missing(host, foreign)
-        found += resolving.leading_to(host, using.rehearsal_id, hosts, foreign, using.unseen)
+        found += resolving.leading_to(host, using.rehearsal_id, hosts, foreign, unseen)
         there = {node.host for node in service.nodes}
         for place in self.target.places:
             if place.host in there:
@@ -985,7 +988,7 @@ class Postgres(Engine):
                 *(_named(place, *item) if place is not self.target else item)
             )
 
-        using.spread(look, self.predicted_nodes(using.recovery))
+        using.spread(look, self.predicted_nodes)
         yield from (made[host] for host in places)
 
     def _pages(self, place: Place, service: Service, using: Restoration) -> Check:

@@ -48,7 +48,7 @@ def from_source_only(
             f"{role} may connect to {database} by {lines}, which is of the source; nothing lets the"
             " recovery domain in"
         )
-        yield finding("access-from-source-only", f"role {role}", text, "preflight")
+        yield finding("access-from-source-only", f"role {role}", text)
 
 
 def untold(

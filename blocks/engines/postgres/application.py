@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from blocks.engines.checks import checked, listed
+from blocks.engines.checks import listed
+from blocks.engines.legacy import checked
 from blocks.engines.postgres.psql import CLUSTER, LoginRefused, Psql, SqlError
 from blocks.engines.postgres.survey import write_probe
 from blocks.errors import PermanentError

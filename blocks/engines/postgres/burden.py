@@ -11,7 +11,6 @@ from blocks.evidence.findings import Finding, finding
 from blocks.remote.following import LogInterrupted
 from blocks.repositories.farside.writer import Load
 
-_STAGE = "preflight"
 STUCK_SECONDS = 600
 """A segment that has been waiting for the archiver for so long is not being archived."""
 ARCHIVER_CHECKS = 12
@@ -126,14 +125,14 @@ def log_in_base(facts: Mapping[str, Any], *, has_waited: bool = False) -> Litera
 def findings(facts: Mapping[str, Any], subject: str) -> Iterator[Finding]:
     """What of a live source its owner should know before it is backed up."""
     if why := not_archiving(facts):
-        yield finding("source-not-archiving", subject, why, _STAGE)
+        yield finding("source-not-archiving", subject, why)
     if facts["burden"]["unbounded"]:
         text = (
             "max_slot_wal_keep_size is -1: a slot that nothing reads fills the server's disk. The "
             "log is followed without one; where the server does not keep it long enough, the "
             "backup fails"
         )
-        yield finding("log-retention-unbounded", subject, text, _STAGE)
+        yield finding("log-retention-unbounded", subject, text)
 
 
 def may_be_chosen(facts: Mapping[str, Any]) -> bool:

@@ -10,10 +10,10 @@ from blocks.agent import stamp
 from blocks.agent.protocol.parts import FileTarget, OpenItem, TarTarget
 from blocks.agent.redaction import redacted
 from blocks.artifact.manifest import SealedObject
-from blocks.engines.engine import Restoration
 from blocks.engines.postgres import config
 from blocks.engines.postgres.psql import ALONE
 from blocks.engines.postgres.wal import parse_lsn
+from blocks.engines.restoration import Restoration
 from blocks.errors import PermanentError
 from blocks.evidence.record import Check, CheckStatus
 from blocks.hosts.host import Host

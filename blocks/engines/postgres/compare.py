@@ -14,7 +14,6 @@ from blocks.evidence.findings import Finding, finding
 from blocks.hosts.host import Host
 from blocks.ownership import Belongings
 
-_STAGE = "preflight"
 _RULE = re.compile(r"(<[^<>]+>|[a-z]+)[+-]?\d.*|[+-]?[\d.]+|interval .*|gmt", re.IGNORECASE)
 """A time zone that a server works out by itself, as EST5EDT or <+03>-3; all others are files."""
 
@@ -38,7 +37,7 @@ def without_host(
             f"engine.target.settings gives {settings[name]}, the source has {had}: a server that"
             " answers while it replays, as each standby does, stops there"
         )
-        yield finding("setting-too-low", f"{where} {name}", text, _STAGE)
+        yield finding("setting-too-low", f"{where} {name}", text)
     for database in facts["databases"]:
         for table in database["tables"] or ():
             if table["unlogged"] and table["rows"]:
@@ -46,7 +45,6 @@ def without_host(
                     "incomplete-restore",
                     f"{database['name']}.{table['schema']}.{table['name']}",
                     f"it is unlogged: its {table['rows']} rows or so are in no physical backup",
-                    _STAGE,
                     severity=Severity.MEDIUM,  # its owner has chosen to lose it in a crash
                     remedy="Make it a logged table, or know how the application fills it again.",
                 )
@@ -56,22 +54,21 @@ def without_host(
             "incomplete-restore",
             f"logical slot {row['name']}",
             f"no backup holds it: its consumer of {row['database']} cannot go on",
-            _STAGE,
             severity=Severity.MEDIUM,
             remedy="Plan how each consumer of changes starts anew after a recovery.",
         )
     for row in facts["logins"] or ():
         for _, mention in foreign.lines(str(row["options"] or "")):
             text = f"logins by {row['method']} ask {mention}"
-            yield finding("address-hard-coded", access.place(row), text, _STAGE)
+            yield finding("address-hard-coded", access.place(row), text)
     for name in config.preloaded(facts["shared_preload_libraries"]):
         if not config.is_installed_name(name):
             text = f"the source preloads {name!r}: only an installation's own libraries are loaded"
-            yield finding("library-preloaded", name, text, _STAGE)
+            yield finding("library-preloaded", name, text)
     for whose, name in (*_loaded_by_all(facts), *_loaded_by_some(facts)):
         if not config.is_installed_name(name):
             text = f"{whose} loads {name!r}: only an installation's own libraries are looked for"
-            yield finding("library-preloaded", name, text, _STAGE)
+            yield finding("library-preloaded", name, text)
     yield from references.in_settings(facts, foreign)
 
 
@@ -81,52 +78,50 @@ def on_host(facts: Mapping[str, Any], host: Host, bin_dir: str, where: str) -> I
     match = re.search(r"\(PostgreSQL\) (\d+)", version.text)
     if match and int(match[1]) != survey.major(facts):
         text = f"{bin_dir}/postgres is {version.text!r}; the set needs major version"
-        yield finding("engine-version", where, f"{text} {survey.major(facts)}", _STAGE)
+        yield finding("engine-version", where, f"{text} {survey.major(facts)}")
     there = installation(facts, host, bin_dir)
     for name, why in there.lacking("libraries").items():
         for whose in (whose for whose, library in _loaded_by_some(facts) if library == name):
             text = f"{whose} loads {name} ({why} on {where}): such sessions are refused"
-            yield finding("library-preloaded", name, text, _STAGE, severity=Severity.CRITICAL)
+            yield finding("library-preloaded", name, text, severity=Severity.CRITICAL)
         for setting in (setting for setting, library in _loaded_by_all(facts) if library == name):
             text = f"the source's {setting} loads {name}; on {where}: {why}"
             # A restored server works without archiving: that is set up after a real recovery.
             severity = Severity.MEDIUM if setting == "archive_library" else None
-            yield finding("library-preloaded", name, text, _STAGE, severity=severity)
+            yield finding("library-preloaded", name, text, severity=severity)
         if name in _preloaded(facts):
             text = f"the source preloads {name}; on {where}: {why}"
-            yield finding("library-preloaded", name, text, _STAGE)
+            yield finding("library-preloaded", name, text)
     for name, why in there.lacking("extensions").items():
         if _is_lost_at_the_source(facts, name, why):
             continue
         text = f"a database of the source has extension {name}; on {where}: {why}"
-        yield finding("extension-missing", name, text, _STAGE)
+        yield finding("extension-missing", name, text)
     for subject, locale in _locales(facts):
         if locale in there.lacking("locales"):
             text = f"it needs the locale {locale}, which {where} does not have"
-            yield finding("locale-missing", subject, text, _STAGE)
+            yield finding("locale-missing", subject, text)
     for subject, zone in _zones(facts):
         if zone in there.lacking("zones"):
             text = f"it names the time zone {zone}, which {where} does not have"
-            yield finding("locale-missing", subject, text, _STAGE)
+            yield finding("locale-missing", subject, text)
     for subject, names in _abbreviations(facts):
         if said := there.lacking("abbreviations").get(names):
             text = f"it names the time zone abbreviations {names}; on {where}: {said}"
-            yield finding("locale-missing", subject, text, _STAGE)
+            yield finding("locale-missing", subject, text)
     for text in there.lacking("settings"):
         text = f"the source has {text}, which the build on {where} cannot do: nor read what has it"
-        yield finding("engine-version", where, text, _STAGE)
+        yield finding("engine-version", where, text)
     for name, path in references.files_in_settings(facts).items():
         if host.run(["test", "-e", path], check=False).exit_code != 0:
             text = f"the source's {name} is {path}, which is not on {where}"
             unused = name.startswith("ssl_") and not takes_tls(facts)
             severity = Severity.MEDIUM if unused else None
-            yield finding("path-hard-coded", f"setting {name}", text, _STAGE, severity=severity)
+            yield finding("path-hard-coded", f"setting {name}", text, severity=severity)
     for name, path in references.files_in_commands(facts):
         if host.run(["test", "-e", path], check=False).exit_code != 0:
             text = f"the source's {name} names {path}, which is not on {where}"
-            yield finding(
-                "path-hard-coded", f"setting {name}", text, _STAGE, severity=Severity.MEDIUM
-            )
+            yield finding("path-hard-coded", f"setting {name}", text, severity=Severity.MEDIUM)
 
 
 def takes_tls(facts: Mapping[str, Any]) -> bool:
@@ -324,7 +319,6 @@ def _as_at_the_source(facts: Mapping[str, Any]) -> Iterator[Finding]:
                 "usable-not-restored",
                 f"{database['name']}: {row['name']}",
                 "it is not valid, or was never refreshed: so it is at the source",
-                _STAGE,
                 severity=Severity.MEDIUM,
                 remedy="Rebuild the index, or refresh the materialized view, at the source.",
             )
@@ -336,7 +330,6 @@ def _as_at_the_source(facts: Mapping[str, Any]) -> Iterator[Finding]:
                     "locale-changed",
                     f"{database['name']}: {row['name']}",
                     f"its data was sorted by version {had}, the source has {has}",
-                    _STAGE,
                     severity=Severity.MEDIUM,
                     remedy="Rebuild its text indexes at the source, then REFRESH its VERSION.",
                 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from blocks.engines.checks import checked
+from blocks.engines.legacy import checked
 from blocks.engines.postgres.checks import NONE
 from blocks.engines.postgres.psql import CLUSTER, Psql
 from blocks.engines.postgres.standbys import upstreams

@@ -69,4 +69,4 @@ def findings(facts: Mapping[str, Any], subject: str) -> Iterator[Finding]:
         need = needed[row["kind"]]
         if row["used"] + need > row["most"]:
             text = f"{row['setting']}: {row['used']} of {row['most']} used, {need} more needed"
-            yield finding("source-at-limit", f"{subject} {row['setting']}", text, "preflight")
+            yield finding("source-at-limit", f"{subject} {row['setting']}", text)

@@ -242,13 +242,12 @@ class Texts:
                 said = f"its line {line} names {mention}"
                 comment = _is_comment(subject) or line in comments
                 severity = Severity.INFO if comment else None
-                yield hard_coded(subject, said, mention, foreign, "verify", severity)
+                yield hard_coded(subject, said, mention, foreign, severity)
         if self.packed:
             yield finding(
                 "address-hard-coded",
                 "compressed values",
                 f"whether they name the source was not looked at, in {listed(self.packed)}",
-                "verify",
                 severity=Severity.INFO,
             )
 
@@ -263,9 +262,7 @@ class Texts:
                         continue
                     if host.run(["test", "-e", path], check=False).exit_code != 0:
                         said = f"its {option} is {path}, which is not on {host.domain}/{host.name}"
-                        yield finding(
-                            "path-hard-coded", subject, said, "verify", severity=Severity.MEDIUM
-                        )
+                        yield finding("path-hard-coded", subject, said, severity=Severity.MEDIUM)
 
     def hosts(self, facts: Mapping[str, Any], foreign: Belongings) -> dict[str, str]:
         """Other hosts that they use, and the source's settings, each with the objects that do."""
@@ -457,7 +454,6 @@ def in_doubt(control: Psql) -> Iterator[Finding]:
             "usable-not-restored",
             f"{row['database']}: prepared transaction {row['gid']}",
             "it came along, and holds its locks until it is committed or rolled back",
-            "verify",
             severity=Severity.MEDIUM,
             remedy="Plan who decides after a recovery how transactions in doubt end.",
         )
@@ -485,12 +481,12 @@ def in_settings(facts: Mapping[str, Any], foreign: Belongings) -> Iterator[Findi
         for _, mention in foreign.lines(str(row["setting"])):
             evidence = f"{place}: {name} names {mention}"
             severity = Severity.MEDIUM if name.startswith(DECIDED) else None
-            yield hard_coded(f"setting {name}", evidence, mention, foreign, "preflight", severity)
+            yield hard_coded(f"setting {name}", evidence, mention, foreign, severity)
 
     for file, name in elsewhere.items():
         for path in foreign.paths_in(file):
             evidence = f"{name} is set there; the file is no part of a backup"
-            yield hard_coded(file, evidence, path, foreign, "preflight", Severity.MEDIUM)
+            yield hard_coded(file, evidence, path, foreign, Severity.MEDIUM)
 
 
 def in_live_settings(server: Psql, foreign: Belongings) -> Iterator[Finding]:
@@ -508,7 +504,7 @@ def in_live_settings(server: Psql, foreign: Belongings) -> Iterator[Finding]:
     for row in rows:
         for _, mention in foreign.lines(str(row["setting"])):
             evidence = f"{server.host.name}: {row['name']} names {mention}"
-            yield hard_coded(f"setting {row['name']}", evidence, mention, foreign, "verify")
+            yield hard_coded(f"setting {row['name']}", evidence, mention, foreign)
 
 
 def files_in_settings(facts: Mapping[str, Any]) -> dict[str, str]:

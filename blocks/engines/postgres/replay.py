@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 
 from blocks.artifact import wire
-from blocks.engines.checks import checked
+from blocks.engines.legacy import checked
 from blocks.engines.postgres.wal import format_lsn
 from blocks.evidence.record import Check, CheckStatus
 from blocks.hosts.host import Host

@@ -10,7 +10,7 @@ from typing import Any
 
 from blocks.agent import stamp
 from blocks.artifact import wire
-from blocks.engines.engine import Running
+from blocks.engines.abilities import Running
 from blocks.hosts.host import Host
 
 START_SECONDS = 120

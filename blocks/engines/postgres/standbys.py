@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from blocks.engines.checks import checked
+from blocks.engines.legacy import checked
 from blocks.engines.postgres.plan import Place
 from blocks.engines.postgres.psql import CLUSTER, Psql, identifier, literal, quote_conninfo
 from blocks.engines.postgres.survey import write_probe

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -43,6 +43,12 @@ class Load:
     """Log that the server keeps because the receiver is behind."""
 
 
+class FactsLike(Protocol):
+    """What an engine knows of a source (see `blocks.engines.facts.Facts`)."""
+
+    def to_json(self) -> Mapping[str, Any]: ...
+
+
 class CapturedLike(Protocol):
     """What an engine learned while capturing (see `blocks.engines.engine.Captured`)."""
 
@@ -51,7 +57,7 @@ class CapturedLike(Protocol):
     @property
     def completed_at(self) -> datetime: ...
     @property
-    def facts(self) -> Any: ...
+    def facts(self) -> FactsLike: ...
 
 
 class SetWriter:
@@ -201,7 +207,7 @@ class SetWriter:
             completed_at=captured.completed_at,
             recipients=self._recipients,
             objects=tuple(self._objects),
-            engine_facts=captured.facts,
+            engine_facts=captured.facts.to_json(),
             farside_version=importlib.metadata.version("farside"),
         )
         self._signing_key = signing_key

@@ -130,7 +130,7 @@ class Ground:
     @property
     def nodes(self) -> tuple[Node, ...]:
         """The nodes of the restored service."""
-        return self.plan.engine.predicted_nodes(self.plan.recovery)
+        return self.plan.engine.predicted_nodes
 
     @property
     def node(self) -> Node:

@@ -19,6 +19,7 @@ from blocks.plan.loading import load_plan
 from blocks.plan.model import Plan
 from blocks.remote.jobs import sweep_host
 from blocks.repositories.farside.listing import unfinished
+from blocks.repositories.farside.reader import SetReader
 from blocks.stores.s3 import S3Store
 from deployments import lab
 from deployments.lab.accounts import service_account
@@ -34,6 +35,8 @@ class EngineConformance:
     """Checks that this plan's source leaves no way to run."""
     known_findings: ClassVar[frozenset[tuple[str, str]]] = frozenset()
     """Ids and subjects of what is truly wrong with this plan's source."""
+    growing: ClassVar[frozenset[str]]
+    """Steps of a restore and a verification whose time grows with the size of the data."""
     runbook_variables: ClassVar[Mapping[str, str]]
     """Where the runbook is to restore to; `{place}` is an empty directory, `{port}` a free port."""
     runbook_secrets: ClassVar[Mapping[str, str]] = {}
@@ -87,17 +90,31 @@ class EngineConformance:
         assert rehearsed.topology.source
         assert rehearsed.topology.mapping
 
+    def test_what_grows_with_the_data_says_so(self, rehearsed: Record, plan: Plan) -> None:
+        """Else recovery at production's size is projected too short."""
+        hosts = {node.host for node in plan.engine.predicted_nodes}
+        stages = [stage for stage in rehearsed.stages if stage.name in ("restore", "verify")]
+        names = {step.name for stage in stages for step in stage.steps if step.grows}
+        assert {without_host(name, hosts) for name in names} == self.growing
+
+    def test_facts_are_read_as_they_were_written(self, rehearsed: Record, plan: Plan) -> None:
+        assert rehearsed.backup_set is not None
+        reader = SetReader(plan.recovery, plan.binding, rehearsed.backup_set.id, "conformance")
+        facts = plan.engine.read_facts(reader.manifest().engine_facts)
+        assert facts.source_nodes() == rehearsed.topology.source
+        assert plan.engine.read_facts(facts.to_json()) == facts
+
     def test_nothing_is_left(self, rehearsed: Record, plan: Plan) -> None:
         for domain in (plan.recovery, plan.source):
             for host in domain.hosts:
                 assert sweep_host(host, None, remove=False).found == (), host.name
             assert domain.store.uploads() == []
             assert rehearsed.rehearsal_id not in unfinished(domain.store, plan.name)
-        assert plan.engine.remains(plan.source) == []
+        assert plan.engine.leftovers(plan.source) == []
 
-    def test_withdraw_twice(self, rehearsed: Record, plan: Plan) -> None:
+    def test_clean_source_twice(self, rehearsed: Record, plan: Plan) -> None:
         for _ in range(2):
-            assert plan.engine.withdraw(plan.source, rehearsed.rehearsal_id) == []
+            assert plan.engine.clean_source(plan.source, rehearsed.rehearsal_id) == []
 
     def test_runbook_restores(
         self, rehearsed: Record, plan: Plan, places: Places, tmp_path: Path
@@ -142,6 +159,12 @@ class EngineConformance:
             assert re.search(self.proven, done.stdout), done.stdout
         finally:
             shutil.rmtree(place)
+
+
+def without_host(name: str, hosts: set[str]) -> str:
+    """The name of a step, of which that of a node begins with the name of its host."""
+    first, _, rest = name.partition(" ")
+    return rest if first.rstrip(":") in hosts else name
 
 
 def login(store: S3Store) -> str:

@@ -14,7 +14,7 @@ import pytest
 
 from blocks.agent import stamp
 from blocks.engines import postgres
-from blocks.engines.engine import Restoration, Service
+from blocks.engines.legacy import Service
 from blocks.engines.postgres import (
     Postgres,
     application,
@@ -30,6 +30,7 @@ from blocks.engines.postgres import (
 from blocks.engines.postgres.last_look import last_look
 from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION, UNHURRIED, Psql
 from blocks.engines.postgres.standbys import Replica
+from blocks.engines.restoration import Restoration
 from blocks.evidence.record import Check, CheckStatus, Node
 from blocks.hosts.host import Host
 from blocks.ownership import Belongings

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 
-from blocks.engines.checks import guarded
-from blocks.engines.command import answered
+from blocks.engines.checks import CheckSpec, run_check
 from blocks.engines.command.plan import Question
+from blocks.engines.command.restored import answer_of
 from blocks.evidence.record import CheckStatus
 from blocks.hosts.host import Host
 from blocks.hosts.local import LocalHost
@@ -53,6 +53,7 @@ def engine(document: Any, places: Places) -> Any:
 @pytest.mark.essential
 class TestRedis(EngineConformance):
     plan_name = "redis"
+    growing: ClassVar = frozenset({"fetch and open", "restore"})
     runbook_variables: ClassVar = {"DIRECTORY": "{place}/redis"}
     runbook_secrets: ClassVar = {"PASSWORD": "shop-password"}
     runbook_proof: ClassVar = (
@@ -82,8 +83,8 @@ class TestRedis(EngineConformance):
 def test_what_a_verifying_command_says(script: str, status: CheckStatus, actual: str) -> None:
     question = Question(name="all-there", argv=("sh", "-c", script), expected="yes")
     host = LocalHost(name="here")
-    ask = partial(answered, question, lambda: host.run(question.argv).text)
-    (check,) = guarded(question.name, question.expected, ask)
+    ask = partial(answer_of, question.expected, lambda: host.run(question.argv).text.strip())
+    check = run_check(CheckSpec(question.name, question.expected, ask))
     assert (check.status, actual in str(check.actual)) == (status, True), check
 
 

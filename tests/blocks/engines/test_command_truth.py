@@ -1,8 +1,10 @@
 """The command engine: what an exit code, silence, and a source's word mean."""
 
+import json
 import os
 import sys
 import threading
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,10 +16,13 @@ from pydantic import SecretStr
 from blocks.agent.jobs import facts as facts_job
 from blocks.agent.protocol.events import Alive, Event
 from blocks.agent.protocol.jobs import FactsJob
-from blocks.engines.checks import SqlQuestion, guarded
-from blocks.engines.command import ACCESS, Command, _asked, access
+from blocks.engines.checks import CheckSpec, SqlQuestion, run_check
+from blocks.engines.command import Command
+from blocks.engines.command.facts import CommandFacts
+from blocks.engines.command.restored import ACCESS, RestoredSystem, access, answer_to
+from blocks.engines.command.running import TargetCommands
 from blocks.errors import PermanentError
-from blocks.evidence.record import CheckStatus
+from blocks.evidence.record import CheckStatus, SourceNode
 from blocks.hosts.local import LocalHost
 from blocks.ownership import Belongings
 from blocks.remote.jobs import facts_of
@@ -47,14 +52,13 @@ def test_no_answer_tells_the_password_that_was_given() -> None:
     domain: Any = SimpleNamespace(
         name="west", host=lambda _: HERE, secret=lambda _: SecretStr(GIVEN)
     )
-    service: Any = SimpleNamespace(host="db1", controls={"db1": "/w"})
-    using: Any = SimpleNamespace(recovery=domain, host=domain.host)
+    service = restored(command, domain)
     question = SqlQuestion("seven", "", "7", "7")
-    said = [repr(check) for check in command.verify(service, using, [question])]
+    said = [repr(run_check(spec)) for spec in service.usable([question])]
     source = command.source.model_copy(update=common | {"bytes_argv": asks[1]})
     for ask in (
-        partial(command.recovered_until, service, domain),
-        partial(command.ticks, service, domain, "", ""),
+        service.newest_transaction,
+        partial(service.heartbeat, "", ""),
         partial(command.model_copy(update={"source": source}).survey, domain),
     ):
         with pytest.raises(PermanentError) as refused:
@@ -70,9 +74,9 @@ def test_an_answer_with_a_password_in_it_is_compared_as_it_is() -> None:
     asked = {"name": "v", "argv": sh("cat"), "expected": GIVEN}
     command = engine(password="service", verify=[asked])
     domain: Any = SimpleNamespace(host=lambda _: HERE, secret=lambda _: SecretStr(GIVEN))
-    service: Any = SimpleNamespace(host="db1", controls={"db1": "/w"})
-    using: Any = SimpleNamespace(recovery=domain, host=domain.host)
-    (check,) = command.verify(service, using, [])
+    service = restored(command, domain)
+    (spec,) = service.usable([])
+    check = run_check(spec)
     assert check.status is CheckStatus.PASSED
 
 
@@ -91,10 +95,13 @@ def test_an_answer_with_a_password_in_it_is_compared_as_it_is() -> None:
 def test_a_service_that_lets_anybody_in(
     script: str, source_open: bool | None, status: CheckStatus
 ) -> None:
-    (check,) = guarded("access", ACCESS, lambda: access(HERE, sh(script), source_open=source_open))
+    ask = partial(access, HERE, sh(script), source_open=source_open)
+    check = run_check(CheckSpec("access", ACCESS, ask))
     assert check.status is status, check
     if status is CheckStatus.FAILED:
-        assert check.finding == "service-more-open"
+        domain: Any = SimpleNamespace(host=lambda _: HERE)
+        *_, spec = restored(engine(anonymous_argv=sh(script)), domain).usable([])
+        assert (spec.name, spec.finding) == ("access", "service-more-open")
 
 
 @pytest.mark.parametrize(
@@ -107,13 +114,22 @@ def test_a_service_that_lets_anybody_in(
     ],
 )
 def test_a_question_of_the_plan(script: str, status: CheckStatus) -> None:
-    question = SqlQuestion("seven", "", "", "7")
-
     def ask() -> str:
         return HERE.run(sh(script)).text.strip()
 
-    (check,) = guarded("seven", "7", partial(_asked, question, ask))
+    check = run_check(CheckSpec("seven", "7", partial(answer_to, "7", ask)))
     assert check.status is status, check
+
+
+def restored(made: Command, domain: Any, source_open: bool | None = None) -> RestoredSystem:
+    """What it restores, on this machine."""
+    using: Any = SimpleNamespace(
+        recovery=domain,
+        host=domain.host,
+        work=lambda _: "/w",
+        facts=CommandFacts("7", 1, open=source_open),
+    )
+    return RestoredSystem(using, made.target, made.system)
 
 
 def engine(**target: Any) -> Command:
@@ -136,23 +152,51 @@ def engine(**target: Any) -> Command:
 @pytest.mark.parametrize("version", ["", "7\nrm -rf /", "7\x1b[2J", 7, "x" * 501])
 def test_a_version_is_a_line(version: object) -> None:
     with pytest.raises(PermanentError, match="no version and size"):
-        engine().check_facts({"version": version, "bytes": 1})
-    engine().check_facts({"version": "redis-cli 7.0.15", "bytes": 1})
+        engine().read_facts({"version": version, "bytes": 1})
+    engine().read_facts({"version": "redis-cli 7.0.15", "bytes": 1})
 
 
 def test_silence_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
     made = engine(value_argv=["true"])
-    monkeypatch.setattr(Command, "_run", lambda *_: "")
-    service: Any = type("S", (), {"controls": {"h": "/w"}, "host": "h"})
+    monkeypatch.setattr(TargetCommands, "run", lambda *_: "")
+    domain: Any = SimpleNamespace(host=lambda _: HERE)
     with pytest.raises(PermanentError, match="prints nothing"):
-        made.value(service, made, "", "q")  # type: ignore[arg-type]
+        restored(made, domain).query("", "q")
 
 
 def test_what_no_command_asks_is_said() -> None:
     asked, silent = engine(anonymous_argv=["true"]), engine()
-    assert not any("anonymous_argv" in text for text in asked.not_verified({"open": False}))
-    assert any("anonymous_argv" in text for text in asked.not_verified({"open": None}))
-    assert any("anonymous_argv" in text for text in silent.not_verified({"open": False}))
+    domain: Any = SimpleNamespace(host=lambda _: HERE)
+
+    def missed(made: Command, source_open: bool | None) -> bool:
+        service = restored(made, domain, source_open)
+        return any("anonymous_argv" in text for text in service.not_verified)
+
+    assert not missed(asked, False)
+    assert missed(asked, None)
+    assert missed(silent, False)
+
+
+def test_what_an_older_set_does_not_say_is_not_known() -> None:
+    facts = engine().read_facts({"version": "7.0.15", "bytes": 1})
+    assert (facts.nodes, facts.open, facts.peers()) == (None, None, ())
+    newer = engine().read_facts({**facts.to_json(), "later": [1]})
+    assert newer == facts
+
+
+def test_facts_are_what_they_were_written_as() -> None:
+    facts = CommandFacts("7", 9, "redis", (SourceNode("db1", "redis", "10.1.0.1", 6379),), False)
+    said = json.loads(json.dumps(facts.to_json()))
+    assert said["nodes"] == [asdict(item) for item in facts.nodes or ()]
+    assert engine().read_facts(said) == facts
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"bytes": "1"}, {"bytes": None}, {"open": "no"}, {"nodes": [{"name": 7}]}]
+)
+def test_facts_of_another_form_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(PermanentError, match="no version and size"):
+        engine().read_facts({"version": "7", "bytes": 1, **wrong})
 
 
 def test_a_search_is_heard_of_while_it_advances(

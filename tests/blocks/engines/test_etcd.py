@@ -55,6 +55,7 @@ DEBIAN = Path("/usr/bin")
 
 
 class Conformance(EngineConformance):
+    growing: ClassVar = frozenset({"fetch and open", "key-space", "restore snapshot"})
     known_findings: ClassVar = frozenset({("revision-reused", "west")})
     runbook_variables: ClassVar = {"DATA": "{place}/data"}
     runbook_secrets: ClassVar = {"PASSWORD": "etcd-shop-password"}

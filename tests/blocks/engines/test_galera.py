@@ -11,12 +11,12 @@ import pytest
 import yaml
 from pydantic import SecretStr, ValidationError
 
-from blocks.engines.engine import Service
 from blocks.engines.galera import Galera, checks, compare, membership, references, survey
 from blocks.engines.galera.last_look import FACT
 from blocks.engines.galera.mariadb import LoginRefused, Mariadb, Untrusted, literal
 from blocks.engines.galera.plan import SourceNode, TargetNode, address_and_port
 from blocks.engines.galera.restore import NodeUnderRestore, configuration
+from blocks.engines.legacy import Service
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.catalogue import Severity
 from blocks.evidence.record import Check, CheckStatus, Record, Topology
@@ -46,6 +46,9 @@ def _need_mariadb() -> None:
 
 
 class Conformance(EngineConformance):
+    growing: ClassVar = frozenset(
+        {"fetch and extract", "nodes-agree", "replay log", "row-counts", "table-checks"}
+    )
     plan_name = "galera"
     runbook_variables: ClassVar = {"DATA": "{place}/data"}
     runbook_proof: ClassVar = (
@@ -519,14 +522,14 @@ def test_only_a_synced_node_is_backed_up(
 def test_a_node_is_where_the_plan_has_it_or_has_moved(
     plan: Plan, living: dict[str, Mariadb]
 ) -> None:
-    predicted = engine_of(plan).predicted_nodes(plan.recovery)
+    predicted = engine_of(plan).predicted_nodes
     last = there(plan).nodes[-1].model_copy(update={"port": 13306})
     nodes = (*there(plan).nodes[:-1], last)
     target = there(plan).model_copy(update={"nodes": nodes})
     moved = engine_of(plan).model_copy(update={"target": target})
     found = moved._observed(living["ga1"])
     assert [node.host for node in found] == [node.host for node in predicted]
-    (difference,) = Topology(moved.predicted_nodes(plan.recovery), found).difference or ()
+    (difference,) = Topology(moved.predicted_nodes, found).difference or ()
     assert (difference.host, difference.moved) == ("ga3", True)
 
 

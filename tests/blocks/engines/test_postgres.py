@@ -15,10 +15,11 @@ from typing import Any, ClassVar
 import pytest
 
 from blocks.artifact.manifest import SealedObject
-from blocks.engines.engine import Peer, Restoration
+from blocks.engines.facts import Peer
 from blocks.engines.postgres import LOG_INTERVAL_SECONDS, LogGap, NoPlace, Postgres, burden
 from blocks.engines.postgres.last_look import LastLook
 from blocks.engines.postgres.psql import Psql
+from blocks.engines.restoration import Restoration
 from blocks.errors import PermanentError
 from blocks.evidence.record import CheckStatus, Counterpart, Node, Record
 from blocks.plan.loading import load_plan
@@ -43,6 +44,16 @@ from tests.blocks.engines.worlds import LEAST, World, built, least_privileges
 
 
 class Conformance(EngineConformance):
+    growing: ClassVar = frozenset(
+        {
+            "btree-indexes",
+            "fetch and extract",
+            "large-objects",
+            "page-checksums",
+            "row-counts",
+            "verify files",
+        }
+    )
     runbook_variables: ClassVar = {
         "DATA": "{place}/data",
         "SPACES": "{place}/spaces",
@@ -228,7 +239,10 @@ def crossed(
         host.run(["mkdir", "-p", "-m", "0700", f"{host.work_dir}/{id}"])
         reader = SetReader(plan.recovery, plan.binding, id, id)
         identity = plan.recovery.secret(plan.keys.identity)
-        yield Restoration(id, plan.recovery, reader, manifest, index, identity, steps, one_by_one)
+        known = engine.read_facts(manifest.engine_facts)
+        yield Restoration(
+            id, plan.recovery, reader, manifest, known, index, identity, steps, one_by_one
+        )
 
 
 def one_by_one(do: Callable[[Node], None], nodes: Sequence[Node]) -> None:
@@ -242,7 +256,7 @@ def _clear(plan: Plan, engine: Postgres, writer: SetWriter, id: str) -> None:
     for domain in (plan.recovery, plan.source):
         for host in domain.hosts:
             sweep_host(host, id, remove=True)
-    engine.withdraw(plan.source, id)
+    engine.clean_source(plan.source, id)
     plan.source.store.remove(
         [info.key for info in plan.source.store.objects(f"sets/{plan.name}/{id}/")]
     )
@@ -262,7 +276,7 @@ def test_a_standby_is_a_source(plan: Plan) -> None:
         assert using.manifest.engine_facts["in_recovery"] is True
         primary = Peer("primary", engine_of(plan).source.address, True)
         assert engine.peers(using.manifest.engine_facts) == (primary,)
-        service = engine.restore(using)
+        service = engine.restore(using).service
         checks = {check.name: check for check in engine.verify(service, using, [])}
         assert [c for c in checks.values() if c.status is not CheckStatus.PASSED] == []
         ticks = engine.ticks(service, plan.recovery, "shop", "heartbeat")
@@ -300,7 +314,7 @@ def test_what_the_source_changes_before_its_loss_is_no_damage(plan: Plan) -> Non
     )
     try:
         with crossed(plan, engine, meanwhile) as using:
-            service = engine.restore(using)
+            service = engine.restore(using).service
             answers = engine.verify(service, replace(using, last_look=looks[0]), [])
             assert {c.name: c.actual for c in answers if c.status is not CheckStatus.PASSED} == {}
             alone = {c.name: c.status for c in engine.verify(service, using, [])}
@@ -340,7 +354,7 @@ def test_a_role_that_is_no_superuser_is_enough(plan: Plan) -> None:
         with crossed(plan, engine) as using:
             last = engine.last_look(plan.source)
             assert engine.end_of_log(plan.source)
-            service = engine.restore(using)
+            service = engine.restore(using).service
             answers = engine.verify(service, replace(using, last_look=last), [])
             assert [c for c in answers if c.status is not CheckStatus.PASSED] == []
             engine.destroy(service, plan.recovery)
@@ -478,13 +492,13 @@ def test_a_slot_left_behind_is_found_and_removed(plan: Plan, tmp_path: Path) -> 
     made = "SELECT pg_create_physical_replication_slot('{}', true)"
     source.script("postgres", made.format(slot))
     source.script("postgres", made.format("farside_reporting"))  # somebody's own
-    assert plan.engine.remains(plan.source) == [id]
+    assert plan.engine.leftovers(plan.source) == [id]
     unsure = sweep_plan(plan, everything=False, results=tmp_path)
     assert unsure.removed == ()
     assert any("whether it runs is unknown" in item for item in unsure.remaining)
     swept = sweep_plan(plan, everything=True, results=tmp_path)
     assert swept.removed == (f"east: replication slot {slot}",)
-    assert plan.engine.remains(plan.source) == []
+    assert plan.engine.leftovers(plan.source) == []
     source.script("postgres", "SELECT pg_drop_replication_slot('farside_reporting')")
 
 
@@ -500,10 +514,10 @@ def test_withdrawn_while_the_log_is_received_and_by_two_at_once(plan: Plan) -> N
     with host.start([*receive, "-D", directory, "--no-loop"]) as receiver:
         receiver.write_line(password)
         wait_until(lambda: slot_state(source, slot) == "t")
-        assert plan.engine.remains(plan.source) == [], "somebody receives from it"
+        assert plan.engine.leftovers(plan.source) == [], "somebody receives from it"
         answers: list[list[str]] = []
         threads = [
-            threading.Thread(target=lambda: answers.append(engine.withdraw(plan.source, id)))
+            threading.Thread(target=lambda: answers.append(engine.clean_source(plan.source, id)))
             for _ in range(2)
         ]
         for thread in threads:
@@ -515,7 +529,7 @@ def test_withdrawn_while_the_log_is_received_and_by_two_at_once(plan: Plan) -> N
         assert slot_state(source, slot) is None
         assert receiver.wait(30) != 0
     host.run(["rm", "-rf", directory])
-    assert engine.withdraw(plan.source, id) == []
+    assert engine.clean_source(plan.source, id) == []
 
 
 def slot_state(source: Psql, slot: str) -> str | None:

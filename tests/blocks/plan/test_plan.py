@@ -1,6 +1,6 @@
 """Plans: what is wrong is said, with its line; nothing wrong gets through."""
 
-from dataclasses import asdict
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import yaml
 
 from blocks.artifact.age.keys import generate_identity, recipient_of
 from blocks.artifact.manifest import generate_signing_key, public_key_of
+from blocks.engines.command.facts import CommandFacts
 from blocks.evidence.record import Counterpart, SourceNode
 from blocks.plan.loading import PlanError, load_plan
 from blocks.plan.model import Plan
@@ -113,7 +114,8 @@ def test_a_mistake_is_reported_with_its_line(
 
 
 def test_the_mapping_is_of_nodes_that_there_are(tmp_path: Path, text: str) -> None:
-    facts = {"nodes": [asdict(SourceNode(name, "primary")) for name in ("a", "b")]}
+    both = tuple(SourceNode(name, "primary") for name in ("a", "b"))
+    facts = CommandFacts("7.0", 1, nodes=both)
     given = text + "topology: {mapping: {b: db1}}\n"
     plan = load_plan(save(tmp_path, given))
     shape = plan.topology_from(facts)
@@ -123,10 +125,11 @@ def test_the_mapping_is_of_nodes_that_there_are(tmp_path: Path, text: str) -> No
         Counterpart("b", None),
     )
     # A node that is down must not keep a backup from being restored.
-    degraded = plan.topology_from({"nodes": facts["nodes"][:1]})
+    degraded = plan.topology_from(replace(facts, nodes=both[:1]))
     assert degraded.mapping == (Counterpart("a", "db1"),)
     assert (plan.strangers(shape), plan.strangers(degraded)) == ([], ["b"])
-    assert (plan.topology_from({}).source, plan.topology_from({}).mapping) == (None, None)
+    unknown = plan.topology_from(CommandFacts("7.0", 1))
+    assert (unknown.source, unknown.mapping) == (None, None)
     said = refused(tmp_path, given.replace("{b: db1}", "{b: db9}"))
     assert "topology.mapping: 'db9' is not a host of a node that the engine's target makes" in said
     said = refused(tmp_path, given.replace("{b: db1}", "{a: db1, b: db1}"))

@@ -136,7 +136,7 @@ def db1(plan: Plan) -> Host:
 
 def endpoint(plan: Plan) -> tuple[str, int]:
     """Where east's primary listens."""
-    return plan.engine.source_endpoints(plan.source)[0]
+    return plan.engine.source_endpoints[0]
 
 
 def knock(host: Host, address: str, port: int, kind: str = "tcp") -> None:

@@ -6,27 +6,29 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from blocks.engines.checks import run_check
 from blocks.engines.postgres.psql import LoginRefused
 from blocks.evidence.findings import Findings
 from blocks.evidence.record import CheckStatus
 from blocks.hosts.local import LocalHost
 from blocks.ownership import Belongings
-from tasks.inspect.app_secrets import open_secret
+from tasks.inspect.app_secrets import opens
 
 
 def opened(value: Any, *argv: str, secret: str = "key", findings: Findings | None = None) -> Any:
     """The check of a secret whose query yields `value`."""
     recovery = SimpleNamespace(secret=lambda _: SecretStr(secret), host=lambda _: LocalHost())
-    engine = SimpleNamespace(value=value if callable(value) else lambda *_: value)
+    query = value if callable(value) else lambda *_: value
     rehearsal: Any = SimpleNamespace(
-        plan=SimpleNamespace(engine=engine, recovery=recovery),
+        plan=SimpleNamespace(recovery=recovery),
         source=SimpleNamespace(belongings=Belongings(suffixes=("east.example",))),
         findings=Findings() if findings is None else findings,
     )
     item: Any = SimpleNamespace(
         name="card", secret="card-key", database="shop", sql="SELECT 1", open_argv=argv
     )
-    return open_secret(rehearsal, SimpleNamespace(host="db1"), item)  # type: ignore[arg-type]
+    service: Any = SimpleNamespace(host="db1", query=query)
+    return run_check(opens(rehearsal, service, item))
 
 
 @pytest.mark.parametrize("argv", [("true",), ("false",)])

@@ -54,7 +54,7 @@ def rehearsal() -> Any:
         clock=StageClock(),
         reach=Reach(knocks=Knocks(ID, Counter(), frozenset(), now, now)),
         plan=SimpleNamespace(
-            engine=SimpleNamespace(predicted_nodes=lambda _: [], model_dump=issued), accepted=()
+            engine=SimpleNamespace(predicted_nodes=[], model_dump=issued), accepted=()
         ),
     )
 
@@ -136,7 +136,7 @@ def test_a_recovery_host_whose_name_leads_to_the_source(rehearsal: Any, address:
     assert (found.id, found.subject, found.stops) == ("recovery-is-source", "west/db1", True)
     rehearsal.recovery = domain("west", 2)
     node = SimpleNamespace(host="db1", role="primary", address=address)
-    rehearsal.plan.engine.predicted_nodes = lambda _: [node]
+    rehearsal.plan.engine.predicted_nodes = [node]
     assert [item.id for item in ownership.parts_of_source(rehearsal)] == ["recovery-is-source"]
 
 

@@ -206,7 +206,7 @@ def test_every_secret_that_the_plan_uses_may_be_locked(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     plan = SimpleNamespace(
         keys=SimpleNamespace(identity="identity", record_key="record-key"),
-        engine=SimpleNamespace(passwords=lambda: ("shop-password", "root-password", "no-such")),
+        engine=SimpleNamespace(passwords=("shop-password", "root-password", "no-such")),
         secrets=[SimpleNamespace(secret="card-key"), SimpleNamespace(secret="identity")],
     )
     vault = HostVault(host=LocalHost(), directory=str(tmp_path))

@@ -7,9 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from blocks.domain import FailureDomain
-from blocks.engines.engine import Peer, Running
+from blocks.engines.abilities import KnowsServers, Running
+from blocks.engines.command.facts import CommandFacts
+from blocks.engines.facts import Peer
 from blocks.hosts.host import Host
 from blocks.hosts.local import LocalHost
 from blocks.hosts.machine import Connection, Machine, MachineUnknown, connections, machine
@@ -154,8 +157,12 @@ def test_this_machine_says_what_it_is() -> None:
     assert all(key.startswith(("ssh-", "ecdsa-", "sk-")) for key in own.keys)
 
 
-class Engine:
-    def running(self, facts: Any, host: Host) -> Running:  # noqa: ARG002 (a stand-in)
+FACTS = CommandFacts("7.0", 1)
+
+
+class Engine(KnowsServers):
+    @override
+    def running(self, facts: Any, host: Host) -> Running:
         return Running(("the source's server runs there: process 7 in /d",), ("process 8",))
 
 
@@ -163,7 +170,7 @@ def test_a_server_of_the_source_on_a_recovery_host() -> None:
     seen = Inspection()
     source, recovery = domain("east", "10.1.0"), domain("west", "10.2.0")
     one = rehearsal(source, recovery, Engine())
-    (found,) = signs.servers_of_source(one, {}, seen)
+    (found,) = signs.servers_of_source(one, FACTS, seen)
     assert (found.id, found.subject, found.stops) == ("recovery-is-source", "west/db1", True)
     assert seen.unseen == ["what runs on west/db1: process 8"]
 
@@ -185,11 +192,11 @@ def test_what_the_source_works_with_is_not_cut_off(
     monkeypatch: pytest.MonkeyPatch, peer: Peer, on_hosts: bool, subject: str
 ) -> None:
     """Commits of production would wait for a standby that a fence hides, as long as it stands."""
-    engine: Any = SimpleNamespace(peers=lambda _facts: (peer,))
+    facts: Any = SimpleNamespace(peers=lambda: (peer,))
     monkeypatch.setattr(signs, "machine", lambda _host: Machine(frozenset({"192.0.2.7"})))
-    one = rehearsal(domain("east", "10.1.0"), domain("west", "10.2.0"), engine)
+    one = rehearsal(domain("east", "10.1.0"), domain("west", "10.2.0"))
     one.plan.fence = SimpleNamespace(is_on_hosts=on_hosts)
-    found = list(signs.peers_of_source(one, {}))
+    found = list(signs.peers_of_source(one, facts))
     assert [(item.id, item.subject, item.stops) for item in found] == (
         [("recovery-is-source", subject, True)] if subject else []
     )
@@ -197,4 +204,4 @@ def test_what_the_source_works_with_is_not_cut_off(
 
 def test_a_lab_on_loopback_is_one_machine_on_purpose() -> None:
     lab = domain("east", "127.0.1"), domain("west", "127.0.2")
-    assert list(signs.servers_of_source(rehearsal(*lab, Engine()), {}, Inspection())) == []
+    assert list(signs.servers_of_source(rehearsal(*lab, Engine()), FACTS, Inspection())) == []

@@ -10,10 +10,16 @@ from blocks.evidence.record import Stage, StageState, Step
 from blocks.plan.values import parse_duration, parse_size
 from tasks.reporting.projection import at_production, measured
 
+GROWING = ("fetch and extract", "fetch and open", "restore snapshot")
+
 
 def stage(name: str, **seconds: float) -> Stage:
     now = datetime.now(UTC)
-    steps = tuple(Step(n.replace("_", " "), now, now, s) for n, s in seconds.items())
+    spelt = {name.replace("_", " "): s for name, s in seconds.items()}
+    steps = tuple(
+        Step(name, now, now, s, grows=name.rpartition(": ")[2] in GROWING)
+        for name, s in spelt.items()
+    )
     return Stage(name, StageState.COMPLETED, steps=steps)
 
 
@@ -43,6 +49,38 @@ def test_of_nodes_side_by_side_the_slowest_counts() -> None:
     run = measured((stage("restore", **seconds), stage("verify", leader=1)), 10.0, 10**9)
     assert run is not None
     assert run.growing == 5.0
+
+
+def test_steps_say_themselves_whether_they_grow() -> None:
+    """Of a cluster, and of a system restored by commands: no table of names has to know them."""
+    now = datetime.now(UTC)
+
+    def timed(stage: str, *steps: tuple[str, float, bool]) -> Stage:
+        made = tuple(Step(name, now, now, s, grows=grows) for name, s, grows in steps)
+        return Stage(stage, StageState.COMPLETED, steps=made)
+
+    cluster = (
+        timed(
+            "restore",
+            ("ga1: fetch and extract", 5, True),
+            ("ga2: fetch and extract", 4, True),
+            ("ga1: replay log", 3, True),
+            ("ga2: replay log", 6, True),
+            ("ga1: new identity", 9, False),
+        ),
+        timed("verify", ("login", 1, False), ("row-counts", 2, True), ("nodes-agree", 4, True)),
+    )
+    commands = (timed("restore", ("fetch and open", 1, True), ("restore", 7, True)),)
+    run, other = measured(cluster, 40.0, 10**9), measured(commands, 10.0, 10**9)
+    assert run is not None
+    assert other is not None
+    assert (run.growing, other.growing) == (17.0, 8.0)
+
+
+def test_a_record_that_does_not_say_what_grows_projects_nothing() -> None:
+    now = datetime.now(UTC)
+    older = Stage("restore", StageState.COMPLETED, steps=(Step("fetch and extract", now, now, 8),))
+    assert measured((older,), 10.0, 10**9) is None
 
 
 def test_several_rehearsals_give_an_interval_and_the_slowest_counts() -> None:

@@ -27,6 +27,7 @@ from blocks.artifact.manifest import (
     sign,
 )
 from blocks.domain import FailureDomain
+from blocks.engines.command.facts import CommandFacts
 from blocks.engines.engine import Captured
 from blocks.hosts.local import LocalHost
 from blocks.repositories.farside.binding import Binding, ForeignSet, KnownState
@@ -249,7 +250,7 @@ def test_what_a_set_is_read_by_survives_its_pruning(sets: Sets) -> None:
     """Its header, too: without it every list would read its manifest."""
     source = FailureDomain(name="east", hosts=[LocalHost(name="db1")], store=sets.store)
     writer = SetWriter(source, "shop", "r1", ["age1x"], "postgres", Load())
-    writer.finish(Captured(NOW, NOW, {}), SecretStr(KEY))
+    writer.finish(Captured(NOW, NOW, CommandFacts("7.0", 1)), SecretStr(KEY))
     sets.store.put("sets/shop/r1/wal/of-an-attempt-before.zst.age", b"x")
     writer.prune(sets.store)
     there = {info.key.rpartition("/")[2] for info in sets.store.objects("sets/shop/r1/")}

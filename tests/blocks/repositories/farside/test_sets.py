@@ -16,6 +16,7 @@ from blocks.artifact.age.keys import generate_identity, recipient_of
 from blocks.artifact.manifest import generate_signing_key, public_key_of
 from blocks.artifact.objects import Part, SealedObject, Volume
 from blocks.domain import FailureDomain
+from blocks.engines.command.facts import CommandFacts
 from blocks.engines.engine import Captured
 from blocks.hosts.local import LocalHost
 from blocks.repositories.farside.binding import Binding
@@ -60,7 +61,7 @@ class Writing:
             self.writer._stored(self.host, Stored(object=sealed, segment_time=0.0))
 
     def finish(self) -> None:
-        self.writer.finish(Captured(NOW, NOW, {}), SecretStr(KEY))
+        self.writer.finish(Captured(NOW, NOW, CommandFacts("7.0", 1)), SecretStr(KEY))
 
     def names(self) -> set[str]:
         """Every object of the set."""
