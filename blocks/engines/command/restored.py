@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
+from pydantic import SecretStr
 from typing_extensions import override
 
 from blocks.agent.protocol.jobs import FactsJob
@@ -21,7 +22,14 @@ from blocks.engines.checks import (
 )
 from blocks.engines.command.facts import own
 from blocks.engines.command.plan import TargetSystem
-from blocks.engines.command.running import TargetCommands, lets_in, moment, refused
+from blocks.engines.command.running import (
+    TargetCommands,
+    lets_in,
+    moment,
+    password_of,
+    refused,
+    told,
+)
 from blocks.engines.common.capping import capped
 from blocks.engines.common.ticks import ticks_of
 from blocks.engines.restoration import Restoration
@@ -54,33 +62,23 @@ class RestoredSystem(Restored):
 
     @override
     def usable(self, questions: Sequence[SqlQuestion]) -> Iterator[CheckSpec]:
-        run = self._commands.run
+        password = password_of(self.using.recovery, self._target.password)
+        for spec in self._asked(questions):
+            yield silenced(spec, password)
+
+    def _asked(self, questions: Sequence[SqlQuestion]) -> Iterator[CheckSpec]:
         for item in self._target.verify:
-            ask = partial(answer_of, item.expected, partial(run, item.argv))
-            yield self._spec(item.name, item.expected, ask)
+            run = partial(self._commands.run, item.argv)
+            yield CheckSpec(item.name, item.expected, partial(answer_of, item.expected, run))
         for question in questions:
             query = partial(self.query, question.database, question.sql)
             ask = partial(answer_to, question.expected, query)
-            yield self._spec(question.name, question.expected, ask)
+            yield CheckSpec(question.name, question.expected, ask)
         if self._target.anonymous_argv is not None:
             argv = self._commands.filled(self._target.anonymous_argv)
             source_open = own(self.using.facts).open
             ask = partial(access, self._commands.host, argv, source_open=source_open)
-            yield replace(self._spec("access", ACCESS, ask), finding="service-more-open")
-
-    def _spec(self, name: str, expected: str, ask: Callable[[], Answer]) -> CheckSpec:
-        """A check of which nothing shows the password."""
-        told = self._commands.told
-
-        def run() -> Answer:
-            found = answered(ask)
-            return replace(
-                found,
-                actual=found.actual and told(found.actual),
-                detail=found.detail and told(found.detail),
-            )
-
-        return CheckSpec(name, told(expected), run)
+            yield CheckSpec("access", ACCESS, ask, finding="service-more-open")
 
     @override
     def integrity(self) -> Iterator[CheckSpec]:
@@ -154,8 +152,9 @@ class RestoredSystem(Restored):
         return ticks_of(rows)
 
     def _no_time(self, name: str, said: str, wanted: str) -> PermanentError:
+        shown = told(said, password_of(self.using.recovery, self._target.password))[:80]
         return PermanentError(
-            f"{name} prints {self._commands.told(said)[:80]!r}, where {wanted} is expected",
+            f"{name} prints {shown!r}, where {wanted} is expected",
             operation="verify",
             hint="print times as ISO 8601, or in seconds",
         )
@@ -165,6 +164,20 @@ class RestoredSystem(Restored):
         # It may have been swept meanwhile: then another's service may be there.
         if bears_stamp(self._commands.host, self._target.directory, self.using.rehearsal_id):
             self._commands.run(self._target.destroy_argv, 120)
+
+
+def silenced(spec: CheckSpec, password: SecretStr | None) -> CheckSpec:
+    """A check of which nothing shows the password."""
+
+    def run() -> Answer:
+        found = answered(spec.run)
+        return replace(
+            found,
+            actual=found.actual and told(found.actual, password),
+            detail=found.detail and told(found.detail, password),
+        )
+
+    return replace(spec, expected=told(spec.expected, password), run=run)
 
 
 def access(host: Host, argv: Sequence[str], *, source_open: bool | None) -> Answer:

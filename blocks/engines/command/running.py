@@ -36,10 +36,6 @@ class TargetCommands:
         """The words of a command, filled in."""
         return filled(self.target, argv, self.work, self.target.directory)
 
-    def told(self, said: str) -> str:
-        """What a command printed, without the password that it was given."""
-        return told(said, password_of(self.recovery, self.target.password))
-
 
 def filled(target: TargetSystem, argv: Sequence[str], work: str, directory: str) -> list[str]:
     """The words of a command, for a directory of the rehearsal's and one of the service's."""
