@@ -16,6 +16,7 @@ from blocks.engines.facts import Facts
 from blocks.engines.restoration import Restoration, Steps
 from blocks.engines.restored import Restored
 from blocks.errors import PermanentError
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.findings import Finding
 from blocks.evidence.record import Node, RunbookStep
 from blocks.ownership import Belongings
@@ -25,7 +26,7 @@ from blocks.repositories.farside.writer import SetWriter
 class LeftElsewhere(PermanentError):
     """What a capture made in the source may be on a server that does not answer any more."""
 
-    finding = "leftovers"
+    finding = FindingId.LEFTOVERS
 
 
 @dataclass(frozen=True, slots=True)

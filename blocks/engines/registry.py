@@ -1,23 +1,28 @@
-"""Every engine, found as a package of this folder."""
+"""Every engine, found as a package of this folder, with the findings that it brings."""
 
 import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping
 from functools import cache
+from importlib.util import find_spec
 from inspect import isabstract
 from typing import Any
 
 from blocks.engines.engine import Engine
+from blocks.evidence.catalogue import CATALOGUE, Assumption, Category
 
 
 @cache
 def engines() -> Mapping[str, type[Engine]]:
-    """All engines by label: every package of this folder is asked."""
+    """All engines by label: every package of this folder is asked, and its `findings`, if any."""
     import blocks.engines as folder
 
     for module in pkgutil.iter_modules(folder.__path__):
+        name = f"blocks.engines.{module.name}"
         if module.ispkg:
-            importlib.import_module(f"blocks.engines.{module.name}")
+            importlib.import_module(name)
+            if find_spec(f"{name}.findings"):
+                importlib.import_module(f"{name}.findings")
     return {cls.label: cls for cls in _of(Engine)}
 
 
@@ -27,6 +32,13 @@ def _of(kind: type[Any]) -> Iterator[type[Engine]]:
         yield from _of(cls)
         if not isabstract(cls):
             yield cls
+
+
+def catalogue() -> Mapping[str, Assumption]:
+    """Every assumption that farside knows, by id: the general ones and those of all engines."""
+    engines()
+    order = list(Category)
+    return dict(sorted(CATALOGUE.items(), key=lambda item: order.index(item[1].category)))
 
 
 def engine_of(value: object) -> Engine:

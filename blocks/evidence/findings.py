@@ -64,7 +64,7 @@ def finding(
     severity: Severity | None = None,
     remedy: str | None = None,
 ) -> Finding:
-    """A finding from the catalogue.
+    """A finding from the catalogue; `id` is a FindingId, or an id of an engine's own.
 
     Severity and remedy are the catalogue's unless more is known about this very case. What knows
     no stage, as an engine, leaves it to its caller: see `Finding.at`.
@@ -74,13 +74,13 @@ def finding(
     """
     known = CATALOGUE[id]
     return Finding(
-        id=id,
+        id=str(known.id),
         category=known.category,
         severity=severity or known.severity,
         subject=subject,
         evidence=evidence,
         remedy=remedy or known.remedy,
-        stage=stage,
+        stage=str(stage),
     )
 
 

@@ -17,24 +17,17 @@ from pydantic import Field, TypeAdapter, ValidationError, computed_field
 
 from blocks.artifact import wire
 from blocks.errors import PermanentError
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.files import write_atomically
 from blocks.evidence.findings import Finding
 from blocks.evidence.moments import Moment
+from blocks.evidence.stages import StageName
 from blocks.evidence.uses import Use
 
 SCHEMA_VERSION = 1
 """The version of the record that this farside writes, and the newest that it reads."""
-STAGES = (
-    "preflight",
-    "snapshot",
-    "transfer",
-    "declare",
-    "key fetch",
-    "restore",
-    "verify",
-    "teardown",
-)
-"""The stages of a rehearsal, in order."""
+STAGES = tuple(stage.value for stage in StageName)
+"""The stages of a rehearsal, in order, as a record names them."""
 
 
 class RecordTooNew(PermanentError):
@@ -127,7 +120,9 @@ class Check:
     detail: str | None = None
     seconds: tuple[float, float] | None = None
     subjects: tuple[str, ...] = ()
-    finding: Annotated[str, Field(exclude=True)] = field(default="check-failed", compare=False)
+    finding: Annotated[str, Field(exclude=True)] = field(
+        default=FindingId.CHECK_FAILED, compare=False
+    )
     evidence: Annotated[Mapping[str, str], Field(exclude=True)] = field(
         default_factory=dict, compare=False
     )
@@ -294,7 +289,7 @@ class Record:
     @property
     def objectives(self) -> dict[str, bool | None]:
         """Whether each objective was met, by the id of the finding that it is if it was not."""
-        return {"rto-missed": self.rto_met, "rpo-missed": self.rpo_met}
+        return {FindingId.RTO_MISSED: self.rto_met, FindingId.RPO_MISSED: self.rpo_met}
 
     def rta_breakdown(self) -> dict[str, float]:
         """Seconds of the RTA by stage; `declare` counts from the declaration on.
@@ -306,7 +301,11 @@ class Record:
             return {}
         found = {}
         for stage in self.stages:
-            if stage.name == "teardown" or stage.started_at is None or stage.ended_at is None:
+            if (
+                stage.name == StageName.TEARDOWN
+                or stage.started_at is None
+                or stage.ended_at is None
+            ):
                 continue
             began = max(stage.started_at, self.declared_at)
             ended = min(stage.ended_at, self.usable_at or stage.ended_at)

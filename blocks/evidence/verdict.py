@@ -5,8 +5,11 @@ from collections.abc import Iterable
 from blocks.evidence.catalogue import Category, Severity
 from blocks.evidence.findings import Finding
 from blocks.evidence.record import Check, CheckStatus, Record, Stage, StageState, Verdict
+from blocks.evidence.stages import StageName
 
-_STEADY_STATE = frozenset({"preflight", "snapshot", "transfer", "declare"})
+_STEADY_STATE = frozenset(
+    {StageName.PREFLIGHT, StageName.SNAPSHOT, StageName.TRANSFER, StageName.DECLARE}
+)
 
 
 def verdict_of(
@@ -23,13 +26,13 @@ def verdict_of(
         any(check.status is CheckStatus.FAILED for check in checks)
         or any(_fails(item) for item in findings if item.accepted is None)
         or any(
-            state is StageState.FAILED and name not in _STEADY_STATE | {"teardown"}
+            state is StageState.FAILED and name not in _STEADY_STATE | {StageName.TEARDOWN}
             for name, state in ran.items()
         )
     ):
         return Verdict.FAILED
     stopped = any(
-        state in (StageState.FAILED, StageState.CANCELLED) and name != "teardown"
+        state in (StageState.FAILED, StageState.CANCELLED) and name != StageName.TEARDOWN
         for name, state in ran.items()
     )
     passed = any(check.status is CheckStatus.PASSED for check in checks)

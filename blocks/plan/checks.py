@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from blocks.domain import FailureDomain
-from blocks.evidence.catalogue import CATALOGUE
+from blocks.engines.registry import catalogue
+from blocks.evidence.catalogue import FindingId
 from blocks.hosts.ssh import SSHHost
 from blocks.ownership import canonical
 from blocks.vaults.host import HostVault
@@ -41,8 +42,8 @@ def mistakes(plan: "Plan") -> Iterator[Mistake]:
     if plan.search_rows and (why := plan.engine.without_rows):
         yield ("search_rows",), f"not with engine {plan.engine.label}: {why}"
     for number, risk in enumerate(plan.accepted):
-        known = CATALOGUE[risk.finding]
-        if known.id == "recovery-is-source":
+        known = catalogue()[risk.finding]
+        if known.id == FindingId.RECOVERY_IS_SOURCE:
             yield ("accepted", number, "finding"), f"{known.id} cannot be accepted"
         elif known.isolation and risk.subject is None:
             text = f"{known.id} is a broken isolation: say of what it is accepted"

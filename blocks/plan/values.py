@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, PlainSerializer
 
 from blocks.artifact.age.keys import parse_recipient
 from blocks.artifact.manifest import key_id
-from blocks.evidence.catalogue import CATALOGUE
+from blocks.engines.registry import catalogue
 
 _DURATION = re.compile(r"(?:(\d+)h)?\s*(?:(\d+)m)?\s*(?:(\d+(?:\.\d+)?)s)?")
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMG]?)(bit/s|bps|B/s)")
@@ -66,9 +66,9 @@ def parse_day(value: object) -> object:
 
 def parse_finding(value: object) -> object:
     """The id of a finding in the catalogue."""
-    if isinstance(value, str) and value in CATALOGUE:
+    if isinstance(value, str) and value in catalogue():
         return value
-    raise ValueError(f"no finding is called {value!r}; see blocks/evidence/findings.py")
+    raise ValueError(f"no finding is called {value!r}; see docs/reference/findings.md")
 
 
 def _checked(parse: Any) -> BeforeValidator:

@@ -16,8 +16,8 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from blocks.engines.registry import catalogue
 from blocks.errors import FarsideError
-from blocks.evidence.catalogue import CATALOGUE
 from blocks.evidence.findings import Finding
 from blocks.evidence.record import STAGES, Record, StageState, Verdict
 from deployments import lab
@@ -184,7 +184,7 @@ def _soon(record: Record, stage: str) -> float | None:
 
 def every(plan: str) -> list[str]:
     """All drills of a plan, in the order of the catalogue."""
-    return [id for id in CATALOGUE if id in BOARDS[plan].drills]
+    return [id for id in catalogue() if id in BOARDS[plan].drills]
 
 
 def shared(plan: str) -> list[str]:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from blocks.evidence.catalogue import CATALOGUE
+from blocks.engines.registry import catalogue
 from deployments.lab.drills import BOARDS
 from deployments.lab.places import DEFAULT_NETWORK, Network
 from flows.command import OK, quiet, run
@@ -95,7 +95,7 @@ def command(
 def _list() -> None:
     table = Table("drill", "plans", "backup", "what is broken", box=None)
     table.add_row(CONTROL, ", ".join(BOARDS), "latest, fresh", "nothing: no finding may come of it")
-    for id in CATALOGUE:
+    for id in catalogue():
         # A row for each way to break it, and for each reason why it cannot be.
         rows: dict[tuple[str, str], list[str]] = {}
         for plan, board in BOARDS.items():

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
 from blocks.artifact.manifest import LogIndex, Manifest, digest_of
+from blocks.engines.registry import catalogue
 from blocks.engines.restored import ROWS_NOT_SEARCHED, Restored
 from blocks.errors import FarsideError
 from blocks.evidence import bounds
-from blocks.evidence.catalogue import CATALOGUE
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.findings import Acceptance, Finding, Findings, finding
 from blocks.evidence.history import history
 from blocks.evidence.record import (
@@ -22,6 +23,7 @@ from blocks.evidence.record import (
     StageState,
     Topology,
 )
+from blocks.evidence.stages import StageName
 from blocks.evidence.uses import Ledger
 from blocks.evidence.verdict import verdict_of
 from blocks.plan.model import AcceptedRisk
@@ -153,7 +155,7 @@ def _rpa(
         f"the newest restored transaction is dated {-rpa:.1f} s after the declaration (difference"
         f" of the source's clock as measured: {known}): how much was lost is not known"
     )
-    return None, (finding("clock-skew", rehearsal.source.name, text, "verify"),)
+    return None, (finding(FindingId.CLOCK_SKEW, rehearsal.source.name, text, StageName.VERIFY),)
 
 
 def accept(
@@ -185,17 +187,22 @@ def _objectives(
 ) -> Iterator[Finding]:
     objectives = rehearsal.plan.objectives
     if took is not None and took > objectives.rto.total_seconds():
-        timed = [s for s in stages if s.name in ("declare", "key fetch", "restore", "verify")]
+        timed = [
+            s
+            for s in stages
+            if s.name
+            in (StageName.DECLARE, StageName.KEY_FETCH, StageName.RESTORE, StageName.VERIFY)
+        ]
         longest = max(timed, key=lambda s: s.seconds or 0)
         evidence = f"{took:.1f} s, objective {objectives.rto.total_seconds():.1f} s; the longest"
         text = f"{evidence} stage is {longest.name} with {longest.seconds} s"
-        yield finding("rto-missed", rehearsal.plan.name, text, "verify")
+        yield finding(FindingId.RTO_MISSED, rehearsal.plan.name, text, StageName.VERIFY)
     if rpa is not None and rpa > objectives.rpo.total_seconds():
         text = (
             f"the newest restored transaction is {rpa:.1f} s older than the declaration,"
             f" objective {objectives.rpo.total_seconds():.1f} s"
         )
-        yield finding("rpo-missed", rehearsal.plan.name, text, "verify")
+        yield finding(FindingId.RPO_MISSED, rehearsal.plan.name, text, StageName.VERIFY)
 
 
 def _projection(rehearsal: Rehearsal, now: Measured | None) -> Iterable[Finding]:
@@ -245,7 +252,7 @@ def _not_verified(rehearsal: Rehearsal, course: Course) -> tuple[str, ...]:
     if course.declaration is not None:
         missing += unprobed(rehearsal)
     for risk in plan.accepted:
-        if CATALOGUE[risk.finding].isolation:
+        if catalogue()[risk.finding].isolation:
             missing.append(f"isolation: {risk.finding} of {risk.subject} is accepted by the plan")
     if not judges_rpo(rehearsal):
         missing.append(f"RPO: it is not judged for a set chosen by {rehearsal.options.select!r}")

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from blocks.engines.registry import catalogue
 from blocks.errors import PermanentError
-from blocks.evidence.catalogue import CATALOGUE, Category
+from blocks.evidence.catalogue import Category
 from blocks.evidence.record import STAGES
 from deployments.lab import galera
 from deployments.lab.drills import BOARDS, Board
@@ -48,7 +49,7 @@ def run(api: str, folder: Path, *words: str) -> "subprocess.CompletedProcess[str
 
 @pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
 def test_every_assumption_has_a_drill_or_a_reason(board: Board) -> None:
-    assert set(board.drills) | set(board.undrilled) == set(CATALOGUE)
+    assert set(board.drills) | set(board.undrilled) == set(catalogue())
     assert not set(board.drills) & set(board.undrilled)
     assert {drill.stage for drill in board.drills.values()} <= set(STAGES)
 
@@ -128,7 +129,7 @@ def of_galera() -> list[str]:
     drills = BOARDS["galera"].drills
     own = {
         id
-        for id, row in CATALOGUE.items()
+        for id, row in catalogue().items()
         if row.category is Category.TOPOLOGY
         and id in drills
         and drills[id] is not BOARDS["postgres"].drills.get(id)

@@ -27,6 +27,7 @@ from blocks.engines.common.capping import capped
 from blocks.engines.engine import Captured, Requirements
 from blocks.engines.etcd import checks, last_look
 from blocks.engines.etcd.etcdctl import ALONE, Etcdctl
+from blocks.engines.etcd.findings import EtcdFinding
 from blocks.engines.etcd.plan import Application, Member, SourceCluster, TargetCluster
 from blocks.engines.etcd.restore import (
     SNAPSHOT,
@@ -297,7 +298,7 @@ class Etcd(LegacyEngine):
         if not _all_raise(tools):
             where = ", ".join(name for name, tool in tools.items() if not tool.raises_revision)
             text = f"`snapshot restore` has no --bump-revision on {where}"
-            yield finding("revision-reused", recovery.name, text)
+            yield finding(EtcdFinding.REVISION_REUSED, recovery.name, text)
 
     def _more_open(self, facts: Facts) -> Iterator[Finding]:
         if facts.get("client_certificates") and not self.target.client_cert_auth:

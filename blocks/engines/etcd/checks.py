@@ -14,6 +14,7 @@ from blocks.engines.etcd.etcdctl import (
     NotAllowed,
     Untrusted,
 )
+from blocks.engines.etcd.findings import EtcdFinding
 from blocks.engines.etcd.last_look import FACT, GRANTED, LastLook, granted, roles, users
 from blocks.engines.etcd.plan import Application, TargetCluster
 from blocks.engines.etcd.restore import RAISED_BY
@@ -143,7 +144,7 @@ def revision(root: Etcdctl, facts: Mapping[str, Any]) -> Check:
     except Compacted:
         pass
     right = f"{now:,}; revision {at:,} is compacted"
-    return checked("revision", RAISED, wrong, right, finding="revision-reused")
+    return checked("revision", RAISED, wrong, right, finding=EtcdFinding.REVISION_REUSED)
 
 
 def key_space(

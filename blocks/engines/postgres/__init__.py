@@ -52,6 +52,7 @@ from blocks.engines.postgres import standbys as replication
 from blocks.engines.postgres.cluster import START_SECONDS, Cluster
 from blocks.engines.postgres.facts import Facts as SurveyedFacts
 from blocks.engines.postgres.facts import SetFacts, check
+from blocks.engines.postgres.findings import PostgresFinding
 from blocks.engines.postgres.last_look import NO_LOOK, LastLook
 from blocks.engines.postgres.plan import Application, BackupTool, Place, SourceServer, TargetServer
 from blocks.engines.postgres.psql import (
@@ -107,7 +108,7 @@ _POSITION = (
 class LogGap(PermanentError):
     """Log segments that a restore needs are not there."""
 
-    finding = "log-gap"
+    finding = PostgresFinding.LOG_GAP
 
 
 class NoPlace(PermanentError):

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
+from blocks.engines.postgres.findings import PostgresFinding
 from blocks.engines.postgres.psql import CLUSTER, Psql, literal
 from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.evidence.findings import Finding, finding
@@ -125,14 +126,14 @@ def log_in_base(facts: Mapping[str, Any], *, has_waited: bool = False) -> Litera
 def findings(facts: Mapping[str, Any], subject: str) -> Iterator[Finding]:
     """What of a live source its owner should know before it is backed up."""
     if why := not_archiving(facts):
-        yield finding("source-not-archiving", subject, why)
+        yield finding(PostgresFinding.SOURCE_NOT_ARCHIVING, subject, why)
     if facts["burden"]["unbounded"]:
         text = (
             "max_slot_wal_keep_size is -1: a slot that nothing reads fills the server's disk. The "
             "log is followed without one; where the server does not keep it long enough, the "
             "backup fails"
         )
-        yield finding("log-retention-unbounded", subject, text)
+        yield finding(PostgresFinding.LOG_RETENTION_UNBOUNDED, subject, text)
 
 
 def may_be_chosen(facts: Mapping[str, Any]) -> bool:

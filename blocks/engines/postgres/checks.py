@@ -7,6 +7,7 @@ from typing import Any
 from blocks.artifact import wire
 from blocks.engines.common.tally import NOT_ASKED
 from blocks.engines.postgres.files import AtSource
+from blocks.engines.postgres.findings import PostgresFinding
 from blocks.engines.postgres.installation import Installation
 from blocks.engines.postgres.last_look import MADE_AGAIN, NO_LOOK, LastLook, still_there
 from blocks.engines.postgres.psql import CLUSTER, LoginRefused, Psql, RefusedByCode, literal
@@ -50,7 +51,9 @@ class Databases:
                         if "contents" in database.get("unread", ()) and not no_locale:
                             tally.unseen.append(f"{name}: not entered at the source either")
                             continue
-                        cause = "locale-missing" if no_locale else "usable-not-restored"
+                        cause = (
+                            PostgresFinding.LOCALE_MISSING if no_locale else "usable-not-restored"
+                        )
                         tally.fail(f"{name} cannot be entered: {error.message}", f"database {name}")
             else:
                 text = f"{name} is not there, or takes no connections"
@@ -373,5 +376,5 @@ def collations(
         "collation-versions",
         "the versions of the source's collations",
         f"unchanged ({compared} versioned)",
-        finding="locale-changed",
+        finding=PostgresFinding.LOCALE_CHANGED,
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from blocks.engines.postgres import access, config, references, survey
 from blocks.engines.postgres.files import AtSource
+from blocks.engines.postgres.findings import PostgresFinding
 from blocks.engines.postgres.installation import Installation
 from blocks.engines.postgres.last_look import NO_LOOK, LastLook
 from blocks.evidence.catalogue import Severity
@@ -37,7 +38,7 @@ def without_host(
             f"engine.target.settings gives {settings[name]}, the source has {had}: a server that"
             " answers while it replays, as each standby does, stops there"
         )
-        yield finding("setting-too-low", f"{where} {name}", text)
+        yield finding(PostgresFinding.SETTING_TOO_LOW, f"{where} {name}", text)
     for database in facts["databases"]:
         for table in database["tables"] or ():
             if table["unlogged"] and table["rows"]:
@@ -100,15 +101,15 @@ def on_host(facts: Mapping[str, Any], host: Host, bin_dir: str, where: str) -> I
     for subject, locale in _locales(facts):
         if locale in there.lacking("locales"):
             text = f"it needs the locale {locale}, which {where} does not have"
-            yield finding("locale-missing", subject, text)
+            yield finding(PostgresFinding.LOCALE_MISSING, subject, text)
     for subject, zone in _zones(facts):
         if zone in there.lacking("zones"):
             text = f"it names the time zone {zone}, which {where} does not have"
-            yield finding("locale-missing", subject, text)
+            yield finding(PostgresFinding.LOCALE_MISSING, subject, text)
     for subject, names in _abbreviations(facts):
         if said := there.lacking("abbreviations").get(names):
             text = f"it names the time zone abbreviations {names}; on {where}: {said}"
-            yield finding("locale-missing", subject, text)
+            yield finding(PostgresFinding.LOCALE_MISSING, subject, text)
     for text in there.lacking("settings"):
         text = f"the source has {text}, which the build on {where} cannot do: nor read what has it"
         yield finding("engine-version", where, text)
@@ -327,7 +328,7 @@ def _as_at_the_source(facts: Mapping[str, Any]) -> Iterator[Finding]:
             had, has = row["recorded_version"], row["actual_version"]
             if None not in (had, has) and had != has:
                 yield finding(
-                    "locale-changed",
+                    PostgresFinding.LOCALE_CHANGED,
                     f"{database['name']}: {row['name']}",
                     f"its data was sorted by version {had}, the source has {has}",
                     severity=Severity.MEDIUM,

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from blocks.engines.postgres import burden
+from blocks.engines.postgres.findings import PostgresFinding
 from blocks.engines.postgres.psql import CLUSTER, Psql, literal
 from blocks.evidence.findings import Finding, finding
 
@@ -69,4 +70,4 @@ def findings(facts: Mapping[str, Any], subject: str) -> Iterator[Finding]:
         need = needed[row["kind"]]
         if row["used"] + need > row["most"]:
             text = f"{row['setting']}: {row['used']} of {row['most']} used, {need} more needed"
-            yield finding("source-at-limit", f"{subject} {row['setting']}", text)
+            yield finding(PostgresFinding.SOURCE_AT_LIMIT, f"{subject} {row['setting']}", text)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from blocks.artifact import wire
 from blocks.engines.legacy import checked
+from blocks.engines.postgres.findings import PostgresFinding
 from blocks.engines.postgres.wal import format_lsn
 from blocks.evidence.record import Check, CheckStatus
 from blocks.hosts.host import Host
@@ -98,4 +99,4 @@ def check(host: Host, archive: str, segments: Iterable[str], size: int, end: int
         bytes_left = found["last"] - end
         wrong.append(f"replay ended at {format_lsn(end)}, {bytes_left:,} B early: {found['left']}")
     right = f"replayed to {format_lsn(end)}, where the log ends"
-    return checked(name, expected, wrong, right, finding="log-replay-short")
+    return checked(name, expected, wrong, right, finding=PostgresFinding.LOG_REPLAY_SHORT)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
-from blocks.evidence.catalogue import CATALOGUE
+from blocks.engines.registry import catalogue
 from deployments.lab.drills.ground import Ground
 
 Break = Callable[[Ground], Iterator[None]]
@@ -259,7 +259,7 @@ _GALERA_UNDRILLED = (
 _STANDBYS_UNDRILLED = {
     id: reason
     for id, reason in (
-        dict.fromkeys(CATALOGUE, "the board of one server, postgres, drills it")
+        dict.fromkeys(catalogue(), "the board of one server, postgres, drills it")
         | _POSTGRES_UNDRILLED
         | {"node-identity-reused": "every copy of a PostgreSQL cluster has its identifier"}
     ).items()

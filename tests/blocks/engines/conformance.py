@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import pytest
 
-from blocks.evidence.catalogue import CATALOGUE
+from blocks.engines.registry import catalogue
 from blocks.evidence.record import CheckStatus, Record, Verdict
 from blocks.plan.loading import load_plan
 from blocks.plan.model import Plan
@@ -79,7 +79,7 @@ class EngineConformance:
         assert {(item.id, item.subject) for item in rehearsed.findings} == self.known_findings
         failed = [check for check in rehearsed.checks if check.status is CheckStatus.FAILED]
         assert failed == []
-        assert {check.finding for check in rehearsed.checks} <= set(CATALOGUE)
+        assert {check.finding for check in rehearsed.checks} <= set(catalogue())
         unknown = {c.name for c in rehearsed.checks if c.status is CheckStatus.UNKNOWN}
         assert unknown == self.cannot_run
         assert rehearsed.verdict is (Verdict.PARTIAL if self.cannot_run else Verdict.VERIFIED)

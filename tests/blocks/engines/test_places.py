@@ -11,7 +11,7 @@ import pytest
 
 from blocks.engines.postgres import burden, places, survey
 from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION
-from blocks.evidence.catalogue import CATALOGUE
+from blocks.engines.registry import catalogue
 from blocks.repositories.farside.writer import Load
 from tests.blocks.engines.servers import Server, server
 
@@ -45,7 +45,7 @@ def _open(stack: ExitStack, site: Server, count: int, role: str = "postgres") ->
 
 
 def test_it_stops_a_rehearsal() -> None:
-    assert CATALOGUE["source-at-limit"].stops
+    assert catalogue()["source-at-limit"].stops
 
 
 def test_there_is_room(site: Server) -> None:

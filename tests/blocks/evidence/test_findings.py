@@ -2,7 +2,8 @@
 
 import pytest
 
-from blocks.evidence.catalogue import CATALOGUE, Severity, id_of_code
+from blocks.engines.registry import catalogue
+from blocks.evidence.catalogue import Severity, id_of_code
 from blocks.evidence.findings import Findings, finding
 
 PROMISED = [
@@ -58,12 +59,12 @@ PROMISED = [
 
 
 def test_the_ids_that_records_and_drills_rely_on_are_in_the_catalogue() -> None:
-    assert set(PROMISED) <= set(CATALOGUE)
+    assert set(PROMISED) <= set(catalogue())
 
 
-@pytest.mark.parametrize("id", sorted(CATALOGUE))
+@pytest.mark.parametrize("id", sorted(catalogue()))
 def test_every_row_says_what_broke_and_what_to_do(id: str) -> None:
-    row = CATALOGUE[id]
+    row = catalogue()[id]
     assert row.id == id
     assert row.title
     assert not row.title.endswith(".")
@@ -91,7 +92,7 @@ def test_one_cause_is_one_finding_with_all_its_evidence_and_its_worst_severity()
 
 def test_the_tiers_are_recovery_impossible_or_wrong_worse_on_the_day_and_the_rest() -> None:
     tiers = {
-        severity: {id for id, row in CATALOGUE.items() if row.severity is severity}
+        severity: {id for id, row in catalogue().items() if row.severity is severity}
         for severity in Severity
     }
     assert {"tool-missing", "object-corrupt", "fence-leaks"} <= tiers[Severity.CRITICAL]
@@ -110,11 +111,11 @@ def test_error_codes_of_hosts_lead_to_findings() -> None:
     assert id_of_code("no-space") == "disk-too-small"
     assert id_of_code("network") is None
     for code in ("object-missing", "age-malformed", "tool-missing"):
-        assert id_of_code(code) in CATALOGUE
+        assert id_of_code(code) in catalogue()
 
 
 def test_what_endangers_production_stops_a_rehearsal_and_nothing_else_does() -> None:
-    stops = {id for id, row in CATALOGUE.items() if row.stops}
+    stops = {id for id, row in catalogue().items() if row.stops}
     assert stops >= {"recovery-is-source", "source-used", "fence-leaks", "work-dir-untrusted"}
     assert not stops & {"leftovers", "clock-skew", "target-occupied", "key-stale"}
     assert finding("recovery-is-source", "west/db1", "it is 10.1.0.5", "preflight").stops

@@ -4,8 +4,9 @@ import pytest
 
 from blocks.engines.galera.mariadb import Mariadb
 from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION, Psql
+from blocks.engines.registry import catalogue
 from blocks.errors import FarsideError
-from blocks.evidence.catalogue import CATALOGUE, Severity
+from blocks.evidence.catalogue import Severity
 from blocks.hosts.local import LocalHost
 from blocks.repositories.farside.listing import NoSuchSet
 from tasks.inspect.diagnose import diagnose
@@ -13,7 +14,7 @@ from tasks.inspect.diagnose import diagnose
 
 def test_what_ends_a_stage_is_critical_even_if_its_like_is_less_elsewhere() -> None:
     (item,) = diagnose(NoSuchSet("none retained", domain="west"), "preflight", "east")
-    assert CATALOGUE[item.id].severity is Severity.HIGH
+    assert catalogue()[item.id].severity is Severity.HIGH
     assert (item.id, item.subject, item.severity) == ("copy-behind", "west", Severity.CRITICAL)
 
 
