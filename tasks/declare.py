@@ -6,6 +6,7 @@ from datetime import datetime
 
 from blocks.engines.abilities import TakesLastLook
 from blocks.errors import FarsideError
+from blocks.evidence.stages import StageName
 from blocks.repositories.farside.binding import KnownState
 from blocks.repositories.farside.writer import SetWriter
 from tasks.context import Rehearsal, stage
@@ -14,7 +15,7 @@ from tasks.inspect.reachability import leaks
 from tasks.inspect.store_writes import listing
 from tasks.log_end import note_end_of_log
 
-STAGE = "declare"
+STAGE = StageName.DECLARE
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import pandas as pd
 from blocks.evidence.catalogue import Category, Severity
 from blocks.evidence.findings import Finding
 from blocks.evidence.record import STAGES, CheckStatus, Record, StageState, Verdict
+from blocks.evidence.stages import StageName
 from blocks.evidence.verdict import exit_code
 
 _Column = Callable[[Sequence[Any]], "pd.Series[Any]"]
@@ -394,7 +395,7 @@ def _looked_for(item: Finding, record: Record) -> bool:
     completed = {stage.name for stage in record.stages if stage.state is StageState.COMPLETED}
     needed = {item.stage}
     if item.subject.startswith(f"{record.plan.source}/"):
-        needed.add("snapshot")
+        needed.add(StageName.SNAPSHOT)
     return needed <= completed and record.objectives.get(item.id, True) is not None
 
 

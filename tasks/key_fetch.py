@@ -6,7 +6,9 @@ from pydantic import SecretStr
 
 from blocks.artifact.age.keys import AgeKeyMalformed, recipient_of, without_comments
 from blocks.artifact.manifest import LogIndex, Manifest, digest_of
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.findings import Finding, finding
+from blocks.evidence.stages import StageName
 from blocks.repositories.farside.binding import KnownState
 from blocks.repositories.farside.reader import SetReader
 from tasks.context import Rehearsal, stage
@@ -14,7 +16,7 @@ from tasks.declare import Declaration
 from tasks.inspect import sets
 from tasks.inspect.diagnose import FoundProblems
 
-STAGE = "key fetch"
+STAGE = StageName.KEY_FETCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def key_fetch(
             recipient = recipient_of(identity.get_secret_value())
         except AgeKeyMalformed as error:
             text = f"the vault of {plan.recovery.name} holds no age identity: {error.message}"
-            raise FoundProblems(STAGE, (finding("key-stale", name, text, STAGE),)) from None
+            raise FoundProblems(STAGE, (finding(FindingId.KEY_STALE, name, text, STAGE),)) from None
         if recipient not in manifest.recipients:
             raise FoundProblems(STAGE, (_wrong_key(rehearsal, manifest, name, recipient),))
         return Opening(manifest, log, identity)
@@ -80,5 +82,5 @@ def _wrong_key(rehearsal: Rehearsal, manifest: Manifest, name: str, recipient: s
     if name in taken_for and taken_for[name] not in manifest.recipients:
         return sets.unopened(rehearsal, manifest, text, STAGE)
     if name in taken_for or set(manifest.recipients) & set(rehearsal.plan.keys.recipients):
-        return finding("key-stale", name, text, STAGE)
+        return finding(FindingId.KEY_STALE, name, text, STAGE)
     return sets.unopened(rehearsal, manifest, text, STAGE)

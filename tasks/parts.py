@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from blocks.errors import FarsideError, TransientError
-from blocks.evidence.catalogue import Severity
+from blocks.evidence.catalogue import FindingId, Severity
 from blocks.evidence.findings import Finding, finding
+from blocks.evidence.stages import StageName
 from tasks.reporting.clock import StageInProgress
 
 _ATTEMPTS = 2
@@ -43,7 +44,9 @@ def run_parts(parts: Sequence[Part], clock: StageInProgress) -> list[Finding]:
 
 def left_over(subject: str, evidence: str) -> Finding:
     """What remains of this very rehearsal: more severe than what remains of an earlier one."""
-    return finding("leftovers", subject, evidence, "teardown", severity=Severity.HIGH)
+    return finding(
+        FindingId.LEFTOVERS, subject, evidence, StageName.TEARDOWN, severity=Severity.HIGH
+    )
 
 
 class _Run:

@@ -15,7 +15,7 @@ from blocks.engines.abilities import KnowsDangers
 from blocks.engines.engine import Requirements
 from blocks.engines.facts import Facts
 from blocks.errors import FarsideError
-from blocks.evidence.catalogue import Severity
+from blocks.evidence.catalogue import FindingId, Severity
 from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Topology
 from blocks.evidence.uses import ORCHESTRATOR, ledger
@@ -68,7 +68,7 @@ def preflight(rehearsal: Rehearsal) -> Survey:
             raise FoundProblems(STAGE, tuple(others))  # its source may be lost: a call would count
         if not seen.ends:
             seen.look_for_ends(rehearsal, partial(signs_of_source, into=seen))
-        if any(item.id == "recovery-is-source" for item in seen.ends):
+        if any(item.id == FindingId.RECOVERY_IS_SOURCE for item in seen.ends):
             raise FoundProblems(STAGE, seen.stopping)  # before anything is written there
         rehearsal.lease.start()
         with clock.step("backup set"):
@@ -102,7 +102,7 @@ def preflight(rehearsal: Rehearsal) -> Survey:
             seen.look(rehearsal, ownership.in_commands)
             seen.look(rehearsal, partial(issuers.issuers, into=seen))
         # What a killed rehearsal left includes its fence, which hides the source.
-        dead = tuple(item for item in seen.found if item.id == "leftovers")
+        dead = tuple(item for item in seen.found if item.id == FindingId.LEFTOVERS)
         if isinstance(survey, FarsideError) and not (seen.stopping or dead):
             seen.leave_to(survey)
         rehearsal.findings.add(*seen.all)
@@ -122,7 +122,9 @@ def _others(rehearsal: Rehearsal) -> Iterator[Finding]:
         for id in others_running(rehearsal.plan, rehearsal.id):
             text = f"rehearsal {id} of this plan runs there now: its lease in the store is renewed"
             remedy = "Wait for its end; what must be gone at once is removed by flows.sweep --all."
-            yield finding("target-occupied", rehearsal.recovery.name, text, STAGE, remedy=remedy)
+            yield finding(
+                FindingId.TARGET_OCCUPIED, rehearsal.recovery.name, text, STAGE, remedy=remedy
+            )
 
 
 def _fence(rehearsal: Rehearsal) -> Iterable[Finding]:
@@ -133,7 +135,7 @@ def _fence(rehearsal: Rehearsal) -> Iterable[Finding]:
         if not (fence.shuts_names or is_ip(name)):
             text = "the fence shuts off addresses, and this is a name, which others may share"
             remedy = "Add a fence of kind command for it in front of the other (kind: several)."
-            yield finding("fence-leaks", f"{name}:{port}", text, STAGE, remedy=remedy)
+            yield finding(FindingId.FENCE_LEAKS, f"{name}:{port}", text, STAGE, remedy=remedy)
 
 
 def _survey(rehearsal: Rehearsal, seen: Inspection) -> Survey | FarsideError:
@@ -200,7 +202,7 @@ def _compare(rehearsal: Rehearsal, survey: Survey, seen: Inspection) -> None:
 
     def compared(_: Rehearsal) -> Iterator[Finding]:
         for item in plan.engine.compare(survey.facts, plan.recovery, plan.source.belongings):
-            if item.id == "engine-version" and item.severity is Severity.CRITICAL:
+            if item.id == FindingId.ENGINE_VERSION and item.severity is Severity.CRITICAL:
                 seen.blockers.append(item.at(STAGE))
             yield item.at(STAGE)
 
@@ -225,7 +227,7 @@ def _left_in_source(rehearsal: Rehearsal) -> Iterator[Finding]:
             text = (
                 f"rehearsal {id} left something in the server: `python -m flows.sweep` removes it"
             )
-            yield finding("leftovers", f"{plan.source.name} server", text, STAGE)
+            yield finding(FindingId.LEFTOVERS, f"{plan.source.name} server", text, STAGE)
 
 
 def _defects(rehearsal: Rehearsal, manifest: Manifest) -> Iterable[Finding]:
@@ -245,11 +247,11 @@ def _control_plane(rehearsal: Rehearsal) -> Iterator[Finding]:
         places["the heartbeat's ledger"] = plan.heartbeat.ledger
     for what, path in places.items():
         if source.belongings.paths_in(str(path)):
-            yield finding("control-plane-in-source", what, f"it is in {path}", STAGE)
+            yield finding(FindingId.CONTROL_PLANE_IN_SOURCE, what, f"it is in {path}", STAGE)
     url = urlsplit(get_current_settings().api.url or "")
     if not url.hostname:
         return
     ledger().note("address", f"{url.hostname}:{url.port or 443}", ORCHESTRATOR)
     if source.owns_name(url.hostname):
         text = f"its API is {url.scheme}://{url.hostname}:{url.port}"
-        yield finding("control-plane-in-source", "Prefect's server", text, STAGE)
+        yield finding(FindingId.CONTROL_PLANE_IN_SOURCE, "Prefect's server", text, STAGE)

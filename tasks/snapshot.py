@@ -2,11 +2,12 @@
 
 from blocks.artifact.manifest import Manifest
 from blocks.errors import PermanentError
+from blocks.evidence.stages import StageName
 from blocks.repositories.farside.writer import SetWriter
 from tasks.context import Rehearsal, stage
 from tasks.preflight import Survey, dangers
 
-STAGE = "snapshot"
+STAGE = StageName.SNAPSHOT
 
 
 @stage(STAGE, retries=2, limit=24 * 3600)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 
 from blocks.errors import FarsideError
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.findings import Finding, finding
 from blocks.hosts.host import Host
 from tasks.context import Rehearsal, SourceClock
@@ -33,7 +34,7 @@ def measure(rehearsal: Rehearsal) -> Iterator[Finding]:
         measured.append(clock)
         if abs(clock.ahead) > SKEW_SECONDS:
             text = f"its clock is {clock.ahead:+.1f} s away from here"
-            yield finding("clock-skew", f"{plan.source.name}/{host.name}", text, STAGE)
+            yield finding(FindingId.CLOCK_SKEW, f"{plan.source.name}/{host.name}", text, STAGE)
     rehearsal.source_clock = max(measured, key=lambda clock: clock.ahead, default=None)
 
 

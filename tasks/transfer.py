@@ -4,13 +4,14 @@ import math
 import time
 
 from blocks.artifact.manifest import Manifest, digest_of
+from blocks.evidence.stages import StageName
 from blocks.repositories.farside.binding import KnownState
 from blocks.repositories.farside.copier import SetCopier
 from blocks.repositories.farside.writer import SetWriter
 from tasks.context import Rehearsal, stage
 from tasks.log_end import note_end_of_log
 
-STAGE = "transfer"
+STAGE = StageName.TRANSFER
 CAUGHT_UP_SECONDS = 2.0
 """A round of log that took less than this leaves nothing worth another round."""
 CONVERGES = 0.8

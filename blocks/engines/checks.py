@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from blocks.errors import FarsideError
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.record import Check, CheckStatus
 
 _LISTED = 10
@@ -59,7 +60,7 @@ class CheckSpec:
     name: str
     expected: str
     run: Callable[[], Answer]
-    finding: str = "check-failed"
+    finding: str = FindingId.CHECK_FAILED
     grows: bool = False
 
 

@@ -12,6 +12,7 @@ from blocks.agent.redaction import redacted
 from blocks.block import DomainPart
 from blocks.domain import FailureDomain
 from blocks.errors import FarsideError, PermanentError
+from blocks.evidence.catalogue import FindingId
 
 T = TypeVar("T")
 
@@ -23,43 +24,43 @@ class FenceBroken(PermanentError):
 class FenceNotRaised(PermanentError):
     """A host takes no packet filter: the source could be reached from there."""
 
-    finding = "fence-leaks"
+    finding = FindingId.FENCE_LEAKS
 
 
 class FenceGone(PermanentError):
     """A packet filter that was raised is not there any more."""
 
-    finding = "fence-leaks"
+    finding = FindingId.FENCE_LEAKS
 
 
 class WorksForSource(PermanentError):
     """A host of the recovery side keeps a connection to the source that a filter would cut."""
 
-    finding = "recovery-is-source"
+    finding = FindingId.RECOVERY_IS_SOURCE
 
 
 class FenceShared(PermanentError):
     """Another rehearsal's packet filter stands on a machine: its watcher would get the calls."""
 
-    finding = "target-occupied"
+    finding = FindingId.TARGET_OCCUPIED
 
 
 class FilterMissing(PermanentError):
     """A host has no nft, or not the command that is to run it."""
 
-    finding = "tool-missing"
+    finding = FindingId.TOOL_MISSING
 
 
 class RecoveryIsSource(PermanentError):
     """A machine of the recovery side is the source's by its own addresses."""
 
-    finding = "recovery-is-source"
+    finding = FindingId.RECOVERY_IS_SOURCE
 
 
 class OrchestratorInside(PermanentError):
     """farside itself runs in the domain that is to be cut off."""
 
-    finding = "control-plane-in-source"
+    finding = FindingId.CONTROL_PLANE_IN_SOURCE
 
 
 class Attempt(BaseModel):

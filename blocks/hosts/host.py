@@ -15,6 +15,7 @@ from pydantic import Field, PrivateAttr, SecretStr, field_validator
 from blocks.agent.redaction import redacted, without
 from blocks.block import Address, DomainPart, absolute_path
 from blocks.errors import PermanentError, TransientError
+from blocks.evidence.catalogue import FindingId
 from blocks.hosts.process import (
     OUTPUT_BYTES,
     STDERR_BYTES,
@@ -42,7 +43,7 @@ PLAIN = {"LC_ALL": "C", "LANGUAGE": ""}
 class HostUnreachable(TransientError):
     """No connection could be made, or nothing is heard over the one that there is."""
 
-    finding = "host-unreachable"
+    finding = FindingId.HOST_UNREACHABLE
 
 
 class FileMissing(PermanentError):

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 
 from blocks.block import is_ip
 from blocks.errors import PermanentError
+from blocks.evidence.catalogue import FindingId
 from blocks.hosts.host import Host
 from blocks.ownership import canonical
 
@@ -30,7 +31,7 @@ _IPV6 = re.compile(r"^([0-9a-f]{32}) [0-9a-f]{2} ", re.MULTILINE)
 class MachineUnknown(PermanentError):
     """A host does not show its own addresses: what a fence there would cut off cannot be told."""
 
-    finding = "fence-leaks"
+    finding = FindingId.FENCE_LEAKS
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from blocks.errors import PermanentError, TransientError
+from blocks.evidence.catalogue import FindingId
 
 EXIT_GRACE_SECONDS = 5.0
 """How long a process may go on after its input was closed, before it is killed."""
@@ -47,7 +48,7 @@ class CommandFailed(PermanentError):
         self.exit_code = exit_code
         self.stderr = stderr
         if exit_code in NOT_RUN:
-            self.finding = "tool-missing"
+            self.finding = FindingId.TOOL_MISSING
 
 
 class OutputTooLarge(PermanentError):

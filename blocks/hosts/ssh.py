@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field, PrivateAttr, field_validator
 
 from blocks.errors import FarsideError, PermanentError
+from blocks.evidence.catalogue import FindingId
 from blocks.hosts.host import PLAIN, Host, HostUnreachable, draft_name
 from blocks.hosts.process import CommandNotStarted, ConnectionLost, Process
 from blocks.hosts.ssh_process import SSHProcess
@@ -41,19 +42,19 @@ _NOISE = 4096
 class HostKeyMismatch(PermanentError):
     """The host showed another key than the pinned one, or none is pinned."""
 
-    finding = "ssh-trust-missing"
+    finding = FindingId.SSH_TRUST_MISSING
 
 
 class AuthenticationRefused(PermanentError):
     """The host refused the user's key, or the key file cannot be used."""
 
-    finding = "ssh-trust-missing"
+    finding = FindingId.SSH_TRUST_MISSING
 
 
 class ShellNotQuiet(PermanentError):
     """The account's shell prints something by itself: it would be taken for what tools say."""
 
-    finding = "host-unreachable"
+    finding = FindingId.HOST_UNREACHABLE
 
 
 class SSHHost(Host):

@@ -2,6 +2,7 @@
 
 from blocks.agent import marks
 from blocks.errors import PermanentError
+from blocks.evidence.catalogue import FindingId
 from blocks.hosts.host import Host
 from blocks.hosts.process import CommandFailed
 
@@ -40,7 +41,7 @@ check "$1/$2/$3" own
 class WorkDirUntrusted(PermanentError):
     """Another account could have written farside's directory on a host, or what is in it."""
 
-    finding = "work-dir-untrusted"
+    finding = FindingId.WORK_DIR_UNTRUSTED
 
 
 def work_folder(host: Host, rehearsal_id: str) -> str:

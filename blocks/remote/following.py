@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from blocks.agent.protocol.events import Caught, Listening, Released
 from blocks.agent.protocol.jobs import FollowJob
 from blocks.errors import FarsideError, PermanentError, TransientError
+from blocks.evidence.catalogue import FindingId
 from blocks.hosts.host import Host
 from blocks.remote.leases import StoreLeases
 from blocks.remote.run import AgentThread
@@ -21,13 +22,13 @@ RELEASE_SECONDS = 20.0
 class LogNotFollowed(PermanentError):
     """The following of the log ended before it was to."""
 
-    finding = "log-not-followed"
+    finding = FindingId.LOG_NOT_FOLLOWED
 
 
 class LogInterrupted(TransientError):
     """The same, where another attempt may help."""
 
-    finding = "log-not-followed"
+    finding = FindingId.LOG_NOT_FOLLOWED
 
 
 class Follower:

@@ -10,6 +10,7 @@ from blocks.agent.protocol.results import (
     SweepResult,
 )
 from blocks.errors import PermanentError
+from blocks.evidence.catalogue import FindingId
 from blocks.hosts.host import Host
 from blocks.remote.run import SMALL_JOB_SECONDS, run_job
 
@@ -17,7 +18,7 @@ from blocks.remote.run import SMALL_JOB_SECONDS, run_job
 class TargetOccupied(PermanentError):
     """A directory or port that a restore needs is not free."""
 
-    finding = "target-occupied"
+    finding = FindingId.TARGET_OCCUPIED
 
 
 def facts_of(host: Host, rehearsal_id: str, job: FactsJob) -> FactsResult:

@@ -5,7 +5,7 @@ from itertools import islice
 
 from blocks.agent.jobs.facts import NAMES
 from blocks.agent.protocol.jobs import FactsJob
-from blocks.evidence.catalogue import Severity
+from blocks.evidence.catalogue import FindingId, Severity
 from blocks.evidence.findings import Finding, finding
 from blocks.hosts.host import Host
 from blocks.ownership import Belongings, hosts_in
@@ -25,7 +25,7 @@ def hard_coded(
     severity: Severity | None = None,
 ) -> Finding:
     """The finding for a part of a service that names `mention`, a path or a place of `foreign`."""
-    id = "path-hard-coded" if mention in foreign.paths else "address-hard-coded"
+    id = FindingId.PATH_HARD_CODED if mention in foreign.paths else FindingId.ADDRESS_HARD_CODED
     return finding(id, subject, evidence, severity=severity)
 
 
@@ -61,10 +61,12 @@ def leading_to(
             leading = [address for address in item.addresses if foreign.owns_address(address)]
             if leading:
                 text = f"used by {used[item.name]}; on {host.domain}/{host.name} it leads to"
-                yield finding("name-resolves-to-source", item.name, f"{text} {', '.join(leading)}")
+                yield finding(
+                    FindingId.NAME_RESOLVES_TO_SOURCE, item.name, f"{text} {', '.join(leading)}"
+                )
             elif not item.addresses and item.name.lower() in foreign.aliases:
                 text = f"used by {used[item.name]}; only the source has it"
-                yield finding("address-hard-coded", item.name, text)
+                yield finding(FindingId.ADDRESS_HARD_CODED, item.name, text)
             elif not item.addresses:
                 # Without its name: what looks like a host may be a part of a password.
                 lost.append(used[item.name])

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from blocks.block import DomainPart
 from blocks.errors import PermanentError, TransientError
+from blocks.evidence.catalogue import FindingId
 
 URL_SECONDS = 6 * 3600
 """How long a presigned URL works, unless asked otherwise."""
@@ -22,25 +23,25 @@ expired; one that outlived its rehearsal would let a host replace what has been 
 class ObjectMissing(PermanentError):
     """No object of that key, no such multipart upload, or no such bucket."""
 
-    finding = "object-missing"
+    finding = FindingId.OBJECT_MISSING
 
 
 class ObjectArchived(PermanentError):
     """The object is in an archive class: it must be restored there before it can be read."""
 
-    finding = "copy-is-cold"
+    finding = FindingId.COPY_IS_COLD
 
 
 class AccessDenied(PermanentError):
     """The store refuses the credentials, or there are none."""
 
-    finding = "credential-refused"
+    finding = FindingId.CREDENTIAL_REFUSED
 
 
 class StoreUntrusted(PermanentError):
     """The store's TLS certificate does not hold."""
 
-    finding = "ca-unknown"
+    finding = FindingId.CA_UNKNOWN
 
 
 class StoreRefused(PermanentError):
@@ -50,7 +51,7 @@ class StoreRefused(PermanentError):
 class StoreUnavailable(TransientError):
     """The store does not answer, or says that it cannot now."""
 
-    finding = "store-unreachable"
+    finding = FindingId.STORE_UNREACHABLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from blocks.agent.failure import JobFailed
 from blocks.agent.transfer.http import Web
 from blocks.errors import FarsideError, PermanentError, TransientError
+from blocks.evidence.catalogue import FindingId
 from blocks.stores.store import AccessDenied, ObjectStore
 
 _BODY = memoryview(b"farside tries whether it may write here\n")
@@ -11,7 +12,7 @@ _BODY = memoryview(b"farside tries whether it may write here\n")
 class StoreNotWritable(PermanentError):
     """The store refuses a request that storing a backup set needs."""
 
-    finding = "store-not-writable"
+    finding = FindingId.STORE_NOT_WRITABLE
 
 
 def try_writing(store: ObjectStore, key: str) -> None:

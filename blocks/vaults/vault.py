@@ -7,6 +7,7 @@ from pydantic import SecretStr
 
 from blocks.block import DomainPart
 from blocks.errors import PermanentError
+from blocks.evidence.catalogue import FindingId
 
 PUBLIC = ".pub"
 """What the name of a secret's public half ends with."""
@@ -17,13 +18,13 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 class SecretMissing(PermanentError):
     """The vault holds no secret of that name."""
 
-    finding = "key-only-in-source"
+    finding = FindingId.KEY_ONLY_IN_SOURCE
 
 
 class VaultLocked(PermanentError):
     """The vault's own command does not give the secret out."""
 
-    finding = "key-chain-in-source"
+    finding = FindingId.KEY_CHAIN_IN_SOURCE
 
 
 class KeyVault(DomainPart):

@@ -20,6 +20,7 @@ from blocks.engines.restored import Restored
 from blocks.errors import FarsideError
 from blocks.evidence.history import History, history
 from blocks.evidence.record import Record, StageState, Verdict
+from blocks.evidence.stages import StageName
 from blocks.evidence.uses import Ledger, new_ledger
 from blocks.evidence.verdict import exit_code
 from blocks.plan.model import Plan
@@ -205,8 +206,8 @@ def _stages(rehearsal: Rehearsal, course: Course) -> None:
         )
         course.crossed = transfer(rehearsal, writer, copier, manifest)
     else:
-        clock.skip("snapshot", f"set {set_id} is retained")
-        clock.skip("transfer", f"set {set_id} is in the recovery store")
+        clock.skip(StageName.SNAPSHOT, f"set {set_id} is retained")
+        clock.skip(StageName.TRANSFER, f"set {set_id} is in the recovery store")
     reader = SetReader(plan.recovery, plan.binding, set_id, rehearsal.id)
     course.declaration = lost = declare(rehearsal, course.writer, course.crossed)
     course.opening = opening = key_fetch(
@@ -220,7 +221,8 @@ def _stages(rehearsal: Rehearsal, course: Course) -> None:
 def _note(rehearsal: Rehearsal, error: BaseException) -> None:
     """Turn what ended the rehearsal into findings; an interruption is none."""
     failed = next(
-        (s.name for s in rehearsal.clock.stages() if s.state is StageState.FAILED), "preflight"
+        (s.name for s in rehearsal.clock.stages() if s.state is StageState.FAILED),
+        StageName.PREFLIGHT,
     )
     rehearsal.findings.add(*diagnose(error, failed, rehearsal.source.name))
 

@@ -11,7 +11,9 @@ from prefect.exceptions import TerminationSignal
 from rich.console import Console
 
 from blocks.errors import FarsideError
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.record import Record
+from blocks.evidence.stages import StageName
 from blocks.evidence.verdict import exit_code
 from blocks.plan.loading import load_plan
 from blocks.plan.values import parse_duration, parse_rate, parse_selection
@@ -195,7 +197,8 @@ def _interrupted(record: Record) -> str:
     left = [
         f"{item.subject}: {item.evidence}"
         for item in record.findings
-        if item.stage == "teardown" and item.id in ("leftovers", "fence-stays")
+        if item.stage == StageName.TEARDOWN
+        and item.id in (FindingId.LEFTOVERS, FindingId.FENCE_STAYS)
     ]
     if not left:
         return "interrupted; teardown has removed all that the rehearsal made"

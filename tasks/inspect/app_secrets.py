@@ -6,8 +6,10 @@ from functools import partial
 from blocks.engines.checks import Answer, CheckSpec, passed, unknown
 from blocks.engines.restored import Restored
 from blocks.errors import FarsideError
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import CheckStatus
+from blocks.evidence.stages import StageName
 from blocks.hosts.process import NOT_RUN
 from blocks.plan.model import AppSecret
 from tasks.context import Rehearsal
@@ -21,7 +23,7 @@ def opens(rehearsal: Rehearsal, service: Restored, item: AppSecret) -> CheckSpec
         f"secret-{item.name}",
         f"{item.secret} opens a value of {item.database}",
         partial(_opened, rehearsal, service, item),
-        finding="app-secret-missing",
+        finding=FindingId.APP_SECRET_MISSING,
     )
 
 
@@ -63,5 +65,5 @@ def _named(rehearsal: Rehearsal, name: str, value: str) -> Iterator[Finding]:
     """What of the source a secret names, as the URL of a key that is only there."""
     foreign = rehearsal.source.belongings
     for _, mention in foreign.lines(value):
-        id = "path-hard-coded" if mention in foreign.paths else "address-hard-coded"
-        yield finding(id, f"secret {name}", f"its value names {mention}", "verify")
+        id = FindingId.PATH_HARD_CODED if mention in foreign.paths else FindingId.ADDRESS_HARD_CODED
+        yield finding(id, f"secret {name}", f"its value names {mention}", StageName.VERIFY)

@@ -1,20 +1,21 @@
 """From an error to the finding that it stands for: one cause, one finding."""
 
 from blocks.errors import FarsideError
-from blocks.evidence.catalogue import Severity
+from blocks.evidence.catalogue import FindingId, Severity
 from blocks.evidence.findings import Finding, finding
+from blocks.evidence.stages import StageName
 from blocks.hosts.host import Host
 from blocks.plan.loading import PlanError
 from tasks.reporting.clock import Suspended
 
-_OTHERWISE = {
-    "preflight": "backup-failed",
-    "snapshot": "backup-failed",
-    "transfer": "copy-behind",
-    "declare": "fence-leaks",
-    "key fetch": "key-only-in-source",
-    "restore": "restore-failed",
-    "verify": "restore-failed",
+_OTHERWISE: dict[str, FindingId] = {
+    StageName.PREFLIGHT: FindingId.BACKUP_FAILED,
+    StageName.SNAPSHOT: FindingId.BACKUP_FAILED,
+    StageName.TRANSFER: FindingId.COPY_BEHIND,
+    StageName.DECLARE: FindingId.FENCE_LEAKS,
+    StageName.KEY_FETCH: FindingId.KEY_ONLY_IN_SOURCE,
+    StageName.RESTORE: FindingId.RESTORE_FAILED,
+    StageName.VERIFY: FindingId.RESTORE_FAILED,
 }
 
 
@@ -51,7 +52,7 @@ def diagnose(
 
 def unreachable(error: FarsideError, host: Host, stage: str) -> Finding:
     """A host that cannot be asked, and that the rehearsal can do without."""
-    id, subject = error.finding or "host-unreachable", f"{host.domain}/{host.name}"
+    id, subject = error.finding or FindingId.HOST_UNREACHABLE, f"{host.domain}/{host.name}"
     return _of(error, id, subject, stage, Severity.MEDIUM)
 
 

@@ -14,7 +14,7 @@ from blocks.agent.redaction import redacted
 from blocks.domain import FailureDomain
 from blocks.engines.engine import Requirements
 from blocks.errors import FarsideError
-from blocks.evidence.catalogue import Severity
+from blocks.evidence.catalogue import FindingId, Severity
 from blocks.evidence.findings import Finding, finding
 from blocks.hosts.host import Host
 from blocks.remote.folder import work_folder
@@ -102,7 +102,7 @@ def _taking(rehearsal: Rehearsal) -> set[str]:
 
 
 def _ends(item: Finding, hosts: set[str]) -> bool:
-    return item.id == "tool-missing" and item.subject in hosts
+    return item.id == FindingId.TOOL_MISSING and item.subject in hosts
 
 
 def _note(
@@ -220,7 +220,7 @@ def _no_python(rehearsal: Rehearsal, domain: FailureDomain, host: Host, problem:
     targets = {rehearsal.plan.transfer.host, *(node.host for node in nodes)}
     needed = host.name in (targets if domain is rehearsal.recovery else sources)
     return finding(
-        "tool-missing",
+        FindingId.TOOL_MISSING,
         where,
         f"{problem}; Python 3.11 or later with its whole standard library is needed",
         STAGE,
@@ -235,7 +235,7 @@ def _general(seen: _Seen) -> Iterator[Finding]:
     lacking = [name for name, version in seen.facts.modules.items() if version is None]
     if lacking:
         yield finding(
-            "tool-missing",
+            FindingId.TOOL_MISSING,
             seen.where,
             f"Python {seen.facts.python} there lacks {', '.join(lacking)}",
             STAGE,
@@ -243,39 +243,42 @@ def _general(seen: _Seen) -> Iterator[Finding]:
         )
     if abs(seen.skew) > SKEW_SECONDS:
         yield finding(
-            "clock-skew", seen.where, f"its clock is {seen.skew:+.1f} s away from here", STAGE
+            FindingId.CLOCK_SKEW,
+            seen.where,
+            f"its clock is {seen.skew:+.1f} s away from here",
+            STAGE,
         )
 
 
 def _of_target(rehearsal: Rehearsal, seen: _Seen, needs: Requirements) -> Iterator[Finding]:
     where = seen.where
     if any(version is None for version in seen.facts.modules.values()):
-        yield from (item for item in _general(seen) if item.id == "tool-missing")
+        yield from (item for item in _general(seen) if item.id == FindingId.TOOL_MISSING)
     for tool in seen.facts.tools:
         if tool.path is None:
-            yield finding("tool-missing", f"{where} {tool.name}", "it is not there", STAGE)
+            yield finding(FindingId.TOOL_MISSING, f"{where} {tool.name}", "it is not there", STAGE)
         elif origin := _origin_in(rehearsal.source, tool):
             text = f"{tool.name} is {tool.real or tool.path}, which is lost with {origin}"
             subject = f"{seen.host.name}:{tool.name}"
             yield finding(
-                "tool-fetched-from-source", subject, text, STAGE, severity=Severity.CRITICAL
+                FindingId.TOOL_FETCHED_FROM_SOURCE, subject, text, STAGE, severity=Severity.CRITICAL
             )
         for library in tool.lacking:
             text = f"{tool.name} needs this library, which is not there"
-            yield finding("tool-missing", f"{where} {library}", text, STAGE)
+            yield finding(FindingId.TOOL_MISSING, f"{where} {library}", text, STAGE)
     for port in seen.facts.ports:
         if not port.free:
             place = f"{where} {port.address}:{port.port}"
-            yield finding("port-taken", place, f"it cannot be bound: {port.reason}", STAGE)
+            yield finding(FindingId.PORT_TAKEN, place, f"it cannot be bound: {port.reason}", STAGE)
     for directory in seen.facts.directories:
         place = f"{where} {directory.path}"
         own = directory.path == seen.host.work_root
         remedy = _elsewhere(needs, directory.path)
         if directory.exists and not directory.empty and not own:
-            yield finding("target-occupied", place, "it is not empty", STAGE, remedy=remedy)
+            yield finding(FindingId.TARGET_OCCUPIED, place, "it is not empty", STAGE, remedy=remedy)
         elif not directory.writable:
             text = f"{seen.facts.user} may not write there"
-            yield finding("target-occupied", place, text, STAGE, remedy=remedy)
+            yield finding(FindingId.TARGET_OCCUPIED, place, text, STAGE, remedy=remedy)
     yield from _space(seen, needs)
 
 
@@ -297,7 +300,7 @@ def _space(seen: _Seen, needs: Requirements) -> Iterator[Finding]:
         if directory.path == data and left is not None and left < needs.files:
             text = f"room for {left:,} more files (inodes), at least {needs.files:,} are needed"
             place, remedy = f"{seen.where} {data}", _elsewhere(needs, data)
-            yield finding("disk-too-small", place, text, STAGE, remedy=remedy)
+            yield finding(FindingId.DISK_TOO_SMALL, place, text, STAGE, remedy=remedy)
     for sharing in by_device.values():
         need, free = sum(wanted[d.path] for d in sharing), min(d.free_bytes for d in sharing)
         if need > free:
@@ -306,7 +309,7 @@ def _space(seen: _Seen, needs: Requirements) -> Iterator[Finding]:
             if shared := [d.path for d in others if wanted[d.path]]:
                 text += f"; {', '.join(shared)} on the same filesystem included"
             place, remedy = f"{seen.where} {largest.path}", _elsewhere(needs, largest.path)
-            yield finding("disk-too-small", place, text, STAGE, remedy=remedy)
+            yield finding(FindingId.DISK_TOO_SMALL, place, text, STAGE, remedy=remedy)
 
 
 def _origin_in(source: FailureDomain, tool: ToolFacts) -> str:
@@ -333,11 +336,11 @@ def _others(rehearsal: Rehearsal, seen: _Seen, living: set[str]) -> Iterator[tup
             how = "is kept there" if left.kept else "runs there now"
             text = f"rehearsal {left.rehearsal_id} of this plan {how}"
             remedy = "Wait for its end; what must be gone at once is removed by flows.sweep --all."
-            yield finding("target-occupied", seen.where, text, STAGE, remedy=remedy), True
+            yield finding(FindingId.TARGET_OCCUPIED, seen.where, text, STAGE, remedy=remedy), True
         # On the source's hosts another plan's lease says nothing once its source is declared lost.
         elif left.rehearsal_id not in living and (own or seen.domain is rehearsal.recovery):
             text = f"rehearsal {left.rehearsal_id} was not cleared away: "
             if left.state == "unknown":
                 text = f"rehearsal {left.rehearsal_id} left no lease, so may still run: "
             text += ", ".join([*left.paths, *left.processes][:4])
-            yield finding("leftovers", seen.where, text, STAGE), False
+            yield finding(FindingId.LEFTOVERS, seen.where, text, STAGE), False

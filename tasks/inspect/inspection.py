@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from blocks.errors import FarsideError
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.findings import Finding
+from blocks.evidence.stages import StageName
 from tasks.context import Rehearsal
 from tasks.inspect.diagnose import diagnose
 
-STAGE = "preflight"
+STAGE = StageName.PREFLIGHT
 
 Look = Callable[[Rehearsal], Iterable[Finding]]
 
@@ -39,7 +41,7 @@ class Inspection:
 
     def leave_to(self, error: FarsideError) -> None:
         """Drop what was found of the host that an error, which ends the stage, is of: one cause."""
-        one = (error.finding or "host-unreachable", f"{error.domain}/{error.host}")
+        one = (error.finding or FindingId.HOST_UNREACHABLE, f"{error.domain}/{error.host}")
         self.found = [item for item in self.found if (item.id, item.subject) != one]
 
     def look(self, rehearsal: Rehearsal, *looks: Look) -> None:

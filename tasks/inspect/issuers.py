@@ -10,6 +10,7 @@ from blocks import certificates
 from blocks.certificates import Authority
 from blocks.domain import FailureDomain
 from blocks.errors import FarsideError, TransientError
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.findings import Finding, finding
 from tasks.context import Rehearsal
 from tasks.inspect import ownership
@@ -41,7 +42,7 @@ def issuers(rehearsal: Rehearsal, into: Inspection) -> Iterator[Finding]:
     source, recovery = rehearsal.source, rehearsal.recovery
     chain, where = certificates.met(recovery.store), f"{recovery.name} store"
     for what, found in dict.fromkeys(certificates.references(chain, source.belongings)):
-        yield finding("ca-in-source", where, f"{what} names {found}", STAGE)
+        yield finding(FindingId.CA_IN_SOURCE, where, f"{what} names {found}", STAGE)
     shown = [] if recovery.store.ca_pem is None else [(where, chain)]
     engine = rehearsal.plan.engine
     for item in _issued(recovery, engine.model_dump(mode="json", exclude={"source"}), into):
@@ -55,7 +56,7 @@ def issuers(rehearsal: Rehearsal, into: Inspection) -> Iterator[Finding]:
         for authority in sorted(certificates.authorities(chain), key=str):
             if authority.is_among(own):
                 text = f"{authority} issued the certificates of both {source.name} and"
-                yield finding("ca-in-source", place, f"{text} {recovery.name}", STAGE)
+                yield finding(FindingId.CA_IN_SOURCE, place, f"{text} {recovery.name}", STAGE)
             elif authority.is_among(perhaps):
                 text = f"whether {authority}, which issued that of {place}, issues those of"
                 into.unseen.append(f"{text} {source.name}, too: both are trusted there")

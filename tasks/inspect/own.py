@@ -9,7 +9,7 @@ from pathlib import Path
 from blocks import readings
 from blocks.agent import origins
 from blocks.agent.jobs.facts import resolved
-from blocks.evidence.catalogue import Severity
+from blocks.evidence.catalogue import FindingId, Severity
 from blocks.evidence.findings import Finding, finding
 from blocks.hosts.ssh import SSHHost
 from blocks.ownership import Belongings, hosts_in
@@ -27,15 +27,15 @@ def files_in_use(rehearsal: Rehearsal) -> Iterator[Finding]:
     """Files by which the recovery domain is entered, where links or mounts lead to the source."""
     recovery, foreign = rehearsal.recovery, rehearsal.source.belongings
     used: list[tuple[str, str, Path | None]] = [
-        ("credential-from-source", f"{host.name}'s identity_file", host.identity_file)
+        (FindingId.CREDENTIAL_FROM_SOURCE, f"{host.name}'s identity_file", host.identity_file)
         for host in recovery.machines()
         if isinstance(host, SSHHost)
     ]
     if isinstance(store := recovery.store, S3Store):
         file = store.credentials_file
-        used.append(("credential-from-source", "the store's credentials_file", file))
-        used.append(("ca-in-source", "the store's ca_file", store.ca_file))
-    own = "control-plane-in-source"
+        used.append((FindingId.CREDENTIAL_FROM_SOURCE, "the store's credentials_file", file))
+        used.append((FindingId.CA_IN_SOURCE, "the store's ca_file", store.ca_file))
+    own = FindingId.CONTROL_PLANE_IN_SOURCE
     used += [
         (own, "farside's Python", Path(sys.executable)),
         *((own, "farside's modules", Path(folder)) for folder in sys.path if folder[:1] == "/"),
@@ -102,7 +102,7 @@ def settings_in_use(rehearsal: Rehearsal) -> Iterator[Finding]:
         leading = [address for address in item.addresses if foreign.owns_address(address)]
         if leading and not foreign.owns_name(item.name):
             text = f"{item.where} uses it; on farside's machine it leads to {', '.join(leading)}"
-            yield finding("name-resolves-to-source", item.name, text, STAGE)
+            yield finding(FindingId.NAME_RESOLVES_TO_SOURCE, item.name, text, STAGE)
 
 
 def _section(store: S3Store) -> Iterator[tuple[int, str]]:
@@ -126,8 +126,10 @@ def _all_of_source(line: str, rehearsal: Rehearsal) -> bool:
 
 
 def _leading(subject: str, text: str) -> Finding:
-    return finding("name-resolves-to-source", subject, text, STAGE, severity=Severity.MEDIUM)
+    return finding(
+        FindingId.NAME_RESOLVES_TO_SOURCE, subject, text, STAGE, severity=Severity.MEDIUM
+    )
 
 
 def _credential(store: S3Store, text: str) -> Finding:
-    return finding("credential-from-source", str(store.credentials_file), text, STAGE)
+    return finding(FindingId.CREDENTIAL_FROM_SOURCE, str(store.credentials_file), text, STAGE)

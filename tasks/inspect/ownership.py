@@ -12,8 +12,9 @@ from blocks.agent.protocol.results import FactsResult
 from blocks.attribution import Inventory
 from blocks.block import addresses_of
 from blocks.errors import FarsideError
-from blocks.evidence.catalogue import Severity
+from blocks.evidence.catalogue import FindingId, Severity
 from blocks.evidence.findings import Finding, finding
+from blocks.evidence.stages import StageName
 from blocks.evidence.uses import Use, ledger
 from blocks.fences.fence import Attempt, FenceBroken
 from blocks.hosts.host import Host
@@ -23,16 +24,16 @@ from blocks.remote.jobs import facts_of
 from tasks.context import Rehearsal
 from tasks.inspect.searched import RESOLVING
 
-AFTER_THE_LOSS = ("key fetch", "restore", "verify")
+AFTER_THE_LOSS = (StageName.KEY_FETCH, StageName.RESTORE, StageName.VERIFY)
 """Stages in which nothing of the source may be used."""
-_NAMING = frozenset({"address-hard-coded", "peer-list-stale"})
+_NAMING = frozenset({FindingId.ADDRESS_HARD_CODED, FindingId.PEER_LIST_STALE})
 """Findings whose evidence names the address that is called because of them."""
 _BY_KIND = {
-    "credential": "credential-from-source",
-    "certificate": "ca-in-source",
-    "key": "key-chain-in-source",
-    "tool": "tool-fetched-from-source",
-    "name": "name-resolves-to-source",
+    "credential": FindingId.CREDENTIAL_FROM_SOURCE,
+    "certificate": FindingId.CA_IN_SOURCE,
+    "key": FindingId.KEY_CHAIN_IN_SOURCE,
+    "tool": FindingId.TOOL_FETCHED_FROM_SOURCE,
+    "name": FindingId.NAME_RESOLVES_TO_SOURCE,
 }
 
 
@@ -54,11 +55,15 @@ def parts_of_source(rehearsal: Rehearsal) -> Iterator[Finding]:
     for what, address in machines:
         if owned := _source_address(rehearsal, address):
             text = f"{address} is {owned}, an address of {rehearsal.source.name}"
-            yield finding("recovery-is-source", f"{recovery.name}/{what}", text, "preflight")
+            yield finding(
+                FindingId.RECOVERY_IS_SOURCE, f"{recovery.name}/{what}", text, StageName.PREFLIGHT
+            )
     for host, port in recovery.store.endpoints():
         if _source_address(rehearsal, host):
             text = f"the store of {recovery.name} is at an address of the source"
-            yield finding("store-region-hard-coded", f"{host}:{port}", text, "preflight")
+            yield finding(
+                FindingId.STORE_REGION_HARD_CODED, f"{host}:{port}", text, StageName.PREFLIGHT
+            )
 
 
 def _source_address(rehearsal: Rehearsal, address: str) -> str:
@@ -75,7 +80,12 @@ def misplaced(rehearsal: Rehearsal) -> list[Finding]:
     truly = inventory(rehearsal).attributed(noted)
     name = rehearsal.recovery.name
     return [
-        _of_use(rehearsal, true, "preflight", f"the recovery domain {name} is configured to use it")
+        _of_use(
+            rehearsal,
+            true,
+            StageName.PREFLIGHT,
+            f"the recovery domain {name} is configured to use it",
+        )
         for use, true in zip(noted, truly, strict=True)
         if use.domain == name and true.domain == rehearsal.source.name
     ]
@@ -88,7 +98,13 @@ def shared_credentials(rehearsal: Rehearsal) -> Iterator[Finding]:
     """
     for name in sorted(rehearsal.source.credentials() & rehearsal.recovery.credentials()):
         text = f"{rehearsal.source.name} and {rehearsal.recovery.name} are both entered with it"
-        yield finding("credential-from-source", name, text, "preflight", severity=Severity.MEDIUM)
+        yield finding(
+            FindingId.CREDENTIAL_FROM_SOURCE,
+            name,
+            text,
+            StageName.PREFLIGHT,
+            severity=Severity.MEDIUM,
+        )
 
 
 def uses_of_source(rehearsal: Rehearsal) -> list[Finding]:
@@ -100,21 +116,21 @@ def uses_of_source(rehearsal: Rehearsal) -> list[Finding]:
             item = _of_use(rehearsal, use, use.stage, text)
             # A plan that accepts a weakness wherever it is has accepted no broken isolation.
             if item.id in _wholesale(rehearsal):
-                item = finding("source-used", item.subject, item.evidence, use.stage)
+                item = finding(FindingId.SOURCE_USED, item.subject, item.evidence, use.stage)
             found.append(item)
         elif not use.domain:
             text = f"a {use.kind} that belongs to no domain of the plan was used"
-            found.append(finding("use-unattributed", use.name, text, use.stage))
+            found.append(finding(FindingId.USE_UNATTRIBUTED, use.name, text, use.stage))
     return found
 
 
 def _of_use(rehearsal: Rehearsal, use: Use, stage: str, text: str) -> Finding:
-    id = _BY_KIND.get(use.kind, "source-used")
+    id = _BY_KIND.get(use.kind, FindingId.SOURCE_USED)
     if use.kind == "object" or (
         use.kind == "address"
         and use.name in {f"{host}:{port}" for host, port in rehearsal.recovery.store.endpoints()}
     ):
-        id = "store-region-hard-coded"
+        id = FindingId.STORE_REGION_HARD_CODED
     # An object's name holds the id of its set: its store is what is used every time.
     subject = "/".join(use.name.split("/")[:3]) if use.kind == "object" else use.name
     detail = f" ({use.detail})" if use.detail else ""
@@ -153,7 +169,7 @@ def _earlier(call: Attempt, by: timedelta) -> Attempt:
 
 def _of_attempt(rehearsal: Rehearsal, attempt: Attempt) -> Iterator[Finding]:
     process = attempt.process or "a process that could not be named"
-    stage = rehearsal.clock.stage_at(attempt.at) or "verify"
+    stage = rehearsal.clock.stage_at(attempt.at) or StageName.VERIFY
     place = f"{attempt.address}:{attempt.port}"
     text = f"{process} (pid {attempt.pid}) called it at {attempt.at:%H:%M:%S}, during {stage}"
     # What the search has named already is one cause with the call that it leads to. A plan that
@@ -164,10 +180,10 @@ def _of_attempt(rehearsal: Rehearsal, attempt: Attempt) -> Iterator[Finding]:
             yield finding(known.id, known.subject, text, known.stage)
             return
     vault = rehearsal.recovery.vault
-    unlocking = stage == "key fetch" or (vault is not None and vault.runs_as(process))
-    id = "key-chain-in-source" if unlocking else "source-used"
-    id = "source-used" if id in wholesale else id
-    yield finding(id, place, text, "verify")
+    unlocking = stage == StageName.KEY_FETCH or (vault is not None and vault.runs_as(process))
+    id = FindingId.KEY_CHAIN_IN_SOURCE if unlocking else FindingId.SOURCE_USED
+    id = FindingId.SOURCE_USED if id in wholesale else id
+    yield finding(id, place, text, StageName.VERIFY)
 
 
 def _names(text: str, address: str) -> bool:
@@ -236,8 +252,12 @@ def in_commands(rehearsal: Rehearsal) -> Iterator[Finding]:
     document = rehearsal.plan.model_dump(mode="json", exclude={"source", "fence", "engine"})
     for place, word in words_of(document):
         for _, mention in source.lines(word):
-            id = "path-hard-coded" if mention in source.paths else "address-hard-coded"
-            yield finding(id, f"plan {place}", f"the command names {mention}", "preflight")
+            id = (
+                FindingId.PATH_HARD_CODED
+                if mention in source.paths
+                else FindingId.ADDRESS_HARD_CODED
+            )
+            yield finding(id, f"plan {place}", f"the command names {mention}", StageName.PREFLIGHT)
 
 
 def words_of(part: Any, place: str = "") -> Iterator[tuple[str, str]]:
@@ -264,30 +284,37 @@ def mentions(rehearsal: Rehearsal, host: Host, facts: FactsResult) -> Iterator[F
     for item in facts.mentions:
         if item.path in tools:
             continue
-        id, text = "address-hard-coded", f"line {item.line} names {item.text}"
+        id, text = FindingId.ADDRESS_HARD_CODED, f"line {item.line} names {item.text}"
         if not item.line:
-            id, text = "storage-from-source", item.text
+            id, text = FindingId.STORAGE_FROM_SOURCE, item.text
         elif item.path in issued:
-            id, text = "ca-in-source", f"the certificate in line {item.line} refers to {item.text}"
+            id, text = (
+                FindingId.CA_IN_SOURCE,
+                f"the certificate in line {item.line} refers to {item.text}",
+            )
         elif item.path in RESOLVING:
-            id = "name-resolves-to-source"
+            id = FindingId.NAME_RESOLVES_TO_SOURCE
         elif item.text in rehearsal.source.paths:
-            id = "path-hard-coded"
+            id = FindingId.PATH_HARD_CODED
         subject = f"{rehearsal.recovery.name}/{host.name} {item.path}"
         severity = Severity.INFO if item.comment else None
-        yield finding(id, subject, text, "preflight", severity=severity)
+        yield finding(id, subject, text, StageName.PREFLIGHT, severity=severity)
 
 
 def origins(rehearsal: Rehearsal, host: Host, facts: FactsResult) -> Iterator[Finding]:
     """Directories in use, and what programs need to run, that lead to the source."""
     lead = f"{rehearsal.recovery.name}/{host.name}"
     for item in facts.origins:
-        id = "storage-from-source" if item.kind == "storage" else "tool-linked-to-source"
+        id = (
+            FindingId.STORAGE_FROM_SOURCE
+            if item.kind == "storage"
+            else FindingId.TOOL_LINKED_TO_SOURCE
+        )
         text = item.origin if item.of == item.path else f"used by {item.of}: {item.origin}"
         known = {directory.path for directory in facts.directories}
         worst = Severity.CRITICAL if item.kind == "storage" and item.of in known else None
         worst = Severity.INFO if item.comment else worst
-        yield finding(id, f"{lead} {item.path}", text, "preflight", severity=worst)
+        yield finding(id, f"{lead} {item.path}", text, StageName.PREFLIGHT, severity=worst)
 
 
 def names(rehearsal: Rehearsal, host: Host, facts: FactsResult) -> Iterator[Finding]:
@@ -299,14 +326,14 @@ def names(rehearsal: Rehearsal, host: Host, facts: FactsResult) -> Iterator[Find
             used = f"{item.where} uses it; " if item.where else ""
             lead = f"{rehearsal.recovery.name}/{host.name}"
             text = f"{used}on {lead} it leads to {', '.join(leading)}"
-            yield finding("name-resolves-to-source", item.name, text, "preflight")
+            yield finding(FindingId.NAME_RESOLVES_TO_SOURCE, item.name, text, StageName.PREFLIGHT)
         elif not item.addresses and (
             source.owns_name(item.name) or item.name.lower() in source.aliases
         ):
             lead = f"{rehearsal.recovery.name}/{host.name}"
             used = f"{item.where} uses it; " if item.where else ""
             text = f"{used}it is one of {rehearsal.source.name}'s; {lead} does not resolve it"
-            yield finding("name-resolves-to-source", item.name, text, "preflight")
+            yield finding(FindingId.NAME_RESOLVES_TO_SOURCE, item.name, text, StageName.PREFLIGHT)
 
 
 def identify_tools(rehearsal: Rehearsal, hosts: Sequence[Host]) -> None:

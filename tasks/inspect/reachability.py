@@ -14,6 +14,7 @@ from blocks.agent.protocol.jobs import ProbeJob
 from blocks.agent.protocol.results import ProbeResult
 from blocks.block import is_ip
 from blocks.errors import FarsideError
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Check, CheckStatus
 from blocks.hosts.host import Host
@@ -49,7 +50,9 @@ class Proof:
         expected = "nothing of the source answers any machine of the recovery side"
         if self.leaking:
             actual = "; ".join(f"{item.subject}: {item.evidence}" for item in self.leaking[:5])
-            return Check("fence", CheckStatus.FAILED, expected, actual, finding="fence-leaks")
+            return Check(
+                "fence", CheckStatus.FAILED, expected, actual, finding=FindingId.FENCE_LEAKS
+            )
         if self.unknown:
             actual = f"could not run: {'; '.join(self.unknown[:5])}"
             return Check("fence", CheckStatus.UNKNOWN, expected, actual)
@@ -100,7 +103,7 @@ def leaks(rehearsal: Rehearsal, stage: str, *, watched: bool = True) -> Proof:
             place, before = f"{item.address}:{item.port}", (where, item.address, item.port)
             if item.status == "open":
                 text = f"it answers {host.name}"
-                leaking.append(finding("fence-leaks", place, text, stage))
+                leaking.append(finding(FindingId.FENCE_LEAKS, place, text, stage))
             elif item.status == "unknown":
                 unknown.append(f"{place} could not be tried from {where}")
             elif (
@@ -115,7 +118,7 @@ def leaks(rehearsal: Rehearsal, stage: str, *, watched: bool = True) -> Proof:
             store = rehearsal.source.store.endpoints()[0][0]
             if status == "open":
                 text = f"{host.name} can still read an object of it"
-                leaking.append(finding("fence-leaks", f"{store} (bucket)", text, stage))
+                leaking.append(finding(FindingId.FENCE_LEAKS, f"{store} (bucket)", text, stage))
             elif status == "unknown":
                 unknown.append(f"the source's bucket at {store} could not be tried from {where}")
             elif status == "reset":  # a fence's, or a proxy's that has lost what is behind it

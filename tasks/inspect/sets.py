@@ -8,7 +8,7 @@ from blocks.artifact.signing import KeyMalformed, key_id, public_key_of
 from blocks.domain import FailureDomain
 from blocks.engines.checks import listed
 from blocks.errors import FarsideError, PermanentError
-from blocks.evidence.catalogue import Severity
+from blocks.evidence.catalogue import FindingId, Severity
 from blocks.evidence.findings import Finding, finding
 from blocks.plan.model import Plan
 from blocks.repositories.farside.binding import ForeignSet, KnownState
@@ -23,12 +23,12 @@ from tasks.inspect.inspection import STAGE, Inspection
 def secrets(rehearsal: Rehearsal, *, of_source: bool) -> Iterator[Finding]:
     """Which secrets the vaults lack, by name; none is read before the declaration."""
     plan = rehearsal.plan
-    wanted = [(name, "key-only-in-source") for name in _keys(plan)]
-    wanted += [(name, "login-missing") for name in plan.engine.passwords]
-    wanted += [(item.secret, "app-secret-missing") for item in plan.secrets]
+    wanted = [(name, FindingId.KEY_ONLY_IN_SOURCE) for name in _keys(plan)]
+    wanted += [(name, FindingId.LOGIN_MISSING) for name in plan.engine.passwords]
+    wanted += [(item.secret, FindingId.APP_SECRET_MISSING) for item in plan.secrets]
     yield from _absent(plan.recovery, wanted)
     if of_source and plan.keys.signing_key:
-        yield from _absent(plan.source, [(plan.keys.signing_key, "backup-failed")])
+        yield from _absent(plan.source, [(plan.keys.signing_key, FindingId.BACKUP_FAILED)])
 
 
 def _keys(plan: Plan) -> list[str]:
@@ -36,12 +36,16 @@ def _keys(plan: Plan) -> list[str]:
     return [plan.keys.identity, *filter(None, [plan.keys.record_key])]
 
 
-def _absent(domain: FailureDomain, names: list[tuple[str, str]]) -> Iterator[Finding]:
+def _absent(domain: FailureDomain, names: Sequence[tuple[str, str]]) -> Iterator[Finding]:
     there = domain.vault.names() if domain.vault is not None else []
     lacks = "holds no such secret" if domain.vault is not None else "does not exist"
     for name, id in names:
         if name not in there:
-            own = None if id == "key-only-in-source" else f"Put it there, under the name {name}."
+            own = (
+                None
+                if id == FindingId.KEY_ONLY_IN_SOURCE
+                else f"Put it there, under the name {name}."
+            )
             text = f"the vault of {domain.name} {lacks}"
             yield finding(id, name, text, STAGE, remedy=own)
 
@@ -70,7 +74,9 @@ def exposed_secrets(rehearsal: Rehearsal) -> Iterator[Finding]:
     """Secrets of the recovery vault that other accounts of its host could read or replace."""
     vault = rehearsal.recovery.vault
     for name, text in vault.exposed().items() if vault is not None else ():
-        yield finding("secret-exposed", f"{rehearsal.recovery.name} vault, {name}", text, STAGE)
+        yield finding(
+            FindingId.SECRET_EXPOSED, f"{rehearsal.recovery.name} vault, {name}", text, STAGE
+        )
 
 
 def record_signer(rehearsal: Rehearsal) -> Iterator[Finding]:
@@ -93,7 +99,7 @@ def record_signer(rehearsal: Rehearsal) -> Iterator[Finding]:
         return  # what is not there, or cannot be had, is found by its name
     text = f"{text}: no record of this plan counts as evidence"
     yield finding(
-        "key-stale", keys.record_key, text, STAGE, severity=Severity.MEDIUM, remedy=remedy
+        FindingId.KEY_STALE, keys.record_key, text, STAGE, severity=Severity.MEDIUM, remedy=remedy
     )
 
 
@@ -115,7 +121,7 @@ def _locked(rehearsal: Rehearsal, names: Iterable[str], severity: Severity) -> I
         if vault is not None and (by := vault.locked(name)):
             text = f"it is encrypted itself, by {by}: what opens it is not in the recovery vault"
             yield finding(
-                "key-chain-in-source",
+                FindingId.KEY_CHAIN_IN_SOURCE,
                 name,
                 text,
                 STAGE,
@@ -133,7 +139,7 @@ def writes(rehearsal: Rehearsal) -> Iterator[Finding]:
             try_writing(domain.store, f"sets/{plan.name}/{rehearsal.id}/write-test")
         except FarsideError as error:
             yield finding(
-                error.finding or "store-not-writable",
+                error.finding or FindingId.STORE_NOT_WRITABLE,
                 f"{domain.name} store, sets/",
                 f"{error.operation}: {error.message}",
                 STAGE,
@@ -180,7 +186,7 @@ def retained(rehearsal: Rehearsal, *, chosen: Manifest | None) -> Iterator[Findi
         if isinstance(header, FarsideError):
             # Such a set is never chosen by `latest`, `oldest` or `random`.
             yield finding(
-                header.finding or "manifest-forged",
+                header.finding or FindingId.MANIFEST_FORGED,
                 f"set {id}",
                 header.message,
                 STAGE,
@@ -207,7 +213,7 @@ def _recipients(
     own = f"the vault of {plan.recovery.name} holds the keys of {', '.join(keys)}"
     if rehearsal.fresh and not set(keys) & set(plan.keys.recipients):
         text = f"{own}; the plan seals to {', '.join(plan.keys.recipients)}"
-        yield finding("sealed-to-source-only", plan.keys.identity, text, STAGE)
+        yield finding(FindingId.SEALED_TO_SOURCE_ONLY, plan.keys.identity, text, STAGE)
     for id, header in retained:
         if isinstance(header, FarsideError) or set(keys) & set(header.recipients):
             continue
@@ -222,8 +228,8 @@ def unopened(
 ) -> Finding:
     """A set that no key of the recovery vault opens: never sealed to it, or to one that is gone."""
     if set(manifest.recipients) <= set(rehearsal.plan.keys.recipients):
-        return finding("sealed-to-source-only", rehearsal.plan.keys.identity, text, stage)
-    return finding("key-rotated-away", f"set {manifest.set_id}", text, stage)
+        return finding(FindingId.SEALED_TO_SOURCE_ONLY, rehearsal.plan.keys.identity, text, stage)
+    return finding(FindingId.KEY_ROTATED_AWAY, f"set {manifest.set_id}", text, stage)
 
 
 def copies(rehearsal: Rehearsal) -> Iterator[Finding]:
@@ -233,7 +239,7 @@ def copies(rehearsal: Rehearsal) -> Iterator[Finding]:
     missing = [id for id in set_ids(plan.source.store, plan.name) if id > newest]
     if missing:
         text = f"{len(missing)} complete sets are only in {plan.source.name}: "
-        yield finding("copy-behind", plan.name, text + ", ".join(missing[-5:]), STAGE)
+        yield finding(FindingId.COPY_BEHIND, plan.name, text + ", ".join(missing[-5:]), STAGE)
 
 
 def evidence(rehearsal: Rehearsal) -> Iterator[Finding]:
@@ -245,7 +251,7 @@ def evidence(rehearsal: Rehearsal) -> Iterator[Finding]:
         store.remove([key])
     except FarsideError as error:
         yield finding(
-            error.finding or "credential-refused",
+            error.finding or FindingId.CREDENTIAL_REFUSED,
             f"{plan.recovery.name} store, records/",
             f"the record cannot be kept there: {error.message}",
             STAGE,

@@ -11,6 +11,7 @@ from blocks.block import is_ip
 from blocks.engines.abilities import KnowsServers, Running
 from blocks.engines.facts import Facts
 from blocks.errors import FarsideError
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.findings import Finding, finding
 from blocks.hosts.host import Host
 from blocks.hosts.machine import Machine, machine
@@ -20,7 +21,7 @@ from blocks.workers import Workers
 from tasks.context import Rehearsal
 from tasks.inspect.inspection import STAGE, Inspection
 
-_IS_SOURCE = "recovery-is-source"
+_IS_SOURCE = FindingId.RECOVERY_IS_SOURCE
 
 
 def signs_of_source(rehearsal: Rehearsal, into: Inspection) -> Iterator[Finding]:

@@ -3,7 +3,9 @@
 from itertools import islice
 
 from blocks.errors import FarsideError
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.findings import Finding, finding
+from blocks.evidence.stages import StageName
 from blocks.stores.store import ObjectStore
 from tasks.context import Listing, Rehearsal
 from tasks.lease import STORED
@@ -35,4 +37,8 @@ def changed(rehearsal: Rehearsal) -> list[Finding]:
     if not new:
         return []
     text = f"{len(new)} objects were written during the rehearsal: {', '.join(new[:5])}"
-    return [finding("archive-into-production", f"{store.domain} store", text, "teardown")]
+    return [
+        finding(
+            FindingId.ARCHIVE_INTO_PRODUCTION, f"{store.domain} store", text, StageName.TEARDOWN
+        )
+    ]

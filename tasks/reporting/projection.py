@@ -4,8 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Record, Stage
+from blocks.evidence.stages import StageName
 from blocks.plan.model import Plan
 from tasks.reporting.units import duration, size
 
@@ -31,7 +33,7 @@ def measured(stages: Iterable[Stage], rta: float | None, bytes: int | None) -> M
     """What a rehearsal measured; None if it did not get so far, or nothing that grows was timed."""
     longest: dict[str, float] = {}
     for stage in stages:
-        for step in stage.steps if stage.name in ("restore", "verify") else ():
+        for step in stage.steps if stage.name in (StageName.RESTORE, StageName.VERIFY) else ():
             if step.grows:
                 # `NODE: step` is done for several nodes side by side: the slowest counts.
                 name = step.name.rpartition(": ")[2]
@@ -70,4 +72,4 @@ def at_production(plan: Plan, runs: Sequence[Measured]) -> list[Finding]:
     if plan.production.link is not None:
         copy = timedelta(seconds=round(wanted / plan.production.link))
         text += f"; a full copy over the link takes up to {copy}"
-    return [finding("bandwidth-insufficient", plan.name, text, "verify")]
+    return [finding(FindingId.BANDWIDTH_INSUFFICIENT, plan.name, text, StageName.VERIFY)]

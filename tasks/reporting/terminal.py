@@ -14,7 +14,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from blocks.evidence.catalogue import Severity
+from blocks.evidence.catalogue import FindingId, Severity
 from blocks.evidence.findings import Finding
 from blocks.evidence.record import Check, CheckStatus, Record, StageState, Verdict
 from tasks.frames import Standing
@@ -91,7 +91,10 @@ def verdict(record: Record) -> str:
     """The verdict, and what spoils it; an objective whose missing is accepted does not."""
     accepted = {item.id for item in record.findings if item.accepted}
     words = {True: "", False: "MISSED", None: "UNKNOWN"}
-    set_for = {"rto-missed": record.rto_seconds, "rpo-missed": record.rpo_seconds}
+    set_for: dict[str, float | None] = {
+        FindingId.RTO_MISSED: record.rto_seconds,
+        FindingId.RPO_MISSED: record.rpo_seconds,
+    }
     missed = [
         f"{id.removesuffix('-missed').upper()} {words[met]}"
         for id, met in record.objectives.items()

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from blocks.artifact.manifest import LogIndex, Manifest, ManifestMalformed, SetHeader, verify
 from blocks.errors import PermanentError
+from blocks.evidence.catalogue import FindingId
 
 Document = TypeVar("Document", Manifest, LogIndex, SetHeader)
 
@@ -16,7 +17,7 @@ Document = TypeVar("Document", Manifest, LogIndex, SetHeader)
 class ForeignSet(PermanentError):
     """A signed set of another plan, engine or source, or an older state of this plan's own."""
 
-    finding = "set-of-another-plan"
+    finding = FindingId.SET_OF_ANOTHER_PLAN
 
 
 @dataclass(frozen=True, slots=True)

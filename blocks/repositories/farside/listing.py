@@ -13,6 +13,7 @@ from blocks.artifact.manifest import (
     header_of,
 )
 from blocks.errors import FarsideError, PermanentError
+from blocks.evidence.catalogue import FindingId
 from blocks.repositories.farside.binding import Binding, ForeignSet
 from blocks.repositories.farside.layout import HEADER, MANIFEST, SET_ID, prefix_of, signed_document
 from blocks.stores.store import ObjectMissing, ObjectStore
@@ -25,7 +26,7 @@ _AT_ONCE = 8
 class NoSuchSet(PermanentError):
     """The recovery store retains no such set."""
 
-    finding = "copy-behind"
+    finding = FindingId.COPY_BEHIND
 
 
 @dataclass(frozen=True, slots=True)

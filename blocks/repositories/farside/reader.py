@@ -17,6 +17,7 @@ from blocks.artifact.manifest import (
     SealedObject,
 )
 from blocks.domain import FailureDomain
+from blocks.evidence.catalogue import FindingId
 from blocks.hosts.host import Host
 from blocks.remote.jobs import claim
 from blocks.remote.leases import StoreLeases
@@ -76,14 +77,16 @@ class SetReader:
                 info = listed.get(self._prefix + volume.key)
                 if info is None:
                     yield Defect(
-                        "object-missing", volume.key, "the recovery store has no such object"
+                        FindingId.OBJECT_MISSING,
+                        volume.key,
+                        "the recovery store has no such object",
                     )
                 elif info.size != volume.bytes:
                     text = f"{info.size:,} bytes are stored, the manifest says {volume.bytes:,}"
-                    yield Defect("object-corrupt", volume.key, text)
+                    yield Defect(FindingId.OBJECT_CORRUPT, volume.key, text)
                 elif info.storage_class in ARCHIVE_CLASSES:
                     text = f"its storage class is {info.storage_class}: it must be retrieved first"
-                    yield Defect("copy-is-cold", volume.key, text)
+                    yield Defect(FindingId.COPY_IS_COLD, volume.key, text)
 
     def claim(
         self, host: Host, directories: Sequence[str], ports: Sequence[tuple[str, int]] = ()
