@@ -16,7 +16,7 @@ register(
         EtcdFinding.REVISION_REUSED,
         Category.TOPOLOGY,
         Severity.MEDIUM,
-        "clients that watch or cache notice that the restored cluster is another one",
+        "clients that watch or cache do not notice that the restored cluster is another one",
         "Restart every client that watches or caches once the cluster is restored, or have an "
         "etcd on every recovery host that can raise the revision: 3.5.10 and later can.",
     ),

@@ -1,9 +1,14 @@
 """Findings: stable ids, one cause one finding."""
 
+from dataclasses import replace
+
 import pytest
 
+from blocks.engines.etcd.findings import EtcdFinding
+from blocks.engines.postgres.findings import PostgresFinding
 from blocks.engines.registry import catalogue
-from blocks.evidence.catalogue import Severity, id_of_code
+from blocks.errors import FarsideError
+from blocks.evidence.catalogue import Category, FindingId, Severity, id_of_code, register
 from blocks.evidence.findings import Findings, finding
 
 PROMISED = [
@@ -98,6 +103,30 @@ def test_the_tiers_are_recovery_impossible_or_wrong_worse_on_the_day_and_the_res
     assert {"tool-missing", "object-corrupt", "fence-leaks"} <= tiers[Severity.CRITICAL]
     assert {"source-used", "address-hard-coded", "rto-missed"} <= tiers[Severity.HIGH]
     assert tiers[Severity.MEDIUM] == {"leftovers", "revision-reused"}
+
+
+def test_an_engine_brings_findings_of_its_own() -> None:
+    assert catalogue()["setting-too-low"].category is Category.TOOLING
+    assert not {*PostgresFinding, *EtcdFinding} & {*FindingId}
+    assert {*PostgresFinding, *EtcdFinding, *FindingId} == set(catalogue())
+
+
+def test_two_assumptions_cannot_share_an_id() -> None:
+    row = catalogue()["clock-skew"]
+    register(row)
+    with pytest.raises(ValueError, match="clock-skew"):
+        register(replace(row, title="another one"))
+    assert catalogue()["clock-skew"] == row
+
+
+def test_errors_name_findings_of_the_catalogue() -> None:
+    """Those of the backup format and the agent by strings: they import no catalogue."""
+    known, errors = catalogue(), [FarsideError]
+    for error in errors:
+        errors += error.__subclasses__()
+    named = {error.finding for error in errors if isinstance(error.finding, str)}
+    assert {"manifest-forged", "log-gap", "host-unreachable"} <= named
+    assert named <= set(known)
 
 
 def test_an_id_that_does_not_exist_is_a_mistake() -> None:
