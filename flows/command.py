@@ -12,12 +12,13 @@ import typer
 from blocks import settings
 from blocks.artifact.manifest import ManifestForged
 from blocks.errors import FarsideError
+from blocks.evidence.verdict import ExitCode
 from blocks.plan.loading import PlanError
 from flows.output import tolerate_closed
 from flows.signals import obey
 from tasks.reporting.units import printable
 
-OK, FAILED, UNVERIFIED, USAGE = 0, 1, 2, 64
+OK, FAILED, UNVERIFIED, USAGE = ExitCode
 _GOODBYE_SECONDS = 30.0
 """How long what Prefect has not sent yet may take, once all is done."""
 _INTERRUPTED = 130

@@ -9,34 +9,48 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 
 from blocks.evidence.catalogue import CATALOGUE, Category, Severity
+from blocks.evidence.schema import DESCRIBED
 
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
     """Why the plan's owner lives with a finding, and the last day (UTC) on which that holds."""
 
+    __pydantic_config__ = DESCRIBED
+
     reason: str
+    """The owner's reason."""
     until: date
+    """The last day on which it counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """An assumption that broke, met at `stage`.
 
-    `subject` is what it is about (a host, an object, an address), `evidence` what was seen.
     Two findings are equal if id and subject are: a subject is the same in every rehearsal that
     meets the cause, and what varies (ids, times, processes) is evidence. A finding that is
     `accepted` counts neither for the verdict nor for the exit code.
     """
 
+    __pydantic_config__ = DESCRIBED
+
     id: str
+    """Its id in the catalogue."""
     category: Category = field(compare=False)
+    """What kind of assumption broke."""
     severity: Severity = field(compare=False)
+    """How bad it is in a real disaster."""
     subject: str
+    """What it is about: a host, an object, an address."""
     evidence: str = field(compare=False)
+    """What was seen."""
     remedy: str = field(compare=False)
+    """What to do about it."""
     stage: str = field(compare=False)
+    """The stage that met it."""
     accepted: Acceptance | None = field(default=None, compare=False)
+    """Why it does not count, if the plan accepts it."""
 
     def at(self, stage: str) -> "Finding":
         """The same, met at `stage`."""

@@ -13,25 +13,31 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from blocks.evidence.moments import Moment
+from blocks.evidence.schema import DESCRIBED
 
 UseKind = Literal["host", "tool", "object", "key", "address", "name", "certificate", "credential"]
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One thing that a stage depended on.
+    """One thing that a stage depended on."""
 
-    `domain` is the failure domain that it belongs to, "orchestrator" for what is farside's own,
-    and empty where nobody can attribute it. `detail` is what else is known: a tool's path, version
-    and package, the addresses that a name led to.
-    """
+    __pydantic_config__ = DESCRIBED
 
     stage: str
+    """The stage that used it."""
     at: Moment
+    """When it was first used there."""
     kind: UseKind
+    """What it is."""
     name: str
+    """Which one."""
     domain: str
+    """The failure domain that it belongs to: `orchestrator` for what is farside's own, empty where
+    it cannot be attributed."""
     detail: str = ""
+    """What else is known: a tool's path, version and package, the addresses that a name led to, a
+    credential's file."""
 
 
 ORCHESTRATOR = "orchestrator"

@@ -1,6 +1,7 @@
 """What the evidence of a rehearsal supports."""
 
 from collections.abc import Iterable
+from enum import IntEnum
 
 from blocks.evidence.catalogue import Category, Severity
 from blocks.evidence.findings import Finding
@@ -10,6 +11,21 @@ from blocks.evidence.stages import StageName
 _STEADY_STATE = frozenset(
     {StageName.PREFLIGHT, StageName.SNAPSHOT, StageName.TRANSFER, StageName.DECLARE}
 )
+
+
+class ExitCode(IntEnum):
+    """How a command ends."""
+
+    OK = 0
+    """Verified, within both objectives; of other commands: all is done."""
+    FAILED = 1
+    """Failed (also when a node died on the way and did not come back), or an objective was missed,
+    or there is a finding of severity high or worse; risks that the plan accepts do not count."""
+    UNVERIFIED = 2
+    """Could not verify: a check could not run, and what could not run never counts as passed; or
+    the record could not be written."""
+    USAGE = 64
+    """Bad usage or plan; nothing was touched."""
 
 
 def verdict_of(
@@ -43,10 +59,8 @@ def verdict_of(
     return Verdict.PARTIAL if unknown or not removed else Verdict.VERIFIED
 
 
-def exit_code(record: Record) -> int:
-    """0 verified within objectives; 1 failed, an objective missed, or a finding of severity high
-    or worse; 2 could not verify. What is accepted does not count.
-    """
+def exit_code(record: Record) -> ExitCode:
+    """How a rehearsal with this record ends. What is accepted does not count."""
     accepted = {item.id for item in record.findings if item.accepted is not None}
     missed = {id for id, met in record.objectives.items() if met is False}
     if (
@@ -58,11 +72,13 @@ def exit_code(record: Record) -> int:
             if item.accepted is None
         )
     ):
-        return 1
+        return ExitCode.FAILED
     unknown = (record.rto_seconds is not None and record.rto_met is None) or (
         record.rpo_seconds is not None and record.rpo_met is None
     )
-    return 2 if unknown or record.verdict is not Verdict.VERIFIED else 0
+    if unknown or record.verdict is not Verdict.VERIFIED:
+        return ExitCode.UNVERIFIED
+    return ExitCode.OK
 
 
 def _fails(item: Finding) -> bool:

@@ -5,15 +5,12 @@ add fields; a change that older readers would misread gets another `schema_versi
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import cache
-from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, TypeAdapter, ValidationError, computed_field
+from pydantic import TypeAdapter, ValidationError
 
 from blocks.artifact import wire
 from blocks.errors import PermanentError
@@ -21,8 +18,50 @@ from blocks.evidence.catalogue import FindingId
 from blocks.evidence.files import write_atomically
 from blocks.evidence.findings import Finding
 from blocks.evidence.moments import Moment
+from blocks.evidence.record.parts import (
+    BackupSetSummary,
+    Check,
+    CheckStatus,
+    Counterpart,
+    Difference,
+    Node,
+    PlanSummary,
+    RunbookStep,
+    SourceNode,
+    Stage,
+    StageState,
+    Step,
+    Topology,
+    Verdict,
+)
+from blocks.evidence.schema import DESCRIBED
 from blocks.evidence.stages import StageName
 from blocks.evidence.uses import Use
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "STAGES",
+    "BackupSetSummary",
+    "Check",
+    "CheckStatus",
+    "Counterpart",
+    "Difference",
+    "Node",
+    "PlanSummary",
+    "Record",
+    "RecordMalformed",
+    "RecordTooNew",
+    "RunbookStep",
+    "SourceNode",
+    "Stage",
+    "StageState",
+    "Step",
+    "Topology",
+    "Verdict",
+    "json_schema",
+    "load",
+    "load_all",
+]
 
 SCHEMA_VERSION = 1
 """The version of the record that this farside writes, and the newest that it reads."""
@@ -38,241 +77,64 @@ class RecordMalformed(PermanentError):
     """The document is not a record."""
 
 
-class Verdict(StrEnum):
-    """What the rehearsal showed."""
-
-    VERIFIED = "verified"
-    """Every stage ran and every check passed."""
-    PARTIAL = "partial"
-    """The service came up and nothing failed, but something could not be checked or removed."""
-    COULD_NOT_VERIFY = "could-not-verify"
-    """The rehearsal did not get far enough to show anything, good or bad."""
-    FAILED = "failed"
-    """Recovery does not work: a stage of it, a check, or an assumption that it stands on."""
-
-
-class CheckStatus(StrEnum):
-    """How a check ended; `unknown` could not run, and never counts as passed."""
-
-    PASSED = "passed"
-    FAILED = "failed"
-    UNKNOWN = "unknown"
-
-
-class StageState(StrEnum):
-    """How a stage ended."""
-
-    COMPLETED = "completed"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-    CANCELLED = "cancelled"
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A timed part of a stage. `bytes` is what it moved; `attempt` counts from 1.
-
-    `grows`: its time grows with the size of the data; that of other steps is taken as fixed.
-    """
-
-    name: str
-    started_at: Moment
-    ended_at: Moment | None
-    seconds: float | None
-    bytes: int | None = None
-    attempt: int = 1
-    grows: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """A stage of the rehearsal; one that was skipped has no times and no attempts.
-
-    `seconds` runs from the first attempt's start to the last one's end, waits included. `bytes` is
-    what the stage moved; `error` is why it did not complete.
-    """
-
-    name: str
-    state: StageState
-    started_at: Moment | None = None
-    ended_at: Moment | None = None
-    seconds: float | None = None
-    attempts: int = 0
-    bytes: int | None = None
-    steps: tuple[Step, ...] = ()
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was asked of the restored service.
-
-    `detail` says how, or why it could not. `seconds` are those of the first answer and of the same
-    once more, where it was asked twice. `subjects` are the things that failed, by name, where the
-    check can tell them apart: each is a finding of its own, of the id `finding` and with its own
-    `evidence`, which are not written down here once more.
-    """
-
-    name: str
-    status: CheckStatus
-    expected: str | None = None
-    actual: str | None = None
-    detail: str | None = None
-    seconds: tuple[float, float] | None = None
-    subjects: tuple[str, ...] = ()
-    finding: Annotated[str, Field(exclude=True)] = field(
-        default=FindingId.CHECK_FAILED, compare=False
-    )
-    evidence: Annotated[Mapping[str, str], Field(exclude=True)] = field(
-        default_factory=dict, compare=False
-    )
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Node:
-    """One running part of the service: its role, and where it answers."""
-
-    host: str
-    role: str
-    address: str
-    port: int
-
-
-@dataclass(frozen=True, slots=True)
-class SourceNode:
-    """One part of what was backed up, as the source itself said; None is what it did not say."""
-
-    name: str
-    role: str
-    address: str | None = None
-    port: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Counterpart:
-    """A node of the source, by name, and the recovery host whose node takes its place.
-
-    One of them is None: the source's node is not replaced, or the recovery's has no origin.
-    """
-
-    source: str | None
-    recovery: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A host whose node is not as predicted: not there, not predicted, or another one."""
-
-    host: str
-    predicted: Node | None
-    observed: Node | None
-
-    @property
-    def moved(self) -> bool:
-        """Whether there is a node, but in another role or at another address."""
-        return self.predicted is not None and self.observed is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Topology:
-    """The shape that the recovery was to have, and the one it had; None where it is not known.
-
-    `source` is what the backup was taken from, `mapping` what of it went where.
-    """
-
-    predicted: tuple[Node, ...] | None = None
-    observed: tuple[Node, ...] | None = None
-    source: tuple[SourceNode, ...] | None = None
-    mapping: tuple[Counterpart, ...] | None = None
-
-    @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated properties
-    @property
-    def difference(self) -> tuple[Difference, ...] | None:
-        """Where predicted and observed differ, by host; None if one of them is not known."""
-        if self.predicted is None or self.observed is None:
-            return None
-        missing, more = set(self.predicted), set(self.observed)
-        missing, more = missing - more, more - missing
-        found = []
-        for host in sorted({node.host for node in missing | more}):
-            here = (sorted(n for n in nodes if n.host == host) for nodes in (missing, more))
-            found += [Difference(host, *pair) for pair in zip_longest(*here)]
-        return tuple(found)
-
-    @property
-    def as_predicted(self) -> bool | None:
-        """Whether both are the same set of nodes; None if one of them is not known."""
-        return None if self.difference is None else not self.difference
-
-
-@dataclass(frozen=True, slots=True)
-class BackupSetSummary:
-    """The backup set that was restored. `bytes` is what is stored (sealed), `raw_bytes` what
-    comes out of it; `selection` is how it was chosen (fresh, latest, oldest, random, or an id).
-    `manifest_digest` is the SHA-256 of its manifest, `log_sequence` the number of the index of its
-    log: a later rehearsal of the same set must not meet a lower one.
-    """
-
-    id: str
-    taken_at: Moment | None
-    bytes: int | None
-    selection: str
-    raw_bytes: int | None = None
-    manifest_digest: str | None = None
-    log_sequence: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PlanSummary:
-    """What was rehearsed; `digest` identifies what the plan sets (`plan_digest`)."""
-
-    name: str
-    digest: str
-    engine: str
-    source: str
-    recovery: str
-
-
-@dataclass(frozen=True, slots=True)
-class RunbookStep:
-    """One thing to do by hand, without farside: what for, where, and the exact commands."""
-
-    title: str
-    commands: tuple[str, ...]
-    where: str = ""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """The evidence of one rehearsal."""
 
+    __pydantic_config__ = DESCRIBED
+
     schema_version: int = SCHEMA_VERSION
+    """A newer version is refused; unknown fields are not."""
     rehearsal_id: str
+    """Names the run everywhere: files, markers on hosts, objects."""
     plan: PlanSummary
+    """What was rehearsed."""
     verdict: Verdict
+    """What the rehearsal showed."""
     started_at: Moment
+    """When it began, with its steady state."""
     ended_at: Moment | None
+    """When it ended, with its teardown."""
     declared_at: Moment | None = None
+    """When the source was lost."""
     usable_at: Moment | None = None
+    """When the service was verified."""
     recovered_until: Moment | None = None
+    """The time of the newest transaction in the restored data."""
     rta_seconds: float | None = None
+    """`usable_at` less `declared_at`, without `waited_seconds`."""
     rto_seconds: float | None = None
+    """The plan's objective for it."""
     waited_seconds: float | None = None
     """What the rehearsal waited for its orchestrator between declaration and usable service; it
     is not in `rta_seconds`."""
     rpa_seconds: float | None = None
+    """`declared_at` less `recovered_until`, by one clock."""
     rpo_seconds: float | None = None
+    """The plan's objective for it; null for an old set, of which it is not judged."""
     transactions_lost: int | None = None
+    """Heartbeats that were acknowledged before the loss and are not in the restored data."""
     backup_set: BackupSetSummary | None = None
+    """The set that was restored."""
     stages: tuple[Stage, ...] = ()
+    """Every stage, in order."""
     checks: tuple[Check, ...] = ()
+    """What was asked of the restored service."""
     findings: tuple[Finding, ...] = ()
+    """Assumptions that broke, or would have; one cause (id and subject) is one finding."""
     uses: tuple[Use, ...] = ()
+    """What the rehearsal depended on, and whose it is."""
     topology: Topology = field(default_factory=Topology)
+    """The nodes that were expected, and those that there were."""
     not_verified: tuple[str, ...] = ()
+    """What was not looked at, and why."""
     runbook: tuple[RunbookStep, ...] = ()
+    """How to restore this very set by hand, with `curl`, `age`, `zstd`, `tar` and the database's
+    own programs."""
     versions: dict[str, str] = field(default_factory=dict)
+    """Versions of farside, of Python and of the libraries."""
     trigger: str = "manual"
+    """`manual`, or the name of the deployment that ran it."""
     overrides: dict[str, str] = field(default_factory=dict)
     """What the caller chose otherwise than the plan: name of the option -> value."""
 
