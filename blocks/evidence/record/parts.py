@@ -208,7 +208,7 @@ class Topology:
     @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated properties
     @property
     def difference(self) -> tuple[Difference, ...] | None:
-        """Where predicted and observed differ, by host; None if one of them is not known."""
+        """Where predicted and observed differ, by host; null where one of them is not known."""
         if self.predicted is None or self.observed is None:
             return None
         missing, more = set(self.predicted), set(self.observed)

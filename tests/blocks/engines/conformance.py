@@ -1,5 +1,6 @@
 """The suite that every engine passes: a subclass names a plan of the lab, and gets all of it."""
 
+import json
 import re
 import shlex
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import yaml
 
 from blocks.engines.registry import catalogue
 from blocks.evidence.record import CheckStatus, Record, Verdict
@@ -24,7 +26,9 @@ from blocks.stores.s3 import S3Store
 from deployments import lab
 from deployments.lab.accounts import service_account
 from deployments.lab.places import Places
+from docs.generate import plan_schema, record_schema
 from flows.rehearse import Watcher, rehearse, watching
+from tests.schemas import schema_errors
 
 
 class EngineConformance:
@@ -103,6 +107,12 @@ class EngineConformance:
         facts = plan.engine.read_facts(reader.manifest().engine_facts)
         assert facts.source_nodes() == rehearsed.topology.source
         assert plan.engine.read_facts(facts.to_json()) == facts
+
+    def test_plan_and_record_satisfy_their_schemas(
+        self, rehearsed: Record, plan_path: Path
+    ) -> None:
+        assert schema_errors(yaml.safe_load(plan_path.read_text()), plan_schema()) == []
+        assert schema_errors(json.loads(rehearsed.to_json()), record_schema()) == []
 
     def test_nothing_is_left(self, rehearsed: Record, plan: Plan) -> None:
         for domain in (plan.recovery, plan.source):

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 from blocks.errors import PermanentError
 from deployments import lab
 from deployments.lab import fence
 from deployments.lab.places import STAMP, Places, load_state
+from docs.generate import plan_schema
 from tests.deployments.lab.conftest import CHECKOUT, LabUnderTest, living
+from tests.schemas import schema_errors
 
 KNOCK = """
 import socket, sys
@@ -41,6 +44,12 @@ def test_up_leaves_alone_what_is_up(running: LabUnderTest) -> None:
     assert lab.plan_path(running.root, "postgres").stat().st_mtime_ns == plan
     assert lab.is_up(running.root)
     assert "not ready" not in running.command("status")
+
+
+def test_an_editor_finds_no_mistake_in_the_plans(running: LabUnderTest) -> None:
+    for name in lab.plans():
+        document = yaml.safe_load(lab.plan_path(running.root, name).read_text())
+        assert schema_errors(document, plan_schema()) == [], name
 
 
 def test_services_are_nobodys_children_and_not_roots(running: LabUnderTest) -> None:
