@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Union
 
@@ -72,6 +73,7 @@ class _AsWritten(GenerateJsonSchema):
         return super().encode_default(dft)
 
 
+@cache
 def plan_schema() -> Schema:
     """The JSON Schema of a plan file, with every engine."""
     of_plan = TypeAdapter(Plan).json_schema(schema_generator=_AsWritten)
@@ -85,6 +87,7 @@ def plan_schema() -> Schema:
     return _document("farside plan", {**of_plan, "$defs": parts})
 
 
+@cache
 def record_schema() -> Schema:
     """The JSON Schema of a record; what a newer farside adds is allowed."""
     return _document("farside record", TypeAdapter(Record).json_schema(mode="serialization"))
