@@ -12,7 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, model_valid
 
 from blocks.evidence.uses import UseKind, ledger
 
-# Prefect writes these beside the fields of a block that it saves inside another one.
+# Prefect writes these next to the fields of a block that it saves inside another one.
 _PREFECT_KEYS = ("_block_document_id", "_block_document_name", "_is_anonymous")
 _NAME = re.compile(r"\w([\w-]*\w)?(\.\w([\w-]*\w)?)*\.?", re.ASCII)
 _NUMBER = re.compile(r"[\d.]+", re.ASCII)
@@ -30,7 +30,7 @@ def bare_address(text: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(bare_address)]
-"""Where a plan says that something is: an IP address or a DNS name, its port beside it."""
+"""Where a plan says that something is: an IP address or a DNS name; its port has a field too."""
 
 
 Port = Annotated[int, Field(ge=1, le=65535)]

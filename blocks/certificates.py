@@ -62,7 +62,7 @@ def trusted(bundle: Iterable[x509.Certificate]) -> frozenset[Authority]:
 def chained(
     shown: Sequence[x509.Certificate], pinned: Iterable[x509.Certificate]
 ) -> tuple[x509.Certificate, ...]:
-    """Certificates, leaf first, and those of the pinned ones that vouch for them."""
+    """Certificates, leaf first, and the pinned authorities that issued them."""
     chain = list(shown)
     for certificate in pinned:
         if certificate not in chain and any(_issued_by(item, certificate) for item in chain):
@@ -71,7 +71,7 @@ def chained(
 
 
 def met(store: ObjectStore) -> tuple[x509.Certificate, ...]:
-    """The certificates that a store shows and the pinned ones that vouch for them, leaf first.
+    """The certificates that a store shows and the pinned ones that issued them, leaf first.
 
     Empty where the store does not answer, or is not trusted: that is found elsewhere.
     """

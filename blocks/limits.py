@@ -1,4 +1,4 @@
-"""Time limits for calls that have none of their own."""
+"""Time limits for calls that have none themselves."""
 
 import contextvars
 import threading

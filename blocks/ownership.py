@@ -33,7 +33,7 @@ _NAME = re.compile(
 )
 _NAT64 = ip_network("64:ff9b::/96")
 # Where a text says that something is a host, whatever it is called: in a URL, a connection string,
-# an option, a variable, a remote path, or beside a port.
+# an option, a variable, a remote path, or next to a port.
 _LIST = r"[A-Za-z0-9_][\w.-]*(?:,[A-Za-z0-9_][\w.-]*)*"
 _A_NAME = r"[A-Za-z][\w.-]*"
 _HOSTS = re.compile(

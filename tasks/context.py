@@ -77,7 +77,7 @@ class Rehearsal:
         self.cut_at: datetime | None = None
         """When the fence stood."""
         self.source_listing: Listing | None = None
-        """What the source's store held, beside sets, when it was lost; None if unknown."""
+        """What the source's store held, next to sets, when it was lost; None if unknown."""
         self.reach = Reach()
         """What of the source the recovery side could reach before the loss."""
         self.last_look: Any = None
@@ -85,7 +85,7 @@ class Rehearsal:
         self.claimed = self.lease.reached
         """Hosts, as DOMAIN/HOST, that were reached: something of this rehearsal is there."""
         self.source_clock: SourceClock | None = None
-        """How far the source's clock is from here; None if it could not be asked."""
+        """How far the source's clock is from here; None if that could not be read."""
         self.log_ends: list[tuple[datetime, int]] = []
         """Moments before the loss, and where the source's log ended then."""
         self.started_at = clock.now()

@@ -30,7 +30,7 @@ class Standing(StrEnum):
     NEW = "new"
     """Met there for the first time."""
     RECURRING = "recurring"
-    """Met there, and the last time that somebody looked as well."""
+    """Met there, and the last time that it was looked for as well."""
     FIXED = "fixed"
     """Not met there any more."""
     REGRESSED = "regressed"

@@ -1,7 +1,7 @@
 """The lease of a rehearsal: renewed while it runs, on every host and in the store of each domain.
 
-Whoever finds something of the rehearsal can tell by it whether the rehearsal still runs, from any
-machine; what farside runs on a host ends by itself when it runs out.
+It tells, on any machine that finds something of the rehearsal, whether the rehearsal still runs.
+What farside runs on a host ends by itself when the lease runs out.
 """
 
 import os
@@ -22,7 +22,7 @@ from blocks.stores.store import ObjectStore
 from tasks.reporting.clock import Suspended
 
 _FIRST_SECONDS = 15.0
-"""How long the first renewals are waited for: a host that is down must not hold a rehearsal."""
+"""How long to wait for the first renewals: a host that is down must not hold a rehearsal."""
 
 
 def this_process() -> str:

@@ -189,7 +189,7 @@ def _inspect_sets(
         try:
             seen.found += sets.copies(rehearsal)
         except FarsideError as error:
-            # A source that is lost already keeps nobody from rehearsing what has crossed.
+            # What has crossed can be rehearsed even if the source is lost already.
             seen.unseen.append(f"whether the source's newest set has crossed: {error.message}")
     if chosen is not None:
         seen.look_for_blockers(rehearsal, partial(_defects, manifest=chosen))

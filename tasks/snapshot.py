@@ -12,7 +12,7 @@ STAGE = StageName.SNAPSHOT
 
 @stage(STAGE, retries=2, limit=24 * 3600)
 def snapshot(rehearsal: Rehearsal, survey: Survey, writer: SetWriter) -> Manifest:
-    """Capture into `writer`. Run again, it begins anew under the same names.
+    """Capture into `writer`. Run again, it begins again under the same names.
 
     What preflight saw may be hours old by then: the source is surveyed again. What endangers the
     source may have come while it was backed up: it is told as preflight would have.

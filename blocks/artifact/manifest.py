@@ -56,7 +56,7 @@ _KEY_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
 
 
 class ManifestForged(PermanentError):
-    """The signature is not the pinned key's: the document was changed, or somebody else signed."""
+    """The signature is not the pinned key's: the document was changed, or signed by another key."""
 
     finding = "manifest-forged"
 

@@ -10,7 +10,7 @@ from blocks.errors import PermanentError
 def write_atomically(path: Path, data: bytes) -> None:
     """Write `data` to `path`, making its folder; a reader never sees half of it.
 
-    Nobody but its owner may change either, whatever the account's umask allows.
+    Only its owner may change either, whatever the account's umask allows.
 
     Raises:
         PermanentError: the folder cannot be made or written.

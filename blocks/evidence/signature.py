@@ -1,4 +1,4 @@
-"""The signature of a record: a file beside it, REHEARSAL_ID.json.sig, 64 bytes of Ed25519."""
+"""The signature of a record: a file next to it, REHEARSAL_ID.json.sig, 64 bytes of Ed25519."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from blocks.evidence.record import Record
 
 
 class RecordUnsigned(PermanentError):
-    """There is no signature beside the record."""
+    """There is no signature next to the record."""
 
 
 def signature_path(path: Path) -> Path:
@@ -32,7 +32,7 @@ def sign(path: Path, private_key: SecretStr) -> Path:
 
 
 def load_signed(path: Path, public_key: str) -> Record:
-    """The record at `path`, if the signature beside it is that of `public_key`.
+    """The record at `path`, if the signature next to it is that of `public_key`.
 
     Raises:
         RecordUnsigned: there is no signature.

@@ -11,7 +11,7 @@ def counterparts(
     """Each node of the source with its recovery host, then the recovery nodes without an origin.
 
     What is `given` (name of a source node -> recovery host) is all of the mapping. Without it, it
-    is derived: a node is replaced by one of its own role, that of its own name before others, the
+    is derived: a node is replaced by one of the same role, that of the same name before others, the
     others in the order in which both sides list them.
     """
     mapping = given or _derived(source, recovery)

@@ -1,6 +1,6 @@
 """The ledger of uses: everything a rehearsal depended on, with the domain that it belongs to.
 
-Blocks write it themselves, so it is complete by construction: whoever goes through a block is
+Blocks write it themselves, so it is complete by construction: what goes through a block is
 noted.
 """
 

@@ -38,7 +38,7 @@ class CommandFence(Fence):
 
     kind: Literal["command"] = Field(default="command", description="A fence made of commands")
     raise_argv: list[str] = Field(
-        min_length=1, description="Command that makes the source unreachable; may run twice"
+        min_length=1, description="Command that makes the source unreachable; idempotent"
     )
     lift_argv: list[str] = Field(
         min_length=1, description="Command that undoes it; may run where nothing is cut"

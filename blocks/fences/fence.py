@@ -81,7 +81,7 @@ class Attempt(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """What a fence stands between, and for whom: a rehearsal, or any (None)."""
+    """What a fence stands between, and for which rehearsal (None: for any)."""
 
     source: FailureDomain
     recovery: FailureDomain

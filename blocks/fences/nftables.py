@@ -115,7 +115,7 @@ class NftablesFence(Fence):
         return at
 
     def lift(self, gap: Gap) -> frozenset[str]:
-        """See Fence. Each rehearsal has a table of its own.
+        """See Fence. Each rehearsal has its own table.
 
         Whose they are is known on the recovery hosts, where each leaves its claim: a machine
         besides, a vault's, may have those of other plans. So may a host, for another account: the

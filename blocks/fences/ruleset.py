@@ -66,7 +66,7 @@ _CATCH = (
     " counter name redirected redirect to :{port}"
 )
 # A packet without an account ends the rule that asks for it, and meets the next one. Of TCP, that
-# is the end of an older connection, which nobody has any more: no call.
+# is the end of an older connection that is closed already: no call.
 _LEAVE = """\
     {to} meta l4proto {{ tcp, udp, sctp }} update @called_{family} \
 {{ {family} daddr . meta l4proto . th dport . meta skuid }} counter name denied reject
@@ -102,7 +102,7 @@ class DeniedCall:
 
 
 def ruleset(table: str, networks: Collection[Network], port: int) -> str:
-    """Commands for `nft -f -` that make the table anew, all at once.
+    """Commands for `nft -f -` that make the table again, all at once.
 
     Nothing reaches `networks` or comes from there; TCP calls are redirected to `port`.
     """

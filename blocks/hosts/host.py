@@ -30,7 +30,7 @@ from blocks.limits import within
 from blocks.settings import connect_seconds
 
 CONNECT_STEPS = 4
-"""A connection is made in so many steps, each with a time limit of its own."""
+"""A connection is made in so many steps, each with its own time limit."""
 WHOLE_FILE_SECONDS = 300.0
 """Time limit for a whole file, however often something is heard of it."""
 
@@ -41,7 +41,7 @@ PLAIN = {"LC_ALL": "C", "LANGUAGE": ""}
 
 
 class HostUnreachable(TransientError):
-    """No connection could be made, or nothing is heard over the one that there is."""
+    """No connection could be made, or no answer comes over the one that there is."""
 
     finding = FindingId.HOST_UNREACHABLE
 
@@ -209,7 +209,7 @@ class Host(DomainPart):
         how = f"ended with exit code {code}" if code >= 0 else "was ended by a signal"
         said = ": " + tail[-1000:] if tail else ", and said nothing"
         if secret:
-            said = "; what it said is not shown, for it may hold the secret"
+            said = "; what it said is not shown, because it may hold the secret"
         return CommandFailed(
             f"{program} {how}{said}",
             exit_code=code,

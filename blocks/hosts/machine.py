@@ -69,7 +69,7 @@ def machine(host: Host) -> Machine:
     found |= {canonical(":".join(re.findall("....", item))) for item in _IPV6.findall(text)}
     if not found:
         raise MachineUnknown(
-            "it shows none of its own addresses",
+            "it shows none of its addresses",
             operation="fence",
             domain=host.domain,
             host=host.name,

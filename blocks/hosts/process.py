@@ -103,7 +103,7 @@ class Process(ABC):
 
     @abstractmethod
     def close_input(self) -> None:
-        """End standard input; a second time does nothing."""
+        """End standard input; idempotent."""
 
     @abstractmethod
     def kill(self) -> None:
@@ -136,7 +136,7 @@ class Process(ABC):
         )
 
     def begin(self) -> Self:
-        """Start to drain what it writes; whoever makes a process calls this once."""
+        """Start to drain what it writes; to be called once, where a process is made."""
         for pump in (self._pump_stdout, self._pump_stderr):
             threading.Thread(target=pump, name=f"{self.host}-{pump.__name__}", daemon=True).start()
         return self
@@ -216,7 +216,7 @@ class Process(ABC):
             ) from None
 
     def wait(self, timeout: float = 60.0) -> int:
-        """The exit code; output that nobody read is thrown away meanwhile.
+        """The exit code; output that was not read is thrown away meanwhile.
 
         Raises CommandTimeout after `timeout` seconds (the process goes on), and ConnectionLost.
         """

@@ -60,7 +60,7 @@ class ShellNotQuiet(PermanentError):
 class SSHHost(Host):
     """A host reached over SSH, with one key of ours and its host key pinned.
 
-    One connection serves all threads; every command and file has a channel of its own. No agent,
+    One connection serves all threads; every command and file has its own channel. No agent,
     no key that is not named here, no known_hosts file. The account's login shell must be a
     POSIX one.
     """
@@ -247,7 +247,8 @@ class SSHHost(Host):
         except (SSHException, OSError, EOFError) as error:
             transport.close()
             raise HostUnreachable(
-                f"{self.address} port {self.port} broke off: {error}", **self._where("connect")
+                f"{self.address} port {self.port} was interrupted: {error}",
+                **self._where("connect"),
             ) from error
         except PermanentError:
             transport.close()
@@ -326,7 +327,7 @@ class SSHHost(Host):
                 f"{self.address} port {self.port} shows another host key than the pinned one: "
                 f"expected {kind} {_fingerprint(pinned)}, got {got}",
                 hint="if the host was reinstalled, compare the key with its console and pin the "
-                "new one; otherwise somebody may be in between",
+                "new one; otherwise another machine may be in between",
                 **self._where("connect"),
             )
 

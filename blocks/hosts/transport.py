@@ -27,7 +27,7 @@ class OrderedTransport(Transport):
         return channel
 
     def _send_message(self, data: Any) -> None:
-        # For channels' messages, paramiko calls this with a lock of its own: one after the other.
+        # For channels' messages, paramiko calls this with its own lock: one after the other.
         body = data.asbytes()
         if MSG_CHANNEL_WINDOW_ADJUST <= body[0] <= MSG_CHANNEL_FAILURE:
             (number,) = struct.unpack_from(">I", body, 1)

@@ -18,7 +18,7 @@ _SCALE = {"": 1, "T": 10**12, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 
 
 def parse_duration(value: object) -> object:
-    """`90s`, `15m`, `1h30m` as a timedelta; numbers are not accepted, for they hide their unit."""
+    """`90s`, `15m`, `1h30m` as a timedelta; numbers are not accepted: they hide their unit."""
     if isinstance(value, timedelta):
         return value
     match = _DURATION.fullmatch(str(value).strip()) if isinstance(value, str) else None

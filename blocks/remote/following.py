@@ -97,7 +97,7 @@ class Follower:
         return self._released.is_set()
 
     def abandon(self) -> None:
-        """End it at once, whatever state its host is in. Works a second time."""
+        """End it at once, whatever state its host is in. Idempotent."""
         self._over.set()
         self._thread.abandon()
 

@@ -173,7 +173,7 @@ class StoreLeases:
     def failed(self) -> None:
         """Throw away the uploads that were not completed: they could not be continued.
 
-        In a store that was lost they stay, for whoever clears it when it is back.
+        In a store that was lost they stay, to be cleared when it is back.
         """
         if not self._lost:
             self._uploads.abort()
@@ -183,7 +183,7 @@ class CopyLeases:
     """Leases for copying sealed objects from a prefix of one store to the same one of another.
 
     Use the same object for every attempt: it knows the parts that landed, so that the next job
-    goes on where the last one broke off.
+    goes on where the last one stopped.
     """
 
     def __init__(self, source: ObjectStore, target: ObjectStore, prefix: str) -> None:
@@ -241,7 +241,7 @@ class CopyLeases:
                 for key in [key for key in self._landed if key[:2] == place]:
                     del self._landed[key]
             raise AgentInterrupted(
-                f"the target store lost the upload of {event.object}; it must be copied anew",
+                f"the target store lost the upload of {event.object}; it must be copied again",
                 code="object-missing",
                 operation="copy",
                 domain=error.domain,

@@ -43,9 +43,9 @@ SMALL_JOB_SECONDS = 60.0
 """How long a job that moves no data may take."""
 
 SILENT_SECONDS = 6 * BEAT_SECONDS
-"""How long nothing may be heard of any other job, which says every `BEAT_SECONDS` that it runs."""
+"""Heartbeat timeout of any other job, which says every `BEAT_SECONDS` that it runs."""
 ABANDON_SECONDS = 10.0
-"""How long the end of an abandoned job is waited for."""
+"""How long to wait for the end of an abandoned job."""
 PATIENCE_SECONDS = 300.0
 """How long a store that cannot answer now is asked again on a job's behalf."""
 STOP_SECONDS = 120.0
@@ -102,7 +102,7 @@ class AgentRun:
         if job not in _FOLDERLESS:
             work_folder(self._host, self._rehearsal_id)
         image = build()
-        # Short, and with the rehearsal's id: whoever sees the process can tell whose it is.
+        # Short, and with the rehearsal's id: the list of processes shows whose it is.
         argv = [python, "-c", _START, str(len(image)), self._rehearsal_id or "-", job]
         self._process = self._host.start(argv)
         with suppress(ConnectionLost):
@@ -156,7 +156,7 @@ class AgentRun:
             if idle is not None:
                 raise
             raise HostUnreachable(
-                f"nothing was heard of its agent for {SILENT_SECONDS:g} s",
+                f"its agent sent no heartbeat for {SILENT_SECONDS:g} s",
                 hint="does the host hang, or has it been cut off?",
                 **where(self._host, self._job),
             ) from error
@@ -211,7 +211,7 @@ class AgentRun:
 
 
 class AgentThread:
-    """A job that runs beside everything else until it is told to stop: following a log."""
+    """A job that runs next to everything else until it is told to stop: following a log."""
 
     def __init__(
         self,
@@ -270,7 +270,7 @@ class AgentThread:
         return self._outcome
 
     def abandon(self) -> None:
-        """End the job at once, whatever state its host is in. Works a second time."""
+        """End the job at once, whatever state its host is in. Idempotent."""
         self._run.kill()
         self._thread.join(ABANDON_SECONDS)
 

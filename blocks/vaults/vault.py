@@ -50,7 +50,7 @@ class KeyVault(DomainPart):
         """Secret -> why other accounts could read or replace it; raises as `read` does."""
         return {}
 
-    def runs_as(self, process: str) -> bool:  # noqa: ARG002 (others run a command of their own)
+    def runs_as(self, process: str) -> bool:  # noqa: ARG002 (others run their own command)
         """Whether a process's command line is the vault's own, giving a secret out."""
         return False
 
@@ -64,7 +64,7 @@ class KeyVault(DomainPart):
     def identities(self) -> dict[str, str]:
         """age recipient -> name of the identity that opens what is sealed to it.
 
-        Known without reading an identity: beside one called NAME, the vault may hold its recipient
+        Known without reading an identity: next to one called NAME, the vault may hold its recipient
         under NAME.pub. Raises as `read` does.
         """
         names = set(self.names())

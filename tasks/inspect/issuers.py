@@ -29,7 +29,7 @@ class _Issued:
     pinned: tuple[x509.Certificate, ...]
 
     def chains(self) -> Iterator[tuple[str, tuple[x509.Certificate, ...]]]:
-        """Each file of certificates, and these with the authorities that vouch for them."""
+        """Each file of certificates, and these with the authorities that issued them."""
         for path, shown in self.shown.items():
             yield path, certificates.chained(shown, self.pinned)
 

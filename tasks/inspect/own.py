@@ -42,7 +42,7 @@ def files_in_use(rehearsal: Rehearsal) -> Iterator[Finding]:
         *((own, "a program on PATH", Path(folder)) for folder in os.get_exec_path()),
         (own, "the results", rehearsal.options.results),
     ]
-    # A fence's commands name the source's addresses, for these are what they shut off.
+    # A fence's commands name the source's addresses: these are what they shut off.
     words = list(ownership.words_of(rehearsal.plan.fence.model_dump(mode="json")))
     for text_file in origins.of_commands(word for _, word in words):
         text = origins.text_of(text_file)

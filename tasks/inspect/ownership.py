@@ -108,7 +108,7 @@ def shared_credentials(rehearsal: Rehearsal) -> Iterator[Finding]:
 
 
 def uses_of_source(rehearsal: Rehearsal) -> list[Finding]:
-    """What farside itself used of the source once it was lost, and what nobody can attribute."""
+    """What farside itself used of the source once it was lost, and what cannot be attributed."""
     found = []
     for use in inventory(rehearsal).attributed(ledger().uses()):
         if use.domain == rehearsal.source.name and use.stage in AFTER_THE_LOSS:
@@ -218,7 +218,7 @@ def certificates(plan: Plan) -> tuple[str, ...]:
 def issued(part: Any, hosts: tuple[str, ...] | None = None) -> Iterator[tuple[str, str, str]]:
     """Files of certificates in a part of a plan's document: host, field, and path there.
 
-    What no host of its own is named for is on each of them (`hosts`; None: all that are named).
+    What is not named for one host is on each of them (`hosts`; None: all that are named).
     """
     if hosts is None:
         hosts = tuple(dict.fromkeys(text for field, text in _texts_of(part) if field == "host"))

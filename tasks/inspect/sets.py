@@ -64,7 +64,7 @@ def authentic(rehearsal: Rehearsal, reader: SetReader) -> Manifest:
             f"set {reader.set_id}: {error.message}",
             operation="verify manifest",
             domain=plan.recovery.name,
-            hint="it is signed, so whoever holds the signing key wrote this: restore another set,"
+            hint="it is signed, so the holder of the signing key wrote this: restore another set,"
             " and find out what the source has become",
         ) from None
     return manifest
@@ -152,7 +152,7 @@ def known_state(rehearsal: Rehearsal, set_id: str, into: Inspection) -> KnownSta
     """What a set was at least when it was rehearsed before; None if no record tells of it.
 
     The store says itself how new a set is: what is remembered lies in the results folder, and in
-    signed records beside the set, where this machine's folder does not last. Why records may tell
+    signed records next to the set, where this machine's folder does not last. Why records may tell
     less than there was goes to `into.unseen`.
     """
     missing, seen = list[str](), list[int]()
@@ -200,7 +200,7 @@ def _recipients(
     retained: Sequence[tuple[str, SetHeader | FarsideError]],
     chosen: Manifest | None,
 ) -> Iterator[Finding]:
-    """Sets that no key in the recovery vault opens, told by the public halves beside the keys.
+    """Sets that no key in the recovery vault opens, told by the public halves next to the keys.
 
     Without public halves nothing can be told before the loss: the key fetch compares.
     """

@@ -16,7 +16,7 @@ _OWN = ("sets/", STORED)
 
 
 def listing(store: ObjectStore) -> Listing | None:
-    """What is stored beside sets and leases; None if it cannot be listed, or is too much."""
+    """What is stored next to sets and leases; None if it cannot be listed, or is too much."""
     try:
         infos = list(islice(store.objects(), _MOST + 1))
     except FarsideError:

@@ -109,7 +109,7 @@ def _parse(header: bytes) -> tuple[list[Stanza], bytes]:
     if not stanzas:
         raise AgeMalformed("a header without recipients")
     if len(stanzas) > 1 and any(stanza.arguments[0] == b"scrypt" for stanza in stanzas):
-        raise AgeMalformed("a passphrase beside other recipients")
+        raise AgeMalformed("a passphrase next to other recipients")
     mac = _decode(footer[4:])
     if len(mac) != hashlib.sha256().digest_size:
         raise AgeMalformed("the header's MAC has a wrong length")
@@ -139,7 +139,7 @@ def _wrap(file_key: bytes, recipient: X25519PublicKey) -> Stanza:
     try:
         secret = ephemeral.exchange(recipient)
     except ValueError:
-        raise AgeMalformed("the recipient is a point of low order: nobody's key") from None
+        raise AgeMalformed("the recipient is a point of low order: no key") from None
     key = _derive(secret, share + recipient.public_bytes_raw(), _LABEL)
     body = ChaCha20Poly1305(key).encrypt(bytes(12), file_key, None)
     return Stanza((b"X25519", _encode(share)), body)

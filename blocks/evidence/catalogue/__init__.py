@@ -1,6 +1,6 @@
 """Every assumption that a rehearsal can break: its id, severity, title and remedy.
 
-The general ones are in this package. A part that can break one of its own registers it, as
+The general ones are in this package. A part registers those that only it can break, as
 `blocks/engines/NAME/findings.py` does.
 """
 

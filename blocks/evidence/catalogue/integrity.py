@@ -33,7 +33,7 @@ ASSUMPTIONS = (
         Severity.CRITICAL,
         "a set in the recovery store is another plan's, or an older state of itself",
         "Do not restore it. Find out who copied or replaced it there, remove it, and give each "
-        "plan a signing key of its own.",
+        "plan its own signing key.",
     ),
     Assumption(
         FindingId.INCOMPLETE_RESTORE,

@@ -95,7 +95,7 @@ ASSUMPTIONS = (
         Category.KEYS,
         Severity.CRITICAL,
         "a credential that the recovery needs is refused",
-        "Issue it anew in the recovery domain, name it in the plan, and check what its policy "
+        "Issue it again in the recovery domain, name it in the plan, and check what its policy "
         "allows.",
     ),
     Assumption(

@@ -31,7 +31,7 @@ ASSUMPTIONS = (
         Severity.HIGH,
         "a directory or file in use on the recovery side is mounted from, or linked into, the "
         "source domain",
-        "Give the recovery host storage of its own; findmnt -T and readlink -f show where a path "
+        "Give the recovery host its own storage; findmnt -T and readlink -f show where a path "
         "leads.",
     ),
     Assumption(
@@ -54,7 +54,7 @@ ASSUMPTIONS = (
         Category.TOPOLOGY,
         Severity.CRITICAL,
         "a restored node carries an identity of the old cluster",
-        "Give the restored cluster a new identity before it may talk to anybody.",
+        "Give the restored cluster a new identity before it may connect to any other machine.",
     ),
     Assumption(
         FindingId.PEER_LIST_STALE,

@@ -117,8 +117,8 @@ class Check:
     seconds: tuple[float, float] | None = None
     """Of the plan's own checks: of the first answer, and of the same query repeated."""
     subjects: tuple[str, ...] = ()
-    """The things that failed, by name, where the check can tell them apart. Each is a finding of
-    its own, of the id `finding` and with its own `evidence`, which are not repeated here."""
+    """The things that failed, by name, where the check can tell them apart. Each is a finding
+    with the id `finding` and its own `evidence`, which are not repeated here."""
     finding: Annotated[str, Field(exclude=True)] = field(
         default=FindingId.CHECK_FAILED, compare=False
     )

@@ -1,7 +1,8 @@
 """What binds a backup set to a plan: who signed it, and what it says that it is.
 
 A signature alone shows whose key signed, not of which plan a set is, nor that it is the newest
-state of it: whoever writes to a store can copy a set of another plan there, or an older index.
+state of it: an account that writes to a store can copy a set of another plan there, or an older
+index.
 """
 
 from dataclasses import dataclass

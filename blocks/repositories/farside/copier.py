@@ -68,5 +68,5 @@ class SetCopier:
             self._done.add(MANIFEST)
 
     def abandon(self) -> None:
-        """Throw away uploads that were not finished. Works a second time."""
+        """Throw away uploads that were not finished. Idempotent."""
         self._leases.abort()

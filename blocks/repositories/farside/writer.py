@@ -92,7 +92,7 @@ class SetWriter:
         self._moved: Moved = lambda _count, _of: None
 
     def begin(self, moved: Moved) -> None:
-        """Begin, or begin anew after a failure: what an earlier attempt stored is written over."""
+        """Begin, or begin again after a failure: what an earlier attempt stored is written over."""
         self.abandon()
         self._objects.clear()
         self._followed.clear()
@@ -269,7 +269,7 @@ class SetWriter:
         return self._follower.release()
 
     def abandon(self) -> None:
-        """Stop following the log, whatever state its host is in. Works a second time."""
+        """Stop following the log, whatever state its host is in. Idempotent."""
         follower, self._follower = self._follower, None
         if follower is not None:
             follower.release()

@@ -288,7 +288,7 @@ class TestData:
                 ca_target=west.ca_pem,
             )
             if attempt == 0:
-                with pytest.raises(AgentInterrupted, match="must be copied anew"):
+                with pytest.raises(AgentInterrupted, match="must be copied again"):
                     run_job(here, ID, job, leases)
             else:
                 run_job(here, ID, job, leases)
