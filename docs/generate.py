@@ -16,15 +16,13 @@ from pathlib import Path
 from typing import Annotated, Any, Union
 
 from pydantic import Field, TypeAdapter
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import core_schema
+from pydantic.json_schema import GenerateJsonSchema
 
 from blocks.engines.registry import catalogue, engines
 from blocks.evidence.catalogue import Assumption, Category, Severity
 from blocks.evidence.record import CheckStatus, Record, StageState, Verdict
 from blocks.evidence.stages import StageName
 from blocks.evidence.verdict import ExitCode
-from blocks.plan import values
 from blocks.plan.model import Plan
 from deployments.lab.drills import BOARDS
 
@@ -33,15 +31,6 @@ COMMAND = "python -m docs.generate"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Schema = Mapping[str, Any]
 
-DURATION = r"^(?=\d)(\d+h)?\s*(\d+m)?\s*(\d+(\.\d+)?s)?$"
-RATE = r"^\d+(\.\d+)?\s*[kKMG]?(bit/s|bps|B/s)$"
-SIZE = r"^\d+(\.\d+)?\s*[kKMGT]?B$"
-WRITTEN = {
-    DURATION: "duration: `90s`, `15m`, `1h30m`",
-    RATE: "rate: `400Mbit/s`, `50MB/s`",
-    SIZE: "size: `500GB`, `2TB`",
-}
-"""How a value with a unit is written in a plan."""
 FORMATS = {
     "path": "path",
     "date": "day: `2027-03-31`",
@@ -54,18 +43,7 @@ FROM_PREFECT = {"block_type_slug", "block_schema_references", "secret_fields", "
 
 
 class _AsWritten(GenerateJsonSchema):
-    """The schema of a document as its author writes it, not of the objects made of it."""
-
-    def timedelta_schema(self, schema: core_schema.TimedeltaSchema) -> JsonSchemaValue:  # noqa: ARG002 (pydantic's own)
-        return {"type": "string", "pattern": DURATION}
-
-    def function_before_schema(
-        self, schema: core_schema.BeforeValidatorFunctionSchema
-    ) -> JsonSchemaValue:
-        forms: dict[object, str] = {values.parse_rate: RATE, values.parse_size: SIZE}
-        if pattern := forms.get(schema["function"]["function"]):
-            return {"type": ["string", "integer"], "pattern": pattern}
-        return super().function_before_schema(schema)
+    """With defaults as a plan writes them."""
 
     def encode_default(self, dft: Any) -> Any:
         if isinstance(dft, timedelta):
@@ -141,8 +119,8 @@ def plan_reference() -> str:
         # Plan: every field
 
         [../plan.md](../plan.md) has a whole plan, and says how an editor uses
-        [the schema](../schema/plan.schema.json). A duration, a rate or a size is written with its
-        unit; multiples are decimal.
+        [the schema](../schema/plan.schema.json). Values carry their unit: a duration as `90s`, `15m`
+        or `1h30m`, a rate as `400Mbit/s` or `50MB/s`, a size as `500GB` or `2TB`.
         """
     return _page(lead, *_sections("Plan", plan_schema()))
 
@@ -253,15 +231,18 @@ def _type(item: Schema, document: Schema) -> str:
     """The type of a value in words, with a link where it has a section."""
     for key in ("anyOf", "oneOf"):
         if key in item:
-            kinds = [_type(one, document) for one in item[key] if one.get("type") != "null"]
-            return " or ".join(kinds)
+            kinds = [one for one in item[key] if one.get("type") != "null"]
+            written = [one for one in kinds if "examples" in one]  # a number lacks its unit
+            return " or ".join(_type(one, document) for one in written or kinds)
     if "$ref" in item:
         name = item["$ref"].rpartition("/")[2]
         part = document["$defs"][name]
         return _type(part, document) if "enum" in part else f"[{name}](#{name.lower()})"
     if "const" in item or "enum" in item:
         return ", ".join(f"`{value}`" for value in item.get("enum", [item.get("const")]))
-    if words := WRITTEN.get(item.get("pattern", "")) or FORMATS.get(item.get("format", "")):
+    if "examples" in item:
+        return f"text, as in `{item['examples'][0]}`"
+    if words := FORMATS.get(item.get("format", "")):
         return words
     kind = item.get("type")
     if kind == "array":
@@ -280,9 +261,9 @@ def _default(item: Schema) -> str:
     value = item.get("default")
     if value is None or value in ("", [], {}):
         return ""
-    pattern = item.get("pattern", "")
-    if isinstance(value, int) and pattern in (RATE, SIZE):
-        value = f"{value / 10**6:g}MB/s" if pattern == RATE else f"{value / 10**9:g}GB"
+    (example,) = next((one["examples"] for one in item.get("anyOf", ()) if "examples" in one), [""])
+    if isinstance(value, int) and example:
+        value = f"{value / 10**6:g}MB/s" if "/s" in example else f"{value / 10**9:g}GB"
     if isinstance(value, dict):
         return ""  # its part's section has the defaults
     if isinstance(value, float):

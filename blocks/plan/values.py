@@ -4,7 +4,7 @@ import re
 from datetime import date, timedelta
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 from blocks.artifact.age.keys import parse_recipient
 from blocks.artifact.manifest import key_id
@@ -71,6 +71,12 @@ def parse_finding(value: object) -> object:
     raise ValueError(f"no finding is called {value!r}; see docs/reference/findings.md")
 
 
+def _schema(text: re.Pattern[str], example: str) -> WithJsonSchema:
+    """What editors and Prefect's forms take: a number, or a text with its unit."""
+    written = {"type": "string", "pattern": f"^{text.pattern}$", "examples": [example]}
+    return WithJsonSchema({"anyOf": [written, {"type": "integer"}]})
+
+
 def _checked(parse: Any) -> BeforeValidator:
     def check(value: object) -> object:
         if not isinstance(value, str):
@@ -88,8 +94,9 @@ Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
     PlainSerializer(lambda value: f"{value.total_seconds():.3f}s", return_type=str),
+    WithJsonSchema({"type": "string", "pattern": f"^{_DURATION.pattern}$", "examples": ["15m"]}),
 ]
-Rate = Annotated[int, BeforeValidator(parse_rate)]
-Size = Annotated[int, BeforeValidator(parse_size)]
+Rate = Annotated[int, BeforeValidator(parse_rate), _schema(_RATE, "50MB/s")]
+Size = Annotated[int, BeforeValidator(parse_size), _schema(_SIZE, "500GB")]
 Recipient = Annotated[str, _checked(parse_recipient)]
 Signer = Annotated[str, _checked(key_id)]
