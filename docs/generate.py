@@ -119,8 +119,8 @@ def plan_reference() -> str:
         # Plan: every field
 
         [../plan.md](../plan.md) has a whole plan, and says how an editor uses
-        [the schema](../schema/plan.schema.json). Values carry their unit: a duration as `90s`, `15m`
-        or `1h30m`, a rate as `400Mbit/s` or `50MB/s`, a size as `500GB` or `2TB`.
+        [the schema](../schema/plan.schema.json). Values carry their unit: a duration as `90s`,
+        `15m` or `1h30m`, a rate as `400Mbit/s` or `50MB/s`, a size as `500GB` or `2TB`.
         """
     return _page(lead, *_sections("Plan", plan_schema()))
 
