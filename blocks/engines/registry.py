@@ -9,7 +9,7 @@ from inspect import isabstract
 from typing import Any
 
 from blocks.engines.engine import Engine
-from blocks.evidence.catalogue import CATALOGUE, Assumption, Category
+from blocks.evidence.catalogue import LOADED, Assumption, Category
 
 
 @cache
@@ -38,7 +38,7 @@ def catalogue() -> Mapping[str, Assumption]:
     """Every assumption that farside knows, by id: the general ones and those of all engines."""
     engines()
     order = list(Category)
-    return dict(sorted(CATALOGUE.items(), key=lambda item: order.index(item[1].category)))
+    return dict(sorted(LOADED.items(), key=lambda item: order.index(item[1].category)))
 
 
 def engine_of(value: object) -> Engine:

@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass, field, replace
 from datetime import date
 
-from blocks.evidence.catalogue import CATALOGUE, Category, Severity
+from blocks.evidence.catalogue import LOADED, Category, Severity
 from blocks.evidence.schema import DESCRIBED
 
 
@@ -59,13 +59,13 @@ class Finding:
     @property
     def title(self) -> str:
         """The broken assumption in a few words; the id, if this version does not know it."""
-        known = CATALOGUE.get(self.id)
+        known = LOADED.get(self.id)
         return known.title if known else self.id
 
     @property
     def stops(self) -> bool:
         """Whether preflight ends the rehearsal on it; see Assumption."""
-        known = CATALOGUE.get(self.id)
+        known = LOADED.get(self.id)
         return known is not None and known.stops
 
 
@@ -86,7 +86,7 @@ def finding(
     Raises:
         KeyError: there is no such id in the catalogue (a mistake in farside).
     """
-    known = CATALOGUE[id]
+    known = LOADED[id]
     return Finding(
         id=str(known.id),
         category=known.category,

@@ -7,9 +7,9 @@ The general ones are in this package. A part registers those that only it can br
 from blocks.evidence.catalogue import integrity, isolation, keys, timing, tooling, topology
 from blocks.evidence.catalogue.assumption import Assumption, Category, FindingId, Severity
 
-__all__ = ["CATALOGUE", "Assumption", "Category", "FindingId", "Severity", "id_of_code", "register"]
+__all__ = ["LOADED", "Assumption", "Category", "FindingId", "Severity", "id_of_code", "register"]
 
-CATALOGUE: dict[str, Assumption] = {}
+LOADED: dict[str, Assumption] = {}
 """The general assumptions, and those of the parts that are loaded, by id.
 
 `blocks.engines.registry.catalogue` loads all parts first.
@@ -28,7 +28,7 @@ _BY_CODE = {
 def register(*assumptions: Assumption) -> None:
     """Add assumptions to the catalogue. Raises ValueError where another one has the id."""
     for item in assumptions:
-        if CATALOGUE.setdefault(str(item.id), item) != item:
+        if LOADED.setdefault(str(item.id), item) != item:
             raise ValueError(f"two assumptions are called {item.id}")
 
 
