@@ -4,23 +4,17 @@ import logging
 import re
 import textwrap
 from collections.abc import Sequence
+from datetime import datetime
 
 import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from blocks.evidence.findings import Finding
 from blocks.evidence.moments import iso
 from blocks.evidence.record import Record, Stage
-from tasks.reporting.terminal import (
-    against,
-    by_acceptance,
-    errors,
-    histories_of,
-    lost,
-    nodes_shown,
-    seconds,
-    verdict,
-)
+from tasks.reporting import wording
 from tasks.reporting.units import duration, printable, rate, size
 
 _log = logging.getLogger(__name__)
@@ -31,27 +25,23 @@ def markdown(record: Record, lifecycle: pd.DataFrame | None = None) -> str:
 
     `lifecycle` (see `tasks.frames`) tells how long each finding has been known.
     """
-    accepted, counted = by_acceptance(record)
-    histories = histories_of(record, lifecycle)
-    sections = [
-        f"# {verdict(record)}: {_cell(record.plan.name)}",
-        _markdown_summary(record),
-        "## Stages\n\n" + _markdown_table(_stage_rows(record)),
-    ]
-    sections += [f"**{name}** {_cell(what)}" for name, what in errors(record)]
-    sections.append("## Findings\n\n" + (_markdown_findings(counted, histories) or "None."))
-    if accepted:
-        rows = _accepted_rows(accepted, histories)
-        sections.append("## Accepted risks\n\n" + _markdown_table(rows))
-    if record.checks:
-        sections.append("## Checks\n\n" + _markdown_table(_check_rows(record)))
-    if record.not_verified:
-        sections.append(
-            "## Not verified\n\n" + "\n".join(f"- {_cell(item)}" for item in record.not_verified)
-        )
-    if record.runbook:
-        sections.append("## Runbook, without farside\n\n" + _markdown_runbook(record))
-    return "\n\n".join(sections) + "\n"
+    accepted, counted = wording.by_acceptance(record)
+    histories = wording.histories_of(record, lifecycle)
+
+    def known(item: Finding) -> str:
+        return histories.get((item.id, item.subject), "")
+
+    return _PAGES.get_template("record.md.j2").render(
+        record=record,
+        verdict=wording.verdict(record),
+        lost=wording.lost(record),
+        nodes=wording.nodes_shown(record),
+        stages=_stage_rows(record),
+        errors=wording.errors(record),
+        findings=counted,
+        accepted=accepted,
+        known=known,
+    )
 
 
 def publish(record: Record, lifecycle: pd.DataFrame | None = None) -> None:
@@ -98,101 +88,43 @@ def _steps(stage: Stage) -> str:
     )
 
 
-def _check_rows(record: Record) -> list[dict[str, str]]:
-    return [
-        {
-            "check": check.name,
-            "status": check.status.value,
-            "expected": check.expected or "",
-            "actual": check.actual or "",
-            "detail": check.detail or "",
-        }
-        for check in record.checks
-    ]
+def _escaped(value: object) -> Markup:
+    """Text that comes from databases and hosts, made harmless inside Markdown, on one line."""
+    if isinstance(value, Markup):
+        return value
+    return Markup(re.sub(r"([\\`*_|<>\[\]])", r"\\\1", printable(str(value))))
 
 
-def _markdown_summary(record: Record) -> str:
-    plan, chosen = record.plan, record.backup_set
-    rows = [
-        ("Rehearsal", record.rehearsal_id),
-        ("Plan", f"{plan.name} ({plan.engine}, {plan.source} to {plan.recovery})"),
-        ("Declared", iso(record.declared_at) if record.declared_at else "never"),
-        ("Usable", iso(record.usable_at) if record.usable_at else "never"),
-        (
-            "RTA",
-            f"{seconds(record.rta_seconds)}, "
-            f"{against(record.rto_met, record.rto_seconds, 'RTO').plain}",
-        ),
-        (
-            "RPA",
-            f"{seconds(record.rpa_seconds)}, "
-            f"{against(record.rpo_met, record.rpo_seconds, 'RPO').plain}",
-        ),
-        ("Waited", f"{seconds(record.waited_seconds)} for Prefect, not in the RTA"),
-        ("Lost", lost(record)),
-        ("Backup set", f"{chosen.id} ({chosen.selection})" if chosen else "none"),
-    ]
-    if nodes := nodes_shown(record):
-        rows.append(("Nodes", nodes))
-    return _markdown_table([{"": name, "outcome": value} for name, value in rows])
+def _moment(at: datetime | None) -> str:
+    return iso(at) if at else "never"
 
 
-def _markdown_findings(findings: Sequence[Finding], histories: dict[tuple[str, str], str]) -> str:
-    return "\n\n".join(
-        f"### {item.id}: {_cell(item.subject)}\n\n"
-        f"*{item.severity.value}, {item.category.value}, met in {item.stage}*: {item.title}.\n\n"
-        + (f"- Known: {known}\n" if (known := histories.get((item.id, item.subject))) else "")
-        + f"- Seen: {_cell(item.evidence)}\n"
-        f"- Remedy: {_cell(item.remedy)}"
-        for item in findings
-    )
-
-
-def _accepted_rows(
-    findings: Sequence[Finding], histories: dict[tuple[str, str], str]
-) -> list[dict[str, str]]:
-    return [
-        {
-            "finding": item.id,
-            "subject": item.subject,
-            "severity": item.severity.value,
-            "until": str(item.accepted.until),
-            "reason": item.accepted.reason,
-            "known": histories.get((item.id, item.subject), ""),
-            "seen": item.evidence,
-        }
-        for item in findings
-        if item.accepted
-    ]
-
-
-def _markdown_runbook(record: Record) -> str:
-    return "\n\n".join(
-        f"{number}. {_cell(step.title)}{f' (on {_cell(step.where)})' if step.where else ''}\n\n"
-        + textwrap.indent(_code("\n".join(step.commands)), "   ")
-        for number, step in enumerate(record.runbook, 1)
-    )
-
-
-def _code(text: str) -> str:
-    """A block of code whose end no line of it can forge."""
+def _code(lines: Sequence[str]) -> Markup:
+    """A block of code, indented as part of a numbered item, whose end no line of it can forge."""
+    text = "\n".join(lines)
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
-    return f"{fence}sh\n{text}\n{fence}"
-
-
-def _markdown_table(rows: Sequence[dict[str, str]]) -> str:
-    if not rows:
-        return "None."
-    names = list(rows[0])
-    lines = [names, ["---"] * len(names), *([_cell(row[name]) for name in names] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    """Text that comes from databases and hosts, made harmless inside Markdown."""
-    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", printable(text))
+    return Markup(textwrap.indent(f"{fence}sh\n{text}\n{fence}", "   "))
 
 
 def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _pages() -> Environment:
+    """The templates. All that they print is escaped by `finalize`, before Jinja would for HTML."""
+    pages = Environment(
+        loader=PackageLoader("tasks.reporting"),
+        autoescape=True,
+        finalize=_escaped,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    pages.filters |= {"code": _code, "moment": _moment, "seconds": wording.seconds}
+    pages.globals |= {"against": wording.against}
+    return pages
+
+
+_PAGES = _pages()

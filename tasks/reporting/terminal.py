@@ -14,12 +14,22 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from blocks.evidence.catalogue import FindingId, Severity
+from blocks.evidence.catalogue import Severity
 from blocks.evidence.findings import Finding
 from blocks.evidence.record import Check, CheckStatus, Record, StageState, Verdict
-from tasks.frames import Standing
 from tasks.reporting.progress import MARKS
 from tasks.reporting.units import duration, printable, rate, size
+from tasks.reporting.wording import (
+    Histories,
+    against,
+    by_acceptance,
+    errors,
+    histories_of,
+    lost,
+    nodes_shown,
+    seconds,
+    verdict,
+)
 
 _VERDICT_STYLES = {
     Verdict.VERIFIED: "bold green",
@@ -33,6 +43,7 @@ _SEVERITY_STYLES = {
     Severity.MEDIUM: "cyan",
     Severity.INFO: "dim",
 }
+_AGAINST_STYLES = {True: "green", False: "bold red", None: "yellow"}
 _FINDINGS_SHOWN = 5
 _CHECKS_SHOWN = 5
 _NOT_VERIFIED_SHOWN = 3
@@ -87,24 +98,6 @@ class _Bar:
         return Measurement(8, options.max_width)
 
 
-def verdict(record: Record) -> str:
-    """The verdict, and what spoils it; an objective whose missing is accepted does not."""
-    accepted = {item.id for item in record.findings if item.accepted}
-    words = {True: "", False: "MISSED", None: "UNKNOWN"}
-    set_for: dict[str, float | None] = {
-        FindingId.RTO_MISSED: record.rto_seconds,
-        FindingId.RPO_MISSED: record.rpo_seconds,
-    }
-    missed = [
-        f"{id.removesuffix('-missed').upper()} {words[met]}"
-        for id, met in record.objectives.items()
-        if id not in accepted
-        and set_for[id] is not None
-        and (met is False or (met is None and record.verdict is Verdict.VERIFIED))
-    ]
-    return ", ".join([record.verdict.value.upper(), *missed])
-
-
 def _headline(record: Record) -> RenderableType:
     text = verdict(record)
     style = _VERDICT_STYLES[record.verdict]
@@ -127,16 +120,21 @@ def _objectives(record: Record) -> RenderableType:
     table.add_row(
         Text("RTA", "bold"),
         seconds(record.rta_seconds),
-        against(record.rto_met, record.rto_seconds, "RTO"),
+        _against(record.rto_met, record.rto_seconds, "RTO"),
         f"declared disaster to verified service{_waited(record)}",
     )
     table.add_row(
         Text("RPA", "bold"),
         seconds(record.rpa_seconds),
-        against(record.rpo_met, record.rpo_seconds, "RPO"),
+        _against(record.rpo_met, record.rpo_seconds, "RPO"),
         lost(record),
     )
     return table
+
+
+def _against(met: bool | None, objective: float | None, name: str) -> Text:
+    style = "dim" if objective is None else _AGAINST_STYLES[met]
+    return Text(against(met, objective, name), style)
 
 
 def _waited(record: Record) -> str:
@@ -144,39 +142,6 @@ def _waited(record: Record) -> str:
     if record.waited_seconds is None or record.waited_seconds < _WAITED_SHOWN:
         return ""
     return f", and {duration(record.waited_seconds)} of waiting for Prefect"
-
-
-def nodes_shown(record: Record) -> str:
-    """What of the source went where, in words; nothing where one node took the place of one."""
-    topology, west = record.topology, record.plan.recovery
-    parts = [
-        f"{pair.source or 'new'} -> {f'{west}/{pair.recovery}' if pair.recovery else 'none'}"
-        for pair in topology.mapping or ()
-    ] or [f"{west}/{node.host} ({node.role})" for node in topology.observed or ()]
-    return ", ".join(parts) if len(parts) > 1 else ""
-
-
-def seconds(seconds: float | None) -> str:
-    return "unknown" if seconds is None else duration(seconds)
-
-
-def against(met: bool | None, objective: float | None, name: str) -> Text:
-    if objective is None:
-        return Text("no objective", "dim")
-    word, style = {
-        True: ("within", "green"),
-        False: ("misses", "bold red"),
-        None: ("against", "yellow"),
-    }[met]
-    exact = f"{objective:.0f} s" if objective < 120 and objective % 1 == 0 else duration(objective)
-    return Text(f"{word} {name} {exact}", style)
-
-
-def lost(record: Record) -> str:
-    if record.transactions_lost is None:
-        return "transactions lost: unknown"
-    plural = "" if record.transactions_lost == 1 else "s"
-    return f"{record.transactions_lost} acknowledged transaction{plural} lost"
 
 
 def _bars(record: Record) -> RenderableType:
@@ -233,15 +198,6 @@ class _Legend:
         )
 
 
-def errors(record: Record) -> list[tuple[str, str]]:
-    """Stage and cause of everything that did not complete; cancelled ones and retries too."""
-    return [
-        (f"{stage.name} {stage.state.value}:", stage.error)
-        for stage in record.stages
-        if stage.error and stage.state in (StageState.FAILED, StageState.CANCELLED)
-    ]
-
-
 def _trouble(record: Record) -> list[RenderableType]:
     lines = [
         Text.assemble((f"{name} ", "bold red"), _shorten(what, 400))
@@ -284,27 +240,7 @@ def _value(value: str | None) -> str:
     return "nothing" if value is None else _shorten(value, 80)
 
 
-def by_acceptance(record: Record) -> tuple[list[Finding], list[Finding]]:
-    """The findings that the plan accepts, and the others, the worst first."""
-    found = sorted(record.findings, key=lambda item: item.severity.rank)
-    accepted = [item for item in found if item.accepted is not None]
-    return accepted, [item for item in found if item.accepted is None]
-
-
-def histories_of(record: Record, lifecycle: pd.DataFrame | None) -> dict[tuple[str, str], str]:
-    """How long each cause has been known, in words, by its id and subject."""
-    if lifecycle is None:
-        return {}
-    of_plan = lifecycle[lifecycle["plan"] == record.plan.name]
-    return {
-        (row["id"], row["subject"]): row["state"]
-        if row["state"] == Standing.NEW
-        else f"{row['state']}, in {row['rehearsals']} rehearsals since {row['first_seen']:%Y-%m-%d}"
-        for row in of_plan.to_dict("records")
-    }
-
-
-def _findings(findings: Sequence[Finding], histories: dict[tuple[str, str], str]) -> RenderableType:
+def _findings(findings: Sequence[Finding], histories: Histories) -> RenderableType:
     lines: list[RenderableType] = []
     for item in findings:
         head = Text.assemble(
