@@ -4,17 +4,18 @@ import re
 from datetime import date, timedelta
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic import BeforeValidator, ByteSize, PlainSerializer, TypeAdapter, WithJsonSchema
 
 from blocks.artifact.age.keys import parse_recipient
 from blocks.artifact.manifest import key_id
 from blocks.engines.registry import catalogue
 
 _DURATION = re.compile(r"(?:(\d+)h)?\s*(?:(\d+)m)?\s*(?:(\d+(?:\.\d+)?)s)?")
-_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMG]?)(bit/s|bps|B/s)")
+# ByteSize alone would read 1.5.2GB as one byte, 20GB/s as a size, and 20 without a unit.
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*((?:[kKMGT]i?)?)(bit/s|bps|B/s)")
 _SELECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGT]?)B")
-_SCALE = {"": 1, "T": 10**12, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:[kKMGT]i?)?B")
+_BYTES = TypeAdapter(ByteSize)
 
 
 def parse_duration(value: object) -> object:
@@ -29,24 +30,24 @@ def parse_duration(value: object) -> object:
 
 
 def parse_rate(value: object) -> object:
-    """`50Mbit/s` or `20MB/s` as bytes a second (decimal multiples)."""
+    """`50Mbit/s` or `20MB/s` as bytes a second; `20MiB/s` is of binary multiples."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     match = _RATE.fullmatch(str(value).strip()) if isinstance(value, str) else None
     if match is None or float(match[1]) <= 0:
         raise ValueError("a rate is written like 50Mbit/s or 20MB/s, and is above zero")
     number, multiple, unit = match.groups()
-    return max(1, int(float(number) * _SCALE[multiple] / (1 if unit == "B/s" else 8)))
+    return max(1, _BYTES.validate_python(f"{number}{multiple}{'B' if unit == 'B/s' else 'bit'}"))
 
 
 def parse_size(value: object) -> object:
-    """`2TB` or `500GB` as bytes (decimal multiples)."""
+    """`2TB` or `500GB` as bytes; `500GiB` is of binary multiples."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     match = _SIZE.fullmatch(str(value).strip()) if isinstance(value, str) else None
     if match is None or float(match[1]) <= 0:
         raise ValueError("a size is written like 500GB or 2TB, and is above zero")
-    return int(float(match[1]) * _SCALE[match[2]])
+    return int(_BYTES.validate_python(match[0]))
 
 
 def parse_selection(value: object) -> object:

@@ -13,7 +13,7 @@ from blocks.engines.command.facts import CommandFacts
 from blocks.evidence.record import Counterpart, SourceNode
 from blocks.plan.loading import PlanError, load_plan
 from blocks.plan.model import Plan
-from blocks.plan.values import parse_duration, parse_rate
+from blocks.plan.values import parse_duration, parse_rate, parse_size
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
 
@@ -211,10 +211,66 @@ def test_durations(given: str, seconds: float) -> None:
 
 @pytest.mark.parametrize(
     ("given", "bytes_a_second"),
-    [("8bit/s", 1), ("50Mbit/s", 6_250_000), ("20MB/s", 20_000_000), ("1Gbps", 125_000_000)],
+    [
+        *(("8bit/s", 1), ("50Mbit/s", 6_250_000), ("20MB/s", 20_000_000), ("1Gbps", 125_000_000)),
+        *(("1bit/s", 1), ("0.5 KB/s", 500), ("16MiB/s", 16 << 20), (7, 7)),
+    ],
 )
-def test_rates(given: str, bytes_a_second: int) -> None:
+def test_rates(given: object, bytes_a_second: int) -> None:
     assert parse_rate(given) == bytes_a_second
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        "50",
+        "0MB/s",
+        "50M/s",
+        "50mbit/s",
+        "50MB",
+        "fast",
+        "-1MB/s",
+        "1.5.2MB/s",
+        None,
+        True,
+        1.5,
+    ],
+)
+def test_no_rates(given: object) -> None:
+    with pytest.raises(ValueError, match="a rate is written like 50Mbit/s or 20MB/s, and is above"):
+        parse_rate(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "size"),
+    [
+        *(("512B", 512), ("20GB", 20 * 10**9), ("20 kB", 20_000), ("1.5TB", 15 * 10**11)),
+        *(("3KB", 3000), ("1.1GB", 1_100_000_000), ("20GiB", 20 << 30), ("0.5KiB", 512), (7, 7)),
+    ],
+)
+def test_sizes(given: object, size: int) -> None:
+    assert parse_size(given) == size
+    assert type(parse_size(given)) is int
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("", "20", "0GB", "0.0B", "-1GB", "20g", "20gb", "20Gbit", "20GB/s", "20GB of log"),
+        *("1.5.2GB", "1e3GB", "GB", None, True, 1.5, [20]),
+    ],
+)
+def test_no_sizes(given: object) -> None:
+    with pytest.raises(ValueError, match="a size is written like 500GB or 2TB, and is above zero"):
+        parse_size(given)
+
+
+def test_a_bad_size_is_told_with_its_line(text: str, tmp_path: Path) -> None:
+    assert "production" not in text
+    lines = len(text.splitlines())
+    told = refused(tmp_path, f"{text}\nproduction: {{size: 2 terabytes}}\n")
+    assert f":{lines + 2}: production.size: a size is written like 500GB or 2TB" in told
 
 
 @pytest.mark.parametrize("given", ["", "5", "-1s", "fast", "1d", 7, None, True])
