@@ -1,8 +1,10 @@
 """Records as pandas frames."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from random import Random
 
 import pandas as pd
@@ -45,6 +47,24 @@ def test_dtypes_are_the_same_for_none_for_one_and_for_records_that_know_nothing(
         for columns in dtypes(frames([])).values()
         for kind in columns.values()
     )
+
+
+def test_columns_and_dtypes_of_empty_frames_are_those_that_tools_rely_on() -> None:
+    wanted = json.loads(Path(__file__).with_name("dtypes.json").read_text())
+    empty = frames([])
+    assert {
+        field.name: {
+            name: f"{'ordered ' if getattr(dtype, 'ordered', False) else ''}{dtype}"
+            for name, dtype in getattr(empty, field.name).dtypes.items()
+        }
+        for field in fields(empty)
+    } == wanted
+    assert {name: list(columns) for name, columns in dtypes(empty).items()} == {
+        name: list(columns) for name, columns in wanted.items()
+    }
+    assert list(empty.stages["stage"].cat.categories) == list(STAGES)
+    assert list(empty.rehearsals["verdict"].cat.categories) == [item.value for item in Verdict]
+    assert all(len(getattr(empty, field.name)) == 0 for field in fields(empty))
 
 
 def test_one_row_for_each_thing(verified: Record, failed: Record, cancelled: Record) -> None:
