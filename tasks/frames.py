@@ -6,22 +6,44 @@ rates bytes per second; what is not known is missing, never zero. No records giv
 the same columns and dtypes.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import pandas as pd
 
 from blocks.evidence.catalogue import Category, Severity
 from blocks.evidence.findings import Finding
-from blocks.evidence.record import STAGES, CheckStatus, Record, StageState, Verdict
+from blocks.evidence.record import (
+    STAGES,
+    Check,
+    CheckStatus,
+    Record,
+    Stage,
+    StageState,
+    Step,
+    Verdict,
+)
 from blocks.evidence.stages import StageName
+from blocks.evidence.uses import Use
 from blocks.evidence.verdict import exit_code
-
-_Column = Callable[[Sequence[Any]], "pd.Series[Any]"]
+from tasks.columns import (
+    COUNT,
+    DAY,
+    DURATION,
+    FLAG,
+    NUMBER,
+    TEXT,
+    TIME,
+    Column,
+    category,
+    frame,
+    one_of,
+    ordered,
+)
 
 
 class Standing(StrEnum):
@@ -35,6 +57,10 @@ class Standing(StrEnum):
     """Not met there any more."""
     REGRESSED = "regressed"
     """Met there again, having been fixed."""
+
+
+_STAGE = ordered(STAGES)
+"""In the order of a rehearsal; stages that only some engine or plan has come after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,254 +90,226 @@ def frames(records: Iterable[Record]) -> Frames:
     )
 
 
+_REHEARSALS: tuple[Column[Record], ...] = (
+    Column("rehearsal_id", TEXT, lambda r: r.rehearsal_id),
+    Column("plan", category, lambda r: r.plan.name),
+    Column("plan_digest", category, lambda r: r.plan.digest),
+    Column("engine", category, lambda r: r.plan.engine),
+    Column("source", category, lambda r: r.plan.source),
+    Column("recovery", category, lambda r: r.plan.recovery),
+    Column("trigger", category, lambda r: r.trigger),
+    Column("verdict", one_of(Verdict), lambda r: r.verdict.value),
+    Column("exit_code", COUNT, exit_code),
+    Column("started_at", TIME, lambda r: r.started_at),
+    Column("ended_at", TIME, lambda r: r.ended_at),
+    Column("duration", DURATION, lambda r: _between(r.started_at, r.ended_at)),
+    Column("declared_at", TIME, lambda r: r.declared_at),
+    Column("usable_at", TIME, lambda r: r.usable_at),
+    Column("recovered_until", TIME, lambda r: r.recovered_until),
+    Column("rta", DURATION, lambda r: _seconds(r.rta_seconds)),
+    Column("rto", DURATION, lambda r: _seconds(r.rto_seconds)),
+    Column("rto_met", FLAG, lambda r: r.rto_met),
+    Column("rpa", DURATION, lambda r: _seconds(r.rpa_seconds)),
+    Column("rpo", DURATION, lambda r: _seconds(r.rpo_seconds)),
+    Column("rpo_met", FLAG, lambda r: r.rpo_met),
+    Column("transactions_lost", COUNT, lambda r: r.transactions_lost),
+    Column("backup_set", TEXT, lambda r: r.backup_set and r.backup_set.id),
+    Column("backup_taken_at", TIME, lambda r: r.backup_set and r.backup_set.taken_at),
+    Column("backup_bytes", COUNT, lambda r: r.backup_set and r.backup_set.bytes),
+    Column("backup_raw_bytes", COUNT, lambda r: r.backup_set and r.backup_set.raw_bytes),
+    Column("selection", category, lambda r: r.backup_set and r.backup_set.selection),
+    Column("checks_passed", COUNT, lambda r: _checked(r, CheckStatus.PASSED)),
+    Column("checks_failed", COUNT, lambda r: _checked(r, CheckStatus.FAILED)),
+    Column("checks_unknown", COUNT, lambda r: _checked(r, CheckStatus.UNKNOWN)),
+    Column("findings", COUNT, lambda r: len(r.findings)),
+)
+
+
 def rehearsals(records: Iterable[Record]) -> pd.DataFrame:
     """One row a rehearsal: verdict, actuals against objectives, the set, and counts."""
-    rows = []
-    for record in records:
-        chosen = record.backup_set
-        status = Counter(check.status for check in record.checks)
-        rows.append(
-            {
-                "rehearsal_id": record.rehearsal_id,
-                "plan": record.plan.name,
-                "plan_digest": record.plan.digest,
-                "engine": record.plan.engine,
-                "source": record.plan.source,
-                "recovery": record.plan.recovery,
-                "trigger": record.trigger,
-                "verdict": record.verdict.value,
-                "exit_code": exit_code(record),
-                "started_at": record.started_at,
-                "ended_at": record.ended_at,
-                "duration": _between(record.started_at, record.ended_at),
-                "declared_at": record.declared_at,
-                "usable_at": record.usable_at,
-                "recovered_until": record.recovered_until,
-                "rta": _seconds(record.rta_seconds),
-                "rto": _seconds(record.rto_seconds),
-                "rto_met": record.rto_met,
-                "rpa": _seconds(record.rpa_seconds),
-                "rpo": _seconds(record.rpo_seconds),
-                "rpo_met": record.rpo_met,
-                "transactions_lost": record.transactions_lost,
-                "backup_set": chosen.id if chosen else None,
-                "backup_taken_at": chosen.taken_at if chosen else None,
-                "backup_bytes": chosen.bytes if chosen else None,
-                "backup_raw_bytes": chosen.raw_bytes if chosen else None,
-                "selection": chosen.selection if chosen else None,
-                "checks_passed": status[CheckStatus.PASSED],
-                "checks_failed": status[CheckStatus.FAILED],
-                "checks_unknown": status[CheckStatus.UNKNOWN],
-                "findings": len(record.findings),
-            }
-        )
-    return _frame(
-        rows,
-        {
-            "rehearsal_id": _text,
-            "plan": _category,
-            "plan_digest": _category,
-            "engine": _category,
-            "source": _category,
-            "recovery": _category,
-            "trigger": _category,
-            "verdict": _one_of(Verdict),
-            "exit_code": _count,
-            "started_at": _time,
-            "ended_at": _time,
-            "duration": _duration,
-            "declared_at": _time,
-            "usable_at": _time,
-            "recovered_until": _time,
-            "rta": _duration,
-            "rto": _duration,
-            "rto_met": _flag,
-            "rpa": _duration,
-            "rpo": _duration,
-            "rpo_met": _flag,
-            "transactions_lost": _count,
-            "backup_set": _text,
-            "backup_taken_at": _time,
-            "backup_bytes": _count,
-            "backup_raw_bytes": _count,
-            "selection": _category,
-            "checks_passed": _count,
-            "checks_failed": _count,
-            "checks_unknown": _count,
-            "findings": _count,
-        },
-    )
+    return frame(_REHEARSALS, records)
+
+
+def _checked(record: Record, status: CheckStatus) -> int:
+    return sum(check.status is status for check in record.checks)
+
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True, slots=True)
+class _Of(Generic[_Item]):
+    """Something that a record holds, and the record."""
+
+    record: Record
+    item: _Item
+
+
+@dataclass(frozen=True, slots=True)
+class _OfStage(_Of[Stage]):
+    """A stage, and how many of its seconds the RTA clock counted."""
+
+    rta: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _OfStep(_Of[Step]):
+    """A step, and its stage."""
+
+    stage: Stage
+
+
+_KEY: tuple[Column[_Of[Any]], ...] = (
+    Column("rehearsal_id", TEXT, lambda row: row.record.rehearsal_id),
+    Column("plan", category, lambda row: row.record.plan.name),
+)
+
+_STAGES: tuple[Column[_OfStage], ...] = (
+    *_KEY,
+    Column("stage", _STAGE, lambda row: row.item.name),
+    Column("state", one_of(StageState), lambda row: row.item.state.value),
+    Column("started_at", TIME, lambda row: row.item.started_at),
+    Column("ended_at", TIME, lambda row: row.item.ended_at),
+    Column("duration", DURATION, lambda row: _seconds(row.item.seconds)),
+    Column("rta", DURATION, lambda row: _seconds(row.rta)),
+    Column("attempts", COUNT, lambda row: row.item.attempts),
+    Column("bytes", COUNT, lambda row: row.item.bytes),
+    Column("bytes_per_second", NUMBER, lambda row: _rate(row.item.bytes, row.item.seconds)),
+    Column("error", TEXT, lambda row: row.item.error),
+)
 
 
 def stages(records: Iterable[Record]) -> pd.DataFrame:
     """One row a stage; `rta` is the part of it that the RTA clock counted."""
-    rows = []
+    return frame(_STAGES, _stages(records))
+
+
+def _stages(records: Iterable[Record]) -> Iterator[_OfStage]:
     for record in records:
         on_the_clock = record.rta_breakdown()
-        rows += [
-            {
-                **_key(record),
-                "stage": stage.name,
-                "state": stage.state.value,
-                "started_at": stage.started_at,
-                "ended_at": stage.ended_at,
-                "duration": _seconds(stage.seconds),
-                "rta": _seconds(on_the_clock.get(stage.name)),
-                "attempts": stage.attempts,
-                "bytes": stage.bytes,
-                "bytes_per_second": _rate(stage.bytes, stage.seconds),
-                "error": stage.error,
-            }
-            for stage in record.stages
-        ]
-    return _frame(
-        rows,
-        {
-            **_KEY,
-            "stage": _stage,
-            "state": _one_of(StageState),
-            "started_at": _time,
-            "ended_at": _time,
-            "duration": _duration,
-            "rta": _duration,
-            "attempts": _count,
-            "bytes": _count,
-            "bytes_per_second": _number,
-            "error": _text,
-        },
-    )
+        for item in record.stages:
+            yield _OfStage(record, item, on_the_clock.get(item.name))
+
+
+_STEPS: tuple[Column[_OfStep], ...] = (
+    *_KEY,
+    Column("stage", _STAGE, lambda row: row.stage.name),
+    Column("step", category, lambda row: row.item.name),
+    Column("attempt", COUNT, lambda row: row.item.attempt),
+    Column("started_at", TIME, lambda row: row.item.started_at),
+    Column("ended_at", TIME, lambda row: row.item.ended_at),
+    Column("duration", DURATION, lambda row: _seconds(row.item.seconds)),
+    Column("bytes", COUNT, lambda row: row.item.bytes),
+    Column("bytes_per_second", NUMBER, lambda row: _rate(row.item.bytes, row.item.seconds)),
+)
 
 
 def steps(records: Iterable[Record]) -> pd.DataFrame:
     """One row a step of a stage, those of attempts that failed included."""
-    rows = [
-        {
-            **_key(record),
-            "stage": stage.name,
-            "step": step.name,
-            "attempt": step.attempt,
-            "started_at": step.started_at,
-            "ended_at": step.ended_at,
-            "duration": _seconds(step.seconds),
-            "bytes": step.bytes,
-            "bytes_per_second": _rate(step.bytes, step.seconds),
-        }
+    rows = (
+        _OfStep(record, item, stage)
         for record in records
         for stage in record.stages
-        for step in stage.steps
-    ]
-    return _frame(
-        rows,
-        {
-            **_KEY,
-            "stage": _stage,
-            "step": _category,
-            "attempt": _count,
-            "started_at": _time,
-            "ended_at": _time,
-            "duration": _duration,
-            "bytes": _count,
-            "bytes_per_second": _number,
-        },
+        for item in stage.steps
     )
+    return frame(_STEPS, rows)
+
+
+_CHECKS: tuple[Column[_Of[Check]], ...] = (
+    *_KEY,
+    Column("check", category, lambda row: row.item.name),
+    Column("status", one_of(CheckStatus), lambda row: row.item.status.value),
+    Column("expected", TEXT, lambda row: row.item.expected),
+    Column("actual", TEXT, lambda row: row.item.actual),
+    Column("detail", TEXT, lambda row: row.item.detail),
+)
 
 
 def checks(records: Iterable[Record]) -> pd.DataFrame:
     """One row a check."""
-    rows = [
-        {
-            **_key(record),
-            "check": check.name,
-            "status": check.status.value,
-            "expected": check.expected,
-            "actual": check.actual,
-            "detail": check.detail,
-        }
-        for record in records
-        for check in record.checks
-    ]
-    return _frame(
-        rows,
-        {
-            **_KEY,
-            "check": _category,
-            "status": _one_of(CheckStatus),
-            "expected": _text,
-            "actual": _text,
-            "detail": _text,
-        },
-    )
+    return frame(_CHECKS, (_Of(record, item) for record in records for item in record.checks))
+
+
+_FINDINGS: tuple[Column[_Of[Finding]], ...] = (
+    *_KEY,
+    Column("started_at", TIME, lambda row: row.record.started_at),
+    Column("id", category, lambda row: row.item.id),
+    Column("subject", TEXT, lambda row: row.item.subject),
+    Column("category", one_of(Category), lambda row: row.item.category.value),
+    Column("severity", one_of(Severity), lambda row: row.item.severity.value),
+    Column("stage", _STAGE, lambda row: row.item.stage),
+    Column("evidence", TEXT, lambda row: row.item.evidence),
+    Column("remedy", TEXT, lambda row: row.item.remedy),
+    Column("accepted_until", DAY, lambda row: row.item.accepted and row.item.accepted.until),
+)
 
 
 def findings(records: Iterable[Record]) -> pd.DataFrame:
     """One row a finding; id, subject and `started_at` order its history across rehearsals."""
-    rows = [
-        {
-            **_key(record),
-            "started_at": record.started_at,
-            "id": item.id,
-            "subject": item.subject,
-            "category": item.category.value,
-            "severity": item.severity.value,
-            "stage": item.stage,
-            "evidence": item.evidence,
-            "remedy": item.remedy,
-            "accepted_until": item.accepted.until if item.accepted else None,
-        }
-        for record in records
-        for item in record.findings
-    ]
-    return _frame(
-        rows,
-        {
-            **_KEY,
-            "started_at": _time,
-            "id": _category,
-            "subject": _text,
-            "category": _one_of(Category),
-            "severity": _one_of(Severity),
-            "stage": _stage,
-            "evidence": _text,
-            "remedy": _text,
-            "accepted_until": _day,
-        },
-    )
+    return frame(_FINDINGS, (_Of(record, item) for record in records for item in record.findings))
+
+
+_USES: tuple[Column[_Of[Use]], ...] = (
+    *_KEY,
+    Column("stage", _STAGE, lambda row: row.item.stage),
+    Column("at", TIME, lambda row: row.item.at),
+    Column("kind", category, lambda row: row.item.kind),
+    Column("name", TEXT, lambda row: row.item.name),
+    Column("domain", category, lambda row: row.item.domain or None),
+    Column("role", category, lambda row: _role(row)),
+    Column("after_declaration", FLAG, lambda row: _after_declaration(row)),
+)
 
 
 def uses(records: Iterable[Record]) -> pd.DataFrame:
     """One row a use; `role` says whether its domain is the plan's source or recovery domain,
     `after_declaration` whether the source was lost by then (missing if it was never declared).
     """
-    rows = []
-    for record in records:
-        roles = {record.plan.source: "source", record.plan.recovery: "recovery"}
-        declared = record.declared_at
-        rows += [
-            {
-                **_key(record),
-                "stage": use.stage,
-                "at": use.at,
-                "kind": use.kind,
-                "name": use.name,
-                "domain": use.domain or None,
-                "role": roles.get(use.domain),
-                "after_declaration": None if declared is None else use.at >= declared,
-            }
-            for use in record.uses
-        ]
-    return _frame(
-        rows,
-        {
-            **_KEY,
-            "stage": _stage,
-            "at": _time,
-            "kind": _category,
-            "name": _text,
-            "domain": _category,
-            "role": _category,
-            "after_declaration": _flag,
-        },
-    )
+    return frame(_USES, (_Of(record, item) for record in records for item in record.uses))
+
+
+def _role(row: _Of[Use]) -> str | None:
+    plan = row.record.plan
+    return {plan.source: "source", plan.recovery: "recovery"}.get(row.item.domain)
+
+
+def _after_declaration(row: _Of[Use]) -> bool | None:
+    declared = row.record.declared_at
+    return None if declared is None else row.item.at >= declared
+
+
+@dataclass(slots=True)
+class _Cause:
+    """What is known of a cause so far; `last` is the finding when it was met last."""
+
+    plan: str
+    last: Finding
+    first_seen: datetime
+    last_seen: datetime
+    rehearsals: int = 1
+    state: Standing = Standing.NEW
+
+    def meet(self, item: Finding, at: datetime) -> None:
+        """It was met again, in the rehearsal that started `at`."""
+        fixed = self.state is Standing.FIXED
+        self.state = Standing.REGRESSED if fixed else Standing.RECURRING
+        self.last, self.last_seen = item, at
+        self.rehearsals += 1
+
+
+_LIFECYCLE: tuple[Column[_Cause], ...] = (
+    Column("plan", category, lambda cause: cause.plan),
+    Column("id", category, lambda cause: cause.last.id),
+    Column("subject", TEXT, lambda cause: cause.last.subject),
+    Column("category", one_of(Category), lambda cause: cause.last.category.value),
+    Column("severity", one_of(Severity), lambda cause: cause.last.severity.value),
+    Column("state", one_of(Standing), lambda cause: cause.state.value),
+    Column("first_seen", TIME, lambda cause: cause.first_seen),
+    Column("last_seen", TIME, lambda cause: cause.last_seen),
+    Column("rehearsals", COUNT, lambda cause: cause.rehearsals),
+    Column("accepted_until", DAY, lambda cause: cause.last.accepted and cause.last.accepted.until),
+    Column("remedy", TEXT, lambda cause: cause.last.remedy),
+)
 
 
 def lifecycle(records: Iterable[Record]) -> pd.DataFrame:
@@ -333,58 +331,8 @@ def lifecycle(records: Iterable[Record]) -> pd.DataFrame:
             if item in known:
                 known[item].meet(item, record.started_at)
             else:
-                known[item] = _Cause(item, record.started_at, record.started_at)
-    rows = [
-        {
-            "plan": plan,
-            "id": cause.last.id,
-            "subject": cause.last.subject,
-            "category": cause.last.category.value,
-            "severity": cause.last.severity.value,
-            "state": cause.state.value,
-            "first_seen": cause.first_seen,
-            "last_seen": cause.last_seen,
-            "rehearsals": cause.rehearsals,
-            "accepted_until": cause.last.accepted.until if cause.last.accepted else None,
-            "remedy": cause.last.remedy,
-        }
-        for plan, known in causes.items()
-        for cause in known.values()
-    ]
-    return _frame(
-        rows,
-        {
-            "plan": _category,
-            "id": _category,
-            "subject": _text,
-            "category": _one_of(Category),
-            "severity": _one_of(Severity),
-            "state": _one_of(Standing),
-            "first_seen": _time,
-            "last_seen": _time,
-            "rehearsals": _count,
-            "accepted_until": _day,
-            "remedy": _text,
-        },
-    )
-
-
-@dataclass(slots=True)
-class _Cause:
-    """What is known of a cause so far; `last` is the finding when it was met last."""
-
-    last: Finding
-    first_seen: datetime
-    last_seen: datetime
-    rehearsals: int = 1
-    state: Standing = Standing.NEW
-
-    def meet(self, item: Finding, at: datetime) -> None:
-        """It was met again, in the rehearsal that started `at`."""
-        fixed = self.state is Standing.FIXED
-        self.state = Standing.REGRESSED if fixed else Standing.RECURRING
-        self.last, self.last_seen = item, at
-        self.rehearsals += 1
+                known[item] = _Cause(record.plan.name, item, record.started_at, record.started_at)
+    return frame(_LIFECYCLE, (cause for known in causes.values() for cause in known.values()))
 
 
 def _looked_for(item: Finding, record: Record) -> bool:
@@ -397,50 +345,6 @@ def _looked_for(item: Finding, record: Record) -> bool:
     if item.subject.startswith(f"{record.plan.source}/"):
         needed.add(StageName.SNAPSHOT)
     return needed <= completed and record.objectives.get(item.id, True) is not None
-
-
-def _of(dtype: Any) -> _Column:
-    def column(values: Sequence[Any]) -> "pd.Series[Any]":
-        series: pd.Series[Any] = pd.Series(values, dtype=dtype)
-        return series
-
-    return column
-
-
-def _one_of(values: type[StrEnum]) -> _Column:
-    return _of(pd.CategoricalDtype([value.value for value in values], ordered=True))
-
-
-def _category(values: Sequence[Any]) -> "pd.Series[Any]":
-    known = sorted({value for value in values if value is not None})
-    return pd.Series(values, dtype=pd.CategoricalDtype(known))
-
-
-def _stage(values: Sequence[Any]) -> "pd.Series[Any]":
-    """In the order of a rehearsal; stages that only some engine or plan has come after."""
-    known = list(dict.fromkeys([*STAGES, *values]))
-    return pd.Series(values, dtype=pd.CategoricalDtype(known, ordered=True))
-
-
-_text = _of("string")
-_count = _of("Int64")
-_number = _of("Float64")
-_flag = _of("boolean")
-_time = _of("datetime64[us, UTC]")
-_day = _of("datetime64[s]")
-_duration = _of("timedelta64[us]")
-
-_KEY: dict[str, _Column] = {"rehearsal_id": _text, "plan": _category}
-
-
-def _key(record: Record) -> dict[str, Any]:
-    return {"rehearsal_id": record.rehearsal_id, "plan": record.plan.name}
-
-
-def _frame(rows: Sequence[dict[str, Any]], columns: dict[str, _Column]) -> pd.DataFrame:
-    return pd.DataFrame(
-        {name: column([row[name] for row in rows]) for name, column in columns.items()}
-    )
 
 
 def _seconds(seconds: float | None) -> timedelta | None:
