@@ -1,81 +1,89 @@
 """Rehearse a disaster: `python -m flows.rehearse [PLAN]`, a Prefect deployment, or a flow call."""
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
-import pandas as pd
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.exceptions import TerminationSignal
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed
 from pydantic import Field
 
-from blocks.engines.checks import listed
-from blocks.engines.restored import Restored
-from blocks.errors import FarsideError
-from blocks.evidence.history import History, history
-from blocks.evidence.record import Record, StageState, Verdict
-from blocks.evidence.stages import StageName
-from blocks.evidence.uses import Ledger, new_ledger
-from blocks.evidence.verdict import exit_code
+from blocks.evidence.uses import new_ledger
 from blocks.plan.model import Plan
 from blocks.plan.values import parse_duration, parse_rate
 from blocks.repositories.farside.copier import SetCopier
 from blocks.repositories.farside.reader import SetReader
 from blocks.repositories.farside.writer import SetWriter
 from flows.output import tolerate_closed
-from flows.signals import deferred, obey_hangup, told
+from flows.rehearse.ending import end, lifecycle_of, state_of
+from flows.rehearse.watching import Watcher, present, watching
+from flows.signals import obey_hangup, told
 from flows.site import opened
 from tasks.context import Options, Rehearsal, new_id
-from tasks.declare import declare
-from tasks.frames import lifecycle
-from tasks.inspect.diagnose import diagnose
+from tasks.declare import Declaration, declare
 from tasks.journal import Journal
 from tasks.key_fetch import key_fetch
-from tasks.preflight import preflight
+from tasks.preflight import Survey, preflight
 from tasks.reporting import markdown
-from tasks.reporting.clock import Listener, Silence, StageClock
+from tasks.reporting.clock import StageClock
 from tasks.reporting.record import Course, record_of
-from tasks.reporting.units import printable
 from tasks.restore import restore
 from tasks.snapshot import snapshot
-from tasks.teardown import Teardown, teardown
 from tasks.transfer import transfer
 from tasks.verify import verify
 
-log = logging.getLogger("flows")
+__all__ = ["Watcher", "lifecycle_of", "rehearse", "watching", "with_objectives"]
 
 
-class Watcher:
-    """Who is told of a rehearsal that runs in this process: the terminal, a drill."""
-
-    def __init__(self, listener: Listener | None = None) -> None:
-        self.listener = listener or Silence()
-        self.record: Record | None = None
-        self.path: Path | None = None
-        self.lifecycle: pd.DataFrame | None = None
-        self.warning = ""
-        self.service: Restored | None = None
-        self.kept_until: datetime | None = None
+def _stages(rehearsal: Rehearsal, course: Course) -> None:
+    """The DAG: each stage takes what it needs from those before it."""
+    survey, reader = _steady_state(rehearsal, course)
+    lost = declare(rehearsal, course.writer, course.crossed)
+    _recovery(rehearsal, course, survey, reader, lost)
 
 
-_watcher = Watcher()
+def _steady_state(rehearsal: Rehearsal, course: Course) -> tuple[Survey, SetReader]:
+    """What a site does every day: it ends with a set in the recovery store."""
+    plan, clock = rehearsal.plan, rehearsal.clock
+    course.survey = survey = preflight(rehearsal)
+    set_id = survey.manifest.set_id if survey.manifest else rehearsal.id
+    if rehearsal.fresh:
+        course.writer = writer = SetWriter(
+            plan.source,
+            plan.name,
+            rehearsal.id,
+            plan.keys.recipients,
+            plan.engine.label,
+            plan.backup.load,
+        )
+        course.manifest = manifest = snapshot(rehearsal, survey, writer)
+        course.copier = copier = SetCopier(
+            plan.source,
+            plan.recovery,
+            plan.recovery.host(plan.transfer.host),
+            plan.name,
+            rehearsal.id,
+            rehearsal.options.rate,
+        )
+        course.crossed = transfer(rehearsal, writer, copier, manifest)
+    else:
+        clock.skip("snapshot", f"set {set_id} is retained")
+        clock.skip("transfer", f"set {set_id} is in the recovery store")
+    return survey, SetReader(plan.recovery, plan.binding, set_id, rehearsal.id)
 
 
-@contextmanager
-def watching(watcher: Watcher) -> Iterator[Watcher]:
-    """Have `watcher` told of the rehearsals that are run inside."""
-    global _watcher
-    former, _watcher = _watcher, watcher
-    try:
-        yield watcher
-    finally:
-        _watcher = former
+def _recovery(
+    rehearsal: Rehearsal, course: Course, survey: Survey, reader: SetReader, lost: Declaration
+) -> None:
+    """From a declaration, of this rehearsal or of several, to a service that is proven."""
+    plan = rehearsal.plan
+    course.declaration = lost
+    known = course.crossed if rehearsal.fresh else survey.known
+    course.opening = opening = key_fetch(rehearsal, reader, lost, known)
+    course.runbook = plan.engine.runbook(opening.manifest, opening.log, plan.recovery)
+    course.service = service = restore(rehearsal, survey, reader, opening)
+    course.verification = verify(rehearsal, service)
 
 
 def _run_name() -> str:
@@ -105,6 +113,7 @@ def rehearse(
     """Lose the source, restore into the recovery domain, prove it, time it, tell what broke."""
     tolerate_closed()
     obey_hangup()
+    watcher = present()
     with opened(plan, scale=scale, keep=bool(keep)) as site:
         chosen = with_objectives(site, rto, rpo)
         options = Options(
@@ -120,7 +129,7 @@ def rehearse(
             },
             plan_digest=site.digest,
         )
-        clock = StageClock(_watcher.listener)
+        clock = StageClock(watcher.listener)
         with new_ledger() as ledger:
             rehearsal = Rehearsal(new_id(), chosen, options, clock)
             course = Course()
@@ -131,126 +140,14 @@ def rehearse(
                     _stages(rehearsal, course)
                 except BaseException as error:
                     course.ended_by = error
-                record = _end(rehearsal, course, journal, ledger)
-            _watcher.service = course.service if keep else None
+                record = end(rehearsal, course, journal, ledger, watcher)
+            watcher.service = course.service if keep else None
             if options.keep is not None and course.service is not None:
-                _watcher.kept_until = datetime.now(UTC) + options.keep
-            markdown.publish(record, _watcher.lifecycle)
+                watcher.kept_until = datetime.now(UTC) + options.keep
+            markdown.publish(record, watcher.lifecycle)
     if course.ended_by is not None and not isinstance(course.ended_by, Exception):
         raise course.ended_by
-    return _state(record)
-
-
-def _end(rehearsal: Rehearsal, course: Course, journal: Journal, ledger: Ledger) -> Record:
-    """Tear down and write the record, whatever comes meanwhile: signals wait, or begin it anew."""
-    record: Record | None = None
-    while record is None:
-        try:
-            with deferred() as came:
-                if course.ended_by is not None:
-                    _note(rehearsal, course.ended_by)
-                journal.stop()
-                _tear_down(rehearsal, course)
-                rehearsal.lease.stop()
-                record = record_of(rehearsal, course, ledger)
-                _watcher.record = record
-                _watcher.path = journal.finish(record)
-                _keep_history(rehearsal, record)
-            if came and course.ended_by is None:
-                _watcher.warning = f"{came[0].name} came during teardown, which was completed first"
-        except (KeyboardInterrupt, TerminationSignal) as error:
-            # It came in the instant before signals waited, or after it.
-            course.ended_by = course.ended_by or error
-    return record
-
-
-def _keep_history(rehearsal: Rehearsal, record: Record) -> None:
-    plan = rehearsal.plan
-    try:
-        earlier = history(rehearsal.options.results, plan.name, plan.keys.record_signer)
-        _watcher.lifecycle = lifecycle_of(record, earlier)
-        if earlier.left_out:
-            _watcher.warning = printable(
-                "earlier records that are not proven by record_signer do not count: "
-                + listed(earlier.left_out)
-            )
-            log.warning(_watcher.warning)
-    except FarsideError as error:
-        # Both, for a terminal shows no log: that goes to Prefect's server.
-        _watcher.warning = printable(f"no history of the findings: {error}")
-        log.warning(_watcher.warning)
-
-
-def _stages(rehearsal: Rehearsal, course: Course) -> None:
-    """The DAG: each stage takes what it needs from those before it."""
-    plan, clock = rehearsal.plan, rehearsal.clock
-    course.survey = survey = preflight(rehearsal)
-    set_id = survey.manifest.set_id if survey.manifest else rehearsal.id
-    if rehearsal.fresh:
-        course.writer = writer = SetWriter(
-            plan.source,
-            plan.name,
-            rehearsal.id,
-            plan.keys.recipients,
-            plan.engine.label,
-            plan.backup.load,
-        )
-        course.manifest = manifest = snapshot(rehearsal, survey, writer)
-        course.copier = copier = SetCopier(
-            plan.source,
-            plan.recovery,
-            plan.recovery.host(plan.transfer.host),
-            plan.name,
-            rehearsal.id,
-            rehearsal.options.rate,
-        )
-        course.crossed = transfer(rehearsal, writer, copier, manifest)
-    else:
-        clock.skip(StageName.SNAPSHOT, f"set {set_id} is retained")
-        clock.skip(StageName.TRANSFER, f"set {set_id} is in the recovery store")
-    reader = SetReader(plan.recovery, plan.binding, set_id, rehearsal.id)
-    course.declaration = lost = declare(rehearsal, course.writer, course.crossed)
-    course.opening = opening = key_fetch(
-        rehearsal, reader, lost, course.crossed if rehearsal.fresh else survey.known
-    )
-    course.runbook = plan.engine.runbook(opening.manifest, opening.log, plan.recovery)
-    course.service = service = restore(rehearsal, survey, reader, opening)
-    course.verification = verify(rehearsal, service)
-
-
-def _note(rehearsal: Rehearsal, error: BaseException) -> None:
-    """Turn what ended the rehearsal into findings; an interruption is none."""
-    failed = next(
-        (s.name for s in rehearsal.clock.stages() if s.state is StageState.FAILED),
-        StageName.PREFLIGHT,
-    )
-    rehearsal.findings.add(*diagnose(error, failed, rehearsal.source.name))
-
-
-def _tear_down(rehearsal: Rehearsal, course: Course) -> None:
-    """Tear down, in threads of its own, and show that in Prefect, if its server can be reached."""
-    work = Teardown(rehearsal, course.writer, course.copier, course.service)
-    work.start()
-    with suppress(Exception):  # not the teardown failed, Prefect did
-        teardown(rehearsal, work, return_state=True)
-    work.wait()
-
-
-def lifecycle_of(record: Record, earlier: History) -> pd.DataFrame | None:
-    """The lifecycle of findings up to `record`; None if it is the first of its plan."""
-    until_now = [item for item in earlier.records if item.started_at <= record.started_at]
-    return lifecycle(until_now) if len(until_now) > 1 else None
-
-
-def _state(record: Record) -> State[Any]:
-    text = f"{record.rehearsal_id}: {record.verdict.value}"
-    if exit_code(record) == 0:
-        return Completed(message=text)
-    counted = [item for item in record.findings if item.accepted is None]
-    worst = "; ".join(f"{item.id}: {item.subject}" for item in counted[:5])
-    if record.verdict is Verdict.VERIFIED and not worst:
-        text += ", but an objective could not be judged"
-    return Failed(message=f"{text}{': ' + worst if worst else ''}")
+    return state_of(record)
 
 
 def with_objectives(plan: Plan, rto: str, rpo: str) -> Plan:
