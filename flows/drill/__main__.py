@@ -63,13 +63,7 @@ def command(
     if list_them:
         _list()
         return
-    if plan not in BOARDS:
-        raise typer.BadParameter(f"no drills for plan {plan!r}, only for {', '.join(BOARDS)}")
-    all_of_it = shared(plan) if together else every(plan)
-    wanted = [CONTROL, *all_of_it] if everything else list(ids or [])
-    known = {CONTROL, *BOARDS[plan].drills}
-    if unknown := sorted({part for id in wanted for part in id.split("+")} - known):
-        raise typer.BadParameter(f"no drill {', '.join(unknown)}; --list shows them")
+    wanted = _wanted(ids or [], plan, everything=everything, together=together)
     if not wanted and not sample:
         raise typer.BadParameter("name drills, or give --all; --list shows them")
     if sample:
@@ -90,6 +84,17 @@ def command(
         sys.stdout.write(json.dumps([asdict(item) for item in outcomes], indent=2) + "\n")
     Console(stderr=as_json).print(scoreboard(outcomes, time.monotonic() - began))
     raise typer.Exit(OK if all(item.good for item in outcomes) else 1)
+
+
+def _wanted(ids: Sequence[str], plan: str, *, everything: bool, together: bool) -> list[str]:
+    """The drills that were asked for. Raises BadParameter for one, or a plan, that is none."""
+    if plan not in BOARDS:
+        raise typer.BadParameter(f"no drills for plan {plan!r}, only for {', '.join(BOARDS)}")
+    wanted = [CONTROL, *(shared(plan) if together else every(plan))] if everything else list(ids)
+    known = {CONTROL, *BOARDS[plan].drills}
+    if unknown := sorted({part for id in wanted for part in id.split("+")} - known):
+        raise typer.BadParameter(f"no drill {', '.join(unknown)}; --list shows them")
+    return wanted
 
 
 def _list() -> None:

@@ -2,7 +2,9 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -129,61 +131,79 @@ def command(
     check_server()
     if not verbose:
         quiet()
-    watcher = Watcher()
-    brought_up = False
-    keep_lab = False
+    with _rehearsing(err, plan, scale, keep=bool(keep)) as run:
+        rehearse(
+            plan=plan,
+            select=select,
+            wan=wan,
+            rto=rto,
+            rpo=rpo,
+            results=str(results),
+            keep=keep,
+            scale=scale,
+            return_state=True,
+        )
+    raise typer.Exit(_tell(err, run, as_json=as_json))
+
+
+@dataclass(slots=True)
+class _Run:
+    """What came of a rehearsal: what its watcher was given, and what ended it, if not its end."""
+
+    watcher: Watcher
+    brought_up: bool = False
     ended: BaseException | None = None
+
+
+@contextmanager
+def _rehearsing(err: Console, plan: str, scale: int | None, *, keep: bool) -> Iterator[_Run]:
+    """Progress, a Prefect server and, for a plan of the lab, the lab, for what runs inside.
+
+    What is raised inside is kept in what is yielded, if there is a record nevertheless.
+    """
+    run = _Run(Watcher())
+    keep_lab = False
     try:
         with Progress(err) as progress:
-            watcher.listener = progress
+            run.watcher.listener = progress
             with temporary_server(progress.note):
                 if is_lab(plan):
                     check_free()
-                    brought_up = lab.up(scale=scale, on_step=progress.note).fresh
+                    run.brought_up = lab.up(scale=scale, on_step=progress.note).fresh
             if not is_lab(plan) and not is_path(plan):
                 saved(plan)  # raises PlanError: within the flow it would be a failed run
-            with watching(watcher), bounded_waits():
-                rehearse(
-                    plan=plan,
-                    select=select,
-                    wan=wan,
-                    rto=rto,
-                    rpo=rpo,
-                    results=str(results),
-                    keep=keep,
-                    scale=scale,
-                    return_state=True,
-                )
-        keep_lab = bool(keep) and watcher.service is not None
+            with watching(run.watcher), bounded_waits():
+                yield run
+        keep_lab = keep and run.watcher.service is not None
     except (KeyboardInterrupt, TerminationSignal, Exception) as error:
-        if watcher.record is None:
+        if run.watcher.record is None:
             raise
-        ended = error  # the evidence is there all the same, and is shown first
+        run.ended = error  # the evidence is there all the same, and is shown first
     finally:
-        if brought_up and not keep_lab:
+        if run.brought_up and not keep_lab:
             with deferred():
                 lab.down()
-    if watcher.record is None:
+
+
+def _tell(err: Console, run: _Run, *, as_json: bool) -> int:
+    """Show the outcome, whatever ended it; the exit code."""
+    watcher, record = run.watcher, run.watcher.record
+    if record is None:
         err.print("The rehearsal ended without a record; run it with --verbose.", style="red")
-        raise typer.Exit(UNVERIFIED)
+        return UNVERIFIED
     if watcher.warning:
         err.print(watcher.warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
     if as_json:
-        sys.stdout.write(watcher.record.to_json())
-    Console(stderr=as_json).print(
-        summary(
-            watcher.record,
-            watcher.path,
-            note=printable(_note(watcher, brought_up)),
-            lifecycle=watcher.lifecycle,
-        )
-    )
-    if isinstance(ended, KeyboardInterrupt | TerminationSignal):
-        say(_interrupted(watcher.record))
-        raise typer.Exit(UNVERIFIED)
-    if ended is not None:
-        say(f"Prefect does not know how it ended: {causes(ended)}")
-    raise typer.Exit(_code(watcher, watcher.record))
+        sys.stdout.write(record.to_json())
+    note = printable(_note(watcher, run.brought_up))
+    told = summary(record, watcher.path, note=note, lifecycle=watcher.lifecycle)
+    Console(stderr=as_json).print(told)
+    if isinstance(run.ended, KeyboardInterrupt | TerminationSignal):
+        say(_interrupted(record))
+        return UNVERIFIED
+    if run.ended is not None:
+        say(f"Prefect does not know how it ended: {causes(run.ended)}")
+    return _code(watcher, record)
 
 
 def _code(watcher: Watcher, record: Record) -> int:
