@@ -51,7 +51,7 @@ def verified(verified: Record, _failed: Record, _cancelled: Record) -> Record:
     pairs = (Counterpart("db1", "db1"), Counterpart("db2", None), Counterpart(None, "db3"))
     steps = (
         *verified.runbook,
-        RunbookStep("Start it", ("pg_ctl start", "", "  psql <<E", "select 1;", "E"), None),
+        RunbookStep("Start it", ("pg_ctl start", "", "  psql <<E", "select 1;", "E"), ""),
     )
     return replace(
         verified,
@@ -119,7 +119,7 @@ def hostile(verified: Record, failed: Record, _cancelled: Record) -> Record:
         not_verified=(HOSTILE, HOSTILE),
         runbook=(
             RunbookStep(HOSTILE, (HOSTILE, "````", " \t ", "\x0cend"), HOSTILE),
-            RunbookStep("none", (), None),
+            RunbookStep("none", (), ""),
         ),
     )
 
