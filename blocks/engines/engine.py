@@ -65,6 +65,9 @@ class Engine(StrictBlock):
 
     label: ClassVar[str]
     """The `kind` by which a plan names it."""
+    version_words: ClassVar[Mapping[str, str]] = {}
+    """Programs of it that do nothing else when they are asked for their version, and the word that
+    asks each. Others are never run for it."""
     without_rows: ClassVar[str] = ""
     """Why a plan's search_rows means nothing to it; empty where it does."""
 

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from inspect import isabstract
 from typing import Any
 
+from blocks.engines.common.programs import COMMON
 from blocks.engines.engine import Engine
 from blocks.evidence.catalogue import LOADED, Assumption, Category
 
@@ -39,6 +40,17 @@ def catalogue() -> Mapping[str, Assumption]:
     engines()
     order = list(Category)
     return dict(sorted(LOADED.items(), key=lambda item: order.index(item[1].category)))
+
+
+@cache
+def version_words() -> Mapping[str, str]:
+    """Programs that may be run for their version, and the word that asks each: of all engines.
+
+    A plan's own commands may use another engine's.
+    """
+    return dict(COMMON) | {
+        name: word for engine in engines().values() for name, word in engine.version_words.items()
+    }
 
 
 def engine_of(value: object) -> Engine:

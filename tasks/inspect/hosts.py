@@ -13,6 +13,7 @@ from blocks.agent.protocol.results import DirectoryFacts, FactsResult, ToolFacts
 from blocks.agent.redaction import redacted
 from blocks.domain import FailureDomain
 from blocks.engines.engine import Requirements
+from blocks.engines.registry import version_words
 from blocks.errors import FarsideError
 from blocks.evidence.catalogue import FindingId, Severity
 from blocks.evidence.findings import Finding, finding
@@ -180,6 +181,7 @@ def _job(rehearsal: Rehearsal, domain: FailureDomain, host: Host, needs: _Needs)
         directories=(*(target.directories if target else ()), host.work_root),
         ports=target.ports if target else (),
         tools=target.programs if target else (),
+        version_words=dict(version_words()),
         commands=ownership.commands(plan, host, target=target is not None),
         work_dir=host.work_root,
         names=tuple(plan.names) if whole else (),

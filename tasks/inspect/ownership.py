@@ -11,6 +11,7 @@ from blocks.agent.protocol.jobs import FactsJob
 from blocks.agent.protocol.results import FactsResult
 from blocks.attribution import Inventory
 from blocks.block import addresses_of
+from blocks.engines.registry import version_words
 from blocks.errors import FarsideError
 from blocks.evidence.catalogue import FindingId, Severity
 from blocks.evidence.findings import Finding, finding
@@ -350,7 +351,9 @@ def identify_tools(rehearsal: Rehearsal, hosts: Sequence[Host]) -> None:
             and use.name.startswith(lead)
         }
         try:
-            facts = facts_of(host, rehearsal.id, FactsJob(tools=tuple(sorted(used - own))))
+            tools = tuple(sorted(used - own))
+            job = FactsJob(tools=tools, version_words=dict(version_words()))
+            facts = facts_of(host, rehearsal.id, job)
         except FarsideError:
             continue  # what cannot be asked stays without a detail
         for tool in facts.tools:

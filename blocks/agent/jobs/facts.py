@@ -50,17 +50,6 @@ _SEARCHED = 2**20
 _MENTIONS = 1000
 _PLACES = 5
 """In how many places a host is used, of those that are told of."""
-_VERSION_IS_A_COMMAND = frozenset({"etcdctl", "etcdutl"})
-_TELL_VERSION = _VERSION_IS_A_COMMAND | {
-    *("age", "bash", "cp", "curl", "etcd", "galera_recovery", "garbd", "initdb", "mariadb"),
-    *("mariadb-backup", "mariadb-dump", "mariadbd", "mariadb-install-db", "mbstream", "mysql"),
-    *("mysqld", "mysqldump", "nft", "openssl", "pg_amcheck", "pg_basebackup", "pg_checksums"),
-    *("pg_controldata", "pg_ctl", "pg_dump", "pg_dumpall", "pg_receivewal", "pg_restore"),
-    *("pg_verifybackup", "pg_waldump", "postgres", "psql", "python3", "redis-cli"),
-    *("redis-server", "setsid", "socat", "ss", "tar", "zstd"),
-}
-"""Programs that do nothing else when they are asked for their version. A site's own may: a restore
-script that ignores its arguments would restore again. Of those the digest is told."""
 
 
 def run(job: FactsJob, channel: Channel) -> FactsResult:
@@ -78,7 +67,7 @@ def run(job: FactsJob, channel: Channel) -> FactsResult:
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         directories=tuple(_directory(Path(path)) for path in job.directories),
         ports=tuple(_port(address, port) for address, port in job.ports),
-        tools=_tools(job.tools),
+        tools=_tools(job.tools, job.version_words),
         leftovers=sweep.leftovers(Path(job.work_dir)) if job.work_dir else (),
         names=resolved(dict(islice(names.items(), NAMES))),
         more_names=max(0, len(names) - NAMES),
@@ -235,17 +224,18 @@ def _port(address: str, port: int) -> PortFacts:
     return PortFacts(address=address, port=port, free=True)
 
 
-def _tools(names: Sequence[str]) -> tuple[ToolFacts, ...]:
+def _tools(names: Sequence[str], version_words: Mapping[str, str]) -> tuple[ToolFacts, ...]:
     found = {name: path for name in names if (path := shutil.which(name))}
     real = {path: os.path.realpath(path) for path in found.values()}
     packages = _packages({*real, *real.values()})
+    words = {path: version_words.get(Path(path).name) for path in real}
     return tuple(
         ToolFacts(name=name, path=None, version=None)
         if (path := found.get(name)) is None
         else ToolFacts(
             name=name,
             path=path,
-            version=_version(path) if Path(path).name in _TELL_VERSION else _digest(path),
+            version=_version(path, word) if (word := words.get(path)) else _digest(path),
             real=" on ".join(filter(None, (real[path], origins.server_of(real[path])))),
             lacking=origins.loaded(path)[1],
             package=packages.get(real[path]) or packages.get(path, ""),
@@ -414,8 +404,7 @@ def _options(text: str) -> str:
     return "\n".join(re.split(r"(?:^|\s)(?:ssh-|ecdsa-|sk-)", line)[0] for line in text.split("\n"))
 
 
-def _version(path: str) -> str | None:
-    word = "version" if Path(path).name in _VERSION_IS_A_COMMAND else "--version"
+def _version(path: str, word: str) -> str | None:
     said = _said([path, word], anyhow=True, errors=True)
     lines = (said or "").strip().splitlines()
     return lines[0] if lines else None

@@ -92,11 +92,13 @@ class OpenJob:
 class FactsJob:
     """Say what the host is and has; changes nothing. Result: FactsResult.
 
-    `tools` are names (looked up in PATH) or absolute paths. `ports` are tried by binding. `names`
-    are resolved as programs there do. `files` (patterns; ~ is the account's home) are searched for
-    what belongs to `foreign`; where they mention it is told, nothing else of them. So is where the
-    directory `vault`, and what is in it, leads to it; with `origins`, all that directories, tools
-    and the words of `commands` lead to, and what the account itself runs with.
+    `tools` are names (looked up in PATH) or absolute paths. Those that `version_words` names are
+    run with the word that it has for them, and tell their version; of others the digest is told: a
+    site's own restore script may ignore its arguments, and restore again. `ports` are tried by
+    binding. `names` are resolved as programs there do. `files` (patterns; ~ is the account's home)
+    are searched for what belongs to `foreign`; where they mention it is told, nothing else of them.
+    So is where the directory `vault`, and what is in it, leads to it; with `origins`, all that
+    directories, tools and the words of `commands` lead to, and what the account itself runs with.
     """
 
     job: Literal["facts"] = "facts"
@@ -104,6 +106,7 @@ class FactsJob:
     directories: tuple[str, ...] = ()
     ports: tuple[tuple[str, int], ...] = ()
     tools: tuple[str, ...] = ()
+    version_words: dict[str, str] = field(default_factory=dict)
     commands: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     files: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ from blocks.engines.command.plan import HOURS, SourceSystem, TargetSystem
 from blocks.engines.command.restored import RestoredSystem
 from blocks.engines.command.runbook import commands
 from blocks.engines.command.running import TargetCommands, lets_in, password_of, told
+from blocks.engines.common.programs import asked_by
 from blocks.engines.engine import Captured, Engine, Requirements
 from blocks.engines.facts import Facts
 from blocks.engines.restoration import Restoration, Steps
@@ -38,6 +39,7 @@ class Command(Engine):
     _block_type_slug = "farside-command"
 
     label: ClassVar[str] = "command"
+    version_words: ClassVar[Mapping[str, str]] = asked_by("--version", "redis-cli", "redis-server")
     without_rows: ClassVar[str] = "farside knows no rows of a service that commands restore"
 
     kind: Literal["command"] = "command"

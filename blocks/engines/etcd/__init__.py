@@ -24,6 +24,7 @@ from blocks.artifact.manifest import LogIndex, Manifest
 from blocks.domain import FailureDomain
 from blocks.engines.checks import SqlQuestion, Ticks
 from blocks.engines.common.capping import capped
+from blocks.engines.common.programs import asked_by
 from blocks.engines.engine import Captured, Requirements
 from blocks.engines.etcd import checks, last_look
 from blocks.engines.etcd.etcdctl import ALONE, Etcdctl
@@ -64,6 +65,10 @@ class Etcd(LegacyEngine):
     _block_type_slug = "farside-etcd"
 
     label: ClassVar[str] = "etcd"
+    version_words: ClassVar[Mapping[str, str]] = {
+        **asked_by("--version", "etcd"),
+        **asked_by("version", "etcdctl", "etcdutl"),
+    }
     growing: ClassVar[frozenset[str]] = frozenset({"key-space"})
     without_rows: ClassVar[str] = "all keys and values of etcd are searched anyway"
 

@@ -9,7 +9,7 @@ what the recovery point says.
 
 import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import ClassVar, Literal
 
@@ -18,6 +18,7 @@ from blocks.artifact.manifest import LogIndex, Manifest
 from blocks.domain import FailureDomain
 from blocks.engines.checks import SqlQuestion, Ticks
 from blocks.engines.common.capping import capped
+from blocks.engines.common.programs import asked_by
 from blocks.engines.engine import Captured, Requirements
 from blocks.engines.galera import (
     backup,
@@ -67,6 +68,11 @@ class Galera(LegacyEngine):
     _block_type_slug = "farside-galera"
 
     label: ClassVar[str] = "galera"
+    version_words: ClassVar[Mapping[str, str]] = asked_by(
+        "--version",
+        *("galera_recovery", "garbd", "mariadb", "mariadb-backup", "mariadb-dump", "mariadbd"),
+        *("mariadb-install-db", "mbstream", "mysql", "mysqld", "mysqldump"),
+    )
     growing: ClassVar[frozenset[str]] = frozenset({"row-counts", "table-checks", "nodes-agree"})
 
     kind: Literal["galera"] = "galera"

@@ -23,6 +23,7 @@ from blocks.block import is_ip
 from blocks.domain import FailureDomain
 from blocks.engines.abilities import HasLog, KnowsDangers, KnowsServers, Running, TakesLastLook
 from blocks.engines.checks import SqlQuestion, Ticks, listed
+from blocks.engines.common.programs import asked_by
 from blocks.engines.engine import Captured, Requirements
 from blocks.engines.facts import Peer
 from blocks.engines.legacy import AnyFacts as Facts
@@ -124,6 +125,12 @@ class Postgres(LegacyEngine, KnowsServers, KnowsDangers, TakesLastLook, HasLog):
     _block_type_slug = "farside-postgres"
 
     label: ClassVar[str] = "postgres"
+    version_words: ClassVar[Mapping[str, str]] = asked_by(
+        "--version",
+        *("initdb", "pg_amcheck", "pg_basebackup", "pg_checksums", "pg_controldata", "pg_ctl"),
+        *("pg_dump", "pg_dumpall", "pg_receivewal", "pg_restore", "pg_verifybackup", "pg_waldump"),
+        *("postgres", "psql"),
+    )
     growing: ClassVar[frozenset[str]] = frozenset(
         {"row-counts", "large-objects", "btree-indexes", "page-checksums"}
     )

@@ -380,6 +380,7 @@ def test_facts(ask: Any, tmp_path: Path) -> None:
                 directories=(str(full), str(tmp_path / "a" / "b")),
                 ports=(("127.0.0.1", port), ("127.0.0.1", 0), ("203.0.113.1", 1)),
                 tools=("tar", "/nonexistent/tool"),
+                version_words={"tar": "--version"},
             )
         )
     assert result.python == sys.version.split()[0]
