@@ -164,7 +164,10 @@ def test_what_runs_on_hosts_needs_little() -> None:
     wrong = {
         f"{path.relative_to(ROOT)}: {module}"
         for folder, parts in carried.items()
-        for path in (ROOT / "blocks" / folder).rglob("*.py")
+        for path in (
+            *(ROOT / "blocks" / folder).rglob("*.py"),
+            *((ROOT / "blocks" / "engines").glob("*/on_host.py") if folder == "agent" else ()),
+        )
         for module in imported(path)
         if module != "blocks"
         and module.split(".")[0] not in known

@@ -18,7 +18,7 @@ from blocks.agent.protocol.events import BEAT_SECONDS, Alive, Done
 from blocks.agent.protocol.jobs import Job
 from blocks.agent.protocol.results import Result
 
-_CONVERSING = ("seal", "follow", "copy", "open", "watch", "etcd_keys")
+_CONVERSING = ("seal", "follow", "copy", "open", "watch", "program")
 _LONG = (*_CONVERSING, "sweep")
 
 

@@ -10,26 +10,29 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 _BLOCKS = Path(__file__).parent.parent
 _NOT_CARRIED = {_BLOCKS / "agent/bundle.py", _BLOCKS / "artifact/age/__main__.py"}
-_OF_ONE_ENGINE = {"etcd_keys.py"}
-"""Jobs of one engine only: the others do without what these import, and theirs say what lacks."""
 _MAIN = "import sys\n\nfrom blocks.agent.__main__ import main\n\nsys.exit(main())\n"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _BUILDING = threading.Lock()
 
 
-def build() -> bytes:
-    """The zip's bytes, to be run as `PYTHON FILE`. Built once, however many hosts want it."""
+def build(program: str = "") -> bytes:
+    """The zip's bytes, to be run as `PYTHON FILE`. Built once, however many hosts want it.
+
+    `program` is the whole name of a module to bring for a ProgramJob. It may import what the agent
+    does, and nothing that the packages it lies in do: of those only the names are brought.
+    """
     with _BUILDING:
-        return _built()
+        return _built(program)
 
 
 @cache
-def _built() -> bytes:
-    sources = {
+def _built(program: str) -> bytes:
+    sources = _brought(program) if program else {}
+    sources |= {
         f"blocks/{path.relative_to(_BLOCKS).as_posix()}": path.read_text("utf-8")
         for path in _files()
     }
@@ -43,6 +46,15 @@ def _built() -> bytes:
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, files[name], zipfile.ZIP_DEFLATED)
     return file.getvalue()
+
+
+def _brought(program: str) -> dict[str, str]:
+    spec = importlib.util.find_spec(program)
+    assert spec is not None
+    assert spec.origin is not None
+    place = PurePosixPath(program.replace(".", "/"))
+    found = {f"{folder}/__init__.py": "" for folder in place.parents if folder.name}
+    return found | {f"{place}.py": Path(spec.origin).read_text("utf-8")}
 
 
 def _files() -> Iterator[Path]:
@@ -67,8 +79,6 @@ def imports() -> tuple[str, ...]:
 def _imports() -> tuple[str, ...]:
     found = {"import runpy"}  # what runs the zip
     for path in _files():
-        if path.name in _OF_ONE_ENGINE:
-            continue
         # By the code, for the `ast` of Python 3.11 breaks where several threads use it.
         code, module = compile(path.read_text("utf-8"), path.name, "exec", dont_inherit=True), ""
         for step in dis.get_instructions(code):

@@ -22,7 +22,7 @@ _closed = False
 
 
 _PROMPT = b"Password: "
-"""How PostgreSQL's tools ask, in the locale that they run in, for what is on their input."""
+"""How most programs ask, in the locale that they run in, for what is on their input."""
 
 
 class Child:
@@ -132,6 +132,17 @@ class Child:
     def _forget(self) -> None:
         with _lock:
             _running.discard(self)
+
+
+def printed(argv: Sequence[str], secret: str) -> bytes:
+    """What a program prints that reads `secret` as the first line of its input. Raises JobFailed.
+
+    On the main thread only, as a Child is started.
+    """
+    child = Child(argv, stdout=subprocess.PIPE, secret=secret)
+    said = child.stdout.read()
+    child.wait()
+    return said
 
 
 def kill_all() -> None:

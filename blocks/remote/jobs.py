@@ -1,18 +1,35 @@
 """Jobs that move no data, as functions."""
 
+import typing
+from collections.abc import Callable
+from typing import TypeVar, cast
+
 from blocks.agent import stamp
-from blocks.agent.protocol.jobs import ClaimJob, FactsJob, NoteJob, ProbeJob, SweepJob
+from blocks.agent.channel import Channel
+from blocks.agent.protocol.jobs import (
+    ClaimJob,
+    FactsJob,
+    NoteJob,
+    ProbeJob,
+    ProgramJob,
+    SweepJob,
+)
 from blocks.agent.protocol.results import (
     ClaimResult,
     FactsResult,
     NoteResult,
     ProbeResult,
+    ProgramResult,
     SweepResult,
 )
+from blocks.artifact import wire
 from blocks.errors import PermanentError
 from blocks.evidence.catalogue import FindingId
 from blocks.hosts.host import Host
-from blocks.remote.run import SMALL_JOB_SECONDS, run_job
+from blocks.remote.run import SMALL_JOB_SECONDS, run_job, where
+
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
 
 
 class TargetOccupied(PermanentError):
@@ -26,6 +43,27 @@ def facts_of(host: Host, rehearsal_id: str, job: FactsJob) -> FactsResult:
     result = run_job(host, rehearsal_id, job, idle=SMALL_JOB_SECONDS)
     assert isinstance(result, FactsResult)
     return result
+
+
+def run_program(
+    host: Host,
+    rehearsal_id: str,
+    name: str,
+    program: Callable[[Request, Channel], Answer],
+    request: Request,
+) -> Answer:
+    """What `program` answers on `host`: `run` of a module that is brought there with the agent.
+
+    It may import what the agent does, and nothing else. Errors call it `name`. Raises as `run_job`.
+    """
+    module, answer = program.__module__, typing.get_type_hints(program)["return"]
+    job = ProgramJob(name=name, module=module, request=wire.encode(request))
+    result = run_job(host, rehearsal_id, job)
+    assert isinstance(result, ProgramResult)
+    try:
+        return cast(Answer, wire.decode(answer, result.answer))
+    except wire.WireError as error:
+        raise PermanentError(f"it answers otherwise: {error.message}", **where(host, job)) from None
 
 
 def probe_from(host: Host, rehearsal_id: str, job: ProbeJob) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ from blocks.agent.protocol.events import (
     Stored,
     VolumeSealed,
 )
-from blocks.agent.protocol.jobs import Job
+from blocks.agent.protocol.jobs import Job, ProgramJob
 from blocks.agent.protocol.results import Result
 from blocks.artifact.wire import WireError
 from blocks.errors import PermanentError, TransientError
@@ -98,12 +98,12 @@ class AgentRun:
 
     def start(self) -> None:
         """Start the agent on the host. Raises what `work_folder` and `Host.start` do."""
-        python, job = self._host.python, self._job.job
-        if job not in _FOLDERLESS:
+        python, job = self._host.python, self._job
+        if job.job not in _FOLDERLESS:
             work_folder(self._host, self._rehearsal_id)
-        image = build()
+        image = build(job.module if isinstance(job, ProgramJob) else "")
         # Short, and with the rehearsal's id: the list of processes shows whose it is.
-        argv = [python, "-c", _START, str(len(image)), self._rehearsal_id or "-", job]
+        argv = [python, "-c", _START, str(len(image)), self._rehearsal_id or "-", name_of(job)]
         self._process = self._host.start(argv)
         with suppress(ConnectionLost):
             self._process.write(f"{_FROM_INPUT!r}\n".encode() + image)
@@ -332,4 +332,9 @@ def _died(host: Host, job: Job, process: Process) -> AgentFailed | AgentInterrup
 
 
 def where(host: Host, job: Job) -> dict[str, str]:
-    return {"operation": job.job, "domain": host.domain, "host": host.name}
+    return {"operation": name_of(job), "domain": host.domain, "host": host.name}
+
+
+def name_of(job: Job) -> str:
+    """What errors and a host's list of processes call it."""
+    return job.name if isinstance(job, ProgramJob) else job.job

@@ -1,10 +1,10 @@
 """What the agent can be told to do."""
 
 from dataclasses import field
-from typing import Literal
+from typing import Any, Literal
 
 from blocks.agent.messages import dataclass
-from blocks.agent.protocol.parts import LARGEST_KEY, Landed, OpenItem, Source
+from blocks.agent.protocol.parts import Landed, OpenItem, Source
 from blocks.artifact.objects import PART_SIZE, VOLUME_PARTS, SealedObject
 from blocks.ownership import Belongings
 
@@ -31,15 +31,15 @@ class SealJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowJob:
-    """Run `argv` (pg_receivewal into `directory`), store what it completes. Result: FollowResult.
+    """Run `argv`, which receives a log into `directory`, and store it. Result: FollowResult.
 
-    A segment that grew is stored every `interval_seconds` as `wal/SEG.partial-NNNNNN.zst.age`,
-    counting from `first_partial`; a complete one as `wal/SEG.zst.age`, and then deleted from
-    `directory`. Ends when told `Stop`. With `release_argv`, which gives back what the server keeps
-    for `argv` (a replication slot), it asks for that first: `Prepare`. However it then ends, `argv`
-    is ended first, and `release_argv` is run until it succeeds; then `Released` is said. The job
-    fails once files in `directory` take more than `spool_bytes`, and once the lease in `marker` has
-    run out.
+    What it writes is named as `files` says. A segment that grew is stored every `interval_seconds`
+    as `FOLDER/SEG.partial-NNNNNN.zst.age`, counting from `first_partial`; a complete one as
+    `FOLDER/SEG.zst.age`, and then deleted from `directory`. Ends when told `Stop`. With
+    `release_argv`, which gives back what the server keeps for `argv` (a replication slot), it asks
+    for that first: `Prepare`. However it then ends, `argv` is ended first, and `release_argv` is
+    run until it succeeds; then `Released` is said. The job fails once files in `directory` take
+    more than `spool_bytes`, and once the lease in `marker` has run out.
     """
 
     job: Literal["follow"] = "follow"
@@ -116,21 +116,18 @@ class FactsJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EtcdKeysJob:
-    """Read a whole key space on its host. Result: EtcdKeysResult.
+class ProgramJob:
+    """Have a module that came with the agent answer `request`. Result: ProgramResult.
 
     `snapshot` is the file of one; without it, `argv` (etcdctl and its options) asks a cluster for
     its keys at revision `at` (0: now), and reads `secret` as the first line of its input. No key
     with its value should be larger than `largest` bytes: it decides how many are asked for at once.
     """
 
-    job: Literal["etcd_keys"] = "etcd_keys"
-    snapshot: str | None = None
-    argv: tuple[str, ...] = ()
-    at: int = 0
-    largest: int = LARGEST_KEY
-    secret: str | None = field(default=None, repr=False)
-    foreign: Belongings = field(default_factory=Belongings)
+    job: Literal["program"] = "program"
+    name: str
+    module: str
+    request: Any = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,7 +225,7 @@ Job = (
     | CopyJob
     | OpenJob
     | FactsJob
-    | EtcdKeysJob
+    | ProgramJob
     | ProbeJob
     | ClaimJob
     | NoteJob

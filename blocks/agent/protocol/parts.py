@@ -132,6 +132,3 @@ class MadeProcess:
 
 
 Made = MadePath | MadeStamp | MadePort | MadeProcess
-LARGEST_KEY = 3 * 2**19
-"""Bytes of a key with its value, where nothing is known of them: as many as etcd takes, unless its
-`--max-request-bytes` says more."""

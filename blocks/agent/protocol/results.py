@@ -1,7 +1,6 @@
 """What a job has done."""
 
-from dataclasses import field
-from typing import Literal
+from typing import Any, Literal
 
 from blocks.agent.messages import dataclass
 from blocks.artifact.objects import SealedObject
@@ -174,29 +173,11 @@ class FactsResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EtcdKeysResult:
-    """What a key space holds: `keys` of them, as of `revision` (a snapshot's own, else 0).
+class ProgramResult:
+    """What the module has answered, as JSON."""
 
-    `compacted` is the revision up to which a snapshot is, or was to be, compacted: it may lie
-    beyond `revision`, which is the newest that the snapshot still keeps.
-    `digest` is the SHA-256 of all that etcd keeps of each key, in order; `lasting` that of those
-    alone which no lease ends; `largest` are the bytes of the largest key with its value. Of the
-    mentions of `foreign` (the key as `path`) there are so many `more` addresses and paths. `hosts`
-    are names, none plainly `foreign`, with the first key that uses each; `more_hosts` says whether
-    there are others.
-    """
-
-    job: Literal["etcd_keys"] = "etcd_keys"
-    revision: int
-    keys: int
-    digest: str
-    lasting: str
-    compacted: int = 0
-    largest: int = 0
-    mentions: tuple[Mention, ...] = ()
-    more: dict[str, int] = field(default_factory=dict)
-    hosts: dict[str, str] = field(default_factory=dict)
-    more_hosts: bool = False
+    job: Literal["program"] = "program"
+    answer: Any
 
 
 ProbeStatus = Literal["open", "reset", "refused", "timeout", "unreachable", "unknown"]
@@ -274,7 +255,7 @@ Result = (
     | CopyResult
     | OpenResult
     | FactsResult
-    | EtcdKeysResult
+    | ProgramResult
     | ProbeResult
     | ClaimResult
     | NoteResult

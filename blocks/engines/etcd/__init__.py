@@ -16,9 +16,8 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr, model_validator
 
-from blocks.agent.protocol.jobs import EtcdKeysJob, FactsJob
+from blocks.agent.protocol.jobs import FactsJob
 from blocks.agent.protocol.parts import Source
-from blocks.agent.protocol.results import EtcdKeysResult
 from blocks.artifact import wire
 from blocks.artifact.manifest import LogIndex, Manifest
 from blocks.domain import FailureDomain
@@ -26,8 +25,8 @@ from blocks.engines.checks import SqlQuestion, Ticks
 from blocks.engines.common.capping import capped
 from blocks.engines.common.programs import asked_by
 from blocks.engines.engine import Captured, Requirements
-from blocks.engines.etcd import checks, last_look
-from blocks.engines.etcd.etcdctl import ALONE, Etcdctl
+from blocks.engines.etcd import checks, last_look, on_host
+from blocks.engines.etcd.etcdctl import ALONE, Etcdctl, read_keys
 from blocks.engines.etcd.findings import EtcdFinding
 from blocks.engines.etcd.plan import Application, Member, SourceCluster, TargetCluster
 from blocks.engines.etcd.restore import (
@@ -50,7 +49,6 @@ from blocks.ownership import Belongings
 from blocks.remote import resolving
 from blocks.remote.failures import AgentFailed
 from blocks.remote.jobs import facts_of
-from blocks.remote.run import run_job
 from blocks.repositories.farside.writer import SetWriter
 
 LEASES_LOOKED_AT = 200
@@ -521,14 +519,12 @@ class Etcd(LegacyEngine):
         return commands(manifest, recovery, self.target)
 
 
-def _read(host: Host, rehearsal_id: str, path: str) -> EtcdKeysResult | None:
+def _read(host: Host, rehearsal_id: str, path: str) -> on_host.Keys | None:
     """What the file of a snapshot holds; None if it has a form that is not known here."""
     try:
-        result = run_job(host, rehearsal_id, EtcdKeysJob(snapshot=path))
+        return read_keys(host, rehearsal_id, on_host.KeySpace(snapshot=path))
     except AgentFailed:
         return None
-    assert isinstance(result, EtcdKeysResult)
-    return result
 
 
 def _all_raise(tools: Mapping[str, SnapshotTool]) -> bool:

@@ -9,15 +9,13 @@ from typing import Any, TypeVar
 
 from pydantic import SecretStr
 
-from blocks.agent.protocol.jobs import EtcdKeysJob
-from blocks.agent.protocol.parts import LARGEST_KEY
-from blocks.agent.protocol.results import EtcdKeysResult
 from blocks.agent.redaction import redacted
 from blocks.artifact import wire
+from blocks.engines.etcd import on_host
 from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.hosts.host import Host
 from blocks.ownership import Belongings
-from blocks.remote.run import run_job
+from blocks.remote.jobs import run_program
 from blocks.workers import Workers
 
 T = TypeVar("T")
@@ -240,21 +238,19 @@ class Etcdctl:
         foreign: Belongings | None = None,
         *,
         largest: int | None = None,
-    ) -> EtcdKeysResult:
-        """All keys at a revision (0: now), read on the host; see EtcdKeysJob. Raises as run_job.
+    ) -> on_host.Keys:
+        """All keys at a revision (0: now), read on the host; see KeySpace. Raises as read_keys.
 
         `largest` is what the snapshot's file says; without it, the largest is etcd's default.
         """
-        job = EtcdKeysJob(
+        space = on_host.KeySpace(
             argv=self.argv(self.timeout),
             at=revision,
-            largest=largest or LARGEST_KEY,
+            largest=largest or on_host.LARGEST_KEY,
             secret=self.password.get_secret_value(),
             foreign=foreign or Belongings(),
         )
-        result = run_job(self.host, rehearsal_id, job)
-        assert isinstance(result, EtcdKeysResult)
-        return result
+        return read_keys(self.host, rehearsal_id, space)
 
     def put(self, key: str, value: str) -> None:
         """Commit a value; it is no secret. Raises as `text`."""
@@ -334,6 +330,11 @@ def _said(stderr: str) -> Iterator[str]:
                 yield str(wire.parsed(line).get("error", "")).rpartition("desc = ")[2].strip('"')
         elif line and not line.startswith("stty:"):
             yield line.removeprefix("Error: ").strip()
+
+
+def read_keys(host: Host, rehearsal_id: str, space: on_host.KeySpace) -> on_host.Keys:
+    """What a key space holds, read on its host. Raises as run_program."""
+    return run_program(host, rehearsal_id, "etcd_keys", on_host.run, space)
 
 
 def _word(key: bytes) -> str:

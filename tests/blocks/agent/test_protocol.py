@@ -1,5 +1,8 @@
 """What is said between orchestrator and agent survives being written and read."""
 
+import io
+import zipfile
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -9,6 +12,7 @@ from blocks.agent.protocol import events, from_line, jobs, parts, results, to_li
 from blocks.agent.protocol.events import Answer, Event
 from blocks.agent.protocol.jobs import Job
 from blocks.artifact.objects import Part, SealedObject, Volume
+from blocks.engines.etcd import on_host
 
 OBJECT = SealedObject("n", 1, 2, (Volume("n", 2, (Part(2, "00"),)),))
 SAID: list[tuple[Any, Any]] = [
@@ -44,7 +48,7 @@ SAID: list[tuple[Any, Any]] = [
     (Job, jobs.SweepJob(work_dir="w")),
     (Job, jobs.WatchJob()),
     (Job, jobs.GuardJob(work_dir="w", rehearsal_id="r", nft_argv=("nft",), table="t")),
-    (Job, jobs.EtcdKeysJob(snapshot="s")),
+    (Job, jobs.ProgramJob(name="n", module="m", request={"secret": "s"})),
     (Event, events.Released()),
     (Event, events.Listening(port=1)),
     (Event, events.Caught(seconds_ago=0.5, address="a", port=2, pid=None, process=None)),
@@ -83,6 +87,7 @@ def test_secrets_are_in_no_repr() -> None:
     for _, value in SAID[:4]:
         assert "'s'" not in repr(value)
         assert "identity" not in repr(value)
+    assert "'s'" not in repr(jobs.ProgramJob(name="n", module="m", request={"secret": "s"}))
 
 
 def test_the_one_file_is_the_same_each_time() -> None:
@@ -90,3 +95,21 @@ def test_the_one_file_is_the_same_each_time() -> None:
     bundle._built.cache_clear()
     bundle.digest.cache_clear()
     assert (bundle.build(), bundle.digest()) == (first, name)
+
+
+def test_a_program_is_brought_without_its_packages() -> None:
+    def files(image: bytes) -> dict[str, bytes]:
+        with zipfile.ZipFile(io.BytesIO(image)) as archive:
+            return {name: archive.read(name) for name in archive.namelist()}
+
+    plain, brought = files(bundle.build()), files(bundle.build("blocks.engines.etcd.on_host"))
+    assert not [name for name in plain if "engines" in name]
+    added = {name: text for name, text in brought.items() if name.endswith(".py")}
+    for name in plain.keys() & added:
+        assert added.pop(name) == plain[name]
+    program = added.pop("blocks/engines/etcd/on_host.py")
+    assert program == Path(str(on_host.__file__)).read_bytes()
+    assert added == {
+        "blocks/engines/__init__.py": b"",
+        "blocks/engines/etcd/__init__.py": b"",
+    }

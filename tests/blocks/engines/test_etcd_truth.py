@@ -20,14 +20,12 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from blocks.agent.jobs import etcd_keys
-from blocks.agent.protocol.jobs import EtcdKeysJob
-from blocks.agent.protocol.results import EtcdKeysResult
 from blocks.engines import etcd
 from blocks.engines.common.capping import NAMED, OTHERS, capped
-from blocks.engines.etcd import Etcd, checks, etcdctl, last_look
+from blocks.engines.etcd import Etcd, checks, etcdctl, last_look, on_host
 from blocks.engines.etcd.etcdctl import Etcdctl, NoSpace
 from blocks.engines.etcd.last_look import FACT
+from blocks.engines.etcd.on_host import KeySpace
 from blocks.engines.etcd.plan import Application, Member, TargetCluster
 from blocks.engines.etcd.restore import RAISE, configuration, snapshot_tool
 from blocks.errors import PermanentError, TransientError
@@ -37,7 +35,6 @@ from blocks.hosts.local import LocalHost
 from blocks.ownership import Belongings
 from blocks.remote import resolving
 from blocks.remote.failures import AgentFailed
-from blocks.remote.run import run_job
 from tests.blocks.engines.test_etcd import through_the_gateway
 from tests.blocks.engines.worlds import need_debian
 from tests.conftest import _certificate
@@ -57,8 +54,7 @@ class One:
         """The facts of a snapshot that is taken now."""
         path = self.folder / "s.db"
         self.root.text("snapshot", "save", str(path))
-        found = run_job(self.root.host, "r0", EtcdKeysJob(snapshot=str(path)))
-        assert isinstance(found, EtcdKeysResult)
+        found = etcdctl.read_keys(self.root.host, "r0", KeySpace(snapshot=str(path)))
         kept = {"digest": found.digest, "lasting": found.lasting, "live": found.keys}
         kept |= {"compacted": found.compacted, "largest": found.largest}
         return {"snapshot": {"revision": found.revision, **kept}, "auth": False}
@@ -219,15 +215,15 @@ def test_large_values_behind_small_ones_fit_into_memory(
     start: Callable[..., One], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page is no larger than agreed, whatever the pages before were like."""
-    monkeypatch.setattr(etcd_keys, "_PAGE_BYTES", 2**20)
-    pages, page = [], etcd_keys._page
+    monkeypatch.setattr(on_host, "_PAGE_BYTES", 2**20)
+    pages, page = [], on_host._page
 
-    def noted(job: EtcdKeysJob, first: str, limit: int) -> list[etcd_keys._Key]:
-        found = page(job, first, limit)
+    def noted(space: KeySpace, first: str, limit: int) -> list[on_host._Key]:
+        found = page(space, first, limit)
         pages.append(sum(len(key.value) for key in found))
         return found
 
-    monkeypatch.setattr(etcd_keys, "_page", noted)
+    monkeypatch.setattr(on_host, "_page", noted)
     one = start()
     put_many(one.root, 200, 1)
     for n in range(20):
@@ -237,8 +233,7 @@ def test_large_values_behind_small_ones_fit_into_memory(
         )
     facts = one.snapshot()
     assert facts["snapshot"]["largest"] == 2**17 + 3
-    job = EtcdKeysJob(argv=one.root.argv(20), largest=2**17 + 3)
-    read = etcd_keys._read(job)
+    read = on_host._read(KeySpace(argv=one.root.argv(20), largest=2**17 + 3))
     assert (read.digest, read.keys) == (facts["snapshot"]["digest"], 220)
     assert 0 < max(pages) <= 2**20
 
@@ -273,9 +268,9 @@ def test_a_key_may_be_longer_than_an_argument(
     assert len(list(one.root.all("/shop/"))) == 6
     facts = one.snapshot()
     assert facts["snapshot"]["live"] == 6
-    monkeypatch.setattr(etcd_keys, "_PAGE_KEYS", 2)
-    job = EtcdKeysJob(argv=one.root.argv(20), largest=facts["snapshot"]["largest"])
-    assert etcd_keys._read(job).digest == facts["snapshot"]["digest"]
+    monkeypatch.setattr(on_host, "_PAGE_KEYS", 2)
+    space = KeySpace(argv=one.root.argv(20), largest=facts["snapshot"]["largest"])
+    assert on_host._read(space).digest == facts["snapshot"]["digest"]
 
 
 def test_a_lease_may_have_a_negative_id(start: Callable[..., One]) -> None:

@@ -43,10 +43,19 @@ from blocks.hosts.local import LocalHost
 from blocks.ownership import Belongings
 from blocks.remote.failures import AgentFailed, AgentInterrupted
 from blocks.remote.folder import WorkDirUntrusted, work_folder
-from blocks.remote.jobs import TargetOccupied, claim, facts_of, kill_started, probe_from, sweep_host
+from blocks.remote.jobs import (
+    TargetOccupied,
+    claim,
+    facts_of,
+    kill_started,
+    probe_from,
+    run_program,
+    sweep_host,
+)
 from blocks.remote.leases import CopyLeases, Question, StoreLeases
 from blocks.remote.run import AgentRun, AgentThread, run_job
 from blocks.stores.s3 import S3Store
+from tests.blocks.remote import counting
 
 ID = "postgres-20260102T030405Z-abcd"
 IDENTITY = generate_identity()
@@ -197,6 +206,34 @@ class TestSmallJobs:
         found = sweep_host(box, ID, remove=True).found
         assert str(made) in found[0].paths
         assert not made.exists()
+
+
+class TestProgram:
+    """An engine's own module, brought with the agent."""
+
+    def ask(self, box: Host, script: str) -> counting.Counts:
+        words = counting.Words(argv=("sh", "-c", script), secret="hunter2")
+        return run_program(box, ID, "counting", counting.run, words)
+
+    def test_it_answers(self, box: Host) -> None:
+        counts = self.ask(box, 'read -r line; echo a b a; [ "$line" = hunter2 ] && echo known')
+        assert counts.words == {"a": 2, "b": 1, "known": 1}
+        assert counts.arguments.split()[-2:] == [ID, "counting"]
+        assert "hunter2" not in counts.arguments
+        # Of its packages it has the names alone: what they import, no host needs to have.
+        assert "tests.blocks.remote" in counts.imported
+        assert not {"pytest", "pydantic", "blocks.remote"} & set(counts.imported)
+
+    def test_it_fails_by_its_name(self, box: Host) -> None:
+        with pytest.raises(AgentFailed, match="no words") as failed:
+            self.ask(box, "read -r line")
+        assert (failed.value.operation, failed.value.host) == ("counting", box.name)
+        assert failed.value.code == "child-failed"
+
+    def test_an_answer_of_another_shape(self, box: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(counting.run.__annotations__, "return", counting.Words)
+        with pytest.raises(PermanentError, match=r"it answers otherwise: .*unknown"):
+            self.ask(box, "echo a")
 
 
 class TestData:

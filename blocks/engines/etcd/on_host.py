@@ -1,4 +1,4 @@
-"""The job `etcd_keys`: a key space read on its host, in pages, whatever its size.
+"""What runs on a host of etcd: a key space read there, in pages, whatever its size.
 
 Two ways to the same digest: from a snapshot's file, which needs no server and burdens none, and
 through etcdctl from a cluster that serves. The file is a B+ tree as bbolt writes it. Keys and
@@ -11,22 +11,23 @@ import mmap
 import re
 import sqlite3
 import struct
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 from blocks.agent.channel import Channel
-from blocks.agent.child import Child
+from blocks.agent.child import printed
 from blocks.agent.failure import JobFailed, no_space
-from blocks.agent.protocol.jobs import EtcdKeysJob
-from blocks.agent.protocol.results import EtcdKeysResult, Mention
+from blocks.agent.protocol.results import Mention
 from blocks.artifact import wire
-from blocks.ownership import hosts_in
+from blocks.ownership import Belongings, hosts_in
 
+LARGEST_KEY = 3 * 2**19
+"""Bytes of a key with its value, where nothing is known of them: as many as etcd takes, unless its
+`--max-request-bytes` says more."""
 MENTIONS_KEPT = 100
 """Mentions that are told of each domain's addresses, and as many of its paths; others count."""
 HOSTS_KEPT = 3000
@@ -52,6 +53,48 @@ _REVISION = struct.Struct(">QcQ")
 _COMPACTED = (b"finishedCompactRev", b"scheduledCompactRev")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySpace:
+    """What is to be read: all keys of a snapshot, or of a cluster that serves.
+
+    `snapshot` is the file of one; without it, `argv` (etcdctl and its options) asks a cluster for
+    its keys at revision `at` (0: now), and reads `secret` as the first line of its input. No key
+    with its value should be larger than `largest` bytes: it decides how many are asked for at once.
+    """
+
+    snapshot: str | None = None
+    argv: tuple[str, ...] = ()
+    at: int = 0
+    largest: int = LARGEST_KEY
+    secret: str | None = field(default=None, repr=False)
+    foreign: Belongings = field(default_factory=Belongings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    """What a key space holds: `keys` of them, as of `revision` (a snapshot's own, else 0).
+
+    `compacted` is the revision up to which a snapshot is, or was to be, compacted: it may lie
+    beyond `revision`, which is the newest that the snapshot still keeps.
+    `digest` is the SHA-256 of all that etcd keeps of each key, in order; `lasting` that of those
+    alone which no lease ends; `largest` are the bytes of the largest key with its value. Of the
+    mentions of `foreign` (the key as `path`) there are so many `more` addresses and paths. `hosts`
+    are names, none plainly `foreign`, with the first key that uses each; `more_hosts` says whether
+    there are others.
+    """
+
+    revision: int
+    keys: int
+    digest: str
+    lasting: str
+    compacted: int = 0
+    largest: int = 0
+    mentions: tuple[Mention, ...] = ()
+    more: dict[str, int] = field(default_factory=dict)
+    hosts: dict[str, str] = field(default_factory=dict)
+    more_hosts: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class _Key:
     name: bytes
@@ -62,21 +105,21 @@ class _Key:
     lease: int
 
 
-def run(job: EtcdKeysJob, _channel: Channel) -> EtcdKeysResult:
+def run(space: KeySpace, _channel: Channel) -> Keys:
     """Raises JobFailed: the file is no snapshot, etcdctl failed, or the disk is full."""
     try:
-        return _read(job)
+        return _read(space)
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             raise no_space("temporary files (TMPDIR, /var/tmp or /tmp)") from None
         raise JobFailed("internal", f"the keys could not be put in order: {error}") from None
 
 
-def _read(job: EtcdKeysJob) -> EtcdKeysResult:
-    if job.snapshot is not None:
-        revision, compacted, keys = _of_file(Path(job.snapshot))
+def _read(space: KeySpace) -> Keys:
+    if space.snapshot is not None:
+        revision, compacted, keys = _of_file(Path(space.snapshot))
     else:
-        revision, compacted, keys = 0, 0, _served(job)
+        revision, compacted, keys = 0, 0, _served(space)
     every, lasting, count, largest = hashlib.sha256(), hashlib.sha256(), 0, 0
     mentions, more, hosts = list[Mention](), Counter[str](), dict[str, str]()
     for key in keys:
@@ -87,9 +130,9 @@ def _read(job: EtcdKeysJob) -> EtcdKeysResult:
             lasting.update(text)
         count += 1
         largest = max(largest, len(key.name) + len(key.value))
-        _search(job, key, mentions, more, hosts)
+        _search(space.foreign, key, mentions, more, hosts)
     told = dict(islice(hosts.items(), HOSTS_KEPT))
-    return EtcdKeysResult(
+    return Keys(
         revision=revision,
         keys=count,
         digest=every.hexdigest(),
@@ -104,25 +147,23 @@ def _read(job: EtcdKeysJob) -> EtcdKeysResult:
 
 
 def _search(
-    job: EtcdKeysJob,
+    foreign: Belongings,
     key: _Key,
     mentions: list[Mention],
     seen: Counter[str],
     hosts: dict[str, str],
 ) -> None:
-    if not (
-        job.foreign.networks or job.foreign.suffixes or job.foreign.places or job.foreign.paths
-    ):
+    if not (foreign.networks or foreign.suffixes or foreign.places or foreign.paths):
         return
     name = key.name.decode(errors="replace")
     text = f"{name} {readable(key.value)}"
-    for line, found in job.foreign.lines(text):
-        kind = "path" if found in job.foreign.paths else "address"
+    for line, found in foreign.lines(text):
+        kind = "path" if found in foreign.paths else "address"
         seen[kind] += 1
         if seen[kind] <= MENTIONS_KEPT:
             mentions.append(Mention(path=name, line=line, text=found))
     for host in hosts_in(text) if len(hosts) <= HOSTS_KEPT else ():
-        if not job.foreign.owns_name(host):
+        if not foreign.owns_name(host):
             hosts.setdefault(host, f"key {name}")
 
 
@@ -167,16 +208,16 @@ def _strings(message: bytes) -> list[bytes]:
 # -- from a cluster that serves -------------------------------------------------------------------
 
 
-def _served(job: EtcdKeysJob) -> Iterator[_Key]:
+def _served(space: KeySpace) -> Iterator[_Key]:
     """All keys in order, page by page.
 
     A page has as many as fit into `_PAGE_BYTES` if each is the largest, but two at least, for it
     begins with the last of the one before: sizes cannot be asked for, and the next may be any.
     """
-    most = max(2, _PAGE_BYTES // max(1, job.largest))
+    most = max(2, _PAGE_BYTES // max(1, space.largest))
     last, seen, limit = "", b"", min(_PAGE_KEYS, most)
     while True:
-        page = _page(job, last, limit)
+        page = _page(space, last, limit)
         fresh = [key for key in page if key.name > seen]
         yield from fresh
         if len(page) < limit:
@@ -204,12 +245,10 @@ def _larger(limit: int, most: int) -> int:
     return min(4 * limit, most)
 
 
-def _page(job: EtcdKeysJob, first: str, limit: int) -> list[_Key]:
+def _page(space: KeySpace, first: str, limit: int) -> list[_Key]:
     """Keys from `first` on: no argument can hold what follows it."""
-    words = ["get", "--from-key", f"--limit={limit}", f"--rev={job.at}", "--write-out=json"]
-    child = Child([*job.argv, *words, "--", first], stdout=subprocess.PIPE, secret=job.secret or "")
-    said = child.stdout.read()
-    child.wait()
+    words = ["get", "--from-key", f"--limit={limit}", f"--rev={space.at}", "--write-out=json"]
+    said = printed([*space.argv, *words, "--", first], space.secret or "")
     try:
         # etcdctl asks for the password on standard output, and ends that line.
         answer = wire.parsed(said[said.index(b"{") :])

@@ -7,9 +7,8 @@ import pytest
 
 from blocks.agent.channel import Channel
 from blocks.agent.failure import JobFailed, to_event
-from blocks.agent.jobs import etcd_keys
-from blocks.agent.jobs.etcd_keys import readable
-from blocks.agent.protocol.jobs import EtcdKeysJob
+from blocks.engines.etcd import on_host
+from blocks.engines.etcd.on_host import KeySpace, readable
 from blocks.ownership import Belongings
 
 EAST = Belongings(networks=("10.1.0.0/16",), places=("db1.corp.example.org",), paths=("/mnt/east",))
@@ -63,9 +62,9 @@ def test_a_full_disk_under_the_table_of_keys(monkeypatch: pytest.MonkeyPatch) ->
         table.execute("PRAGMA max_page_count = 2")
         table.execute("INSERT INTO keys VALUES (zeroblob(100000))")
 
-    monkeypatch.setattr(etcd_keys, "_of_file", fill)
+    monkeypatch.setattr(on_host, "_of_file", fill)
     with pytest.raises(JobFailed, match="no space left for temporary files") as raised:
-        etcd_keys.run(EtcdKeysJob(snapshot="/x", foreign=EAST), Channel.__new__(Channel))
+        on_host.run(KeySpace(snapshot="/x", foreign=EAST), Channel.__new__(Channel))
     assert raised.value.code == "no-space"
 
 
