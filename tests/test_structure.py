@@ -178,6 +178,20 @@ def test_what_runs_on_hosts_needs_little() -> None:
     assert wrong == set()
 
 
+def test_the_agent_names_no_engine() -> None:
+    """But where it hides secrets: a host has programs of any, whatever is rehearsed there."""
+    engines = {path.parent.name for path in (ROOT / "blocks" / "engines").glob("*/__init__.py")}
+    names = engines - {"command", "common"}
+    assert {"postgres", "etcd", "galera"} <= names
+    naming = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in (ROOT / "blocks" / "agent").rglob("*.py")
+        for name in (*names, "mariadb", "pg_")
+        if name in path.read_text().lower() and path.name != "redaction.py"
+    }
+    assert naming == set()
+
+
 def test_an_error_that_names_a_host_names_its_domain() -> None:
     """Else what fails in the source is told as a fault of the recovery."""
     wrong = {

@@ -129,7 +129,7 @@ def below(directory: str, foreign: Belongings) -> Iterator[tuple[str, str]]:
 def installation(program: str) -> str:
     """The directory that a program is installed in with what belongs to it; empty if that is /usr.
 
-    /opt/pg/bin/psql is part of /opt/pg, where its libraries and extensions are.
+    /opt/db/bin/server is part of /opt/db, where its libraries and extensions are.
     """
     folder = Path(program).parent
     home = folder.parent

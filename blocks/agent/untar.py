@@ -13,20 +13,22 @@ from blocks.agent.failure import JobFailed
 
 _BLOCK = tarfile.BLOCKSIZE
 _FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
-_TABLESPACE = re.compile(r"pg_tblspc/[0-9]+", re.ASCII)
-"""The only links that `pg_basebackup` sends. The restore makes its own, so these are left out."""
 _PLAIN_BITS = 0o777
 
 
 class CheckedTar:
     """Takes a tar in pieces and gives `write` a clean one.
 
-    The bytes of files are passed on as they are, without a copy.
+    Symbolic links whose whole path matches the pattern `left_out` are not handed on. The bytes of
+    files are passed on as they are, without a copy.
     """
 
-    def __init__(self, write: Callable[[memoryview], object], name: str) -> None:
+    def __init__(
+        self, write: Callable[[memoryview], object], name: str, left_out: str = ""
+    ) -> None:
         self._write = write
         self._name = name
+        self._left_out = left_out
         self._header = bytearray()
         self._body = 0  # bytes of the current member still to come, padding included
         self._ended = False
@@ -67,7 +69,7 @@ class CheckedTar:
         path = _below(info.name)
         if path is None:
             raise self._refused(f"{info.name!r} leads out of the directory")
-        if info.type == tarfile.SYMTYPE and _TABLESPACE.fullmatch(path) and not info.size:
+        if info.type == tarfile.SYMTYPE and not info.size and self._is_left_out(path):
             return
         if info.type not in (*_FILES, tarfile.DIRTYPE):
             raise self._refused(f"{info.name!r} is a {_kind(info)}")
@@ -81,6 +83,9 @@ class CheckedTar:
         clean.size, clean.mtime = info.size, max(info.mtime, 0)
         self._body = -(-info.size // _BLOCK) * _BLOCK
         self._write(memoryview(clean.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")))
+
+    def _is_left_out(self, path: str) -> bool:
+        return self._left_out != "" and re.fullmatch(self._left_out, path) is not None
 
     def _refused(self, text: str) -> JobFailed:
         return JobFailed(

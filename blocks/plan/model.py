@@ -60,7 +60,7 @@ class BackupSelection(_Part):
     )
     rate: Rate = Field(
         default=READ_RATE,
-        description="Limit of reading a fresh backup of PostgreSQL or Galera at the source,"
+        description="Limit of reading a fresh backup at the source, of an engine that can limit it,"
         " e.g. 50MB/s; 200MB/s unless given",
     )
     checkpoint: Literal["spread", "fast"] = Field(

@@ -28,7 +28,8 @@ def run(job: ClaimJob, _channel: Channel) -> ClaimResult:
                 _free(address, port, marker)
             intended = [MadePath(path=str(path)) for path in paths]
             ports = [MadePort(address=address, port=port) for address, port in job.ports]
-            marks.note(marker, [MadeStamp(token=job.token), *ports, *intended])
+            mark = MadeStamp(token=job.token, ended_by=job.ended_by)
+            marks.note(marker, [mark, *ports, *intended])
             _take(paths, marker, stamp.text(job.rehearsal_id, job.token))
         except stamp.Occupied as error:
             return ClaimResult(refused=str(error))

@@ -36,10 +36,7 @@ _ATTEMPT = 20.0
 _AGAIN = 0.5
 # A disk fuller than this needs its last bytes itself: the source's database may be on it.
 _SPARE_SHARE, _SPARE_BYTES = 0.05, 2**30
-_MAGIC_BYTES = 2
 _SMALL = 32 * 2**20  # raw bytes of a file that may be sealed in memory
-_COMPLETE = re.compile(r"[0-9A-F]{24}|[0-9A-F]{8}\.history")
-_PARTIAL = re.compile(r"([0-9A-F]{24})\.partial")
 
 
 def run(job: FollowJob, channel: Channel) -> FollowResult:
@@ -134,6 +131,10 @@ class _Archive:
         self.next_partial = job.first_partial
         self._job = job
         self._directory = Path(job.directory)
+        files = job.files
+        self._beside = re.compile(files.beside)
+        self._complete = re.compile(f"{files.segment}|{files.beside}")
+        self._growing = re.compile(f"({files.segment}){re.escape(files.growing)}")
         self._recipients = [age.parse_recipient(text) for text in job.recipients]
         self._channel = channel
         self._meter = meter
@@ -147,12 +148,12 @@ class _Archive:
         The newest stays until the next one is there: from it the receiver knows where it is.
         """
         names = sorted(path.name for path in self._directory.iterdir())
-        complete = [name for name in names if _COMPLETE.fullmatch(name)]
+        complete = [name for name in names if self._complete.fullmatch(name)]
         for name in complete:
             if name not in self._known:
-                self._store(self._directory / name, f"wal/{name}.zst.age")
+                self._store(self._directory / name, f"{self._job.files.folder}/{name}.zst.age")
                 self._known.add(name)
-        segments = [name for name in names if not name.endswith(".history")]
+        segments = [name for name in names if not self._beside.fullmatch(name)]
         for name in complete:
             if name in segments[:-1]:
                 (self._directory / name).unlink()
@@ -161,13 +162,13 @@ class _Archive:
     def store_partial(self) -> None:
         """Store the segment that is being written, if it changed since the last time."""
         for path in sorted(self._directory.iterdir()):
-            if match := _PARTIAL.fullmatch(path.name):
+            if match := self._growing.fullmatch(path.name):
                 try:
                     state = path.stat()
                     mark = (path.name, state.st_size, state.st_mtime_ns)
-                    if mark != self._seen and _begun(path):
-                        number = f"{self.next_partial:06d}"
-                        self._store(path, f"wal/{match[1]}.partial-{number}.zst.age")
+                    if mark != self._seen and _begun(path, self._job.files.magic_bytes):
+                        state_name = f"{match[1]}.partial-{self.next_partial:06d}"
+                        self._store(path, f"{self._job.files.folder}/{state_name}.zst.age")
                         self.next_partial += 1
                         self._seen = mark
                 except FileNotFoundError:
@@ -211,14 +212,14 @@ class _Archive:
             uploads.close()
 
 
-def _begun(path: Path) -> bool:
-    """Whether there is any log in a segment: its first page has begun, with a magic number.
+def _begun(path: Path, magic_bytes: int) -> bool:
+    """Whether there is any log in a segment: it has begun, with a magic number.
 
     Before, the receiver makes room, zero by zero: it is shorter than a segment, and no restore
     would take it.
     """
     with path.open("rb", buffering=0) as file:
-        return any(file.read(_MAGIC_BYTES))
+        return any(file.read(magic_bytes))
 
 
 def _compress(path: Path, sizes: list[int]) -> Iterator[bytes]:

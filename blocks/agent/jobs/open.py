@@ -165,7 +165,7 @@ def _target(target: Target, name: str, marker: str | None) -> Iterator[_Sink]:
     elif isinstance(target, TarTarget):
         argv = (*_TAR, "-C", target.directory)
         with _program(argv, Path(target.directory), marker) as sink:
-            checked = CheckedTar(sink.write, name)
+            checked = CheckedTar(sink.write, name, target.left_out)
             yield checked
             checked.finish()
     else:

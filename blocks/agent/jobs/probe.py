@@ -79,7 +79,7 @@ def _failure(error: OSError) -> ProbeStatus:
 def _answer(connection: socket.socket, patience: float) -> ProbeStatus:
     """Who accepts and hangs up without a word serves nothing: a fence, or a tripwire.
 
-    A living service either speaks first (SSH) or waits for the client to speak (TLS, PostgreSQL).
+    A living service either speaks first (SSH) or waits for the client to speak (TLS, databases).
     """
     if not patience:
         return "open"

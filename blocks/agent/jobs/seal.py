@@ -43,7 +43,7 @@ def run(job: SealJob, channel: Channel) -> SealResult:
     raise JobFailed(
         "child-failed",
         f"{Path(job.argv[0]).name} was started {_STARTS} times, and {reason}",
-        hint="was a tablespace added since the backup was planned? plan it again",
+        hint=job.hint,
     )
 
 
@@ -161,7 +161,10 @@ class _Attempt:
     def _look_for_strays(self, folder: Path | None) -> None:
         if folder is None:
             return
-        strays = [path.name for path in folder.glob("*.tar") if not path.is_fifo()]
+        kinds = {_path(source).suffix for source in self._sources("fifo")}
+        strays = [
+            path.name for path in folder.glob("*") if path.suffix in kinds and not path.is_fifo()
+        ]
         if not strays:
             return
         if not self._uploads.started:
@@ -169,7 +172,7 @@ class _Attempt:
         raise JobFailed(
             "child-failed",
             f"{', '.join(strays)} appeared beside the streams that were planned",
-            hint="was a tablespace added since the backup was planned? plan it again",
+            hint=self._job.hint,
         )
 
     def _read_file(self, source: Source) -> None:
@@ -195,7 +198,7 @@ def _open_fifo(source: Source, child: Child) -> int:
             raise JobFailed(
                 "child-failed",
                 f"{child.name} ended and never wrote {source.path}",
-                hint="was a tablespace dropped since the backup was planned? plan it again",
+                hint=source.hint,
             )
     os.set_blocking(file, True)
     return file

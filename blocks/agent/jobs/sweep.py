@@ -9,7 +9,7 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,7 +134,11 @@ def _leftover(directory: Path, *, own_only: bool) -> Leftover:
 
 def _inventory(directory: Path, *, own_only: bool) -> _Inventory:
     entries = marks.read(directory) if (directory / marks.FILE).exists() else []
-    stamps = {stamp.text(directory.name, e.token) for e in entries if isinstance(e, MadeStamp)}
+    stamps = {
+        stamp.text(directory.name, entry.token): _signal_named(entry.ended_by)
+        for entry in entries
+        if isinstance(entry, MadeStamp)
+    }
     running = {process.pid: process for process in _stamped(stamps)}
     # An entry with an inode is written after the one without: the last one of a path counts.
     named = {entry.path: entry for entry in entries if isinstance(entry, MadePath)}
@@ -181,16 +185,20 @@ def _processes() -> Iterator[int]:
     return (int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdecimal())
 
 
-def _stamped(stamps: set[str]) -> Iterator[_Running]:
+def _signal_named(name: str) -> signal.Signals:
+    return signal.Signals.__members__.get(name, signal.SIGTERM)
+
+
+def _stamped(stamps: Mapping[str, signal.Signals]) -> Iterator[_Running]:
     """Processes that were started with one of the stamps in their environment."""
-    wanted = {f"{stamp.VARIABLE}={text}".encode() for text in stamps}
+    wanted = {f"{stamp.VARIABLE}={text}".encode(): number for text, number in stamps.items()}
     for pid in _processes() if wanted else ():
         with suppress(OSError):
             start = marks.start_of(pid)
             words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-            if start is not None and not wanted.isdisjoint(words):
-                # To a PostgreSQL postmaster: end at once, and take all children along.
-                yield _Running(pid, start, signal.SIGQUIT)
+            polite = next((wanted[word] for word in words if word in wanted), None)
+            if start is not None and polite is not None:
+                yield _Running(pid, start, polite)
 
 
 def _in_sessions(id: str, entries: list[Made]) -> Iterator[_Running]:

@@ -4,7 +4,7 @@ from dataclasses import field
 from typing import Any, Literal
 
 from blocks.agent.messages import dataclass
-from blocks.agent.protocol.parts import Landed, OpenItem, Source
+from blocks.agent.protocol.parts import Ending, Landed, LogFiles, OpenItem, Source
 from blocks.artifact.objects import PART_SIZE, VOLUME_PARTS, SealedObject
 from blocks.ownership import Belongings
 
@@ -14,7 +14,8 @@ class SealJob:
     """Run `argv`, and store each of its sources as a sealed object. Result: SealResult.
 
     `secret` and a line feed are written to the child's standard input. `marker` is the rehearsal's
-    marker directory on the host: processes started are noted there, for the sweep.
+    marker directory on the host: processes started are noted there, for the sweep. `hint` tells
+    what to do where `argv` makes plain files of the kind that its FIFOs are, beside them.
     """
 
     job: Literal["seal"] = "seal"
@@ -22,6 +23,7 @@ class SealJob:
     sources: tuple[Source, ...]
     recipients: tuple[str, ...]
     secret: str | None = field(default=None, repr=False)
+    hint: str = ""
     cwd: str | None = None
     part_size: int = PART_SIZE
     volume_parts: int = VOLUME_PARTS
@@ -45,6 +47,7 @@ class FollowJob:
     job: Literal["follow"] = "follow"
     argv: tuple[str, ...]
     directory: str
+    files: LogFiles
     release_argv: tuple[str, ...] = ()
     spool_bytes: int | None = None
     recipients: tuple[str, ...]
@@ -119,9 +122,8 @@ class FactsJob:
 class ProgramJob:
     """Have a module that came with the agent answer `request`. Result: ProgramResult.
 
-    `snapshot` is the file of one; without it, `argv` (etcdctl and its options) asks a cluster for
-    its keys at revision `at` (0: now), and reads `secret` as the first line of its input. No key
-    with its value should be larger than `largest` bytes: it decides how many are asked for at once.
+    `module` is its whole name. It has a function `run`, which takes what `request` is the JSON of,
+    and the channel. `name` is what errors call it.
     """
 
     job: Literal["program"] = "program"
@@ -150,7 +152,8 @@ class ClaimJob:
     """Take directories and ports for a rehearsal: all, or nothing is changed. Result: ClaimResult.
 
     A directory is made, or found empty; a port is one that can be bound and that no other
-    rehearsal has claimed. Both are marked, durably, for the sweep.
+    rehearsal has claimed. Both are marked, durably, for the sweep, which ends what is started for
+    them by the signal `ended_by`.
     """
 
     job: Literal["claim"] = "claim"
@@ -159,6 +162,7 @@ class ClaimJob:
     token: str
     directories: tuple[str, ...]
     ports: tuple[tuple[str, int], ...] = ()
+    ended_by: Ending = "SIGTERM"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,29 +20,52 @@ Code = Literal[
     "internal",  # a bug, or a request that cannot be
 ]
 
+Ending = Literal["SIGTERM", "SIGINT", "SIGQUIT"]
+"""The signal by which a service ends, within seconds and with all that it has started."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """One stream of a sealed child. `name` is the sealed object's, e.g. `base.tar.zst.age`.
 
     stdout: what the child prints. fifo: what it writes to `path`, whose directory the child makes
-    itself. file: the file `path`, read after the child ended well.
+    itself. file: the file `path`, read after the child ended well. `hint` tells what to do where
+    nothing is ever written to a FIFO.
     """
 
     name: str
     kind: Literal["stdout", "fifo", "file"]
     path: str | None = None
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogFiles:
+    """How a receiver names the files of a log, as patterns of whole names; stored below `folder`.
+
+    `segment` is a complete segment, `beside` a complete file that is stored and stays. A segment
+    that is being written has `growing` behind its name; there is no log in it yet while its first
+    `magic_bytes` are all zero.
+    """
+
+    folder: str
+    segment: str
+    growing: str
+    beside: str
+    magic_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TarTarget:
     """Extract a tar into `directory`, which is made if it is missing.
 
-    It may hold directories and plain files below that; anything else is refused (`untar`).
+    It may hold directories and plain files below that; symbolic links whose whole path matches the
+    pattern `left_out` are not extracted; anything else is refused (`untar`).
     """
 
     kind: Literal["tar"] = "tar"
     directory: str
+    left_out: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,10 +126,15 @@ class MadePath:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MadeStamp:
-    """The rehearsal's token: in what it makes, and in the environment of what it starts."""
+    """The rehearsal's token: in what it makes, and in the environment of what it starts.
+
+    `ended_by` is the signal (an Ending) that ends what was started so. A marker that does not say
+    is of a farside that sent SIGQUIT to all.
+    """
 
     kind: Literal["stamp"] = "stamp"
     token: str
+    ended_by: str = "SIGQUIT"  # no Literal: by those the kinds of Made are told apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

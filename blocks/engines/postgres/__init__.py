@@ -97,6 +97,7 @@ END_SECONDS = 120.0
 """Time limit for a server to stop as in a crash."""
 _BAD_PAGES = re.compile(r"Bad checksums:\s+[1-9]")
 _LOG_BYTES = 2**30
+_PLAN_AGAIN = "was a tablespace {} since the backup was planned? plan it again"
 """Room for the log, at least, on each recovery host."""
 _MIN_RATE, _MAX_RATE = 32, 1048576
 """Kilobytes a second: what pg_basebackup takes as --max-rate."""
@@ -331,6 +332,7 @@ class Postgres(LegacyEngine, KnowsServers, KnowsDangers, TakesLastLook, HasLog):
                 [*follow, "--synchronous"] if holding else follow,
                 secret=secret,
                 directory=directory,
+                files=wal.FILES,
                 interval=LOG_INTERVAL_SECONDS,
                 prepare=make_slot,
                 release_argv=[*receive, *holding, "--drop-slot"] if holding else (),
@@ -436,13 +438,19 @@ class Postgres(LegacyEngine, KnowsServers, KnowsDangers, TakesLastLook, HasLog):
         # Several archives at once go into named pipes: no tablespace is spooled to a disk.
         directory = f"{sink.work(host)}/base"
         sources = [
-            Source(name=f"{name}.tar.zst.age", kind="fifo", path=f"{directory}/{name}.tar")
+            Source(
+                name=f"{name}.tar.zst.age",
+                kind="fifo",
+                path=f"{directory}/{name}.tar",
+                hint=_PLAN_AGAIN.format("dropped"),
+            )
             for name in (*spaces, "base")
         ]
         manifest = f"{directory}/backup_manifest"
         sources.append(Source(name="backup_manifest.zst.age", kind="file", path=manifest))
         argv += ["-D", directory]
-        return sink.seal(host, argv, secret=secret, sources=sources, begun=begun)
+        hint = _PLAN_AGAIN.format("added")
+        return sink.seal(host, argv, secret=secret, sources=sources, hint=hint, begun=begun)
 
     def clean_source(self, source: FailureDomain, rehearsal_id: str) -> list[str]:
         """See Engine: the replication slot is all that a capture makes in the server."""

@@ -18,6 +18,8 @@ from blocks.errors import PermanentError
 from blocks.evidence.record import Check, CheckStatus
 from blocks.hosts.host import Host
 
+_LINKS = "pg_tblspc/[0-9]+"
+"""The only links that `pg_basebackup` sends. The restore makes its own."""
 START_SECONDS = 6 * 3600.0
 """Time limit for replaying the log."""
 _BEGINS = re.compile(r"START WAL LOCATION: ([0-9A-F]{1,8}/[0-9A-F]{1,8}) ")
@@ -78,13 +80,13 @@ class Cluster:
         # In /tmp, for the path of a socket must be short.
         socket_dir = f"/tmp/farside-{secrets.token_hex(4)}"
         directories = [self.data_dir, self.archive, *self._spaces.values(), socket_dir]
-        self._using.reader.claim(host, directories, [(address, port)])
+        self._using.reader.claim(host, directories, [(address, port)], ended_by="SIGQUIT")
         return socket_dir
 
     def fetch(self, log: Mapping[str, SealedObject]) -> int:
         """Bring base and log; returns the bytes read from the store."""
         places: dict[str, TarTarget | FileTarget] = {
-            "base.tar.zst.age": TarTarget(directory=self.data_dir),
+            "base.tar.zst.age": TarTarget(directory=self.data_dir, left_out=_LINKS),
             "backup_manifest.zst.age": FileTarget(path=f"{self.data_dir}/backup_manifest"),
         }
         for oid, directory in self._spaces.items():

@@ -3,10 +3,19 @@
 import re
 from collections.abc import Iterable, Mapping
 
+from blocks.agent.protocol.parts import LogFiles
 from blocks.artifact.manifest import SealedObject
 
+FILES = LogFiles(
+    folder="wal",
+    segment="[0-9A-F]{24}",
+    growing=".partial",
+    beside=r"[0-9A-F]{8}\.history",
+    magic_bytes=2,
+)
+"""What pg_receivewal writes."""
 _NAME = re.compile(
-    r"wal/(?P<file>(?P<segment>[0-9A-F]{24})|[0-9A-F]{8}\.history)"
+    rf"{FILES.folder}/(?P<file>(?P<segment>{FILES.segment})|{FILES.beside})"
     r"(?:\.partial-(?P<count>\d+))?\.zst\.age"
 )
 
@@ -52,7 +61,11 @@ def runs(
     """
     found, others = list[tuple[str, int, int]](), dict[str, SealedObject]()
     for file, item in sorted(files.items()):
-        if item.name != f"wal/{file}.zst.age" or not item.plain or not is_complete(item.name, file):
+        if (
+            item.name != f"{FILES.folder}/{file}.zst.age"
+            or not item.plain
+            or not is_complete(item.name, file)
+        ):
             others[file] = item
             continue
         timeline, number = file[:8], _number(file, segment_size)

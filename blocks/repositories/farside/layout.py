@@ -4,7 +4,7 @@ sets/PLAN/SET_ID/manifest.json      signed; a set without one is unfinished
 sets/PLAN/SET_ID/header.json        signed; the manifest in short, for lists
 sets/PLAN/SET_ID/log.json           signed; what of the log has been stored so far
 sets/PLAN/SET_ID/base.tar.zst.age.000, ...
-sets/PLAN/SET_ID/wal/...
+sets/PLAN/SET_ID/FOLDER/...         the log, where the engine has one and names the folder
 """
 
 import re

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from blocks.agent import stamp
 from blocks.agent.protocol.jobs import ClaimJob, OpenJob
-from blocks.agent.protocol.parts import OpenItem
+from blocks.agent.protocol.parts import Ending, OpenItem
 from blocks.agent.protocol.results import OpenResult
 from blocks.artifact.manifest import (
     LogIndex,
@@ -89,9 +89,17 @@ class SetReader:
                     yield Defect(FindingId.COPY_IS_COLD, volume.key, text)
 
     def claim(
-        self, host: Host, directories: Sequence[str], ports: Sequence[tuple[str, int]] = ()
+        self,
+        host: Host,
+        directories: Sequence[str],
+        ports: Sequence[tuple[str, int]] = (),
+        *,
+        ended_by: Ending = "SIGTERM",
     ) -> None:
-        """Take directories, made or found empty, and ports on `host`. Raises TargetOccupied."""
+        """Take directories, made or found empty, and ports on `host`. Raises TargetOccupied.
+
+        A sweep ends by the signal `ended_by` what was started there, `stamped`.
+        """
         self.marked = True
         job = ClaimJob(
             work_dir=host.work_root,
@@ -99,6 +107,7 @@ class SetReader:
             token=self._token,
             directories=tuple(directories),
             ports=tuple(ports),
+            ended_by=ended_by,
         )
         claim(host, job)
 

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from blocks.agent.protocol.events import Stored
 from blocks.agent.protocol.jobs import FollowJob, SealJob
-from blocks.agent.protocol.parts import Source
+from blocks.agent.protocol.parts import LogFiles, Source
 from blocks.agent.protocol.results import SealResult
 from blocks.artifact.manifest import LogIndex, Manifest, SealedObject, header_of, sign
 from blocks.domain import FailureDomain
@@ -109,15 +109,18 @@ class SetWriter:
         *,
         secret: SecretStr,
         sources: Sequence[Source],
+        hint: str = "",
         begun: Callable[[], None] = lambda: None,
     ) -> int:
         """Run `argv` on `host` and store its streams, sealed; returns the bytes stored.
 
-        `begun` is called once something comes, and again as more does.
+        `hint` tells what to do where there are other streams than `sources`. `begun` is called once
+        something comes, and again as more does.
         """
         job = SealJob(
             argv=tuple(argv),
             sources=tuple(sources),
+            hint=hint,
             recipients=self._recipients,
             secret=secret.get_secret_value(),
             ca_pem=self._domain.store.ca_pem,
@@ -152,13 +155,14 @@ class SetWriter:
         *,
         secret: SecretStr,
         directory: str,
+        files: LogFiles,
         interval: float,
         prepare: Callable[[], None],
         release_argv: Sequence[str],
         check: Callable[[], None],
         released: Callable[[], None],
     ) -> None:
-        """Run `argv`, which receives the log into `directory`, and store it as it comes.
+        """Run `argv`, which receives the log into `directory`, and store its `files` as they come.
 
         `release_argv` gives back what the server keeps for it; the host runs it however this ends.
         That is made by `prepare`, on another thread, once the host is ready to give it back.
@@ -167,6 +171,7 @@ class SetWriter:
         job = FollowJob(
             argv=tuple(argv),
             directory=directory,
+            files=files,
             release_argv=tuple(release_argv),
             spool_bytes=self.load.spool,
             recipients=self._recipients,

@@ -13,11 +13,12 @@ from blocks.agent.protocol.events import Answer, Event
 from blocks.agent.protocol.jobs import Job
 from blocks.artifact.objects import Part, SealedObject, Volume
 from blocks.engines.etcd import on_host
+from blocks.engines.postgres.wal import FILES
 
 OBJECT = SealedObject("n", 1, 2, (Volume("n", 2, (Part(2, "00"),)),))
 SAID: list[tuple[Any, Any]] = [
     (Job, jobs.SealJob(argv=("a",), sources=(), recipients=(), secret="s")),
-    (Job, jobs.FollowJob(argv=(), directory="d", recipients=(), interval_seconds=1.0)),
+    (Job, jobs.FollowJob(argv=(), directory="d", files=FILES, recipients=(), interval_seconds=1.0)),
     (Job, jobs.CopyJob(objects=(OBJECT,), rate=1.5)),
     (
         Job,

@@ -24,6 +24,7 @@ from blocks.artifact.objects import Part, SealedObject, Volume
 from tests.blocks.agent.jobs.test_seal_open import open_job, seal_job, sealed_file
 
 MIB = 2**20
+LINKS = "pg_tblspc/[0-9]+"
 
 
 def member(name: str, body: bytes = b"", **more: Any) -> bytes:
@@ -39,7 +40,7 @@ END = bytes(1024)
 
 def cleaned(data: bytes, step: int = 700) -> bytes:
     out = io.BytesIO()
-    checked = CheckedTar(out.write, "base.tar")
+    checked = CheckedTar(out.write, "base.tar", LINKS)
     for first in range(0, len(data), step):
         checked.write(data[first : first + step])
     checked.finish()
@@ -113,6 +114,13 @@ def test_what_pg_basebackup_sends_comes_through(tmp_path: Path) -> None:
     assert (tmp_path / "place" / "base").stat().st_mode & 0o7777 == 0o700
 
 
+@pytest.mark.parametrize("name", ["pg_tblspc/1", ".", "./", "a"])
+def test_no_link_is_left_out_unasked(name: str) -> None:
+    checked = CheckedTar(io.BytesIO().write, "base.tar")
+    with pytest.raises(JobFailed, match="is a link"):
+        checked.write(member(name, type=tarfile.SYMTYPE, linkname="/"))
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(
@@ -127,7 +135,7 @@ def test_what_pg_basebackup_sends_comes_through(tmp_path: Path) -> None:
 def test_no_header_that_is_handed_on_leads_out(members: list[tuple[str, bytes, str]]) -> None:
     data = b"".join(member(name, type=kind, linkname=link) for name, kind, link in members)
     out = io.BytesIO()
-    checked = CheckedTar(out.write, "it")
+    checked = CheckedTar(out.write, "it", LINKS)
     with suppress(JobFailed):
         checked.write(data + END)
     with tarfile.open(fileobj=io.BytesIO(out.getvalue() + END)) as archive:

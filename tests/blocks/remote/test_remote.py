@@ -37,6 +37,7 @@ from blocks.agent.protocol.parts import FileTarget, Landed, OpenItem, Source
 from blocks.agent.protocol.results import CopyResult, FollowResult, OpenResult, SealResult
 from blocks.artifact.age.keys import generate_identity, recipient_of
 from blocks.artifact.objects import Part, SealedObject
+from blocks.engines.postgres.wal import FILES
 from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.hosts.host import Host
 from blocks.hosts.local import LocalHost
@@ -387,6 +388,7 @@ class TestThread:
         return FollowJob(
             argv=("sh", "-c", script.format(folder=folder)),
             directory=str(folder),
+            files=FILES,
             recipients=(recipient_of(IDENTITY),),
             interval_seconds=0.2,
             ca_pem=store.ca_pem,

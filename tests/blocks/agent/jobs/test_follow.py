@@ -11,7 +11,8 @@ import pytest
 
 from blocks.agent.protocol.events import Stored
 from blocks.agent.protocol.jobs import FollowJob, OpenJob
-from blocks.agent.protocol.parts import FileTarget, OpenItem
+from blocks.agent.protocol.parts import FileTarget, LogFiles, OpenItem
+from blocks.engines.postgres.wal import FILES
 
 MIB = 2**20
 
@@ -58,6 +59,7 @@ def job(near: Any, keys: Any, folder: Path, *, size: int, pause: float, **more: 
         argv=(sys.executable, "-c", RECEIVER, str(folder), str(size), str(pause)),
         secret="the password",
         directory=str(folder),
+        files=FILES,
         recipients=(keys.recipient,),
         ca_pem=near.store.ca_pem,
         **{"interval_seconds": 0.3, **more},
@@ -129,6 +131,49 @@ def test_large_segments_are_stored_in_volumes(near: Any, keys: Any, tmp_path: Pa
     assert outcome.done.peak_rss < 256 * MIB
 
 
+# Another server's log: numbered behind a word, an index beside it, and zeros may begin a file.
+BINLOG = """
+import os, pathlib, signal, sys
+folder = pathlib.Path(sys.argv[1])
+signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
+for number in (1, 2):
+    (folder / f"binlog.{number:06d}.tmp").write_bytes(b"x" * 1000)
+    (folder / f"binlog.{number:06d}.tmp").rename(folder / f"binlog.{number:06d}")
+(folder / "binlog.000003.open").write_bytes(bytes(1000))
+(folder / "binlog.index").write_text("1")
+signal.pause()
+"""
+
+
+def test_the_files_of_another_log(near: Any, keys: Any, tmp_path: Path) -> None:
+    """What is stored, what stays, and what begins a file is the caller's to say."""
+    folder = tmp_path / "log"
+    files = LogFiles(
+        folder="binlog",
+        segment=r"binlog\.[0-9]{6}",
+        growing=".open",
+        beside=r"binlog\.index",
+        magic_bytes=4,
+    )
+    argv = (sys.executable, "-c", BINLOG, str(folder))
+    like = job(near, keys, folder, size=0, pause=0, interval_seconds=0.1)
+    run = near.start(replace(like, argv=argv, files=files, secret=None))
+    until(lambda: len(run.outcome.of(Stored)) == 3)
+    with (folder / "binlog.000003.open").open("r+b") as growing:
+        growing.write(b"\0\0\0x")
+    until(lambda: len(run.outcome.of(Stored)) == 4)
+    run.stop()
+    names = [event.object.name for event in run.wait().of(Stored)]
+    assert sorted(names[:3]) == [
+        "binlog/binlog.000001.zst.age",
+        "binlog/binlog.000002.zst.age",
+        "binlog/binlog.index.zst.age",
+    ]
+    assert names[3:] == ["binlog/binlog.000003.partial-000001.zst.age"]
+    left = sorted(path.name for path in folder.iterdir())
+    assert left == ["binlog.000003.open", "binlog.index"]
+
+
 @pytest.mark.parametrize("code", [0, 1])
 def test_a_receiver_that_ends_by_itself_is_a_failure(
     near: Any, keys: Any, tmp_path: Path, code: int
@@ -136,6 +181,7 @@ def test_a_receiver_that_ends_by_itself_is_a_failure(
     ends = FollowJob(
         argv=("bash", "-c", f"echo slot is gone >&2; exit {code}"),
         directory=str(tmp_path / "wal"),
+        files=FILES,
         recipients=(keys.recipient,),
         interval_seconds=1.0,
         ca_pem=near.store.ca_pem,

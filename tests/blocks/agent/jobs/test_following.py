@@ -20,6 +20,7 @@ from blocks.agent.protocol.events import Answer, Ok, Released, Stored
 from blocks.agent.protocol.jobs import FollowJob
 from blocks.engines.postgres import burden, survey
 from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION
+from blocks.engines.postgres.wal import FILES
 from blocks.errors import TransientError
 from blocks.hosts.local import LocalHost
 from blocks.remote import following
@@ -62,6 +63,7 @@ def receiving(source: Server, folder: Path, recipient: str, **more: Any) -> Foll
         argv=(*receive, *holding, "-D", str(folder / "wal"), "--no-loop"),
         release_argv=(*receive, *holding, "--drop-slot") if holding else (),
         directory=str(folder / "wal"),
+        files=FILES,
         recipients=(recipient,),
         interval_seconds=0.3,
         secret="secret",

@@ -168,7 +168,8 @@ def test_a_tar_nobody_planned_ends_it(near: Any, keys: Any, tmp_path: Path) -> N
     folder = tmp_path / "folder"
     argv = [sys.executable, "-c", BASEBACKUP, str(folder), "16400", "base"]
     source = Source(name="base.tar.zst.age", kind="fifo", path=f"{folder}/base.tar")
-    failed = near.run(seal_job(near, keys, argv, source, secret="the password")).failed
+    hint = "was a tablespace added?"
+    failed = near.run(seal_job(near, keys, argv, source, secret="the password", hint=hint)).failed
     assert failed.code == "child-failed"
     assert "16400.tar" in failed.message
     assert "tablespace" in failed.hint
@@ -179,12 +180,13 @@ def test_a_tar_that_never_comes(near: Any, keys: Any, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     argv = [sys.executable, "-c", BASEBACKUP, str(folder), "base"]
     sources = [
-        Source(name=f"{name}.tar.zst.age", kind="fifo", path=f"{folder}/{name}.tar")
+        Source(name=f"{name}.tar.zst.age", kind="fifo", path=f"{folder}/{name}.tar", hint=name)
         for name in ("base", "16400")
     ]
     failed = near.run(seal_job(near, keys, argv, *sources, secret="the password")).failed
     assert failed.code == "child-failed"
     assert "never wrote" in failed.message
+    assert failed.hint == "16400"
 
 
 # --- what goes wrong while sealing ---------------------------------------------------------------

@@ -62,7 +62,9 @@ def mark(work: Path, name: str, *made: Any) -> Path:
     return work / name
 
 
-def claimed(ask: Any, work: Path, name: str, *directories: Path, port: int = 0) -> ClaimResult:
+def claimed(
+    ask: Any, work: Path, name: str, *directories: Path, port: int = 0, **told: Any
+) -> ClaimResult:
     (work / name).mkdir(parents=True, exist_ok=True, mode=0o700)
     job = ClaimJob(
         work_dir=str(work),
@@ -70,6 +72,7 @@ def claimed(ask: Any, work: Path, name: str, *directories: Path, port: int = 0) 
         token="t" + name,
         directories=tuple(map(str, directories)),
         ports=(("127.0.0.1", port),) if port else (),
+        **told,
     )
     result = ask(job)
     assert isinstance(result, ClaimResult)
@@ -86,6 +89,28 @@ def started(mark: str, cwd: Path) -> "subprocess.Popen[bytes]":
     script = "import time; time.sleep(1000)"
     environment = os.environ | {stamp.VARIABLE: mark}
     return subprocess.Popen([sys.executable, "-c", script], cwd=cwd, env=environment)
+
+
+def telling(data: Path, mark: str) -> "subprocess.Popen[bytes]":
+    """A service that bears the stamp and tells the signal that ends it, in and beside `data`."""
+    script = (
+        "import signal, sys, time\n"
+        "def end(number, frame):\n"
+        "    for place in sys.argv[1:]:\n"
+        "        open(f'{place}/ended', 'w').write(signal.Signals(number).name)\n"
+        "    sys.exit()\n"
+        "for name in ('SIGTERM', 'SIGINT', 'SIGQUIT'): signal.signal(getattr(signal, name), end)\n"
+        "print(flush=True); time.sleep(1000)"
+    )
+    service = subprocess.Popen(
+        [sys.executable, "-c", script, str(data), str(data.parent)],
+        cwd=data,
+        env=os.environ | {stamp.VARIABLE: mark},
+        stdout=subprocess.PIPE,
+    )
+    assert service.stdout is not None
+    service.stdout.readline()
+    return service
 
 
 def test_sweep_removes_what_bears_the_stamp_and_nothing_else(
@@ -213,6 +238,34 @@ def test_children_that_outlive_their_server_for_a_moment_are_no_strangers(
     swept = ask(SweepJob(work_dir=str(work), rehearsal_id="r", processes_only=True))
     assert [left.processes for left in swept.remaining] == [()]
     assert not running(server)
+
+
+@pytest.mark.parametrize(
+    ("told", "by"),
+    [({}, "SIGTERM"), ({"ended_by": "SIGQUIT"}, "SIGQUIT"), ({"ended_by": "SIGINT"}, "SIGINT")],
+)
+def test_a_service_is_ended_by_its_own_signal(
+    ask: Any, tmp_path: Path, processes: list[Any], told: dict[str, Any], by: str
+) -> None:
+    """A server of PostgreSQL ends at once at one that has others write a core file."""
+    work, data = tmp_path / "work", tmp_path / "data"
+    assert claimed(ask, work, "r", data, **told).refused == ""
+    processes.append(telling(data, "r:tr"))
+    assert ask(SweepJob(work_dir=str(work), processes_only=True)).remaining[0].processes == ()
+    assert (data / "ended").read_text() == by
+
+
+def test_a_marker_that_names_no_signal(ask: Any, tmp_path: Path, processes: list[Any]) -> None:
+    """An earlier farside left it, and sent SIGQUIT to all that it had started."""
+    work, data = tmp_path / "work", tmp_path / "data"
+    assert claimed(ask, work, "r", data).refused == ""
+    made = work / "r" / marks.FILE
+    lines = [json.loads(line) for line in made.read_text().splitlines()]
+    assert any(line.pop("ended_by", None) for line in lines)
+    made.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    processes.append(telling(data, "r:tr"))
+    assert ask(SweepJob(work_dir=str(work), remove=True)).remaining == ()
+    assert (tmp_path / "ended").read_text() == "SIGQUIT"
 
 
 def noting(ask: Any, work: Path, data: Path) -> str:
