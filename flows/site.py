@@ -6,7 +6,7 @@ from pathlib import Path
 
 from blocks.errors import FarsideError, PermanentError
 from blocks.hosts.host import Host
-from blocks.plan.loading import PlanError, load_plan
+from blocks.plan.loading import PlanError, load_plan, load_saved
 from blocks.plan.model import Plan
 from blocks.remote.jobs import sweep_host
 from blocks.settings import check, trusted_plans
@@ -100,17 +100,14 @@ def _claims(host: Host) -> set[str]:
 
 
 def saved(name: str) -> Plan:
-    """A plan saved as a Prefect block. Raises PlanError if there is none."""
-    try:
-        plan = Plan.load(name)
-    except ValueError:
+    """A plan saved as a Prefect block. Raises PlanError if there is none, or it is not valid."""
+    plan = load_saved(name)
+    if plan is None:
         known = ", ".join(lab.plans())
         raise PlanError(
             f"no plan {name!r}: neither a file, nor one of the lab's ({known}), nor a saved block",
             hint="give the path of a plan file",
-        ) from None
-    if not isinstance(plan, Plan):
-        raise PermanentError("Prefect answered with a coroutine", operation="loading a plan block")
+        )
     trusted = trusted_plans()
     if trusted is not None and plan.digest not in trusted:
         raise PlanError(

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from blocks.plan.loading import load_plan
+from deployments import lab
 from deployments.lab import galera
 from tests import mechanisms
 
@@ -212,6 +213,19 @@ def test_worker_and_deployment(environment: dict[str, str], place: Path) -> None
     (record,) = (place / "results").glob("*.json")
     assert '"trigger": "nightly"' in record.read_text(), said
     assert '"verdict": "verified"' in record.read_text()
+
+
+@mechanisms.README
+def test_a_plan_saved_as_a_block(environment: dict[str, str], tmp_path: Path) -> None:
+    """The lab's plan, under the name that is shown."""
+    shell("python -m deployments.lab up --scale 1", environment)
+    register, save, rehearse = block("prefect block register")
+    assert "farside plan" in shell(register, environment)
+    plan = lab.plan_path(Path(environment["FARSIDE_LAB"]), "postgres")
+    shell(save.replace("shop.yaml", str(plan)), environment)
+    said = shell(f"{rehearse} --rto 1h --rpo 1h --results {tmp_path}", environment)
+    assert "VERIFIED" in said
+    shell("python -m deployments.lab down", environment)
 
 
 def _wait_for_scheduled_runs(environment: dict[str, str]) -> None:

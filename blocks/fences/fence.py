@@ -1,6 +1,6 @@
 """What every fence can do, and how it fails."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -104,7 +104,7 @@ class Observed:
     unseen: tuple[FarsideError, ...] = ()
 
 
-class Fence(DomainPart):
+class Fence(DomainPart, ABC):
     """Cuts the source domain off."""
 
     @abstractmethod

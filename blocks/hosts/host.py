@@ -6,7 +6,7 @@ passes here: a host streams straight to and from its domain's store.
 
 import secrets
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
 
@@ -54,20 +54,23 @@ class FileRefused(PermanentError):
     """A file could not be read or written: permissions, space, a directory in the way."""
 
 
-class Host(DomainPart):
+class Host(DomainPart, ABC):
     """A machine on which commands run."""
 
-    name: str = Field(description="What the plan calls this host", min_length=1)
-    address: Address = Field(description="IP address or DNS name", min_length=1)
+    name: str = Field(description="What plan, records and messages call this host.", min_length=1)
+    address: Address = Field(
+        description="IP address or DNS name by which farside reaches it.", min_length=1
+    )
     work_dir: str = Field(
         default="~/.farside",
         description="Directory on the host for what a rehearsal needs there, which no other "
-        "account can write to; created if missing. ~ is the account's home",
+        "account can write to; created if missing. ~ is the account's home. Default: ~/.farside.",
         pattern=r"^(~?/)[^\x00-\x1f\x7f]+$",
     )
     python: str = Field(
         default="python3",
-        description="Python >= 3.11 on the host, with cryptography and zstandard",
+        description="Python 3.11 or newer on the host, with cryptography and zstandard: a program "
+        "name or a path. Default: python3.",
         min_length=1,
     )
 

@@ -1,4 +1,4 @@
-"""A plan file, and where in it the mistakes are."""
+"""A plan from a file or a saved block, and where in it the mistakes are."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -51,15 +51,43 @@ def load_plan(path: Path, *, local_files: bool = False) -> Plan:
         raise PlanError("\n".join(_mistakes(path, root, error))) from None
 
 
+def load_saved(name: str) -> Plan | None:
+    """Read and validate a plan saved as a Prefect block; None if no plan is saved under that name.
+
+    Raises PlanError that lists every mistake as `block NAME: where: what`, and what Prefect's
+    client raises where its server cannot be asked.
+    """
+    try:
+        plan = Plan.load(name)
+    except ValueError:
+        return None
+    except RuntimeError as error:  # so Prefect says that the document is not valid
+        if not isinstance(error.__cause__, ValidationError):
+            raise
+        found = _messages(error.__cause__)
+        places = [(".".join(str(step) for step in loc) or "plan", text) for loc, text in found]
+        raise PlanError(
+            "\n".join(f"block {name}: {place}: {text}" for place, text in places)
+        ) from None
+    if not isinstance(plan, Plan):
+        raise PermanentError("Prefect answered with a coroutine", operation="loading a plan block")
+    return plan
+
+
 def _mistakes(path: Path, root: yaml.Node, error: ValidationError) -> Iterator[str]:
+    for loc, message in _messages(error):
+        node, place = _locate(root, loc)
+        yield f"{path}:{node.start_mark.line + 1}: {place or 'plan'}: {message}"
+
+
+def _messages(error: ValidationError) -> Iterator[tuple[tuple[int | str, ...], str]]:
     for mistake in error.errors(include_url=False, include_input=False):
-        node, place = _locate(root, mistake["loc"])
         message = mistake["msg"].removeprefix("Value error, ")
         if mistake["type"] == "extra_forbidden":
             message = "unknown key"
         elif mistake["type"] == "missing":
             message = "required, but missing"
-        yield f"{path}:{node.start_mark.line + 1}: {place or 'plan'}: {message}"
+        yield mistake["loc"], message
 
 
 def _locate(root: yaml.Node, loc: Sequence[int | str]) -> tuple[yaml.Node, str]:

@@ -9,16 +9,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    SerializeAsAny,
     StringConstraints,
     model_validator,
 )
 
 from blocks.block import StrictBlock
 from blocks.domain import FailureDomain
-from blocks.engines.engine import Engine
 from blocks.engines.facts import Facts
-from blocks.engines.registry import engine_of
+from blocks.engines.registry import AnyEngine
 from blocks.evidence.record import Topology
 from blocks.evidence.topology import counterparts
 from blocks.fences import AnyFence
@@ -47,8 +45,14 @@ class _Part(BaseModel):
 class Objectives(_Part):
     """How long recovery may take, and how much recent data may be lost."""
 
-    rto: Duration = Field(description="Recovery time objective, e.g. 15m")
-    rpo: Duration = Field(description="Recovery point objective, e.g. 60s")
+    rto: Duration = Field(
+        description="Recovery time objective: how long recovery may take, from the declaration to "
+        "a verified service, as in 15m."
+    )
+    rpo: Duration = Field(
+        description="Recovery point objective: how much recent data may be lost, from the newest "
+        "restored transaction to the declaration, as in 60s."
+    )
 
 
 class BackupSelection(_Part):
@@ -56,26 +60,29 @@ class BackupSelection(_Part):
 
     select: Annotated[str, BeforeValidator(parse_selection)] = Field(
         default="fresh",
-        description="fresh, latest, oldest, random, or the id of a set",
+        description="Which set is rehearsed: fresh takes a new backup first; latest, oldest, "
+        "random or the id of a set takes one that the recovery store has already.",
     )
     rate: Rate = Field(
         default=READ_RATE,
-        description="Limit of reading a fresh backup at the source, of an engine that can limit it,"
-        " e.g. 50MB/s; 200MB/s unless given",
+        description="How fast a fresh backup may read at the source, where the engine can limit it, as "
+        "in 50MB/s or 400Mbit/s (a plain number is bytes per second). Without it, 200MB/s.",
     )
     checkpoint: Literal["spread", "fast"] = Field(
         default="spread",
-        description="Whether a fresh backup waits for a spread checkpoint, or has one made at once",
+        description="PostgreSQL: how a fresh backup begins. spread waits for the checkpoint, "
+        "which may take minutes; fast has it written at once, which burdens the source's disks.",
     )
     spool: Size = Field(
         default=10 * 10**9,
-        description="Log that may wait on the backup's host for the source's store; more ends the"
-        " rehearsal",
+        description="PostgreSQL: how much log may wait on the backup's host until the source's "
+        "store has taken it, as in 10GB (the default). More ends the rehearsal.",
     )
     retained: Size = Field(
         default=10 * 10**9,
-        description="Log that the source may keep for a receiver that is behind; more ends the"
-        " rehearsal",
+        description="PostgreSQL: how much log the source may keep on its disks for the "
+        "rehearsal's receiver, if that falls behind, as in 10GB (the default). More ends the "
+        "rehearsal.",
     )
 
     @property
@@ -88,32 +95,51 @@ class Keys(_Part):
     """What seals and signs the backup sets. Private keys are named here, never held."""
 
     recipients: list[Recipient] = Field(
-        min_length=1, description="age recipients that every set is sealed to"
+        min_length=1,
+        description="The age recipients (age1...) that every set is sealed to: at least that of "
+        "the identity below. Each can open every set alone.",
     )
-    identity: str = Field(description="Name of the age identity in the recovery domain's vault")
+    identity: str = Field(
+        description="Name, in the recovery domain's vault, of the age identity that opens the sets."
+    )
     signing_key: str | None = Field(
-        default=None, description="Name of the Ed25519 signing key in the source domain's vault"
+        default=None,
+        description="Name, in the source domain's vault, of the Ed25519 key that signs manifests. "
+        "A fresh backup needs it; to rehearse a set that is there, it may be left out.",
     )
-    signer: Signer = Field(description="Pinned public key of the manifests' signer")
+    signer: Signer = Field(
+        description="The public half of that key (ed25519:...), pinned: a set whose manifest is "
+        "not signed with it is refused."
+    )
     former_signers: list[Signer] = Field(
         default_factory=list,
-        description="Public keys that older sets are signed with, from before a change of key",
+        description="Public keys of before a change of the signing key: sets signed with them "
+        "stay valid. Without it, none.",
     )
     record_key: str | None = Field(
-        default=None, description="Name of the key in the recovery vault that signs records"
+        default=None,
+        description="Name, in the recovery domain's vault, of the Ed25519 key that signs records. "
+        "Without it, records are not signed.",
     )
     record_signer: Signer | None = Field(
         default=None,
-        description="Pinned public key of that key: earlier records that it did not sign do not "
-        "count",
+        description="The public half of the record key, pinned: earlier records that are not "
+        "signed with it do not count as history. Without it, all earlier records count.",
     )
 
 
 class Transfer(_Part):
     """Who carries a set across the gap, and how fast."""
 
-    host: str = Field(description="A recovery host that pulls from the source's store")
-    rate: Rate | None = Field(default=None, description="Limit of the link, e.g. 50Mbit/s")
+    host: str = Field(
+        description="Name of the recovery host that copies sets from the source's store into the "
+        "recovery domain's."
+    )
+    rate: Rate | None = Field(
+        default=None,
+        description="How fast it may copy, as in 400Mbit/s or 50MB/s (a plain number is bytes per "
+        "second). Without it, as fast as the link is.",
+    )
 
 
 class Heartbeat(_Part):
@@ -123,55 +149,81 @@ class Heartbeat(_Part):
     row's id, a tab, and the UTC time at which its commit was acknowledged.
     """
 
-    database: str
-    table: str = Field(description="Table with the columns id (1, 2, 3, ...) and at")
-    ledger: Path
+    database: str = Field(description="Database that holds the heartbeat table.")
+    table: str = Field(
+        description="Table that gets a row for each tick, with the columns id (1, 2, 3, ...) and "
+        "at (the time)."
+    )
+    ledger: Path = Field(
+        description="File on the orchestrator, outside both domains, with a line for each "
+        "acknowledged tick: its id, a tab, and the time (UTC) of the acknowledgement."
+    )
 
 
 class AppSecret(_Part):
     """A secret without which the application cannot read its own rows, and a row to try it on."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
-    secret: str = Field(description="Its name in the recovery domain's vault")
-    database: str
-    sql: str = Field(description="A query that yields one value which the secret opens")
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9-]*$",
+        description="What the record calls this check: lower case, digits and dashes.",
+    )
+    secret: str = Field(description="Name of the secret in the recovery domain's vault.")
+    database: str = Field(description="Database that is asked for an encrypted value.")
+    sql: str = Field(description="Query that yields one value which was encrypted with the secret.")
     open_argv: list[str] = Field(
         min_length=1,
-        description="The application's own command for it, on the restored service's host: reads "
-        "the secret (a line) and the value from standard input, ends with 0 if it could open it",
+        description="The application's own command that decrypts the value, run on the restored "
+        "service's host: it reads the secret (a line) and the value from standard input, and ends "
+        "with exit code 0 if it could open it.",
     )
 
 
 class Production(_Part):
     """The real size, where the rehearsed database is smaller."""
 
-    size: Size = Field(description="Bytes of the production database, e.g. 2TB")
-    link: Rate | None = Field(default=None, description="The real link's rate, e.g. 1Gbit/s")
+    size: Size = Field(
+        description="Size of the production database, as in 2TB (a plain number is bytes): times "
+        "are projected to it, and compared with the RTO."
+    )
+    link: Rate | None = Field(
+        default=None,
+        description="Rate of the real link between the domains, as in 1Gbit/s: says how long a "
+        "full copy takes. Without it, that is not told.",
+    )
 
 
 class SqlCheck(_Part):
     """A question to the restored data, and the only answer that passes."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
-    database: str
-    sql: str = Field(description="A query that yields one value")
-    expected: str = Field(description="That value as text")
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9-]*$",
+        description="What the record calls this check: lower case, digits and dashes.",
+    )
+    database: str = Field(description="Database that is asked.")
+    sql: str = Field(description="Query that yields one value, in the engine's own language.")
+    expected: str = Field(
+        description="The only value that passes, as text and as the database's client prints it: "
+        "t for true in PostgreSQL, for one."
+    )
 
 
 class AcceptedRisk(_Part):
     """A finding that the plan's owner lives with, until a day; it stays in the record."""
 
     finding: Annotated[str, BeforeValidator(parse_finding)] = Field(
-        description="Id of the finding, e.g. address-hard-coded"
+        description="Id of the finding in farside's catalogue, as in address-hard-coded."
     )
     subject: str | None = Field(
-        default=None, description="What it is about, as the record says; without it, anything"
+        default=None,
+        description="What the finding is about, exactly as a record's subject has it. Without it, "
+        "every subject; a finding that shows a broken isolation needs it.",
     )
     reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] = Field(
-        description="Why, and what is going to be done"
+        description="Why it is accepted, and what is going to be done about it."
     )
     until: Annotated[date, BeforeValidator(parse_day)] = Field(
-        description="The last day (UTC) on which it is accepted"
+        description="The last day (UTC) on which it is accepted, as in 2027-03-31. From the next "
+        "day on it counts again."
     )
 
 
@@ -180,8 +232,9 @@ class Shape(_Part):
 
     mapping: dict[str, str] = Field(
         default_factory=dict,
-        description="Node of the source -> host of the recovery node that takes its place; what is "
-        "not named has no counterpart. Without it, it is derived by role and name",
+        description="Name of a node of the source -> host of the recovery node that takes its "
+        "place. A node that is not named has no counterpart. Without any, nodes are matched by "
+        "role, then by name, then in order.",
     )
 
 
@@ -192,42 +245,95 @@ class Plan(StrictBlock):
     _block_type_slug = "farside-plan"
     _description = "A disaster recovery plan that farside can rehearse."
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=60)
-    description: str = ""
-    source: FailureDomain = Field(description="The failure domain that is lost")
-    recovery: FailureDomain = Field(description="The failure domain that recovers")
-    engine: Annotated[SerializeAsAny[Engine], BeforeValidator(engine_of)]
-    keys: Keys
-    objectives: Objectives
-    backup: BackupSelection = BackupSelection()
-    retention: Retention | None = Field(
-        default=None, description="Which of its sets a sweep with --expire keeps; without it, all"
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9-]*$",
+        max_length=60,
+        description="What the plan is called: lower case, digits and dashes. Its backup sets are "
+        "stored under it, and its records bear it: another name is another history.",
     )
-    transfer: Transfer
-    fence: AnyFence = Field(description="What makes the source unreachable")
-    heartbeat: Heartbeat | None = None
-    checks: list[SqlCheck] = Field(default_factory=list)
-    secrets: list[AppSecret] = Field(default_factory=list)
+    description: str = Field(default="", description="What it is about, in a sentence, for people.")
+    source: FailureDomain = Field(description="The failure domain that is lost.")
+    recovery: FailureDomain = Field(
+        description="The failure domain that recovers. It shares nothing with the source."
+    )
+    engine: AnyEngine = Field(
+        description="The database: how it is backed up, and where and how it is restored. kind "
+        "chooses among the engines."
+    )
+    keys: Keys = Field(
+        description="What seals and signs backup sets and records. Private keys are named, never "
+        "held: they are in the domains' vaults."
+    )
+    objectives: Objectives = Field(
+        description="How long recovery may take, and how much recent data may be lost."
+    )
+    backup: BackupSelection = Field(
+        default=BackupSelection(),
+        description="Which backup set is rehearsed, and what a fresh one may cost the source. "
+        "Without it, a fresh one.",
+    )
+    retention: Retention | None = Field(
+        default=None,
+        description="Which of the plan's sets a sweep with --expire keeps in each store. Without "
+        "it, all of them.",
+    )
+    transfer: Transfer = Field(description="Which host carries a set across, and how fast it may.")
+    fence: AnyFence = Field(
+        description="What makes the source unreachable from the recovery side at the declaration, "
+        "and shows what calls it afterwards."
+    )
+    heartbeat: Heartbeat | None = Field(
+        default=None,
+        description="A table to which a row is committed for each tick, with a ledger of those "
+        "acknowledged: what was lost is then counted in transactions. Without it, that is not "
+        "known.",
+    )
+    checks: list[SqlCheck] = Field(
+        default_factory=list,
+        description="The plan's own questions to the restored data, each with its only good "
+        "answer. Without any, only the engine's checks are made.",
+    )
+    secrets: list[AppSecret] = Field(
+        default_factory=list,
+        description="What the application's own rows are encrypted with, and a row to try each "
+        "secret on. Without any, that is not verified.",
+    )
     names: list[str] = Field(
         default_factory=list,
-        description="Names by which the service is reached, to be resolved on the recovery hosts",
+        description="DNS names by which clients reach the service. They are resolved on the "
+        "recovery hosts: none may lead to the source. Without any, that is not verified.",
     )
     files: list[str] = Field(
         default_factory=list,
-        description="Files on the recovery hosts to search for the source's addresses, besides the "
-        "usual ones, as in /etc/shop/*.conf",
+        description="Files on the recovery hosts that are searched for the source's addresses, "
+        "names and paths, besides the usual ones, as in /etc/shop/*.conf.",
     )
     search_rows: bool = Field(
         default=False,
         description="Whether the rows of all restored tables are searched for the source's "
-        "addresses, names and paths, too, and not only definitions",
+        "addresses, names and paths, too. Without it, only definitions and settings are.",
     )
     search_rows_limit: Duration = Field(
-        default=timedelta(minutes=10), description="How long that may take, e.g. 10m"
+        default=timedelta(minutes=10),
+        json_schema_extra={"default": "10m"},
+        description="How long the search of rows may take, as in 10m (the default). What it has "
+        "not reached by then is in the record as not verified.",
     )
-    topology: Shape = Shape()
-    production: Production | None = None
-    accepted: list[AcceptedRisk] = Field(default_factory=list)
+    topology: Shape = Field(
+        default=Shape(),
+        description="Which recovery node takes the place of which of the source's. Without it, "
+        "that is derived by role and name.",
+    )
+    production: Production | None = Field(
+        default=None,
+        description="The real size, where the rehearsed database is smaller: the record says "
+        "whether recovery fits the RTO at that size. Without it, nothing is projected.",
+    )
+    accepted: list[AcceptedRisk] = Field(
+        default_factory=list,
+        description="Findings that the plan's owner accepts for now. They stay in the record, but "
+        "count neither for the verdict nor for the exit code.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "Plan":

@@ -4,7 +4,7 @@ Hosts move the bulk data themselves, through URLs that `presign_*` makes; only m
 small objects pass here.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -73,7 +73,7 @@ class Upload:
     started_at: datetime
 
 
-class ObjectStore(DomainPart):
+class ObjectStore(DomainPart, ABC):
     """Keeps objects under keys. Every key given and returned is without the store's prefix.
 
     Every method raises AccessDenied, StoreUntrusted, StoreRefused (permanent) and StoreUnavailable

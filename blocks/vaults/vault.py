@@ -1,7 +1,7 @@
 """What every vault can do, and how it fails."""
 
 import re
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 from pydantic import SecretStr
 
@@ -27,7 +27,7 @@ class VaultLocked(PermanentError):
     finding = FindingId.KEY_CHAIN_IN_SOURCE
 
 
-class KeyVault(DomainPart):
+class KeyVault(DomainPart, ABC):
     """Keeps secrets under names."""
 
     @abstractmethod
