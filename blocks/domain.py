@@ -25,21 +25,35 @@ class FailureDomain(DomainPart):
     _block_type_slug: ClassVar[str | None] = "farside-failure-domain"
     _description: ClassVar[str | None] = "Hosts, store, vault and networks that are lost together."
 
-    name: str = Field(description="What the plan calls this domain", pattern=r"^[A-Za-z0-9._-]+$")
+    name: str = Field(
+        description="What plan, records and messages call this domain: letters, digits, dots, "
+        "dashes and underscores.",
+        pattern=r"^[A-Za-z0-9._-]+$",
+    )
     networks: list[IPv4Network | IPv6Network] = Field(
-        default=[], description="Networks whose addresses belong to the domain, as in 10.1.0.0/16"
+        default=[],
+        description="Networks whose addresses belong to the domain, as in 10.1.0.0/16: whatever "
+        "names one of them belongs to it. A fence of nftables cuts them off.",
     )
     names: list[str] = Field(
-        default=[], description="DNS suffixes whose names belong to the domain, as in east.example"
+        default=[],
+        description="DNS suffixes whose names belong to the domain, as in east.example (which "
+        "db.east.example is in).",
     )
     paths: list[Annotated[str, Field(pattern=r"^/.*[^/]$")]] = Field(
         default=[],
-        description="Directories that only this domain has: mounts, and what farside itself holds "
-        "of it, as in /mnt/east",
+        description="Directories that only this domain has, as in /mnt/east: mounts from it, and "
+        "files of it that farside's own machine holds.",
     )
-    hosts: list[AnyHost] = Field(description="Its hosts; their names differ", min_length=1)
-    store: AnyStore = Field(description="Its object store")
-    vault: AnyVault | None = Field(default=None, description="Where it keeps its private keys")
+    hosts: list[AnyHost] = Field(
+        description="The hosts that a rehearsal uses; each has a name of its own.", min_length=1
+    )
+    store: AnyStore = Field(description="The object store that holds the domain's backup sets.")
+    vault: AnyVault | None = Field(
+        default=None,
+        description="Where the domain keeps its private keys and passwords. The recovery domain "
+        "needs one; the source needs one for a fresh backup.",
+    )
 
     _aliases: tuple[str, ...] = PrivateAttr(default=())
 

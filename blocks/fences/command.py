@@ -36,25 +36,33 @@ class CommandFence(Fence):
     _block_type_slug: ClassVar[str | None] = "farside-command-fence"
     _description: ClassVar[str | None] = "Cuts a failure domain off with the site's own commands."
 
-    kind: Literal["command"] = Field(default="command", description="A fence made of commands")
+    kind: Literal["command"] = Field(
+        default="command", description="command: a fence of the site's own commands."
+    )
     raise_argv: list[str] = Field(
-        min_length=1, description="Command that makes the source unreachable; idempotent"
+        min_length=1,
+        description="Command that makes the source unreachable from the recovery hosts, run where "
+        "farside runs. It must be idempotent.",
     )
     lift_argv: list[str] = Field(
-        min_length=1, description="Command that undoes it; may run where nothing is cut"
+        min_length=1,
+        description="Command that undoes it. It must be idempotent, and do no harm where nothing "
+        "is cut. Plans with the same words share one fence.",
     )
     observe_argv: list[str] = Field(
         default=[],
-        description="Command that prints the attempts caught, a JSON object on each line: at, "
-        "host, address, port, and pid and process where known; farside's own calls among them",
+        description="Command that prints each call to the source that was caught, a JSON object "
+        "on a line: at (with its time zone), host, address, port, and pid and process where "
+        "known; farside's own calls among them. Without it, what calls the source is not known.",
     )
     check_argv: list[str] = Field(
         default=[],
-        description="Command that ends with 0 if raise_argv and lift_argv could do their work, and "
-        "changes nothing; run at preflight",
+        description="Command that ends with exit code 0 if raise_argv and lift_argv could do "
+        "their work, and changes nothing; run at preflight. Without it, only the programs are "
+        "looked for.",
     )
     timeout_seconds: float = Field(
-        default=60.0, gt=0, description="Time limit of each command, in seconds"
+        default=60.0, gt=0, description="Time limit of each command, in seconds. Default: 60."
     )
 
     _before: Counter[Attempt] = PrivateAttr(default_factory=Counter)

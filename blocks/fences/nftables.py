@@ -61,12 +61,14 @@ class NftablesFence(Fence):
     _description: ClassVar[str | None] = "Cuts a failure domain off on the recovery hosts."
 
     kind: Literal["nftables"] = Field(
-        default="nftables", description="A fence of nftables on each recovery host"
+        default="nftables",
+        description="nftables: packet filters on each recovery host, and on the vault's.",
     )
     nft_argv: list[str] = Field(
         default=["sudo", "-n", "nft"],
         min_length=1,
-        description="Command that runs nft with the right to change the packet filter there",
+        description="Command on those hosts that runs nft with the right to change the packet "
+        "filter. Default: [sudo, -n, nft].",
     )
 
     _watchers: dict[str, "Watcher"] = PrivateAttr(default_factory=dict)

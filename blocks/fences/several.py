@@ -18,9 +18,13 @@ class SeveralFences(Fence):
     _block_type_slug: ClassVar[str | None] = "farside-several-fences"
     _description: ClassVar[str | None] = "Cuts a failure domain off in more than one way."
 
-    kind: Literal["several"] = Field(default="several", description="Fences, raised in this order")
+    kind: Literal["several"] = Field(
+        default="several", description="several: fences of other kinds, one behind the other."
+    )
     fences: list[Annotated[CommandFence | NftablesFence, Field(discriminator="kind")]] = Field(
-        min_length=1, description="The fences"
+        min_length=1,
+        description="The fences, raised in this order and lifted in the reverse one. The first one "
+        "raised is the declaration.",
     )
 
     def check(self, gap: Gap) -> None:

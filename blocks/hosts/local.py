@@ -21,10 +21,18 @@ class LocalHost(Host):
     _block_type_slug: ClassVar[str | None] = "farside-local-host"
     _description: ClassVar[str | None] = "The machine that farside itself runs on."
 
-    kind: Literal["local"] = Field(default="local", description="Commands run here")
-    name: str = Field(default="local", description="What the plan calls this host", min_length=1)
+    kind: Literal["local"] = Field(
+        default="local", description="local: commands run on the machine that farside runs on."
+    )
+    name: str = Field(
+        default="local",
+        description="What plan, records and messages call this host. Default: local.",
+        min_length=1,
+    )
     address: Address = Field(
-        default="127.0.0.1", description="IP address or DNS name", min_length=1
+        default="127.0.0.1",
+        description="IP address or DNS name by which it is known. Default: 127.0.0.1.",
+        min_length=1,
     )
 
     def _start(self, argv: Sequence[str]) -> Process:

@@ -69,16 +69,23 @@ class SSHHost(Host):
     _block_type_slug: ClassVar[str | None] = "farside-ssh-host"
     _description: ClassVar[str | None] = "A host reached over SSH with a pinned host key."
 
-    kind: Literal["ssh"] = Field(default="ssh", description="Commands run over SSH")
-    port: int = Field(default=22, ge=1, le=65535, description="Port of the SSH server")
-    user: str = Field(description="Account on the host; its shell is a POSIX one", min_length=1)
+    kind: Literal["ssh"] = Field(
+        default="ssh", description="ssh: commands run over SSH, with a pinned host key."
+    )
+    port: int = Field(
+        default=22, ge=1, le=65535, description="TCP port of the SSH server. Default: 22."
+    )
+    user: str = Field(
+        description="Account on the host; its login shell is a POSIX one.", min_length=1
+    )
     identity_file: Path = Field(
-        description="Private key file (ed25519, ECDSA or RSA, no passphrase) on the orchestrator"
+        description="Private key file on the orchestrator: ed25519, ECDSA or RSA, without a "
+        "passphrase. No other key is offered, and no SSH agent is asked."
     )
     host_key: str = Field(
         default="",
         description="The host's public key, as in ssh-keyscan's output: 'ssh-ed25519 AAAA...'. "
-        "Without it every connection is refused, and the error shows the key that was offered",
+        "Without it every connection is refused, and the error shows the key that was offered.",
     )
 
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)

@@ -44,23 +44,41 @@ class S3Store(ObjectStore):
     _block_type_slug: ClassVar[str | None] = "farside-s3-store"
     _description: ClassVar[str | None] = "A bucket of an S3 service."
 
-    kind: Literal["s3"] = Field(default="s3", description="An S3 service")
+    kind: Literal["s3"] = Field(default="s3", description="s3: a service that speaks S3 over TLS.")
     endpoint: str | None = Field(
-        default=None, description="https URL of the service; none for AWS", pattern=r"^https://"
+        default=None,
+        description="URL of the service, as in https://10.1.0.9:9000. Without it, AWS in the "
+        "region below.",
+        pattern=r"^https://",
     )
-    bucket: str = Field(description="Bucket, which exists", min_length=1)
-    region: str = Field(default="us-east-1", description="Region", min_length=1)
+    bucket: str = Field(
+        description="Name of the bucket. It must exist: farside makes none.", min_length=1
+    )
+    region: str = Field(
+        default="us-east-1",
+        description="Region of the bucket; services other than AWS mostly take any. Default: "
+        "us-east-1.",
+        min_length=1,
+    )
     prefix: str = Field(
-        default="", description="Folder in the bucket, as in 'farside'; empty for the bucket"
+        default="",
+        description="Folder in the bucket, as in farside, outside of which nothing is touched. "
+        "Without it, the whole bucket.",
     )
     ca_file: Path | None = Field(
-        default=None, description="PEM file of the authority that signed the service's certificate"
+        default=None,
+        description="PEM file on the orchestrator with the authority that signed the service's "
+        "certificate. Without it, the system's authorities are trusted.",
     )
     credentials_file: Path | None = Field(
         default=None,
-        description="AWS shared credentials file on the orchestrator; none for boto3's own search",
+        description="AWS shared credentials file on the orchestrator; nothing else is then asked "
+        "for credentials. Without it, boto3 searches as it does (environment, ~/.aws, instance).",
     )
-    profile: str = Field(default="default", description="Section of the credentials file")
+    profile: str = Field(
+        default="default",
+        description="Section of the credentials file. Default: default.",
+    )
 
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     _client: Any = PrivateAttr(default=None)

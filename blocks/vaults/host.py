@@ -46,13 +46,22 @@ class HostVault(KeyVault):
     _block_type_slug: ClassVar[str | None] = "farside-host-vault"
     _description: ClassVar[str | None] = "Secrets as files in a directory of a host."
 
-    kind: Literal["host"] = Field(default="host", description="Secrets are files on a host")
-    host: AnyHost = Field(description="The host that holds the files")
-    directory: Directory = Field(description="Absolute path of their directory")
+    kind: Literal["host"] = Field(
+        default="host", description="host: secrets are files on a host, one file each."
+    )
+    host: AnyHost = Field(
+        description="The host that holds the files. It may be one of the domain's hosts, but "
+        "should not be one on which a service is restored."
+    )
+    directory: Directory = Field(
+        description="Absolute path of the directory of the files (mode 0700, files 0600). The "
+        "name of a file is the name of its secret."
+    )
     read_argv: list[str] = Field(
         default=[],
         description="Command on the host that prints the secret whose file is appended to it, for "
-        "a vault that must be unlocked, as in [age, -d, -i, /root/unlock]; none: files are read",
+        "a vault that must be unlocked, as in [age, -d, -i, /root/unlock]. Without it, the files "
+        "themselves are read.",
     )
 
     def join(self, domain: str) -> None:

@@ -42,10 +42,15 @@ class Command(Engine):
     version_words: ClassVar[Mapping[str, str]] = asked_by("--version", "redis-cli", "redis-server")
     without_rows: ClassVar[str] = "farside knows no rows of a service that commands restore"
 
-    kind: Literal["command"] = "command"
-    system: str = Field(description="What records call it, as in redis")
-    source: SourceSystem
-    target: TargetSystem
+    kind: Literal["command"] = Field(
+        default="command", description="command: any system, by the commands that the plan gives."
+    )
+    system: str = Field(description="What records and messages call the system, as in redis.")
+    source: SourceSystem = Field(description="The system that is backed up, and how.")
+    target: TargetSystem = Field(
+        description="Where it is restored, how, and what proves that it was. In the words of its "
+        "commands, {backup}, {directory}, {address}, {port} and {work} are filled in."
+    )
 
     # -- what the plan says -------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from blocks.agent.protocol.jobs import FactsJob
 from blocks.agent.protocol.parts import Source
@@ -70,10 +70,12 @@ class Etcd(LegacyEngine):
     growing: ClassVar[frozenset[str]] = frozenset({"key-space"})
     without_rows: ClassVar[str] = "all keys and values of etcd are searched anyway"
 
-    kind: Literal["etcd"] = "etcd"
-    source: SourceCluster
-    target: TargetCluster
-    application: Application
+    kind: Literal["etcd"] = Field(default="etcd", description="etcd: etcd 3.4 or later.")
+    source: SourceCluster = Field(description="The cluster that is backed up, and who asks it.")
+    target: TargetCluster = Field(description="The cluster that is restored.")
+    application: Application = Field(
+        description="The application's own user, who must be able to use what was restored."
+    )
 
     @model_validator(mode="after")
     def _asks_as_the_source(self) -> Self:

@@ -25,33 +25,52 @@ class _Part(BaseModel):
 class SourceCluster(_Part):
     """The cluster that is backed up, and the host whose etcdctl asks it."""
 
-    host: str = Field(description="Host of the source domain that takes the snapshot")
+    host: str = Field(
+        description="Name of the host of the source domain whose etcdctl takes the snapshot."
+    )
     endpoints: tuple[Endpoint, ...] = Field(
-        min_length=1, description="Client URLs of the members; the first that serves is used"
+        min_length=1,
+        description="Client URLs of the members, as in https://10.1.0.5:2379. The first that "
+        "serves is used.",
     )
-    bin_dir: Directory
-    ca_file: str = Field(description="On that host: who vouches for the members' certificates")
+    bin_dir: Directory = Field(description="Directory of etcdctl on that host.")
+    ca_file: str = Field(
+        description="File on that host with the authority of the members' certificates, in PEM."
+    )
     cert_file: str = Field(
-        default="", description="On that host: farside's own, where clients must show one"
+        default="",
+        description="File on that host with the client certificate that farside shows. Without "
+        "it, none is shown.",
     )
-    key_file: str = ""
-    user: str = Field(default="root", description="A user with the role root")
+    key_file: str = Field(
+        default="", description="File on that host with that certificate's private key."
+    )
+    user: str = Field(
+        default="root", description="User with the role root, as which farside asks. Default: root."
+    )
     password: str | None = Field(
         default=None,
-        description="Name of that user's password in the source's vault; none: nobody is asked for",
+        description="Name, in the source's vault, of the secret with that user's password. "
+        "Without it, farside shows no user: for clusters that ask for none.",
     )
 
 
 class Member(_Part):
     """One member of the restored cluster: its host, address, ports, directory and certificate."""
 
-    host: str
-    address: Address
-    client_port: Port = 2379
-    peer_port: Port = 2380
-    data_dir: Directory = Field(description="Must be empty or absent")
-    cert_file: str = Field(description="On that host, for clients and for the other members")
-    key_file: str
+    host: str = Field(description="Name of the recovery host on which it is restored.")
+    address: Address = Field(description="Address of that host on which it listens.")
+    client_port: Port = Field(default=2379, description="TCP port for clients. Default: 2379.")
+    peer_port: Port = Field(
+        default=2380, description="TCP port for the other members. Default: 2380."
+    )
+    data_dir: Directory = Field(
+        description="Data directory. It must be empty or absent, and is removed at teardown."
+    )
+    cert_file: str = Field(
+        description="File on that host with the certificate that it shows to clients and members."
+    )
+    key_file: str = Field(description="File on that host with that certificate's private key.")
 
     @property
     def client_url(self) -> str:
@@ -67,17 +86,24 @@ class Member(_Part):
 class TargetCluster(_Part):
     """The cluster that is restored: as many members as are named here, whatever the source had."""
 
-    members: tuple[Member, ...] = Field(min_length=1)
-    bin_dir: Directory
-    ca_file: str = Field(description="On every host: the recovery domain's own authority")
+    members: tuple[Member, ...] = Field(
+        min_length=1, description="The members that it is to have, each on a host of its own."
+    )
+    bin_dir: Directory = Field(
+        description="Directory of etcd's programs on every one of these hosts."
+    )
+    ca_file: str = Field(
+        description="File on every one of these hosts with the recovery domain's own authority."
+    )
     password: str | None = Field(
         default=None,
-        description="Name, in the recovery vault, of the password of the source's user",
+        description="Name, in the recovery domain's vault, of the secret with the password of "
+        "source.user, who is restored with the data. Without it, farside shows no user.",
     )
     client_cert_auth: bool | None = Field(
         default=None,
-        description="Clients must show a certificate, too; farside shows the first member's."
-        " Default: as at the source, by whether farside shows one there (source.cert_file)",
+        description="Whether clients must show a certificate; farside shows the first member's. "
+        "Without it, as at the source: they must if source.cert_file is given.",
     )
 
     @model_validator(mode="after")
@@ -101,6 +127,12 @@ class TargetCluster(_Part):
 class Application(_Part):
     """The user by which the application connects; its password is in the recovery vault."""
 
-    user: str = ""
-    password: str | None = Field(default=None, description="None: nobody is asked for one")
-    prefix: str = Field(description="Keys that it may read and write begin with this")
+    user: str = Field(
+        default="", description="User as which the application logs in. Without it, none is shown."
+    )
+    password: str | None = Field(
+        default=None,
+        description="Name, in the recovery domain's vault, of the secret with that user's "
+        "password. Without it, none is shown.",
+    )
+    prefix: str = Field(description="What the keys that it reads and writes begin with.")

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from blocks.agent.protocol.parts import Source
 from blocks.artifact.manifest import LogIndex, Manifest
 from blocks.domain import FailureDomain
@@ -75,10 +77,14 @@ class Galera(LegacyEngine):
     )
     growing: ClassVar[frozenset[str]] = frozenset({"row-counts", "table-checks", "nodes-agree"})
 
-    kind: Literal["galera"] = "galera"
-    source: SourceCluster
-    target: TargetCluster
-    application: Application
+    kind: Literal["galera"] = Field(
+        default="galera", description="galera: MariaDB with Galera, of one series on both sides."
+    )
+    source: SourceCluster = Field(description="The cluster that is backed up, and who asks it.")
+    target: TargetCluster = Field(description="The cluster that is restored.")
+    application: Application = Field(
+        description="The application's own user, who must be able to use what was restored."
+    )
 
     # -- what the plan says -------------------------------------------------------------------
 

@@ -12,37 +12,54 @@ class _Part(BaseModel):
 class SourceNode(_Part):
     """A node of the cluster that is backed up; the backup runs on its host."""
 
-    host: str
-    address: Address
-    port: Port = 3306
+    host: str = Field(
+        description="Name of the host of the source domain on which the node runs, and its backup."
+    )
+    address: Address = Field(description="Where that host reaches the node: IP or DNS name.")
+    port: Port = Field(default=3306, description="TCP port for clients. Default: 3306.")
 
 
 class SourceCluster(_Part):
     """The cluster that is backed up, and as whom."""
 
     nodes: tuple[SourceNode, ...] = Field(
-        min_length=1, description="The first that is Synced is backed up"
+        min_length=1, description="The nodes. The first one that is Synced is backed up."
     )
-    bin_dir: Directory = "/usr/bin"
+    bin_dir: Directory = Field(
+        default="/usr/bin",
+        description="Directory of MariaDB's programs on their hosts. Default: /usr/bin.",
+    )
     user: str = Field(
-        description="A user with SELECT, SHOW VIEW, EVENT, TRIGGER, RELOAD, PROCESS, LOCK TABLES,"
-        " BINLOG MONITOR and REPLICA MONITOR on *.*"
+        description="User that looks at the cluster and backs it up, with SELECT, SHOW VIEW, "
+        "EVENT, TRIGGER, RELOAD, PROCESS, LOCK TABLES, BINLOG MONITOR and REPLICA MONITOR on *.*."
     )
-    password: str = Field(description="Name of that user's password in the source's vault")
+    password: str = Field(
+        description="Name, in the source's vault, of the secret with that user's password."
+    )
 
 
 class TargetNode(_Part):
     """One node of the restored cluster: its host, address, ports, directory and certificate."""
 
-    host: str
-    address: Address
-    port: Port = 3306
-    group_port: Port = 4567
-    ist_port: Port = 4568
-    sst_port: Port = 4444
-    data_dir: Directory = Field(description="Must be empty or absent")
-    cert_file: str = Field(description="On that host, for clients and for the other nodes")
-    key_file: str
+    host: str = Field(description="Name of the recovery host on which it is restored.")
+    address: Address = Field(description="Address of that host on which it listens.")
+    port: Port = Field(default=3306, description="TCP port for clients. Default: 3306.")
+    group_port: Port = Field(
+        default=4567, description="TCP port for the group's own messages. Default: 4567."
+    )
+    ist_port: Port = Field(
+        default=4568, description="TCP port for incremental state transfers. Default: 4568."
+    )
+    sst_port: Port = Field(
+        default=4444, description="TCP port for state snapshot transfers. Default: 4444."
+    )
+    data_dir: Directory = Field(
+        description="Data directory. It must be empty or absent, and is removed at teardown."
+    )
+    cert_file: str = Field(
+        description="File on that host with the certificate that it shows to clients and nodes."
+    )
+    key_file: str = Field(description="File on that host with that certificate's private key.")
 
     @property
     def endpoint(self) -> str:
@@ -63,13 +80,25 @@ class TargetNode(_Part):
 class TargetCluster(_Part):
     """The cluster that is restored: as many nodes as are named here, whatever the source had."""
 
-    nodes: tuple[TargetNode, ...] = Field(min_length=1)
-    bin_dir: Directory = "/usr/bin"
-    server: str = Field(default="/usr/sbin/mariadbd", description="MariaDB's server program")
-    provider: str = Field(
-        default="/usr/lib/galera/libgalera_smm.so", description="Galera's library"
+    nodes: tuple[TargetNode, ...] = Field(
+        min_length=1, description="The nodes that it is to have, each on a host of its own."
     )
-    ca_file: str = Field(description="On every host: the recovery domain's own authority")
+    bin_dir: Directory = Field(
+        default="/usr/bin",
+        description="Directory of MariaDB's programs on every one of these hosts. Default: "
+        "/usr/bin.",
+    )
+    server: str = Field(
+        default="/usr/sbin/mariadbd",
+        description="MariaDB's server program on these hosts. Default: /usr/sbin/mariadbd.",
+    )
+    provider: str = Field(
+        default="/usr/lib/galera/libgalera_smm.so",
+        description="Galera's library on these hosts. Default: /usr/lib/galera/libgalera_smm.so.",
+    )
+    ca_file: str = Field(
+        description="File on every one of these hosts with the recovery domain's own authority."
+    )
 
     @model_validator(mode="after")
     def _hosts_differ(self) -> "TargetCluster":
@@ -87,10 +116,16 @@ class TargetCluster(_Part):
 class Application(_Part):
     """The user by which the application connects; its password is in the recovery vault."""
 
-    user: str
-    password: str
-    database: str
-    write: str | None = Field(default=None, description="A statement that changes at least a row")
+    user: str = Field(description="User as which the application logs in.")
+    password: str = Field(
+        description="Name, in the recovery domain's vault, of the secret with the user's password."
+    )
+    database: str = Field(description="Database in which it works.")
+    write: str | None = Field(
+        default=None,
+        description="A harmless statement by which the application writes: it changes at least "
+        "one row. Without it, only farside's own write is tried.",
+    )
 
 
 def address_and_port(place: str) -> tuple[str | None, int | None]:

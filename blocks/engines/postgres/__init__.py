@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, ClassVar, Literal
 
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from blocks.agent.protocol.parts import Source
 from blocks.agent.redaction import MASK, redacted
@@ -136,11 +136,17 @@ class Postgres(LegacyEngine, KnowsServers, KnowsDangers, TakesLastLook, HasLog):
         {"row-counts", "large-objects", "btree-indexes", "page-checksums"}
     )
 
-    kind: Literal["postgres"] = "postgres"
-    source: SourceServer
-    backup: BackupTool
-    target: TargetServer
-    application: Application
+    kind: Literal["postgres"] = Field(
+        default="postgres", description="postgres: PostgreSQL 15 or later."
+    )
+    source: SourceServer = Field(
+        description="The server that is backed up, and the role that asks it."
+    )
+    backup: BackupTool = Field(description="What takes the base backup and receives the log.")
+    target: TargetServer = Field(description="Where it is restored, and with which standbys.")
+    application: Application = Field(
+        description="The application's own role, which must be able to use what was restored."
+    )
 
     _made_on: dict[str, str] = PrivateAttr(default_factory=dict)
     """The server on which this process made each slot; empty where that is not known."""

@@ -17,41 +17,62 @@ class _Part(BaseModel):
 class SourceServer(_Part):
     """The server that is backed up: a primary, or a standby of it."""
 
-    host: str = Field(description="Host of the source domain whose psql asks the server")
-    address: Address
-    port: Port = 5432
-    bin_dir: Directory
+    host: str = Field(
+        description="Name of the host of the source domain whose psql asks the server."
+    )
+    address: Address = Field(description="Where that host reaches the server: IP or DNS name.")
+    port: Port = Field(default=5432, description="The server's TCP port. Default: 5432.")
+    bin_dir: Directory = Field(
+        description="Directory of PostgreSQL's programs on that host, as in "
+        "/usr/lib/postgresql/16/bin."
+    )
     superuser: str = Field(
         default="postgres",
-        description="Role that looks at the server; see docs/plan.md for its rights",
+        description="Role that looks at the server. It need not be a superuser: docs/plan.md "
+        "lists the rights that it needs. Default: postgres.",
     )
-    password: str = Field(description="Name of that role's password in the source's vault")
+    password: str = Field(
+        description="Name, in the source's vault, of the secret with that role's password."
+    )
 
 
 class BackupTool(_Part):
     """The host that takes the backup and receives the log."""
 
-    host: str
-    bin_dir: Directory
-    role: str = Field(description="A role with REPLICATION")
-    password: str = Field(description="Name of its password in the source's vault")
+    host: str = Field(
+        description="Name of the host of the source domain that runs pg_basebackup and "
+        "pg_receivewal, and streams to the source's store."
+    )
+    bin_dir: Directory = Field(description="Directory of PostgreSQL's programs on that host.")
+    role: str = Field(
+        description="Role with REPLICATION that takes the backup and receives the log."
+    )
+    password: str = Field(
+        description="Name, in the source's vault, of the secret with that role's password."
+    )
 
 
 class Place(_Part):
     """Where a server is restored: a host, its address, a port and directories."""
 
-    host: str
-    address: Address
-    port: Port = 5432
-    bin_dir: Directory
-    data_dir: Directory = Field(description="Must be empty or absent")
+    host: str = Field(description="Name of the recovery host on which it is restored.")
+    address: Address = Field(description="Address of that host on which it listens.")
+    port: Port = Field(default=5432, description="TCP port on which it listens. Default: 5432.")
+    bin_dir: Directory = Field(
+        description="Directory of PostgreSQL's programs on that host: of the source's major "
+        "version."
+    )
+    data_dir: Directory = Field(
+        description="Data directory. It must be empty or absent, and is removed at teardown."
+    )
     tablespaces: Directory | None = Field(
-        default=None, description="Parent directory for tablespaces; required if the source has any"
+        default=None,
+        description="Parent directory for tablespaces: required if the source has any.",
     )
     log_dir: Directory | None = Field(
         default=None,
-        description="Where the log is put for replay; must be empty or absent. Without it, next to"
-        " data_dir, as DATA_DIR.farside-log",
+        description="Where the log is put for replay; it must be empty or absent. Without it, "
+        "next to data_dir, as DATA_DIR.farside-log.",
     )
 
     @property
@@ -73,14 +94,19 @@ class TargetServer(Place):
     """Where the service is restored: the primary, and the standbys that it is to have."""
 
     standbys: tuple[Place, ...] = Field(
-        default=(), description="Restored from the store beside the primary, which they then follow"
+        default=(),
+        description="Standbys that it is to have, each on a host of its own: restored from the "
+        "store, in parallel with the primary, which they then follow. Without any, the primary "
+        "stands alone.",
     )
     synchronous: bool = Field(
-        default=False, description="Whether a commit waits for one of the standbys"
+        default=False,
+        description="Whether a commit waits for one of the standbys. Default: it does not.",
     )
     settings: dict[str, str] = Field(
         default={},
-        description="The recovery site's own server settings; they go before the source's",
+        description="Settings of postgresql.conf that the recovery site has itself: name -> "
+        "value. They go before the source's. What isolates the restored server cannot be set.",
     )
 
     @model_validator(mode="after")
@@ -115,7 +141,13 @@ class TargetServer(Place):
 class Application(_Part):
     """The role by which the application connects; its password is in the recovery vault."""
 
-    role: str
-    database: str
-    password: str
-    write: str | None = Field(default=None, description="A harmless write of the application's")
+    role: str = Field(description="Role as which the application logs in.")
+    database: str = Field(description="Database in which it works.")
+    password: str = Field(
+        description="Name, in the recovery domain's vault, of the secret with the role's password."
+    )
+    write: str | None = Field(
+        default=None,
+        description="A harmless statement by which the application writes, committed in the "
+        "restored database. Without it, only farside's own write is tried.",
+    )

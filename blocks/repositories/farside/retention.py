@@ -17,9 +17,17 @@ class Retention(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    last: int | None = Field(default=None, ge=1, description="So many of the newest sets")
+    last: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many of the newest sets are kept. Without it, only days decides.",
+    )
     days: int | None = Field(
-        default=None, ge=1, le=36_500, description="Every set that is younger than so many days"
+        default=None,
+        ge=1,
+        le=36_500,
+        description="Every set that is younger than so many days is kept. Without it, only last "
+        "decides.",
     )
 
     @model_validator(mode="after")
