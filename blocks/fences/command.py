@@ -100,7 +100,8 @@ class CommandFence(Fence):
     def lift(self, gap: Gap) -> frozenset[str]:
         """See Fence."""
         owners = frozenset(id for id, marks in gap.raised.items() if self.marks <= marks)
-        holders = (owners & gap.spared) - {gap.rehearsal_id}
+        alive = gap.spared if gap.ended is None else gap.spared | (owners - gap.ended)
+        holders = (owners & alive) - {gap.rehearsal_id}
         if not holders and (gap.rehearsal_id is not None or owners):
             self._run(self.lift_argv)
         return holders

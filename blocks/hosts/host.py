@@ -1,6 +1,6 @@
 """What every host can do, and how it fails.
 
-All kinds behave alike, and `tests/blocks/hosts/test_hosts.py` holds them to it. Bulk data never
+All kinds behave alike, and `tests/conformance/test_host.py` holds them to it. Bulk data never
 passes here: a host streams straight to and from its domain's store.
 """
 

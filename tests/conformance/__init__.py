@@ -1,0 +1,1 @@
+"""One suite for each contract of blocks, run over all that fulfils it."""
