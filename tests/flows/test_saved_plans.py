@@ -1,5 +1,6 @@
 """Plans saved as Prefect blocks: kept by a server, changed through its API, rehearsed by name."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -94,11 +95,23 @@ def test_a_saved_domain_serves_more_than_one_plan(
     assert saved("shop-c").source.names == ["east.example"]
 
 
-@pytest.mark.usefixtures("client")
-def test_a_name_that_no_plan_has() -> None:
+def test_a_name_that_no_plan_has(client: SyncPrefectClient, tmp_path: Path) -> None:
     assert load_saved("no-such") is None
     with pytest.raises(PlanError, match=r"no plan 'no-such': neither a file.* nor a saved block"):
         saved("no-such")
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.rehearse", "no-such", "--results", str(tmp_path / "results")],
+        cwd=CHECKOUT,
+        env=os.environ
+        | {"PREFECT_API_URL": str(client.api_url), "PREFECT_HOME": str(tmp_path / "prefect")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == USAGE, done.stderr
+    assert "no plan 'no-such': neither a file" in done.stderr
+    assert list((tmp_path / "results").iterdir()) == [], "no record: nothing was touched"
 
 
 def test_all_blocks_can_be_registered(client: SyncPrefectClient, tmp_path: Path) -> None:
@@ -136,6 +149,3 @@ def test_the_labs_plan_is_rehearsed_by_name(world: World, client: SyncPrefectCli
     document["objectives"] = {"rto": "1h", "rpo": "24h"}
     assert outcome.record.plan.digest == Plan.model_validate(document).digest
     assert world.left() == []
-    unknown = world.start("lab-b").end()
-    assert (unknown.code, unknown.record) == (USAGE, outcome.record)
-    assert "no plan 'lab-b': neither a file" in unknown.text
