@@ -3,7 +3,7 @@
 `docs/adding-an-engine.md` is the guide for adding one.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -56,7 +56,7 @@ class Captured:
     facts: Facts
 
 
-class Engine(StrictBlock):
+class Engine(StrictBlock, ABC):
     """One kind of database, as a plan describes it; it holds no connection.
 
     A subclass is one package in this folder. What only some engines can do is in `abilities`.

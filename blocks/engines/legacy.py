@@ -4,7 +4,7 @@ Goes with the last of them.
 """
 
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -78,7 +78,7 @@ class LegacyFacts(Mapping[str, Any], Facts):
         return self._engine.peers(self)
 
 
-class LegacyEngine(Engine):
+class LegacyEngine(Engine, ABC):
     """An engine with the old methods."""
 
     growing: ClassVar[frozenset[str]] = frozenset()
