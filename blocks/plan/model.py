@@ -65,7 +65,7 @@ class BackupSelection(_Part):
     )
     rate: Rate = Field(
         default=READ_RATE,
-        description="How fast a fresh backup may read at the source, where the engine can limit it, "
+        description="How fast a fresh backup may read at the source, if the engine can limit that, "
         "as in 50MB/s or 400Mbit/s (a plain number is bytes per second). Without it, 200MB/s.",
     )
     checkpoint: Literal["spread", "fast"] = Field(

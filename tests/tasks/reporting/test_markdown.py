@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from blocks.evidence.catalogue import CATALOGUE
+from blocks.engines.registry import catalogue
 from blocks.evidence.findings import Acceptance, Finding, finding
 from blocks.evidence.record import (
     BackupSetSummary,
@@ -135,7 +135,7 @@ def test_a_page_is_as_before(
     record = change(*(request.getfixturevalue(n) for n in ("verified", "failed", "cancelled")))
     page = show(record)
     for item in record.findings:
-        page = page.replace(CATALOGUE[item.id].title, f"TITLE OF {item.id}")
+        page = page.replace(catalogue()[item.id].title, f"TITLE OF {item.id}")
     path = PAGES / f"{change.__name__}-{show.__name__.replace('_', '-')}.md"
     if os.environ.get("FARSIDE_WRITE_PAGES"):
         path.write_bytes(page.encode())
