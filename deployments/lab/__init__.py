@@ -34,7 +34,7 @@ def up(
     """Make the lab, or start what is missing in it; a lab that is up is left alone.
 
     `scale` is pgbench's (15 MB each; a new lab's default is 10), `on_step` is told what is being
-    done; `parts` ("etcd", "galera") are added to those that the lab has; `network` is "loopback"
+    done; `parts` (of `parts.OPTIONAL`) are added to those that the lab has; `network` is "loopback"
     or "netns", for a new lab (loopback if nobody says). The work is done in a process of its own,
     so that no service is the caller's child.
 

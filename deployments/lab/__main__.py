@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from blocks.errors import FarsideError
-from deployments.lab.domains import PARTS
+from deployments.lab.parts import OPTIONAL
 from deployments.lab.places import Network, Places
 from tasks.reporting.units import printable
 
@@ -33,7 +33,8 @@ Scale = Annotated[
 Parts = Annotated[
     list[str] | None,
     typer.Option(
-        "--with", help="A part that only some plans need: etcd, galera. May be given again."
+        "--with",
+        help=f"A part that only some plans need: {', '.join(OPTIONAL)}. May be given again.",
     ),
 ]
 Kind = Annotated[
@@ -67,7 +68,7 @@ def up(
         sys.stdout.flush()
 
     try:
-        if unknown := set(parts or ()) - PARTS:
+        if unknown := set(parts or ()) - set(OPTIONAL):
             raise typer.BadParameter(f"no part {', '.join(sorted(unknown))}")
         fresh = lifecycle.up(context.obj, scale, say, frozenset(parts or ()), network)
     except FarsideError as error:

@@ -7,7 +7,9 @@ from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Network
 
 from blocks.errors import PermanentError
-from deployments.lab.domains import EAST, PARTS, RECOVERED_POSTGRES_PORT, WEST, Endpoint, Site
+from deployments.lab import parts
+from deployments.lab.domains import EAST, WEST, endpoints
+from deployments.lab.site import Endpoint, Site
 
 FIRST, LAST = 10, 250
 #: Held on the first address of both networks while a lab starts, so that two do not take the same.
@@ -42,9 +44,13 @@ def claimed() -> Iterator[tuple[IPv4Network, IPv4Network]]:
 
 
 def _check_free(east: IPv4Network, west: IPv4Network) -> None:
-    endpoints = [*Site(EAST, east, PARTS).endpoints, *Site(WEST, west, PARTS).endpoints]
-    endpoints += [(str(west[host.number]), RECOVERED_POSTGRES_PORT) for host in WEST.hosts]
-    for endpoint in endpoints:
+    whole = [
+        Site(EAST, east, frozenset(parts.OPTIONAL)),
+        Site(WEST, west, frozenset(parts.OPTIONAL)),
+    ]
+    taken = [endpoint for site in whole for endpoint in endpoints(site)]
+    taken += [endpoint for part in parts.PARTS for endpoint in part.kept_free(whole[1])]
+    for endpoint in taken:
         with _bound(endpoint):
             pass
 

@@ -1,10 +1,9 @@
 """Which plans the lab has, and where a lab keeps them."""
 
-import re
 from pathlib import Path
 
 from blocks.errors import PermanentError
-from deployments.lab.domains import PARTS
+from deployments.lab import parts
 from deployments.lab.places import Places
 
 TEMPLATES = Path(__file__).with_name("plans")
@@ -12,13 +11,12 @@ TEMPLATES = Path(__file__).with_name("plans")
 
 def names() -> list[str]:
     """The plans that there are."""
-    return sorted(path.stem for path in TEMPLATES.glob("*.yaml"))
+    return sorted(plan for part in parts.PARTS for plan in part.plans)
 
 
 def parts_of(name: str) -> frozenset[str]:
-    """What the lab must have for a plan: the parts that its engine is called by."""
-    kind = re.search(r"^  kind: (\w+)$", (TEMPLATES / f"{name}.yaml").read_text(), re.MULTILINE)
-    return PARTS & {kind[1]} if kind else frozenset()
+    """What the lab must have for a plan, besides what it always has."""
+    return frozenset(part.name for part in parts.PARTS if name in part.plans and not part.always)
 
 
 def path_of(places: Places, name: str) -> Path:

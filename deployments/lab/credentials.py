@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployments.lab.domains import Host, Site
-from deployments.lab.places import Places
+from deployments.lab.accounts import Account
+from deployments.lab.places import Places, write
+from deployments.lab.site import Host, Site
 
 BUCKET = "farside"
 REGION = "us-east-1"
@@ -18,6 +19,23 @@ class Pins:
     signer: str
     record_signer: str
     host_keys: dict[tuple[str, str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Vaults:
+    """Both domains' vaults and hosts, while a lab's credentials are made."""
+
+    places: Places
+    account: Account
+
+    def keep(self, domain: str, name: str, value: str) -> None:
+        """Put a secret into a domain's vault."""
+        self.write(self.places.secrets(domain) / name, value)
+
+    def write(self, path: Path, text: str) -> None:
+        """Write a file that the services' account alone can read."""
+        write(path, text)
+        self.account.own(path)
 
 
 def pins(places: Places, sites: tuple[Site, Site]) -> Pins:
@@ -39,16 +57,6 @@ def pins(places: Places, sites: tuple[Site, Site]) -> Pins:
 def secret(places: Places, domain: str, name: str) -> str:
     """A secret of a domain's vault."""
     return (places.secrets(domain) / name).read_text()
-
-
-def password_file(places: Places, domain: str) -> Path:
-    """The application's password, as libpq reads it."""
-    return places.host(domain, "app") / "pgpass"
-
-
-def application_password(places: Places, domain: str) -> str:
-    """The password of the application's role, as its host knows it."""
-    return password_file(places, domain).read_text().strip().rpartition(":")[2]
 
 
 def store_key(places: Places, domain: str) -> tuple[str, str]:
@@ -79,21 +87,6 @@ def member_files(places: Places, domain: str, host: str) -> tuple[Path, Path]:
 def authority_file(places: Places, domain: str) -> Path:
     """The certificate of a domain's authority, as the domain's own services know it."""
     return places.tree(domain) / "tls" / "ca.pem"
-
-
-def etcd_password_file(places: Places, domain: str) -> Path:
-    """The password by which the application writes to etcd."""
-    return places.host(domain, "app") / "etcd-password"
-
-
-def galera_login_file(places: Places, domain: str) -> Path:
-    """The application's login to Galera, as MariaDB's clients read it."""
-    return places.host(domain, "app") / "galera.cnf"
-
-
-def galera_password(places: Places, domain: str) -> str:
-    """The password of the application's login to Galera, as its host knows it."""
-    return galera_login_file(places, domain).read_text().strip().rpartition("=")[2]
 
 
 def host_key_pin(places: Places, site: Site, host: Host) -> Path:

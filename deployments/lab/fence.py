@@ -9,9 +9,10 @@ from pathlib import Path
 
 from blocks.errors import PermanentError
 from deployments.lab import namespaces, processes, tripwires
-from deployments.lab.domains import WELL_KNOWN_PORTS, Site
+from deployments.lab.domains import WELL_KNOWN_PORTS, endpoints
 from deployments.lab.places import Places, write
 from deployments.lab.processes import Service
+from deployments.lab.site import Site
 
 NAME = "fence-tripwires"
 _READY_SECONDS = tripwires.BIND_SECONDS + 5
@@ -87,7 +88,7 @@ def check_watching(places: Places) -> None:
 
 
 def _document(places: Places, site: Site) -> dict[str, object]:
-    required = set(site.endpoints)
+    required = set(endpoints(site))
     known = {(address, port) for address in site.names for port in WELL_KNOWN_PORTS}
     wires = [
         tripwires.Wire(

@@ -9,26 +9,22 @@ from pathlib import Path
 from blocks.errors import PermanentError
 from deployments.lab import fence, namespaces, processes
 from deployments.lab.accounts import Account, service_account
-from deployments.lab.domains import EAST, WEST, Endpoint
+from deployments.lab.domains import EAST, WEST
 from deployments.lab.places import (
     DEFAULT_NETWORK,
     STAMP,
     Network,
     Places,
-    State,
     check_owner,
-    load_state,
     locked,
     no_lab,
-    save_state,
 )
-from deployments.lab.services import (
-    all_services,
-)
+from deployments.lab.services import all_services
+from deployments.lab.site import Endpoint
+from deployments.lab.starting import Say
+from deployments.lab.state import State, load_state, save_state
 
 DEFAULT_SCALE = 10
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)

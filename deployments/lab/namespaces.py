@@ -17,8 +17,8 @@ from pathlib import Path
 
 from blocks.errors import PermanentError
 from deployments.lab.accounts import Account
-from deployments.lab.domains import Host, Site
 from deployments.lab.places import Places
+from deployments.lab.site import Host, Site
 
 RATE = "1gbit"
 """Of the WAN link, each way, unless somebody sets another one."""

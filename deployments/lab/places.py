@@ -1,26 +1,21 @@
-"""Where the lab keeps what: its root, its state, its lock."""
+"""Where the lab keeps what: its root, its lock."""
 
 import fcntl
-import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from ipaddress import IPv4Network
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from blocks.errors import PermanentError
-from deployments.lab.domains import EAST, WEST, Site
 
-STATE_VERSION = 4
 Network = Literal["loopback", "netns"]
 """What hosts are: addresses of 127.0.0.0/8, or network namespaces."""
 DEFAULT_NETWORK: Network = "loopback"
 #: In each directory that the lab made in its root; nothing without it is ever removed.
 STAMP = ".farside-lab"
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def default_root() -> Path:
@@ -86,18 +81,9 @@ class Places:
     def python(self, domain: str) -> Path:
         return self.runtime(domain) / "python" / "bin" / "python3"
 
-    def postgres_bin(self, domain: str, major: int = 18) -> Path:
-        return self.runtime(domain) / "postgresql" / str(major) / "bin"
-
     def packet_filter(self, domain: str) -> Path:
         """The domain's own nft, which needs no root."""
         return self.runtime(domain) / "nft"
-
-    def etcd_bin(self, domain: str) -> Path:
-        return self.runtime(domain) / "etcd"
-
-    def galera_bin(self, domain: str) -> Path:
-        return self.runtime(domain) / "galera"
 
     def secrets(self, domain: str) -> Path:
         """The vault: each secret is one file."""
@@ -113,96 +99,14 @@ class Places:
     def tops(self) -> tuple[Path, ...]:
         """All directories that the lab makes in its root."""
         return (
-            self.tree(EAST.name),
-            self.tree(WEST.name),
+            self.tree("east"),
+            self.tree("west"),
             self.root / "operator",
             self.plans,
             self.ledger,
             self.fence,
             self.processes,
         )
-
-
-def boot_id() -> str:
-    """What tells this start of the machine from every other."""
-    return _BOOT.read_text().strip()
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """What a lab remembers: its networks, the size of its database, what else is there.
-
-    `namespaces` is the prefix of its network namespaces; None for a lab on loopback. `boot` is the
-    start of the machine in which it was made.
-    """
-
-    east: IPv4Network
-    west: IPv4Network
-    scale: int
-    built: bool
-    parts: frozenset[str] = frozenset()
-    namespaces: str | None = None
-    boot: str = field(default_factory=boot_id)
-
-    @property
-    def namespaces_gone(self) -> bool:
-        """True if its namespaces ended with the machine: who has its prefix now is another lab."""
-        return self.namespaces is not None and self.boot != boot_id()
-
-    @property
-    def network(self) -> Network:
-        return "netns" if self.namespaces else "loopback"
-
-    @property
-    def sites(self) -> tuple[Site, Site]:
-        return (
-            Site(EAST, self.east, self.parts, self.namespaces),
-            Site(WEST, self.west, self.parts, self.namespaces),
-        )
-
-
-def load_state(places: Places) -> State | None:
-    """The lab's state, or None where there is no lab.
-
-    Raises PermanentError for a file that is not of this lab, or a lab of somebody else.
-    """
-    check_owner(places)
-    try:
-        document = json.loads(places.state.read_text())
-        if document["version"] != STATE_VERSION:
-            raise ValueError(f"version {document['version']}")
-        return State(
-            east=IPv4Network(document["east"]),
-            west=IPv4Network(document["west"]),
-            scale=int(document["scale"]),
-            built=bool(document["built"]),
-            parts=frozenset(document["parts"]),
-            namespaces=document["namespaces"],
-            boot=str(document["boot"]),
-        )
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise PermanentError(
-            f"{places.state} is not the state of a lab: {error}",
-            operation="lab",
-            hint="run `python -m deployments.lab down`, then `up`",
-        ) from None
-
-
-def save_state(places: Places, state: State) -> None:
-    """Write the state; a reader sees the old one or the new one."""
-    document = {
-        "version": STATE_VERSION,
-        "east": str(state.east),
-        "west": str(state.west),
-        "scale": state.scale,
-        "built": state.built,
-        "parts": sorted(state.parts),
-        "namespaces": state.namespaces,
-        "boot": state.boot,
-    }
-    write(places.state, json.dumps(document, indent=2) + "\n")
 
 
 def write(path: Path, text: str, mode: int = 0o600) -> None:

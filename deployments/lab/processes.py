@@ -11,7 +11,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +21,8 @@ import psutil
 from blocks.errors import PermanentError
 from deployments.lab import namespaces
 from deployments.lab.accounts import Account
-from deployments.lab.domains import Endpoint
 from deployments.lab.places import Places, write
+from deployments.lab.site import Endpoint
 
 #: In the environment of everything that runs in a domain: the domain's tree.
 MARK = "FARSIDE_LAB_DOMAIN"
@@ -37,6 +37,7 @@ PLAIN = {
 _KILL_PASSES = 20
 _GONE_SECONDS = 5.0
 _LOG_TAIL = 2000
+_TOOL_SECONDS = 600
 _DATABASE_SHARED_FILES = re.compile(r"/dev/shm/PostgreSQL\.\d+")
 _POLL_SECONDS = 0.005
 _READY_SECONDS = 60.0
@@ -87,6 +88,38 @@ def start(places: Places, service: Service, account: Account | None = None) -> N
     write(places.processes / f"{service.name}.json", json.dumps(note))
     # Whether it lives is asked of the kernel, by identity; it is not waited for.
     child.returncode = 0
+
+
+def tool(
+    argv: Sequence[Path | str],
+    cwd: Path,
+    account: Account,
+    said: str = "",
+    environment: Mapping[str, str] | None = None,
+) -> str:
+    """Run a database's program as an account, with an input. Returns what it wrote to stderr.
+
+    Raises PermanentError if it fails.
+    """
+    done = subprocess.run(
+        argv,
+        cwd=cwd,
+        env={**PLAIN, "HOME": str(cwd), "TMPDIR": str(cwd), **(environment or {})},
+        input=said.encode(),
+        capture_output=True,
+        timeout=_TOOL_SECONDS,
+        start_new_session=True,
+        check=False,
+        **account.identity,
+    )
+    text = done.stderr.decode(errors="replace")
+    if done.returncode != 0:
+        raise PermanentError(
+            f"{Path(argv[0]).name} failed:\n{text.strip()[-_LOG_TAIL:]}",
+            operation="lab up",
+            domain="east",
+        )
+    return text
 
 
 def running(places: Places, name: str) -> int | None:

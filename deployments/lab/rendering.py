@@ -8,11 +8,11 @@ from typing import Any
 
 import yaml
 
-from deployments.lab import credentials, etcd, galera, postgres
+from deployments.lab import credentials, parts
 from deployments.lab.accounts import Account
 from deployments.lab.catalogue import TEMPLATES, names, path_of
-from deployments.lab.domains import PARTS, RECOVERED_POSTGRES_PORT, Site
 from deployments.lab.places import Places, write
+from deployments.lab.site import Site
 
 
 def render(places: Places, sites: tuple[Site, Site], account: Account) -> None:
@@ -57,13 +57,6 @@ def _values(places: Places, sites: tuple[Site, Site], account: Account) -> dict[
         "signer": pins.signer,
         "record_signer": pins.record_signer,
         "recipients": list(pins.recipients.values()),
-        "ledger": str(places.ledger / "heartbeat.tsv"),
-        "etcd_ledger": str(places.ledger / "etcd.tsv"),
-        "etcd_settings": etcd.SETTINGS,
-        "galera_ledger": str(places.ledger / "galera.tsv"),
-        "galera_accounts": galera.ACCOUNTS,
-        "galera_provider": galera.PROVIDER,
-        "recovered_port": RECOVERED_POSTGRES_PORT,
         "fence": _fence(places, sites[1]),
     }
     for site in sites:
@@ -74,16 +67,15 @@ def _values(places: Places, sites: tuple[Site, Site], account: Account) -> dict[
             values[f"{lead}_key"] = pins.host_keys[site.name, host.name]
             home = places.host(site.name, host.name)
             values[f"{lead}_work"] = str(home / "farside")
-            if host.part:
-                files = credentials.member_files(places, site.name, host.name)
-                for part, path in zip(("cert", "cert_key"), files, strict=True):
-                    values[f"{lead}_{part}"] = str(path)
             values[f"{lead}_data"] = str(home / "recovered" / "data")
             values[f"{lead}_tablespaces"] = str(home / "recovered" / "tablespaces")
+        for host in parts.certified(site):
+            files = credentials.member_files(places, site.name, host.name)
+            for kind, path in zip(("cert", "cert_key"), files, strict=True):
+                values[f"{site.name}_{host.name}_{kind}"] = str(path)
     east, west = sites
-    members = Site(east.domain, east.network, PARTS).etcd.values()
-    values["east_etcd_endpoints"] = [f"https://{address}:{port}" for (address, port), _ in members]
-    values["source_port"] = east.postgres[postgres.PRIMARY][1]
+    for part in parts.PARTS:
+        values |= part.values(places, east, west)
     values["open_note"] = [
         str(places.python(west.name)),
         str(places.runtime(west.name) / "open_note.py"),
@@ -101,10 +93,6 @@ def _site_values(places: Places, site: Site) -> dict[str, str | int | list[str]]
         f"{site.name}_identity": str(operator / "id_ed25519"),
         f"{site.name}_python": str(places.python(site.name)),
         f"{site.name}_authority": str(credentials.authority_file(places, site.name)),
-        f"{site.name}_etcd_bin": str(places.etcd_bin(site.name)),
-        f"{site.name}_galera_bin": str(places.galera_bin(site.name)),
-        f"{site.name}_galera_server": str(places.galera_bin(site.name) / "mariadbd"),
-        f"{site.name}_bin": str(places.postgres_bin(site.name)),
         f"{site.name}_store": f"https://{site.store[0]}:{site.store[1]}",
         f"{site.name}_ca": str(operator / "ca.pem"),
         f"{site.name}_s3": str(operator / "s3.ini"),

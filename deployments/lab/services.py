@@ -2,10 +2,11 @@
 
 import socket
 
-from deployments.lab import credentials, etcd, galera, namespaces, postgres, runtime
-from deployments.lab.domains import Endpoint, Host, Site
+from deployments.lab import credentials, namespaces, parts, runtime
+from deployments.lab.domains import EAST
 from deployments.lab.places import Places
 from deployments.lab.processes import MARK, Service
+from deployments.lab.site import Endpoint, Host, Site
 
 _CONNECT_SECONDS = 0.5
 
@@ -15,28 +16,13 @@ def network_services(places: Places, site: Site) -> list[Service]:
     return [*(_ssh(places, site, host) for host in site.hosts), _store(places, site)]
 
 
-def databases(places: Places, site: Site) -> list[Service]:
-    """A domain's database servers, the primary first."""
-    servers = [postgres.service(places, site, host) for host in site.domain.databases]
-    servers += [etcd.service(places, site, host) for host in site.etcd]
-    return [*servers, *(galera.service(places, site, host) for host in site.galera)]
-
-
-def applications(places: Places, site: Site) -> list[Service]:
-    """What writes to the databases."""
-    if not site.domain.databases:
-        return []
-    writers = [postgres.heartbeat(places, site), postgres.load(places, site)]
-    writers += [etcd.writer(places, site)] if site.etcd else []
-    return [*writers, galera.writer(places, site)] if site.galera else writers
-
-
 def all_services(places: Places, site: Site) -> list[Service]:
     """Everything that runs in a domain."""
+    there = parts.of(site) if site.domain is EAST else ()
     return [
         *network_services(places, site),
-        *databases(places, site),
-        *applications(places, site),
+        *(service for part in there for service in part.servers(places, site)),
+        *(service for part in there for service in part.writers(places, site)),
     ]
 
 

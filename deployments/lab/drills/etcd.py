@@ -2,10 +2,18 @@
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from deployments.lab.drills.board import ETCD, drill
+from blocks.engines.etcd import Etcd
+from blocks.engines.etcd.etcdctl import Etcdctl
+from blocks.plan.model import Plan
+from deployments.lab.drills.board import NO_LOG, ONE_REHEARSAL, Board
 from deployments.lab.drills.ground import Ground
+from deployments.lab.parts import etcd
+from deployments.lab.places import Places
+from deployments.lab.site import Endpoint, Site
 
 # Each argument that begins as $OPTION is replaced, or made longer.
 _ARGUMENT = """\
@@ -28,7 +36,120 @@ exec "$REAL" "$@"
 """
 
 
-@drill("engine-version", "preflight", plans=ETCD)
+class LiveEtcd:
+    """East's cluster."""
+
+    base = "snapshot.db.zst.age.000"
+    tools = ("etcdctl", "etcd")
+
+    def __init__(self, places: Places, east: Site, plan: Plan) -> None:
+        assert isinstance(plan.engine, Etcd)
+        self._places = places
+        self._east = east
+        self._plan = plan
+        self.engine = plan.engine
+
+    def bin(self, domain: str) -> Path:
+        """See Live."""
+        return etcd.programs(self._places, domain)
+
+    @property
+    def snapshot_tool(self) -> str:
+        """The program that restores a snapshot in west."""
+        return "etcdutl" if (self.bin("west") / "etcdutl").exists() else "etcdctl"
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """See Live."""
+        return etcd.listens(self._east)[self.engine.source.host][0]
+
+    @property
+    def peer(self) -> str:
+        """Where the other members of east reach the one at `endpoint`."""
+        address, port = etcd.listens(self._east)[self.engine.source.host][1]
+        return f"https://{address}:{port}"
+
+    @property
+    def data(self) -> Path:
+        """See Live."""
+        return Path(self.engine.target.members[0].data_dir)
+
+    def grow(self, facts: Any) -> None:
+        """See Live."""
+        facts["bytes"] = 2**60
+
+    def left(self) -> list[str]:
+        """See Live: a snapshot makes nothing there."""
+        return []
+
+    def ctl(self) -> Etcdctl:
+        """Its administrator."""
+        self._plan.source.close()  # east's hosts were lost since: what was open is dead
+        return self.engine.living(self._plan.source)
+
+    @contextmanager
+    def value(self, key: str, value: str) -> Iterator[None]:
+        """A key with a value, then removed."""
+        self.ctl().put(key, value)
+        try:
+            yield
+        finally:
+            self.ctl().text("del", key)
+
+
+TOGETHER = (
+    ("key-stale", "control-plane-in-source", "name-resolves-to-source", "revision-reused"),
+    (
+        "credential-from-source",
+        "clock-skew",
+        "key-chain-in-source",
+        "rto-missed",
+        "bandwidth-insufficient",
+        "check-failed",
+    ),
+    ("address-hard-coded", "path-hard-coded", "source-used", "usable-not-restored"),
+    ("login-missing", "node-count-differs"),
+    ("incomplete-restore", "node-identity-reused", "fence-stays", "rpo-missed"),
+    (
+        "key-only-in-source",
+        "tool-missing",
+        "tool-fetched-from-source",
+        "target-occupied",
+        "port-taken",
+        "object-missing",
+    ),
+    ("engine-version", "copy-is-cold"),
+    ("sealed-to-source-only", "fence-leaks"),
+    ("host-unreachable", "manifest-forged"),
+    ("ssh-trust-missing", "ca-unknown"),
+    ("object-corrupt", "key-rotated-away", "copy-behind", "leftovers"),
+)
+UNDRILLED = (
+    ONE_REHEARSAL
+    | NO_LOG
+    | {
+        "access-from-source-only": "etcd lets in by certificate, from anywhere",
+        "extension-missing": "etcd has no extensions",
+        "library-preloaded": "etcd loads no libraries",
+        "locale-changed": "etcd sorts bytes",
+        "locale-missing": "etcd knows no locales",
+        "setting-too-low": "no setting of a member must be as high as the source's",
+        "placement-dropped": "every member of etcd holds everything",
+        "log-gap": "etcd is restored to a snapshot, without a log",
+        "index-corrupt": "a member makes its index anew whenever it starts",
+        "page-corrupt": "etcd's pages have no checksums: the hash of all keys is compared",
+        "archive-into-production": "etcd archives nothing",
+        "restored-jobs-fire": "nothing in etcd runs by itself but the end of leases",
+    }
+)
+BOARD = Board(LiveEtcd, TOGETHER, UNDRILLED)
+
+
+def _cluster(ground: Ground) -> LiveEtcd:
+    return ground.living(LiveEtcd)
+
+
+@BOARD.drill("engine-version", "preflight")
 def engine_version(ground: Ground) -> Iterator[None]:
     """The set is of an etcd that is newer than west's."""
 
@@ -40,7 +161,7 @@ def engine_version(ground: Ground) -> Iterator[None]:
         yield
 
 
-@drill("backup-failed", "snapshot", select="fresh", plans=ETCD)
+@BOARD.drill("backup-failed", "snapshot", select="fresh")
 def backup_failed(ground: Ground) -> Iterator[None]:
     """East's disk has no space for a snapshot."""
     full = "echo 'Error: write snapshot.db.part: no space left on device' >&2; exit 1"
@@ -49,7 +170,7 @@ def backup_failed(ground: Ground) -> Iterator[None]:
         yield
 
 
-@drill("restore-failed", "restore", plans=ETCD)
+@BOARD.drill("restore-failed", "restore")
 def restore_failed(ground: Ground) -> Iterator[None]:
     """A member of west is given the key of another."""
     first, second, *_ = ground.target["members"]
@@ -57,7 +178,7 @@ def restore_failed(ground: Ground) -> Iterator[None]:
     yield
 
 
-@drill("incomplete-restore", "verify", plans=ETCD)
+@BOARD.drill("incomplete-restore", "verify")
 def incomplete_restore(ground: Ground) -> Iterator[None]:
     """East had another key and another lease when it was backed up than there are in the backup."""
 
@@ -69,7 +190,7 @@ def incomplete_restore(ground: Ground) -> Iterator[None]:
         yield
 
 
-@drill("service-more-open", "preflight", plans=ETCD)
+@BOARD.drill("service-more-open", "preflight")
 def service_more_open(ground: Ground) -> Iterator[None]:
     """East asked its clients for a certificate, and the plan says that west does not."""
 
@@ -81,34 +202,36 @@ def service_more_open(ground: Ground) -> Iterator[None]:
         yield
 
 
-@drill("usable-not-restored", "verify", select="fresh", plans=ETCD)
+@BOARD.drill("usable-not-restored", "verify", select="fresh")
 def usable_not_restored(ground: Ground) -> Iterator[None]:
     """The application's role was backed up while it might only read."""
-    app = ground.etcd.engine.application
+    app = _cluster(ground).engine.application
     grant = ("role", "grant-permission", app.user, "--prefix=true")
-    ground.etcd.ctl().text(*grant, "read", app.prefix)
+    _cluster(ground).ctl().text(*grant, "read", app.prefix)
     try:
         yield
     finally:
-        ground.etcd.ctl().text(*grant, "readwrite", app.prefix)
+        _cluster(ground).ctl().text(*grant, "readwrite", app.prefix)
 
 
-@drill("address-hard-coded", "verify", select="fresh", plans=ETCD)
+@BOARD.drill("address-hard-coded", "verify", select="fresh")
 def address_hard_coded(ground: Ground) -> Iterator[None]:
     """A value names the address of a member of east."""
-    with ground.etcd.value("/shop/orders-elsewhere", ground.etcd.engine.source.endpoints[-1]):
+    with _cluster(ground).value(
+        "/shop/orders-elsewhere", _cluster(ground).engine.source.endpoints[-1]
+    ):
         yield
 
 
-@drill("path-hard-coded", "verify", select="fresh", plans=ETCD)
+@BOARD.drill("path-hard-coded", "verify", select="fresh")
 def path_hard_coded(ground: Ground) -> Iterator[None]:
     """A value names a directory of east."""
     folder = ground.places.host("east", "app") / "uploads"
-    with ground.etcd.value("/shop/uploads", str(folder)):
+    with _cluster(ground).value("/shop/uploads", str(folder)):
         yield
 
 
-@drill("revision-reused", "preflight", plans=ETCD)
+@BOARD.drill("revision-reused", "preflight")
 def revision_reused(ground: Ground) -> Iterator[None]:
     """The plan no longer accepts that west's etcd cannot raise the revision."""
     accepted = ground.document["accepted"]
@@ -116,17 +239,17 @@ def revision_reused(ground: Ground) -> Iterator[None]:
     yield
 
 
-@drill("node-count-differs", "verify", plans=ETCD)
+@BOARD.drill("node-count-differs", "verify")
 def node_count_differs(ground: Ground) -> Iterator[None]:
     """The last member of west dies as soon as it serves."""
     with ground.wrapped("etcd", _DIES.format(host=ground.target["members"][-1]["host"])):
         yield
 
 
-@drill("node-identity-reused", "verify", plans=ETCD)
+@BOARD.drill("node-identity-reused", "verify")
 def node_identity_reused(ground: Ground) -> Iterator[None]:
     """West is restored with the token of a former cluster, of which east once became a part."""
-    token, member = "the-only-one", ground.etcd.engine.target.members[0]
+    token, member = "the-only-one", _cluster(ground).engine.target.members[0]
     # How etcd makes an id: of the addresses and of the token.
     hashed = hashlib.sha1(f"{member.peer_url}{token}".encode(), usedforsecurity=False).digest()
 
@@ -136,13 +259,15 @@ def node_identity_reused(ground: Ground) -> Iterator[None]:
     script = _ARGUMENT.format(
         option="--initial-cluster-token", value=f"--initial-cluster-token={token}"
     )
-    with ground.facts(same), ground.wrapped(ground.etcd.snapshot_tool, script):
+    with ground.facts(same), ground.wrapped(_cluster(ground).snapshot_tool, script):
         yield
 
 
-@drill("peer-list-stale", "verify", plans=ETCD)
+@BOARD.drill("peer-list-stale", "verify")
 def peer_list_stale(ground: Ground) -> Iterator[None]:
     """A wrapper around the restore leaves a member of east in the list of peers."""
-    script = _ARGUMENT.format(option="--initial-cluster", value=f'"$word,old={ground.etcd.peer}"')
-    with ground.wrapped(ground.etcd.snapshot_tool, script):
+    script = _ARGUMENT.format(
+        option="--initial-cluster", value=f'"$word,old={_cluster(ground).peer}"'
+    )
+    with ground.wrapped(_cluster(ground).snapshot_tool, script):
         yield

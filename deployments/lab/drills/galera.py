@@ -2,11 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from deployments.lab import galera
-from deployments.lab.drills.board import GALERA, drill
+from blocks.engines.galera import Galera
+from blocks.engines.galera.mariadb import Mariadb
+from blocks.plan.model import Plan
+from deployments.lab.drills.board import NO_LOG, ONE_REHEARSAL, Board
 from deployments.lab.drills.ground import Ground
+from deployments.lab.parts import galera
+from deployments.lab.places import Places
+from deployments.lab.site import Endpoint, Site
 
 # As a member, and not while it is made one.
 _TAKES_PART = """\
@@ -44,6 +50,126 @@ _ROWS, _LABELS = 3, 5
 """Pages of `parts`: the roots of its first index, which holds the rows, and of the last."""
 
 
+class LiveGalera:
+    """East's cluster, by its first node."""
+
+    base = "backup.xb.zst.age.000"
+    tools = ("mbstream", "mariadb-backup")
+
+    def __init__(self, places: Places, east: Site, plan: Plan) -> None:
+        assert isinstance(plan.engine, Galera)
+        self._places = places
+        self._east = east
+        self._plan = plan
+        self.engine = plan.engine
+
+    def bin(self, domain: str) -> Path:
+        """See Live."""
+        return galera.programs(self._places, domain)
+
+    def address(self, number: int) -> str:
+        """Where one of the nodes is, by its place in the plan."""
+        return self.engine.source.nodes[number].address
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """See Live."""
+        first = self.engine.source.nodes[0]
+        return first.address, first.port
+
+    @property
+    def data(self) -> Path:
+        """See Live."""
+        return Path(self.engine.target.nodes[0].data_dir)
+
+    def grow(self, facts: Any) -> None:
+        """See Live."""
+        facts["bytes"] = 2**60
+
+    def left(self) -> list[str]:
+        """See Live: a backup makes nothing there."""
+        return []
+
+    def sql(self, statement: str) -> None:
+        """Run a statement in the application's database, as administrator."""
+        self._plan.source.close()  # east's hosts were lost since: what was open is dead
+        host = self._plan.source.host(self.engine.source.nodes[0].host)
+        account = host.run(["id", "-un"]).text.strip()
+        socket = galera.socket(self._places, host.name)
+        Mariadb(host, galera.BIN, account, socket=str(socket)).script("shop", f"{statement};")
+
+    @contextmanager
+    def sql_undone(self, statement: str, *, undo: str) -> Iterator[None]:
+        """A statement, and at the end the one that undoes it."""
+        self.sql(statement)
+        try:
+            yield
+        finally:
+            self.sql(undo)
+
+
+TOGETHER = (
+    (
+        "address-hard-coded",
+        "path-hard-coded",
+        "source-used",
+        "node-identity-reused",
+        "peer-list-stale",
+        "placement-dropped",
+    ),
+    ("node-count-differs", "app-secret-missing", "fence-stays"),
+    (
+        "port-taken",
+        "target-occupied",
+        "key-only-in-source",
+        "tool-missing",
+        "tool-fetched-from-source",
+        "object-missing",
+    ),
+    (
+        "name-resolves-to-source",
+        "key-stale",
+        "control-plane-in-source",
+        "library-preloaded",
+        "extension-missing",
+    ),
+    (
+        "credential-from-source",
+        "clock-skew",
+        "key-chain-in-source",
+        "rto-missed",
+        "bandwidth-insufficient",
+        "check-failed",
+    ),
+    ("usable-not-restored", "restored-jobs-fire", "page-corrupt"),
+    ("login-missing", "index-corrupt"),
+    ("incomplete-restore", "rpo-missed"),
+    ("engine-version", "copy-is-cold"),
+    ("sealed-to-source-only", "fence-leaks"),
+    ("host-unreachable", "manifest-forged"),
+    ("ssh-trust-missing", "ca-unknown"),
+    ("object-corrupt", "key-rotated-away", "copy-behind", "leftovers"),
+)
+UNDRILLED = (
+    ONE_REHEARSAL
+    | NO_LOG
+    | {
+        "access-from-source-only": "an account's host is part of its name: address-hard-coded",
+        "locale-changed": "MariaDB has collations of its own: its version is compared",
+        "locale-missing": "MariaDB has locales of its own",
+        "setting-too-low": "what the data needs is set as it was in the source",
+        "revision-reused": "clients of MariaDB watch no revisions",
+        "log-gap": "Galera is restored to a backup, without a log",
+        "archive-into-production": "MariaDB archives nothing",
+    }
+)
+BOARD = Board(LiveGalera, TOGETHER, UNDRILLED)
+
+
+def _cluster(ground: Ground) -> LiveGalera:
+    return ground.living(LiveGalera)
+
+
 @contextmanager
 def _parts(ground: Ground, root: int) -> Iterator[None]:
     """A table, of which the disk of west's first node changes a page below `root`."""
@@ -51,7 +177,7 @@ def _parts(ground: Ground, root: int) -> Iterator[None]:
     path = ground.places.host("west", host) / "spoil.py"
     python = ground.places.python("west")
     with (
-        ground.galera.sql_undone(
+        _cluster(ground).sql_undone(
             "CREATE TABLE parts (n INT PRIMARY KEY, size INT NOT NULL, label CHAR(100) NOT NULL,"
             " KEY (size), KEY (label)) SELECT seq AS n, seq AS size,"
             " REPEAT(CHAR(97 + seq % 26), 100) AS label FROM seq_1_to_3000",
@@ -70,7 +196,7 @@ def _starts(options: str, host: str = "*") -> str:
     return _TAKES_PART.format(options=options, host=host)
 
 
-@drill("engine-version", "preflight", plans=GALERA)
+@BOARD.drill("engine-version", "preflight")
 def engine_version(ground: Ground) -> Iterator[None]:
     """The set is of a series of MariaDB that is newer than west's."""
 
@@ -82,14 +208,14 @@ def engine_version(ground: Ground) -> Iterator[None]:
         yield
 
 
-@drill("extension-missing", "preflight", plans=GALERA)
+@BOARD.drill("extension-missing", "preflight")
 def extension_missing(ground: Ground) -> Iterator[None]:
     """A storage engine is installed in east alone."""
     with ground.facts(_plugin("SHOP_ENGINE", "STORAGE ENGINE", installed=1)):
         yield
 
 
-@drill("library-preloaded", "preflight", plans=GALERA)
+@BOARD.drill("library-preloaded", "preflight")
 def library_preloaded(ground: Ground) -> Iterator[None]:
     """East's configuration loads a plugin that west does not have."""
     with ground.facts(_plugin("SHOP_AUDIT", "AUDIT", installed=0)):
@@ -101,7 +227,7 @@ def _plugin(name: str, kind: str, *, installed: int) -> Callable[[Any], None]:
     return lambda facts: facts["plugins"].append(found)
 
 
-@drill("backup-failed", "snapshot", select="fresh", plans=GALERA)
+@BOARD.drill("backup-failed", "snapshot", select="fresh")
 def backup_failed(ground: Ground) -> Iterator[None]:
     """East's disk has no space for what a backup needs."""
     full = "echo 'mariadb-backup: error: no space left on device' >&2; exit 1"
@@ -109,7 +235,7 @@ def backup_failed(ground: Ground) -> Iterator[None]:
         yield
 
 
-@drill("restore-failed", "restore", plans=GALERA)
+@BOARD.drill("restore-failed", "restore")
 def restore_failed(ground: Ground) -> Iterator[None]:
     """A node of west is given the key of another."""
     first, second, *_ = ground.target["nodes"]
@@ -117,7 +243,7 @@ def restore_failed(ground: Ground) -> Iterator[None]:
     yield
 
 
-@drill("service-more-open", "verify", plans=GALERA)
+@BOARD.drill("service-more-open", "verify")
 def service_more_open(ground: Ground) -> Iterator[None]:
     """East let the application in with a certificate only."""
 
@@ -129,21 +255,21 @@ def service_more_open(ground: Ground) -> Iterator[None]:
         yield
 
 
-@drill("page-corrupt", "verify", select="fresh", plans=GALERA)
+@BOARD.drill("page-corrupt", "verify", select="fresh")
 def page_corrupt(ground: Ground) -> Iterator[None]:
     """The disk of a node of west changes a page after it was written."""
     with _parts(ground, _ROWS):
         yield
 
 
-@drill("index-corrupt", "verify", select="fresh", plans=GALERA)
+@BOARD.drill("index-corrupt", "verify", select="fresh")
 def index_corrupt(ground: Ground) -> Iterator[None]:
     """The disk of a node of west changes a page of an index, which then lacks rows."""
     with _parts(ground, _LABELS):
         yield
 
 
-@drill("incomplete-restore", "verify", plans=GALERA)
+@BOARD.drill("incomplete-restore", "verify")
 def incomplete_restore(ground: Ground) -> Iterator[None]:
     """East had ten times as many accounts when it was backed up as there are in the backup."""
 
@@ -155,46 +281,46 @@ def incomplete_restore(ground: Ground) -> Iterator[None]:
         yield
 
 
-@drill("usable-not-restored", "verify", select="fresh", plans=GALERA)
+@BOARD.drill("usable-not-restored", "verify", select="fresh")
 def usable_not_restored(ground: Ground) -> Iterator[None]:
     """A trigger of the application lets rows into east's cluster only."""
     here = f"IF(@@wsrep_cluster_name = '{galera.CLUSTER}', NEW.amount, NULL)"
-    with ground.galera.sql_undone(
+    with _cluster(ground).sql_undone(
         f"CREATE TRIGGER at_home BEFORE INSERT ON transfers FOR EACH ROW SET NEW.amount = {here}",
         undo="DROP TRIGGER at_home",
     ):
         yield
 
 
-@drill("restored-jobs-fire", "verify", plans=GALERA)
+@BOARD.drill("restored-jobs-fire", "verify")
 def restored_jobs_fire(ground: Ground) -> Iterator[None]:
     """A wrapper around west's server lets events fire."""
     with ground.wrapped("mariadbd", _starts("--event-scheduler=ON")):
         yield
 
 
-@drill("address-hard-coded", "verify", select="fresh", plans=GALERA)
+@BOARD.drill("address-hard-coded", "verify", select="fresh")
 def address_hard_coded(ground: Ground) -> Iterator[None]:
     """A procedure names the address of a node of east."""
-    with ground.galera.sql_undone(
-        f"CREATE PROCEDURE orders_elsewhere() SELECT 'http://{ground.galera.address(2)}/orders'",
+    with _cluster(ground).sql_undone(
+        f"CREATE PROCEDURE orders_elsewhere() SELECT 'http://{_cluster(ground).address(2)}/orders'",
         undo="DROP PROCEDURE orders_elsewhere",
     ):
         yield
 
 
-@drill("path-hard-coded", "preflight", select="fresh", plans=GALERA)
+@BOARD.drill("path-hard-coded", "preflight", select="fresh")
 def path_hard_coded(ground: Ground) -> Iterator[None]:
     """A setting names a directory of east."""
     folder = ground.places.host("east", "app") / "uploads"
-    with ground.galera.sql_undone(
+    with _cluster(ground).sql_undone(
         f"SET GLOBAL init_connect = \"SET @uploads = '{folder}'\"",
         undo="SET GLOBAL init_connect = ''",
     ):
         yield
 
 
-@drill("node-count-differs", "verify", plans=GALERA)
+@BOARD.drill("node-count-differs", "verify")
 def node_count_differs(ground: Ground) -> Iterator[None]:
     """The last node of west dies when the first client comes."""
     mark = ground.home("west", -1) / "farside" / "*" / "mariadbd.pid"
@@ -203,26 +329,26 @@ def node_count_differs(ground: Ground) -> Iterator[None]:
         yield
 
 
-@drill("node-identity-reused", "verify", plans=GALERA)
+@BOARD.drill("node-identity-reused", "verify")
 def node_identity_reused(ground: Ground) -> Iterator[None]:
     """West's nodes are started under the name of east's cluster."""
     with ground.wrapped("mariadbd", _starts(f"--wsrep-cluster-name={galera.CLUSTER}")):
         yield
 
 
-@drill("peer-list-stale", "verify", plans=GALERA)
+@BOARD.drill("peer-list-stale", "verify")
 def peer_list_stale(ground: Ground) -> Iterator[None]:
     """West's nodes still look for one of east."""
-    target = ground.galera.engine.target
-    peers = f"{target.peers},{ground.galera.address(1)}:{target.nodes[1].group_port}"
+    target = _cluster(ground).engine.target
+    peers = f"{target.peers},{_cluster(ground).address(1)}:{target.nodes[1].group_port}"
     with ground.wrapped("mariadbd", _starts(f"--wsrep-cluster-address=gcomm://{peers}")):
         yield
 
 
-@drill("placement-dropped", "restore", plans=GALERA)
+@BOARD.drill("placement-dropped", "restore")
 def placement_dropped(ground: Ground) -> Iterator[None]:
     """The last node of west serves clients at another port than the plan's."""
-    last = ground.galera.engine.target.nodes[-1]
+    last = _cluster(ground).engine.target.nodes[-1]
     port = last.port + 10000
     options = f"--port={port} --wsrep-node-incoming-address={last.address}:{port}"
     with ground.wrapped("mariadbd", _starts(options, last.host)):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import yaml
@@ -21,11 +21,14 @@ from blocks.repositories.farside.listing import set_ids
 from blocks.stores.s3 import S3Store
 from deployments.lab import credentials, lifecycle, processes
 from deployments.lab.accounts import Account, service_account
-from deployments.lab.domains import Endpoint, Site
-from deployments.lab.drills.live import Live, LiveEtcd, LiveGalera, LivePostgres, live
-from deployments.lab.places import Places, State, load_state
+from deployments.lab.drills.live import Live, live
+from deployments.lab.places import Places
 from deployments.lab.processes import Service
 from deployments.lab.services import answers, network_services
+from deployments.lab.site import Endpoint, Site
+from deployments.lab.state import State, load_state
+
+AnyLive = TypeVar("AnyLive", bound=Live)
 
 NEWER = "r29990101-000000-000000"
 """The id of a set that is newer than every real one; OLDER is older."""
@@ -71,7 +74,7 @@ class Ground:
         self.name = plan
         self.document: Any = self._whole()
         self.plan: Plan = load_plan(places.plans / f"{plan}.yaml")
-        self.live: Live = live(places, self.east, self.plan)
+        self.live: Live = live(places, self.east, plan, self.plan)
 
     def _whole(self) -> Any:
         document = yaml.safe_load((self.places.plans / f"{self.name}.yaml").read_text())
@@ -137,22 +140,9 @@ class Ground:
         """The first of them."""
         return self.nodes[0]
 
-    @property
-    def postgres(self) -> LivePostgres:
-        """The live database, of a plan of PostgreSQL."""
-        assert isinstance(self.live, LivePostgres)
-        return self.live
-
-    @property
-    def etcd(self) -> LiveEtcd:
-        """The live database, of a plan of etcd."""
-        assert isinstance(self.live, LiveEtcd)
-        return self.live
-
-    @property
-    def galera(self) -> LiveGalera:
-        """The live database, of a plan of Galera."""
-        assert isinstance(self.live, LiveGalera)
+    def living(self, kind: type[AnyLive]) -> AnyLive:
+        """The live database, which is of this kind."""
+        assert isinstance(self.live, kind)
         return self.live
 
     def home(self, domain: str, number: int = 0) -> Path:

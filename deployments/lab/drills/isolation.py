@@ -2,31 +2,8 @@
 
 from collections.abc import Iterator
 
-from deployments.lab.drills.board import POSTGRES, drill
+from deployments.lab.drills.board import drill
 from deployments.lab.drills.ground import OLDER, Ground
-
-_START = """\
-for word in "$@"; do
-  if [ "$word" = start ]; then exec "$REAL" -o "{options}" "$@"; fi
-done
-exec "$REAL" "$@"
-"""
-
-
-@drill("archive-into-production", "verify", plans=POSTGRES)
-def archive_into_production(ground: Ground) -> Iterator[None]:
-    """A wrapper around west's pg_ctl turns archiving on."""
-    options = "-c archive_mode=on -c archive_command=true -c wal_level=replica"
-    with ground.wrapped("pg_ctl", _START.format(options=options)):
-        yield
-
-
-@drill("restored-jobs-fire", "verify", plans=POSTGRES)
-def restored_jobs_fire(ground: Ground) -> Iterator[None]:
-    """A wrapper around west's pg_ctl lets subscriptions run."""
-    options = "-c max_logical_replication_workers=4 -c wal_level=replica"
-    with ground.wrapped("pg_ctl", _START.format(options=options)):
-        yield
 
 
 @drill("fence-leaks", "declare")

@@ -7,10 +7,10 @@ from ipaddress import IPv4Address
 
 from blocks.artifact.age import generate_identity
 from blocks.artifact.age.keys import recipient_of
+from deployments.lab.certificates import authority
 from deployments.lab.credentials import certificate_files
 from deployments.lab.drills.board import drill
 from deployments.lab.drills.ground import OLDER, Ground
-from deployments.lab.minting import certificate_authority, issue_from_one
 
 IDENTITY = "farside-age-identity"
 
@@ -97,7 +97,7 @@ def login_missing(ground: Ground) -> Iterator[None]:
 def ca_unknown(ground: Ground) -> Iterator[None]:
     """The recovery side trusts another authority than the one of west's store."""
     path = ground.folder / "other-ca.pem"
-    path.write_text(certificate_authority("other"))
+    path.write_text(authority("other CA").pem)
     ground.document["recovery"]["store"]["ca_file"] = str(path)
     yield
 
@@ -134,20 +134,17 @@ def credential_from_source(ground: Ground) -> Iterator[None]:
 def ca_in_source(ground: Ground) -> Iterator[None]:
     """One authority has issued the certificates of both domains' stores."""
     with ExitStack() as stack:
-        stores = {
-            site.name: (f"{site.domain.store.name}.{site.name}.lab", site.store[0])
-            for site in (ground.east, ground.west)
-        }
-        authority, issued = issue_from_one("shared", list(stores.values()))
+        sites = {"source": ground.east, "recovery": ground.west}
+        shared = authority("shared CA")
         path = ground.folder / "shared-ca.pem"
-        path.write_text(authority)
-        for site, (leaf, key) in zip((ground.east, ground.west), issued, strict=True):
-            files = certificate_files(ground.places, site)
-            stack.enter_context(ground.file(files[0], leaf + authority))
-            stack.enter_context(ground.file(files[1], key))
-            part = "source" if site.name == ground.east.name else "recovery"
+        path.write_text(shared.pem)
+        for part, site in sites.items():
+            leaf = shared.issue(f"{site.domain.store.name}.{site.name}.lab", site.store[0])
+            certificate, key = certificate_files(ground.places, site)
+            stack.enter_context(ground.file(certificate, leaf.certificate + shared.pem))
+            stack.enter_context(ground.file(key, leaf.key))
             ground.document[part]["store"]["ca_file"] = str(path)
-        restart = [f"{name}-store" for name in stores]
+        restart = [f"{site.name}-store" for site in sites.values()]
         for name in restart:
             with ground.without(name):
                 pass

@@ -9,9 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deployments.lab.drills.board import STANDBYS, drill
+from blocks.evidence.catalogue import CATALOGUE
+from deployments.lab.drills.board import Board
 from deployments.lab.drills.ground import Ground
-from deployments.lab.drills.integrity import bad_page
+from deployments.lab.drills.postgres import UNDRILLED, bad_page
+from deployments.lab.drills.postgres.live import LivePostgres
+from deployments.lab.parts import postgres
 
 DB2, DB3 = 1, 2
 """Places among the nodes of the plan, and among the hosts of west."""
@@ -25,6 +28,29 @@ _FULL = """\
 import os; real = os.statvfs; os.statvfs = lambda path, real=real: real(path) if {host!r} not in \
 str(path) else os.statvfs_result((*real(path)[:3], 0, 0, *real(path)[5:]))
 """
+
+# All of its drills: what keeps a standby from following leaves another one that does.
+TOGETHER = (
+    ("port-taken", "target-occupied", "tool-missing", "engine-version", "disk-too-small"),
+    ("node-count-differs", "page-corrupt", "address-hard-coded"),
+    ("placement-dropped", "source-used"),
+    ("peer-list-stale", "archive-into-production", "login-missing"),
+)
+BOARD = Board(
+    LivePostgres,
+    TOGETHER,
+    undrilled={
+        id: reason
+        for id, reason in (
+            dict.fromkeys(CATALOGUE, "the board of one server, postgres, drills it")
+            | UNDRILLED
+            | {"node-identity-reused": "every copy of a PostgreSQL cluster has its identifier"}
+        ).items()
+        if not any(id in group for group in TOGETHER)
+    },
+    whole=False,
+)
+"""What only a shape of several servers can break; `postgres` drills the others."""
 
 
 def _data(ground: Ground, number: int) -> Path:
@@ -47,21 +73,21 @@ def _configured(ground: Ground, number: int, *lines: str) -> Iterator[None]:
         yield
 
 
-@drill("port-taken", "preflight", plans=STANDBYS)
+@BOARD.drill("port-taken", "preflight")
 def port_taken(ground: Ground) -> Iterator[None]:
     """Something listens on the port that db2 is to have."""
     with ground.listening(ground.nodes[DB2]):
         yield
 
 
-@drill("target-occupied", "preflight", plans=STANDBYS)
+@BOARD.drill("target-occupied", "preflight")
 def target_occupied(ground: Ground) -> Iterator[None]:
     """Somebody's file lies in the target directory of db3."""
     with ground.occupied(_data(ground, DB3)):
         yield
 
 
-@drill("tool-missing", "preflight", plans=STANDBYS)
+@BOARD.drill("tool-missing", "preflight")
 def tool_missing(ground: Ground) -> Iterator[None]:
     """The installation of db3 lacks psql."""
     whole, lacking = ground.live.bin("west"), ground.home("west", DB3) / "postgresql"
@@ -76,14 +102,16 @@ def tool_missing(ground: Ground) -> Iterator[None]:
         shutil.rmtree(lacking)
 
 
-@drill("engine-version", "preflight", plans=STANDBYS)
+@BOARD.drill("engine-version", "preflight")
 def engine_version(ground: Ground) -> Iterator[None]:
     """The host of db2 has PostgreSQL 16, the others have 18, as east."""
-    ground.target["standbys"][DB2 - 1]["bin_dir"] = str(ground.places.postgres_bin("west", 16))
+    ground.target["standbys"][DB2 - 1]["bin_dir"] = str(
+        postgres.programs(ground.places, "west", 16)
+    )
     yield
 
 
-@drill("disk-too-small", "preflight", plans=STANDBYS)
+@BOARD.drill("disk-too-small", "preflight")
 def disk_too_small(ground: Ground) -> Iterator[None]:
     """The disk of db3 is full."""
     site = next(ground.places.runtime("west").glob("python/lib/python3*/site-packages"))
@@ -91,14 +119,14 @@ def disk_too_small(ground: Ground) -> Iterator[None]:
         yield
 
 
-@drill("node-count-differs", "restore", plans=STANDBYS)
+@BOARD.drill("node-count-differs", "restore")
 def node_count_differs(ground: Ground) -> Iterator[None]:
     """The server of db2 dies as soon as it serves."""
     with _starting(ground, DB2, _DIES):
         yield
 
 
-@drill("placement-dropped", "restore", plans=STANDBYS)
+@BOARD.drill("placement-dropped", "restore")
 def placement_dropped(ground: Ground) -> Iterator[None]:
     """db3 is not told that it is a standby: it replays, and becomes a primary itself."""
     sign = 'if [ -e "$2/standby.signal" ]; then mv "$2/standby.signal" "$2/recovery.signal"; fi'
@@ -106,7 +134,7 @@ def placement_dropped(ground: Ground) -> Iterator[None]:
         yield
 
 
-@drill("peer-list-stale", "verify", plans=STANDBYS)
+@BOARD.drill("peer-list-stale", "verify")
 def peer_list_stale(ground: Ground) -> Iterator[None]:
     """db3 still follows the primary of east."""
     address, port = ground.live.endpoint
@@ -114,7 +142,7 @@ def peer_list_stale(ground: Ground) -> Iterator[None]:
         yield
 
 
-@drill("address-hard-coded", "verify", plans=STANDBYS)
+@BOARD.drill("address-hard-coded", "verify")
 def address_hard_coded(ground: Ground) -> Iterator[None]:
     """A command that only a standby runs, now and then, names an address of east."""
     address, _ = ground.east.ssh["backup"]
@@ -122,7 +150,7 @@ def address_hard_coded(ground: Ground) -> Iterator[None]:
         yield
 
 
-@drill("source-used", "verify", plans=STANDBYS)
+@BOARD.drill("source-used", "verify")
 def source_used(ground: Ground) -> Iterator[None]:
     """A script of the host of db2 calls the primary of east when db2 is promoted.
 
@@ -139,21 +167,21 @@ def source_used(ground: Ground) -> Iterator[None]:
         yield
 
 
-@drill("archive-into-production", "verify", plans=STANDBYS)
+@BOARD.drill("archive-into-production", "verify")
 def archive_into_production(ground: Ground) -> Iterator[None]:
     """db2 archives what it receives, as only standbys can."""
     with _configured(ground, DB2, "archive_mode = always", "archive_command = 'true'"):
         yield
 
 
-@drill("login-missing", "verify", plans=STANDBYS)
+@BOARD.drill("login-missing", "verify")
 def login_missing(ground: Ground) -> Iterator[None]:
     """The pg_hba.conf of db2 lets in nobody from other hosts."""
     with _starting(ground, DB2, 'sed -i "/^host all/d" "$2/pg_hba.conf"'):
         yield
 
 
-@drill("page-corrupt", "verify", plans=STANDBYS)
+@BOARD.drill("page-corrupt", "verify")
 def page_corrupt(ground: Ground) -> Iterator[None]:
     """The disk of db3 changes a page after it was written."""
     with bad_page(ground, _data(ground, DB3)):

@@ -1,21 +1,32 @@
-"""What runs Galera in east: three nodes of MariaDB over TLS, and the application's writer."""
+"""Galera in east: three nodes of MariaDB over TLS, and the application's writer."""
 
 import re
+import secrets
 import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cryptography.fernet import Fernet
+from typing_extensions import override
 
 from blocks.errors import PermanentError
 from deployments.lab import credentials, processes
 from deployments.lab.accounts import Account
-from deployments.lab.domains import EAST, WEST, Site
+from deployments.lab.credentials import Vaults
+from deployments.lab.part import Part, writer
 from deployments.lab.places import Places, write
 from deployments.lab.processes import PLAIN, Service
+from deployments.lab.site import Endpoint, Host, Site
+from deployments.lab.starting import Starter
 
+NAME = "galera"
+NODES = ("ga1", "ga2", "ga3")
+#: MariaDB's for clients, and Galera's for the group, incremental and full state transfers.
+PORTS = (3306, 4567, 4568, 4444)
 CLUSTER = "shop-east"
 #: Debian's: PyPI has no MariaDB.
 BIN = "/usr/bin"
@@ -32,7 +43,6 @@ _PROGRAMS = (
 )
 #: What the plan calls, of which each domain has copies.
 _COPIED = (SERVER, f"{BIN}/mariadb", f"{BIN}/mariadb-backup", f"{BIN}/mbstream")
-_TOOL_SECONDS = 120
 _POSITION = re.compile(r"Recovered position: (\S+):(-?\d+)")
 _TABLES = """
 CREATE DATABASE shop;
@@ -46,40 +56,34 @@ CREATE VIEW shop.wealth AS SELECT SUM(balance) AS total FROM shop.accounts;
 """
 
 
-def check() -> None:
-    """Raise PermanentError where MariaDB is not installed."""
-    missing = [path for path in _PROGRAMS if not Path(path).exists()]
-    if missing:
-        raise PermanentError(
-            f"{', '.join(missing)}: not installed",
-            operation="lab up",
-            hint="apt-get install mariadb-server mariadb-backup galera-4 socat",
-        )
+def programs(places: Places, domain: str) -> Path:
+    """A domain's own copy of MariaDB's programs, so that one can be missing in west alone."""
+    return places.runtime(domain) / "galera"
+
+
+def listens(site: Site) -> dict[str, tuple[Endpoint, ...]]:
+    """Where each node of east listens: one endpoint for each of PORTS."""
+    return {name: tuple((site.address(name), port) for port in PORTS) for name in NODES}
 
 
 def data_directory(places: Places, host: str) -> Path:
     """Where a host of east keeps its database."""
-    return places.host(EAST.name, host) / "mariadb"
+    return places.host("east", host) / "mariadb"
 
 
-def is_made(places: Places) -> bool:
-    """Whether every node has its data."""
-    return all(data_directory(places, host).exists() for host in EAST.galera)
-
-
-def make(places: Places, site: Site, account: Account) -> None:
+def _make(places: Places, site: Site, account: Account) -> None:
     """Make the first node's database and copy it to the others, and both domains' programs.
 
     A copy with the same position in the same history needs no state transfer to join. Raises
     PermanentError.
     """
-    check()
-    for domain in (EAST, WEST):
-        _copy(places.galera_bin(domain.name))
-    first, *others = EAST.galera
+    PART.check()
+    for domain in PART.hosts:
+        _copy(programs(places, domain))
+    first, *others = NODES
     made = data_directory(places, first).with_suffix(".new")
     shutil.rmtree(made, ignore_errors=True)
-    _tool(
+    processes.tool(
         [
             f"{BIN}/mariadb-install-db",
             "--no-defaults",
@@ -105,17 +109,19 @@ def make(places: Places, site: Site, account: Account) -> None:
         if host == first:
             made.rename(data)
         elif not data.exists():
-            _tool(["cp", "-a", "--sparse=always", str(made), str(data)], data.parent, account)
+            processes.tool(
+                ["cp", "-a", "--sparse=always", str(made), str(data)], data.parent, account
+            )
 
 
-def _copy(programs: Path) -> None:
-    shutil.rmtree(programs, ignore_errors=True)
-    programs.mkdir()
+def _copy(target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
     for path in _COPIED:
-        shutil.copy2(path, programs)
+        shutil.copy2(path, target)
 
 
-def prepare(places: Places, site: Site, account: Account, dead: Sequence[str]) -> list[str]:
+def _prepare(places: Places, site: Site, account: Account, dead: Sequence[str]) -> list[str]:
     """Write the configuration of the nodes that do not run, and where in history each goes on.
 
     Returns them in the order in which to start them: the one that has seen most comes first, and
@@ -128,7 +134,7 @@ def prepare(places: Places, site: Site, account: Account, dead: Sequence[str]) -
         text = _configuration(places, site, account, host, data)
         if seqno >= 0:
             text += f"wsrep-start-position = {uuid}:{seqno}\n"
-        if host == order[0] and len(order) == len(EAST.galera):
+        if host == order[0] and len(order) == len(NODES):
             text += "wsrep-new-cluster\n"
             state = data / "grastate.dat"
             _own(state, state.read_text().replace("bootstrap: 0", "bootstrap: 1"), account)
@@ -148,53 +154,29 @@ def service(places: Places, site: Site, host: str) -> Service:
         cwd=places.host(site.name, host),
         log=places.logs(site.name) / f"galera-{host}.log",
         ready=lambda: _is_synced(places, site, host),
-        endpoint=site.galera[host][0],
+        endpoint=listens(site)[host][0],
         namespace=site.namespace(host),
         environment={"TMPDIR": str(places.host(site.name, host))},
     )
 
 
-def writer(places: Places, site: Site) -> Service:
-    """The writer of the heartbeat and of the load."""
-    ledger = places.ledger / "galera.tsv"
-    script = places.runtime(site.name) / "galera_writer.py"
-    return Service(
-        name=f"{site.name}-galera-writer",
-        tree=places.tree(site.name),
-        argv=(
-            *(str(places.python(site.name)), "-P", str(script), str(ledger)),
-            str(credentials.galera_login_file(places, site.name)),
-            *(f"{address}:{port}" for (address, port), *_ in site.galera.values()),
-        ),
-        cwd=places.host(site.name, "app"),
-        log=places.logs(site.name) / "galera-writer.log",
-        ready=lambda: ledger.exists() and ledger.stat().st_size > 0,
-        namespace=site.namespace("app"),
-    )
-
-
 def _filling(places: Places, site: Site, account: Account, data: Path) -> Service:
     """The first node while it is filled: a cluster of its own, which nobody can call."""
-    host = EAST.galera[0]
+    host = NODES[0]
     text = _configuration(places, site, account, host, data)
     _own(_file(places, host), f"{text}wsrep-new-cluster\nskip-networking\n", account)
     (data.parent / "s").unlink(missing_ok=True)
-    whole = service(places, site, host)
-    return Service(
+    return replace(
+        service(places, site, host),
         name=f"{site.name}-galera-filling",
-        tree=whole.tree,
-        argv=whole.argv,
-        cwd=whole.cwd,
-        log=whole.log,
         ready=lambda: _answers(socket(places, host), account),
-        namespace=whole.namespace,
-        environment=whole.environment,
+        endpoint=None,
     )
 
 
 def _fill(places: Places, site: Site, account: Account) -> None:
     backup = credentials.secret(places, site.name, "galera-backup-password")
-    shop = credentials.galera_password(places, site.name)
+    shop = _login_file(places).read_text().strip().rpartition("=")[2]
     rights = (
         "SELECT, SHOW VIEW, EVENT, TRIGGER, RELOAD, PROCESS, LOCK TABLES,"
         " BINLOG MONITOR, REPLICA MONITOR"
@@ -210,16 +192,16 @@ GRANT {rights} ON *.* TO backup@'%';
 CREATE USER shop@'%' IDENTIFIED BY '{shop}';
 GRANT ALL ON shop.* TO shop@'%';
 """
-    host = EAST.galera[0]
+    host = NODES[0]
     argv = [f"{BIN}/mariadb", "--no-defaults", f"--socket={socket(places, host)}"]
-    _tool(argv, places.host(site.name, host), account, text)
+    processes.tool(argv, places.host(site.name, host), account, text)
 
 
 def _configuration(places: Places, site: Site, account: Account, host: str, data: Path) -> str:
-    (address, port), (_, group), (_, ist), (_, sst) = site.galera[host]
+    (address, port), (_, group), (_, ist), (_, sst) = listens(site)[host]
     certificate, key = credentials.member_files(places, site.name, host)
     ca = credentials.authority_file(places, site.name)
-    peers = ",".join(f"{a}:{p}" for _, (a, p), *_ in site.galera.values())
+    peers = ",".join(f"{a}:{p}" for _, (a, p), *_ in listens(site).values())
     options = {
         "gmcast.listen_addr": f"ssl://{address}:{group}",
         "ist.recv_addr": f"{address}:{ist}",
@@ -272,17 +254,22 @@ def _position(places: Places, site: Site, account: Account, host: str) -> tuple[
     text = _configuration(places, site, account, host, data_directory(places, host))
     _own(_file(places, host), text, account)
     argv = [SERVER, f"--defaults-file={_file(places, host)}", "--wsrep-recover"]
-    found = _POSITION.search(_tool(argv, places.host(site.name, host), account))
+    found = _POSITION.search(processes.tool(argv, places.host(site.name, host), account))
     return (found[1], int(found[2])) if found else ("", -1)
 
 
+def _login_file(places: Places) -> Path:
+    """The application's login, as MariaDB's clients read it."""
+    return places.host("east", "app") / "galera.cnf"
+
+
 def _file(places: Places, host: str) -> Path:
-    return places.host(EAST.name, host) / "my.cnf"
+    return places.host("east", host) / "my.cnf"
 
 
 def socket(places: Places, host: str) -> Path:
     """Where a node of east is asked by the account that it runs as."""
-    return places.host(EAST.name, host) / "s"
+    return places.host("east", host) / "s"
 
 
 def _own(path: Path, text: str, account: Account) -> None:
@@ -292,10 +279,10 @@ def _own(path: Path, text: str, account: Account) -> None:
 
 def _is_synced(places: Places, site: Site, host: str) -> bool:
     """Whether a node takes part; asked as the application, over the network as it does."""
-    address, port = site.galera[host][0]
+    address, port = listens(site)[host][0]
     argv = [
         f"{BIN}/mariadb",
-        f"--defaults-file={credentials.galera_login_file(places, site.name)}",
+        f"--defaults-file={_login_file(places)}",
         *(f"--host={address}", f"--port={port}", "--connect-timeout=2", "--batch", "--silent"),
         "--execute=SHOW STATUS LIKE 'wsrep_local_state_comment'",
     ]
@@ -309,23 +296,73 @@ def _answers(path: Path, account: Account) -> bool:
     return done.returncode == 0
 
 
-def _tool(argv: Sequence[str], cwd: Path, account: Account, said: str = "") -> str:
-    """What a program wrote to standard error. Raises PermanentError."""
-    done = subprocess.run(
-        argv,
-        cwd=cwd,
-        env={**PLAIN, "HOME": str(cwd), "TMPDIR": str(cwd)},
-        input=said.encode(),
-        capture_output=True,
-        timeout=_TOOL_SECONDS,
-        check=False,
-        **account.identity,
-    )
-    text = done.stderr.decode(errors="replace")
-    if done.returncode != 0:
-        raise PermanentError(
-            f"{Path(argv[0]).name} failed:\n{text.strip()[-2000:]}",
-            operation="lab up",
-            domain=EAST.name,
-        )
-    return text
+class _Galera(Part):
+    name = NAME
+    certified = True
+    hosts = {  # noqa: RUF012 (a ClassVar of the contract)
+        "east": [Host(name, 19 + number) for number, name in enumerate(NODES)],
+        "west": [Host(name, 30 + number) for number, name in enumerate(NODES)],
+    }
+
+    @override
+    def check(self) -> None:
+        missing = [path for path in _PROGRAMS if not Path(path).exists()]
+        if missing:
+            raise PermanentError(
+                f"{', '.join(missing)}: not installed",
+                operation="lab up",
+                hint="apt-get install mariadb-server mariadb-backup galera-4 socat",
+            )
+
+    @override
+    def mint(self, places: Places, vaults: Vaults) -> None:
+        application = secrets.token_hex(18)
+        vaults.keep("east", "galera-backup-password", secrets.token_hex(18))
+        vaults.keep("west", "galera-shop-password", application)
+        vaults.write(_login_file(places), f"[client]\nuser=shop\npassword={application}\n")
+
+    @override
+    def endpoints(self, site: Site) -> Sequence[Endpoint]:
+        return [endpoint for of_node in listens(site).values() for endpoint in of_node]
+
+    @override
+    def servers(self, places: Places, site: Site) -> Sequence[Service]:
+        return [service(places, site, host) for host in NODES]
+
+    @override
+    def writers(self, places: Places, site: Site) -> Sequence[Service]:
+        nodes = [f"{address}:{port}" for (address, port), *_ in listens(site).values()]
+        return [writer(places, site, NAME, (str(_login_file(places)), *nodes))]
+
+    @override
+    def start(self, places: Places, site: Site, starter: Starter) -> None:
+        if not all(data_directory(places, host).exists() for host in NODES):
+            starter.say("making the Galera cluster")
+            _make(places, site, starter.account)
+        writers = self.writers(places, site)
+        nodes = {host: service(places, site, host) for host in NODES}
+        dead = [host for host, node in nodes.items() if not processes.running(places, node.name)]
+        for host in _prepare(places, site, starter.account, dead):
+            # Each joins those before it.
+            starter.announce(starter.start(nodes[host]))
+            starter.wait(nodes[host])
+        if dead:
+            starter.restart(*writers)
+        starter.announce(starter.start(*writers))
+        starter.wait(*writers)
+
+    @override
+    def values(self, places: Places, east: Site, west: Site) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            "galera_ledger": str(places.ledger / f"{NAME}.tsv"),
+            "galera_accounts": ACCOUNTS,
+            "galera_provider": PROVIDER,
+        }
+        for site in (east, west):
+            folder = programs(places, site.name)
+            found[f"{site.name}_galera_bin"] = str(folder)
+            found[f"{site.name}_galera_server"] = str(folder / "mariadbd")
+        return found
+
+
+PART = _Galera()
