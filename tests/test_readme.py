@@ -15,7 +15,7 @@ import yaml
 
 from blocks.plan.loading import load_plan
 from deployments import lab
-from deployments.lab import galera
+from deployments.lab.parts import galera
 from tests import mechanisms
 
 ROOT = Path(__file__).parents[1]

@@ -17,8 +17,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from blocks.evidence.record import Record, Verdict
 from deployments import lab
-from deployments.lab.domains import ETCD
-from deployments.lab.etcd import with_members
+from deployments.lab.parts.etcd import NAME, with_members
 from flows.rehearse import Watcher, rehearse, watching
 from tests.benchmarks.results import Result
 
@@ -82,7 +81,7 @@ def _plans() -> Iterator[dict[int, Path]]:
     folder = Path(tempfile.mkdtemp(prefix="farside-benchmarks-"))
     folder.chmod(0o755)  # as root the lab's services run as another account
     try:
-        lab.up(folder / "lab", scale=1, parts=[ETCD])
+        lab.up(folder / "lab", scale=1, parts=[NAME])
         document = yaml.safe_load(lab.plan_path(folder / "lab", "etcd").read_text())
         document["objectives"] = {"rto": "1h", "rpo": "24h"}
         plans = {count: folder / f"{count}.yaml" for count in (FEW, MANY)}

@@ -21,10 +21,13 @@ from blocks.remote.leases import Leases
 from blocks.remote.run import AgentRun
 from blocks.stores.s3 import S3Store
 from deployments import lab
-from deployments.lab import credentials, postgres, processes, runtime
+from deployments.lab import credentials, processes, runtime
 from deployments.lab.accounts import Account, service_account
-from deployments.lab.domains import EAST, WEST, Site
-from deployments.lab.places import Network, Places, load_state
+from deployments.lab.domains import EAST, WEST
+from deployments.lab.parts import postgres
+from deployments.lab.places import Network, Places
+from deployments.lab.site import Site
+from deployments.lab.state import load_state
 
 ID = "r20000101-000000-bench0"
 """Stands in for a rehearsal's: names the work directories on the lab's hosts."""
@@ -71,7 +74,7 @@ class World:
     @property
     def base_backup(self) -> tuple[str, ...]:
         """`pg_basebackup` to standard output, the same command for both sides."""
-        program = self.places.postgres_bin(EAST.name) / "pg_basebackup"
+        program = postgres.programs(self.places, EAST.name) / "pg_basebackup"
         return (str(program), "-d", self.database, *_BASE_BACKUP)
 
     def recovered(self, domain: str = WEST.name) -> Path:

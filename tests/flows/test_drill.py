@@ -14,9 +14,8 @@ from blocks.engines.registry import catalogue
 from blocks.errors import PermanentError
 from blocks.evidence.catalogue import Category
 from blocks.evidence.record import STAGES
-from deployments.lab import galera
 from deployments.lab.drills import BOARDS, Board
-from deployments.lab.drills.board import ETCD, GALERA, POSTGRES, STANDBYS
+from deployments.lab.parts import galera
 from flows.command import outcome
 from flows.drill import CONTROL, combinations, shared
 from flows.drill.__main__ import app
@@ -139,9 +138,9 @@ def of_galera() -> list[str]:
 
 
 BOARD_OF = {
-    **{plan: [CONTROL, *shared(plan)] for plan in (*POSTGRES, *ETCD)},
-    **{plan: shared(plan) for plan in STANDBYS},
-    **{plan: of_galera() for plan in GALERA},
+    **{plan: [CONTROL, *shared(plan)] for plan in ("postgres", "etcd")},
+    "standbys": shared("standbys"),
+    "galera": of_galera(),
 }
 
 
@@ -155,7 +154,7 @@ def test_every_drill_of_the_board(
     """Every assumption is broken, some by themselves, the others with those they leave alone."""
     if plan == "galera":
         try:
-            galera.check()
+            galera.PART.check()
         except PermanentError as error:
             missing(error.message)
     folder = Path(tempfile.mkdtemp(prefix="drills-", dir=open_directory))

@@ -14,8 +14,10 @@ from blocks.evidence.record import CheckStatus, Record, Verdict
 from blocks.fences import ruleset
 from deployments import lab
 from deployments.lab import namespaces, processes
-from deployments.lab.domains import Site
-from deployments.lab.places import Places, load_state
+from deployments.lab.drills.postgres.live import LivePostgres
+from deployments.lab.places import Places
+from deployments.lab.site import Site
+from deployments.lab.state import load_state
 from tests import mechanisms
 from tests.blocks.engines.test_command import redis_plan
 from tests.flows.conftest import PATIENCE, Outcome, Running, World, whole
@@ -175,7 +177,9 @@ def slow(apart: World) -> Iterator[World]:
         f" FROM generate_series(1, {NOISE_MB * 16}) AS a, generate_series(1, 4096) GROUP BY a",
         "CHECKPOINT",
     )
-    with apart.ground.postgres.sql_undone(*noise, undo=("DROP TABLE noise", "CHECKPOINT")):
+    with apart.ground.living(LivePostgres).sql_undone(
+        *noise, undo=("DROP TABLE noise", "CHECKPOINT")
+    ):
         wan(apart, "--rate", f"{RATE_MBIT}mbit")
         yield apart
         wan(apart, "--rate", namespaces.RATE)

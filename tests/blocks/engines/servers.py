@@ -1,7 +1,6 @@
 """Small servers of PostgreSQL without a lab, for what must be shown on a real one."""
 
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -14,10 +13,10 @@ from pathlib import Path
 from blocks.engines.postgres.psql import UNHURRIED, Psql
 from blocks.hosts.local import LocalHost
 from deployments.lab.accounts import service_account
+from deployments.lab.parts import postgres
 from deployments.lab.places import Places
-from deployments.lab.runtime import install_postgres
 from tests.blocks.engines.worlds import DEBIAN_BIN, need_debian_15
-from tests.servers import exclusive
+from tests.servers import exclusive, free_port
 
 
 @cache
@@ -30,8 +29,8 @@ def bin_dir(major: int) -> str:
         places = Places(folder / "postgresql")
         if not places.root.exists():
             places.root.mkdir(mode=0o755)
-            install_postgres(places, "east", service_account())
-    return str(places.postgres_bin("east", major))
+            postgres.PART.install(places, "east", service_account())
+    return str(postgres.programs(places, "east", major))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ def server(major: int = 15, *lines: str, encoding: str = "UTF8") -> Iterator[Ser
     account, programs = service_account(), bin_dir(major)
     folder = Path(tempfile.mkdtemp(prefix="farside-server-", dir="/var/tmp"))
     account.own(folder)
-    made = Server(programs, folder, _free_port())
+    made = Server(programs, folder, free_port())
     initdb = [f"{programs}/initdb", "-D", str(made.data), "-U", "postgres", "--no-sync", "-k"]
     locale = "C.UTF-8" if (major, encoding) == (15, "UTF8") else "C"
     initdb += [f"--locale={locale}", f"--encoding={encoding}"]
@@ -129,10 +128,3 @@ def standby(primary: Server) -> Iterator[Server]:
             file.write(f"port = {made.port}\n")
         made.ctl("start")
         yield made
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

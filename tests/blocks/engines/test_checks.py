@@ -39,6 +39,7 @@ from blocks.plan.model import Plan
 from blocks.repositories.farside.binding import Binding
 from blocks.repositories.farside.reader import SetReader
 from deployments import lab
+from deployments.lab.parts.postgres import programs
 from deployments.lab.places import Places
 from tests import mechanisms
 from tests.blocks.engines.worlds import (
@@ -161,7 +162,7 @@ def _make(plan: Plan, bin_dir: str, folder: str, port: int) -> Patient:
 def made(request: pytest.FixtureRequest, places: Places) -> Iterator[Patient]:
     lab.up(places.root)
     plan = load_plan(lab.plan_path(places.root, "postgres"))
-    bin_dir = str(places.postgres_bin("west", 18))
+    bin_dir = str(programs(places, "west", 18))
     if request.param == 15:
         need_debian_15()
         bin_dir = DEBIAN_BIN.format(15)

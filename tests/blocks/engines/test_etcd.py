@@ -40,9 +40,10 @@ from deployments import lab
 from deployments.lab import processes
 from deployments.lab.accounts import service_account
 from deployments.lab.credentials import member_files
-from deployments.lab.domains import ETCD
 from deployments.lab.drills import Ground
-from deployments.lab.etcd import SETTINGS, with_members
+from deployments.lab.drills.etcd import LiveEtcd
+from deployments.lab.parts import etcd
+from deployments.lab.parts.etcd import SETTINGS, with_members
 from deployments.lab.places import Places
 from flows.rehearse import Watcher, rehearse, watching
 from tasks.reporting.clock import Listener, Silence
@@ -71,7 +72,7 @@ class Conformance(EngineConformance):
     @pytest.fixture(scope="class")
     @classmethod
     def plan_path(cls, places: Places, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        lab.up(places.root, parts=[ETCD])
+        lab.up(places.root, parts=[etcd.NAME])
         document = yaml.safe_load(lab.plan_path(places.root, "etcd").read_text())
         document = with_members(document, cls.members)
         if cls.show_certificates:
@@ -180,7 +181,7 @@ def programs_of(**programs: Path) -> Iterator[Places]:
     try:
         lab.up(places.root, scale=1)
         for site, folder in programs.items():
-            for program in places.etcd_bin(site).iterdir():
+            for program in etcd.programs(places, site).iterdir():
                 program.unlink()
                 if (folder / program.name).exists():
                     shutil.copy(folder / program.name, program)
@@ -193,7 +194,7 @@ def programs_of(**programs: Path) -> Iterator[Places]:
 @pytest.fixture
 def plan(places: Places) -> Iterator[Plan]:
     """The lab's plan, with everything of it up; what `r0` left is removed."""
-    lab.up(places.root, parts=[ETCD])
+    lab.up(places.root, parts=[etcd.NAME])
     loaded = load_plan(lab.plan_path(places.root, "etcd"))
     yield loaded
     host = loaded.source.host("kv1")
@@ -384,7 +385,7 @@ def ground(
     tmp_path: Path,
 ) -> Iterator[Ground]:
     """The lab, whole, to be broken; nothing may be left in it."""
-    lab.up(places.root, parts=[ETCD])
+    lab.up(places.root, parts=[etcd.NAME])
     ground = Ground(places, tmp_path, "etcd")
     yield ground
     lab.up(places.root)
@@ -430,7 +431,7 @@ def dying_host(ground: Ground) -> Iterator[None]:
     kill = f'[ -e "{once}" ] || {{ : >"{once}"; kill -9 {pid}; }}'
     script = f'case "$*" in *--name=kv2*) {kill} ;; esac\nexec "$REAL" "$@"'
     try:
-        with ground.wrapped(ground.etcd.snapshot_tool, script):
+        with ground.wrapped(ground.living(LiveEtcd).snapshot_tool, script):
             yield
         assert once.exists()
     finally:
@@ -504,7 +505,7 @@ def test_the_old_cluster_comes_back(ground: Ground) -> None:
         leaking = {item for item in record.findings if item.accepted is None}
         assert {item.id for item in leaking} == {"fence-leaks"}
         assert {item.stage for item in leaking} == {"verify"}
-        members = {f"{address}:{port}" for (address, port), _ in ground.east.etcd.values()}
+        members = {f"{address}:{port}" for (address, port), _ in etcd.listens(ground.east).values()}
         assert members < {item.subject for item in leaking}
         assert (record.verdict, exit_code(record)) == (Verdict.FAILED, 1)
         bad = {c.name: c.status for c in record.checks if c.status is not CheckStatus.PASSED}

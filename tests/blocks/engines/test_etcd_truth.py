@@ -7,7 +7,6 @@ import base64
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -37,7 +36,7 @@ from blocks.remote import resolving
 from blocks.remote.failures import AgentFailed
 from tests.blocks.engines.test_etcd import through_the_gateway
 from tests.blocks.engines.worlds import need_debian
-from tests.conftest import _certificate
+from tests.servers import certificate, free_port
 
 APP = Application(user="shop", password="shop", prefix="/shop/")
 
@@ -70,7 +69,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., One]]:
     """Starts a member with some options of its own."""
     need_debian("etcd-server", "/usr/bin/etcd")
     need_debian("etcd-client", "/usr/bin/etcdctl")
-    _certificate(tmp_path)
+    certificate(tmp_path)
     running = []
 
     def begin(*options: str, shows: bool = False, programs: str = "/usr/bin") -> One:
@@ -115,12 +114,6 @@ def start(tmp_path: Path) -> Iterator[Callable[..., One]]:
         for process in running:
             process.send_signal(signal.SIGKILL)
             process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def serves(root: Etcdctl) -> bool:

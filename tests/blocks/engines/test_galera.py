@@ -24,8 +24,8 @@ from blocks.ownership import Belongings
 from blocks.plan.loading import load_plan
 from blocks.plan.model import Plan
 from deployments import lab
-from deployments.lab import galera, processes
-from deployments.lab.domains import GALERA
+from deployments.lab import processes
+from deployments.lab.parts import galera
 from deployments.lab.places import Places
 from tests import mechanisms
 from tests.blocks.engines.conformance import EngineConformance
@@ -38,7 +38,7 @@ HOSTS = ("ga1", "ga2", "ga3")
 def _need_mariadb() -> None:
     """Skip where Debian's MariaDB is not installed, or fail where nothing may be skipped."""
     try:
-        galera.check()
+        galera.PART.check()
     except PermanentError as error:
         if os.environ.get("FARSIDE_NO_SKIPS"):
             pytest.fail(f"{error.message}, and FARSIDE_NO_SKIPS is set")
@@ -62,7 +62,7 @@ class Conformance(EngineConformance):
     @pytest.fixture(scope="class")
     @classmethod
     def plan_path(cls, places: Places, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        lab.up(places.root, parts=[GALERA])
+        lab.up(places.root, parts=[galera.NAME])
         document = yaml.safe_load(lab.plan_path(places.root, "galera").read_text())
         del document["engine"]["target"]["nodes"][cls.nodes :]
         path = tmp_path_factory.mktemp("plans") / "plan.yaml"
@@ -95,7 +95,7 @@ class TestTwo(Conformance):
 @pytest.fixture
 def plan(places: Places) -> Iterator[Plan]:
     """The lab's plan, with everything of it up."""
-    lab.up(places.root, parts=[GALERA])
+    lab.up(places.root, parts=[galera.NAME])
     loaded = load_plan(lab.plan_path(places.root, "galera"))
     yield loaded
     loaded.source.close()

@@ -32,8 +32,10 @@ from blocks.repositories.farside.reader import SetReader
 from blocks.repositories.farside.writer import SetWriter
 from deployments import lab
 from deployments.lab.accounts import service_account
-from deployments.lab.drills.live import LivePostgres
-from deployments.lab.places import Places, load_state
+from deployments.lab.drills.postgres.live import LivePostgres
+from deployments.lab.parts import postgres
+from deployments.lab.places import Places
+from deployments.lab.state import load_state
 from tasks.context import new_id
 from tasks.inspect.diagnose import diagnose
 from tasks.reporting.clock import StageClock
@@ -435,7 +437,7 @@ def test_what_the_recovery_host_lacks_is_seen_before(plan: Plan, places: Places)
     facts = dict(engine.survey(plan.source))
     foreign = plan.source.belongings
     assert list(engine.compare(facts, plan.recovery, foreign)) == []
-    older = engine.target.model_copy(update={"bin_dir": str(places.postgres_bin("west", 16))})
+    older = engine.target.model_copy(update={"bin_dir": str(postgres.programs(places, "west", 16))})
     facts["shared_preload_libraries"] = 'plpgsql, "$libdir/plpgsql", pg_cron, auto_explain'
     facts["databases"] = [
         {**facts["databases"][0], "extensions": [{"name": "plpgsql"}, {"name": "pg_trgm"}]}

@@ -22,11 +22,14 @@ import yaml
 from psycopg import sql
 
 from deployments import lab
-from deployments.lab import credentials, postgres, processes
+from deployments.lab import credentials, processes
 from deployments.lab.accounts import Account, service_account
-from deployments.lab.domains import EAST, Site
-from deployments.lab.places import Places, load_state
+from deployments.lab.domains import EAST
+from deployments.lab.parts import postgres
+from deployments.lab.places import Places
 from deployments.lab.processes import Service
+from deployments.lab.site import Site
+from deployments.lab.state import load_state
 
 DEBIAN_BIN = "/usr/lib/postgresql/{}/bin"
 
@@ -149,7 +152,7 @@ class World:
         """Where the same version's programs are in a domain."""
         if self.major == 15:
             return DEBIAN_BIN.format(self.major)
-        return str(self.places.postgres_bin(domain, self.major))
+        return str(postgres.programs(self.places, domain, self.major))
 
     @property
     def site(self) -> Site:
@@ -237,7 +240,7 @@ class World:
 
     def _fill(self) -> None:
         replication = credentials.secret(self.places, EAST.name, "replication-password")
-        application = credentials.application_password(self.places, EAST.name)
+        application = postgres.application_password(self.places, EAST.name)
         create = sql.SQL("CREATE ROLE {} LOGIN {} PASSWORD {}")
         with self.connect(database="postgres") as admin:
             admin.execute(sql.SQL(least_privileges(replication)))
@@ -294,7 +297,7 @@ class World:
                 environment={
                     **{k: v for k, v in heart.environment.items() if k != "PGPASSFILE"},
                     "PGPORT": str(self.port),
-                    "PGPASSWORD": credentials.application_password(self.places, EAST.name),
+                    "PGPASSWORD": postgres.application_password(self.places, EAST.name),
                 },
             ),
         ]

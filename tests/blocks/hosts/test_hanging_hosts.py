@@ -1,11 +1,9 @@
 """A host that hangs in the middle of anything: every call ends by its own time limit."""
 
-import asyncio
 import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -22,6 +20,7 @@ from blocks.errors import TransientError
 from blocks.hosts.host import Host
 from blocks.hosts.local import LocalHost
 from blocks.hosts.ssh import SSHHost
+from tests import servers
 from tests.conftest import missing
 
 PATIENCE = 20.0
@@ -74,14 +73,8 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     Path("/run/sshd").mkdir(exist_ok=True)
     folder = tmp_path_factory.mktemp("sshd")
     folder.chmod(0o700)
-    for name in ("client", "server"):
-        key = asyncssh.generate_private_key("ssh-ed25519")
-        key.write_private_key(folder / name)
-        key.write_public_key(folder / f"{name}.pub")
-        (folder / name).chmod(0o600)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    servers.ssh_keys(folder, "client", "server")
+    port = servers.free_port()
     (folder / "config").write_text(
         f"ListenAddress 127.0.0.1:{port}\nHostKey {folder}/server\nPidFile none\n"
         f"AuthorizedKeysFile {folder}/client.pub\nStrictModes no\nUsePAM no\n"
@@ -90,13 +83,7 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([program, "-D", "-e", "-f", folder / "config"], stderr=log)
     try:
-        give_up = time.monotonic() + 30
-        while time.monotonic() < give_up:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            assert process.poll() is None, (folder / "log").read_text()
-            time.sleep(0.05)
+        servers.await_port(port, process, folder / "log")
         settings = {
             "name": "box",
             "address": "127.0.0.1",
@@ -174,34 +161,16 @@ class Mute(asyncssh.SSHServerSession):  # type: ignore[type-arg]
 
 
 @pytest.fixture
-def mute(ssh_server: Any) -> Iterator[SSHHost]:
+def mute(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SSHHost]:
     """A host whose server hangs when a channel is open already: in PAM, or in a tarpit."""
     gate = threading.Event()
-    key = asyncssh.generate_private_key("ssh-ed25519")
-
-    class Server(asyncssh.SSHServer):
-        def session_requested(self) -> Any:
-            return Mute(gate)
-
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, daemon=True).start()
-
-    async def listen() -> Any:
-        return await asyncssh.create_server(
-            Server,
-            "127.0.0.1",
-            0,
-            server_host_keys=[key],
-            authorized_client_keys=str(ssh_server.folder / "client.pub"),
-        )
-
-    server = asyncio.run_coroutine_threadsafe(listen(), loop).result(30)
-    host_key = key.export_public_key().decode().strip()
-    host = ssh_server.host(port=server.get_port(), host_key=host_key)
-    yield host
-    gate.set()
-    host.close()
-    loop.call_soon_threadsafe(loop.stop)
+    with servers.ssh(tmp_path_factory.mktemp("mute"), lambda _: Mute(gate)) as server:
+        host = server.host()
+        try:
+            yield host
+        finally:
+            gate.set()
+            host.close()
 
 
 @pytest.mark.parametrize("call", CALLS)

@@ -11,7 +11,7 @@ from blocks.hosts.ssh import ShellNotQuiet
 from tasks.inspect.diagnose import diagnose
 from tasks.inspect.hosts import inspect_hosts
 from tasks.inspect.inspection import Inspection
-from tests.blocks.conftest import SSHServer, _Session
+from tests.servers import Session, SSHServer
 from tests.tasks.sites import local_rehearsal
 
 
@@ -20,7 +20,7 @@ def test_a_shell_that_prints_something_is_said_to(
     ssh_server: SSHServer, monkeypatch: pytest.MonkeyPatch, greeting: str
 ) -> None:
     """Its line would be taken for the first that a tool says."""
-    monkeypatch.setattr(_Session, "greeting", greeting)
+    monkeypatch.setattr(Session, "greeting", greeting)
     host = ssh_server.host()
     with pytest.raises(ShellNotQuiet, match="prints something") as raised:
         host.run(["true"])
@@ -34,7 +34,7 @@ def test_one_such_shell_keeps_no_other_host_from_being_looked_at(
     ssh_server: SSHServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, side: str
 ) -> None:
     """And it is one finding: what a survey of the source fails with is the same cause."""
-    monkeypatch.setattr(_Session, "greeting", "echo Welcome; ")
+    monkeypatch.setattr(Session, "greeting", "echo Welcome; ")
     site, seen = local_rehearsal(tmp_path, fresh=True), Inspection()
     domain = site.source if side == "source" else site.recovery
     noisy = ssh_server.host()
@@ -64,7 +64,7 @@ def test_a_shell_of_another_kind_is_said_to(
     ssh_server: SSHServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """csh has no `export`, and runs the rest of the line: in the account's own language."""
-    monkeypatch.setattr(_Session, "greeting", "alias export=false\n")
+    monkeypatch.setattr(Session, "greeting", "alias export=false\n")
     host = ssh_server.host()
     with pytest.raises(ShellNotQuiet) as raised:
         host.run(["true"])
@@ -75,7 +75,7 @@ def test_a_shell_of_another_kind_is_said_to(
 def test_what_a_shell_prints_as_an_error_is_none_of_a_tools_answer(
     ssh_server: SSHServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_Session, "greeting", "echo Welcome >&2; ")
+    monkeypatch.setattr(Session, "greeting", "echo Welcome >&2; ")
     host = ssh_server.host()
     assert host.run(["echo", "hello"]).text == "hello"
     host.close()
@@ -86,6 +86,6 @@ def test_tools_speak_english(host: Host, monkeypatch: pytest.MonkeyPatch) -> Non
     for name, value in {"LC_ALL": "C.UTF-8", "LANGUAGE": "de", "LANG": "de_DE.UTF-8"}.items():
         monkeypatch.setenv(name, value)
         if not isinstance(host, LocalHost):
-            monkeypatch.setattr(_Session, "greeting", f"export {name}={value}; ")
+            monkeypatch.setattr(Session, "greeting", f"export {name}={value}; ")
     done = host.run(["sh", "-c", 'echo "$LC_ALL $LANGUAGE"'])
     assert done.text == "C"

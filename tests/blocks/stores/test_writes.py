@@ -63,7 +63,7 @@ class Strict(http.server.BaseHTTPRequestHandler):
 def strict(s3_server: Any) -> Iterator[Any]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Strict)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(s3_server.folder / "certificate.pem", s3_server.folder / "key.pem")
+    context.load_cert_chain(s3_server.folder / "cert.pem", s3_server.folder / "key.pem")
     server.socket = context.wrap_socket(server.socket, server_side=True)
     server.asked, server.refused = [], {}  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever)

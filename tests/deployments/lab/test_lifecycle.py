@@ -15,7 +15,8 @@ import yaml
 from blocks.errors import PermanentError
 from deployments import lab
 from deployments.lab import fence
-from deployments.lab.places import STAMP, Places, load_state
+from deployments.lab.places import STAMP, Places
+from deployments.lab.state import load_state
 from docs.generate import plan_schema
 from tests.deployments.lab.conftest import CHECKOUT, LabUnderTest, living
 from tests.schemas import schema_errors

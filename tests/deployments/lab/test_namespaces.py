@@ -30,7 +30,8 @@ from blocks.remote.jobs import probe_from
 from deployments import lab
 from deployments.lab import lifecycle, namespaces
 from deployments.lab.accounts import UNPRIVILEGED
-from deployments.lab.places import Places, load_state, save_state
+from deployments.lab.places import Places
+from deployments.lab.state import load_state, save_state
 from tests.deployments.lab.conftest import CHECKOUT, LabUnderTest
 
 pytestmark = pytest.mark.usefixtures("can_have_namespaces")

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from deployments.lab import processes
+from deployments.lab.parts import postgres
 from tests.deployments.lab.conftest import LabUnderTest, connect, living
 
 
@@ -110,6 +111,6 @@ def test_the_runtime_of_a_host(client: paramiko.SSHClient, running: LabUnderTest
     program = "import cryptography, zstandard, sys; print(sys.version_info >= (3, 11), end='')"
     assert run(client, f'"{python}" -c "{program}"') == (0, b"True", b"")
     for major in (16, 18):
-        directory = running.places.postgres_bin("west", major)
+        directory = postgres.programs(running.places, "west", major)
         code, out, _ = run(client, f'"{directory}/pg_basebackup" --version')
         assert (code, f") {major}." in out.decode()) == (0, True)

@@ -10,9 +10,7 @@ import certifi
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from blocks.domain import FailureDomain
 from blocks.errors import TransientError
@@ -20,7 +18,7 @@ from blocks.evidence.catalogue import Severity
 from blocks.evidence.findings import Finding
 from blocks.hosts.local import LocalHost
 from blocks.stores.s3 import S3Store
-from deployments.lab.minting import _authority, _issued, issue_from_one
+from deployments.lab.certificates import authority
 from tasks.inspect.inspection import Inspection
 from tasks.inspect.issuers import issuers
 
@@ -64,8 +62,10 @@ def look(tmp_path: Path) -> Look:
     return found
 
 
-ONE, ((LEAF, _), (CLIENT, _)) = issue_from_one("one", [("a.x", "10.0.0.1"), ("b.x", "10.0.0.2")])
-OTHER, ((OTHERS, _),) = issue_from_one("other", [("c.x", "10.0.0.3")])
+_ONE, _OTHER = authority("one CA"), authority("other CA")
+ONE, OTHER = _ONE.pem, _OTHER.pem
+LEAF, CLIENT = (_ONE.issue(name).certificate for name in ("a.x", "b.x"))
+OTHERS = _OTHER.issue("c.x").certificate
 
 
 @pytest.mark.parametrize("shows", [False, True])
@@ -84,38 +84,24 @@ def test_members_with_an_authority_of_their_own(look: Look) -> None:
 
 
 def test_an_authority_by_another_name_whose_key_is_the_sources(look: Look) -> None:
-    key, usage = ec.generate_private_key(ec.SECP256R1()), ExtendedKeyUsageOID.SERVER_AUTH
-    new = _authority("new CA", key)
-    leaf = _issued(new, key, ec.generate_private_key(ec.SECP256R1()), "a.x", [], usage)
-    old, renamed, member = (
-        item.public_bytes(Encoding.PEM).decode() for item in (_authority("old CA", key), new, leaf)
-    )
-    (item,), _ = look((member, renamed), ("", old))
+    key = ec.generate_private_key(ec.SECP256R1())
+    old, renamed = authority("old CA", key), authority("new CA", key)
+    (item,), _ = look((renamed.issue("a.x").certificate, renamed.pem), ("", old.pem))
     assert item.evidence.startswith("new CA (key ")
 
 
 def test_one_of_the_same_name_whose_key_is_not_known_is_unknown(look: Look) -> None:
     """A member that sends its certificate alone, and trusts another authority."""
-    new = _authority("one CA", ec.generate_private_key(ec.SECP256R1()))
-    found, (text,) = look((LEAF, OTHER), ("", new.public_bytes(Encoding.PEM).decode()))
+    found, (text,) = look((LEAF, OTHER), ("", authority("one CA").pem))
     assert found == []
     assert text.startswith("whether one CA, which issued that of west/west1 ")
 
 
 def test_a_public_authority_is_lost_with_neither(look: Look) -> None:
-    key, usage = ec.generate_private_key(ec.SECP256R1()), ExtendedKeyUsageOID.SERVER_AUTH
     roots = ssl.create_default_context(cafile=certifi.where()).get_ca_certs(binary_form=True)
     root = x509.load_der_x509_certificate(roots[-1])
-    mimic = (
-        x509.CertificateBuilder(root.subject, root.subject)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(root.not_valid_before_utc)
-        .not_valid_after(root.not_valid_after_utc)
-        .sign(key, SHA256())
-    )
-    leaf = _issued(mimic, key, ec.generate_private_key(ec.SECP256R1()), "a.x", [], usage)
-    member, named = (item.public_bytes(Encoding.PEM).decode() for item in (leaf, mimic))
+    mimic = authority(root.subject)
+    member, named = mimic.issue("a.x").certificate, mimic.pem
     public = root.public_bytes(Encoding.PEM).decode()
     assert look((member, public), (member, public)) == ([], [])
     (item,), _ = look((member, named), (member, named))
