@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from deployments.lab import __main__ as lab
 from flows import keys
 from flows.command import USAGE, run, say
 from flows.rehearse import __main__ as rehearse
@@ -18,21 +17,24 @@ from flows.sweep import __main__ as sweep
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 app.command("rehearse", help=rehearse.HELP)(rehearse.command)
 try:
+    from deployments.lab import __main__ as lab
     from flows.drill import __main__ as drill
 except ModuleNotFoundError as missing:  # a site needs no lab
     lacking = missing.name
     anything = {"ignore_unknown_options": True, "allow_extra_args": True}
 
-    @app.command("drill", context_settings=anything)
-    def no_drill() -> None:
-        """Break assumptions in the lab; needs what `pip install 'farside[lab]'` brings."""
+    def no_lab() -> None:
+        """Needs what `pip install 'farside[lab]'` brings."""
         say(f"{lacking} is not installed (next: pip install 'farside[lab]')")
         raise typer.Exit(USAGE)
+
+    for name in ("drill", "lab"):
+        app.command(name, context_settings=anything)(no_lab)
 else:
     app.command("drill")(drill.command)
+    app.add_typer(lab.app, name="lab")
 app.command("sweep")(sweep.command)
 app.command("keys")(keys.command)
-app.add_typer(lab.app, name="lab")
 
 
 @app.callback(invoke_without_command=True)

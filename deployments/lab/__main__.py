@@ -1,4 +1,8 @@
-"""`python -m deployments.lab`: the lab by hand."""
+"""`python -m deployments.lab`: the lab by hand.
+
+Exit codes, as of `farside lab`: 0 done, and `status` and `tripped` find what they should; 1 they do
+not; 2 it could not be done; 64 bad usage.
+"""
 
 import json
 import os
@@ -13,8 +17,15 @@ from deployments.lab.parts import OPTIONAL
 from deployments.lab.places import Network, Places
 from tasks.reporting.units import printable
 
+NOT_SO, ERROR, USAGE = 1, 2, 64
+_HELP = """Two failure domains, east and west, on this machine.
+
+`up` makes them, `lose east` takes the first one away as a rehearsal does, `up` brings it back,
+`down` removes all. Exit codes: 0 done; 1 `status` or `tripped` says no; 2 it could not be done;
+64 bad usage."""
+
 app = typer.Typer(
-    help="Two failure domains, east and west, on this machine.",
+    help=_HELP,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -46,7 +57,6 @@ Events = Annotated[bool, typer.Option("--events", hidden=True)]
 
 @app.callback()
 def lab(context: typer.Context, root: Root = None) -> None:
-    """Two failure domains, east and west, on this machine."""
     # Files are for their owner, directories too; what services share is opened by hand.
     os.umask(0o022)
     context.obj = Places.at(root)
@@ -75,7 +85,7 @@ def up(
         if not events:
             raise
         typer.echo(json.dumps({"error": {"message": error.message, "hint": error.hint}}))
-        raise typer.Exit(1) from None
+        raise typer.Exit(ERROR) from None
     if events:
         typer.echo(json.dumps({"fresh": fresh}))
     else:
@@ -84,7 +94,7 @@ def up(
 
 @app.command()
 def status(context: typer.Context) -> None:
-    """Say what runs. The exit code is 0 if everything does."""
+    """Say what runs; exit code 1 if anything does not."""
     from deployments.lab import lifecycle
 
     found = lifecycle.status(context.obj)
@@ -96,7 +106,7 @@ def status(context: typer.Context) -> None:
         typer.echo("east is lost: `tripped` shows who calls there, `up` brings it back")
     typer.echo(f"{'up' if found.up else 'not up'}: {context.obj.root}")
     if not found.up:
-        raise typer.Exit(1)
+        raise typer.Exit(NOT_SO)
 
 
 @app.command()
@@ -116,7 +126,7 @@ def lose(
         bool, typer.Option("--check", help="Only say whether it could be lost; change nothing.")
     ] = False,
 ) -> None:
-    """Lose a domain: kill its processes, make its files unreadable, watch its addresses."""
+    """Lose east: kill it, close its files, watch its addresses."""
     from deployments.lab import lifecycle
 
     (lifecycle.check_can_be_lost if check else lifecycle.lose)(context.obj, domain)
@@ -124,7 +134,7 @@ def lose(
 
 @app.command()
 def lift(context: typer.Context) -> None:
-    """Stop watching the addresses of a lost domain; `up` starts it again."""
+    """Stop watching the addresses of east; `up` starts it again."""
     from deployments.lab import lifecycle
 
     lifecycle.lift(context.obj)
@@ -136,7 +146,7 @@ def wan(
     rate: Annotated[str | None, typer.Option(help="Each way, as in 50mbit.")] = None,
     cut: Annotated[bool, typer.Option("--cut", help="Lose every packet between them.")] = False,
 ) -> None:
-    """Give the link between the domains a rate, or cut it; without --cut it carries."""
+    """Limit the link between the domains, cut it, or join it again."""
     from deployments.lab import lifecycle
 
     lifecycle.wan(context.obj, rate=rate, carries=not cut)
@@ -144,9 +154,10 @@ def wan(
 
 @app.command()
 def tripped(context: typer.Context) -> None:
-    """Print who has called a lost domain, a JSON object on each line.
+    """Show who called east since it was lost; exit code 1 if not seen.
 
-    The exit code is 1 if calls are not seen (any more).
+    Prints a JSON object on each line. Calls are not seen while east is not lost, or once the
+    tripwires have died.
     """
     from deployments.lab import fence
 
@@ -156,16 +167,22 @@ def tripped(context: typer.Context) -> None:
         fence.check_watching(context.obj)
     except FarsideError as error:
         typer.echo(f"error: {printable(str(error))}", err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(NOT_SO) from None
 
 
 def main() -> None:
     """Run the command line; an error says what to do, without a traceback."""
     try:
-        app()
+        code = app(standalone_mode=False)
     except FarsideError as error:
         typer.echo(f"error: {printable(str(error))}", err=True)
-        sys.exit(1)
+        sys.exit(ERROR)
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        typer.echo(f"{error.format_message()}\nTry --help.", err=True)  # click's own: bad usage
+        sys.exit(USAGE)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -3,20 +3,21 @@
 from pathlib import Path
 
 from blocks.errors import PermanentError
-from deployments.lab import parts
 from deployments.lab.places import Places
 
 TEMPLATES = Path(__file__).with_name("plans")
 
 
 def names() -> list[str]:
-    """The plans that there are."""
-    return sorted(plan for part in parts.PARTS for plan in part.plans)
+    """The plans that there are; asked of every site's commands, which may have no lab installed."""
+    return sorted(path.stem for path in TEMPLATES.glob("*.yaml"))
 
 
 def parts_of(name: str) -> frozenset[str]:
     """What the lab must have for a plan, besides what it always has."""
-    return frozenset(part.name for part in parts.PARTS if name in part.plans and not part.always)
+    from deployments.lab.parts import PARTS
+
+    return frozenset(part.name for part in PARTS if name in part.plans and not part.always)
 
 
 def path_of(places: Places, name: str) -> Path:

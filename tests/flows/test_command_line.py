@@ -69,12 +69,13 @@ def test_the_board_of_drills() -> None:
 def test_an_error_of_the_lab(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail() -> None:
+    def fail(**_: object) -> None:
         raise PermanentError(STEERING)
 
     monkeypatch.setattr(lab, "app", fail)
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as ended:
         lab.main()
+    assert ended.value.code == 2
     assert harmless(capsys.readouterr().err)
 
 

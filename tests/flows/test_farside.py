@@ -54,7 +54,7 @@ def test_bad_usage(tmp_path: Path) -> None:
 
 WITHOUT_LAB = """
 import sys
-for name in ("psycopg", "psutil", "asyncssh", "moto"):
+for name in ("psycopg", "psutil", "asyncssh", "moto", "trustme"):
     sys.modules[name] = None
 from flows.farside import main
 main()
@@ -63,7 +63,12 @@ main()
 
 @pytest.mark.parametrize(
     ("words", "code", "says"),
-    [(["keys"], 0, "AGE-SECRET-KEY"), (["drill", "--all"], 64, "pip install 'farside[lab]'")],
+    [
+        (["keys"], 0, "AGE-SECRET-KEY"),
+        (["drill", "--all"], 64, "pip install 'farside[lab]'"),
+        (["lab", "up", "--scale", "1"], 64, "pip install 'farside[lab]'"),
+        (["rehearse", "no-such.yaml"], 64, "no-such.yaml"),
+    ],
 )
 def test_a_site_needs_no_lab(words: list[str], code: int, says: str) -> None:
     argv = [sys.executable, "-c", WITHOUT_LAB, *words]

@@ -14,6 +14,9 @@ import pytest
 import yaml
 
 from deployments import lab
+from deployments.lab.accounts import service_account
+from deployments.lab.credentials import Vaults
+from deployments.lab.part import Part
 from deployments.lab.places import Places
 from deployments.lab.processes import MARK
 
@@ -57,6 +60,18 @@ class LabUnderTest:
     def attempts(self) -> list[dict[str, Any]]:
         """What the tripwires caught."""
         return [json.loads(line) for line in self.command("tripped").splitlines()]
+
+
+def minted(part: Part, folder: Path) -> dict[str, set[str]]:
+    """The names of the secrets that a part makes in each domain's vault."""
+    places = Places.at(folder / part.name)
+    for domain in part.hosts:
+        places.secrets(domain).mkdir(parents=True)
+    places.host("east", "app").mkdir()
+    part.mint(places, Vaults(places, service_account()))
+    return {
+        domain: {path.name for path in places.secrets(domain).iterdir()} for domain in part.hosts
+    }
 
 
 def living(tree: Path) -> list[str]:

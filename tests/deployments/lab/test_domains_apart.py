@@ -10,7 +10,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, SSLError
 
-from tests.deployments.lab.conftest import LabUnderTest, connect
+from deployments.lab.parts import PARTS
+from tests.deployments.lab.conftest import LabUnderTest, connect, minted
 
 SIDES = [("source", "recovery"), ("recovery", "source")]
 
@@ -73,7 +74,7 @@ def test_each_domain_has_its_own_authority(running: LabUnderTest, ours: str, the
     ssl.create_default_context(cafile=own["ca_file"])
 
 
-def test_vaults(running: LabUnderTest) -> None:
+def test_vaults(running: LabUnderTest, tmp_path: Path) -> None:
     names = {
         side: {path.name for path in running.places.secrets(side).iterdir()}
         for side in ("east", "west")
@@ -82,20 +83,10 @@ def test_vaults(running: LabUnderTest) -> None:
         "farside-age-identity",
         "farside-age-identity.pub",
         "shop-notes-key",
-        "etcd-root-password",  # what the restored cluster is asked with is what the source had
     }
-    assert names["east"] == both | {
-        "farside-signing-key",
-        "galera-backup-password",
-        "postgres-password",
-        "replication-password",
-    }
-    assert names["west"] == both | {
-        "shop-password",
-        "etcd-shop-password",
-        "galera-shop-password",
-        "record-signing-key",
-    }
+    of_parts = [minted(part, tmp_path) for part in PARTS]
+    assert names["east"] == both.union({"farside-signing-key"}, *(of["east"] for of in of_parts))
+    assert names["west"] == both.union({"record-signing-key"}, *(of["west"] for of in of_parts))
     identities = {
         (running.places.secrets(side) / "farside-age-identity").read_text() for side in names
     }
