@@ -94,7 +94,7 @@ def _create_certificates(places: Places, site: Site, vaults: Vaults) -> None:
     vaults.write(authority_file(places, site.name), ca.pem)
     write(places.operator(site.name) / "ca.pem", ca.pem)
     for host in parts.certified(site):
-        # On loopback a member's calls come from 127.0.0.1, and etcd compares with the certificate.
+        # On loopback a member's calls come from 127.0.0.1: some compare that with the certificate.
         leaf = ca.issue(f"{host.name}.{site.name}.lab", site.address(host), "127.0.0.1")
         member, key_file = member_files(places, site.name, host.name)
         _private(member.parent, vaults.account)

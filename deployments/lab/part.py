@@ -1,5 +1,7 @@
 """The contract of a part: one database of the lab, in one file of `parts/`."""
 
+# ruff: noqa: B027 (hooks: not every part has something to do there)
+
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,23 +41,19 @@ class Part(ABC):
         """Its plans, by name."""
         return (self.name,)
 
-    def check(self) -> None:  # noqa: B027 (most programs come with the extra `lab`)
+    def check(self) -> None:
         """Raise PermanentError where its programs are not installed, with what to install."""
 
-    def mint(self, places: Places, vaults: Vaults) -> None:  # noqa: B027 (not all have secrets)
+    def mint(self, places: Places, vaults: Vaults) -> None:
         """Make its secrets in both domains; every lab has them, whichever parts it has."""
 
-    def install(  # noqa: B027 (programs may be copied when they are needed)
-        self, places: Places, domain: str, account: Account
-    ) -> None:
+    def install(self, places: Places, domain: str, account: Account) -> None:
         """Copy its programs into a domain's runtime; done for every new lab.
 
         Raises PermanentError.
         """
 
-    def build(  # noqa: B027 (most are filled when they first run)
-        self, places: Places, site: Site, account: Account, scale: int
-    ) -> None:
+    def build(self, places: Places, site: Site, account: Account, scale: int) -> None:
         """Make the data of a part that every lab has, while a new lab's tools are copied.
 
         Raises PermanentError.
