@@ -7,53 +7,39 @@ authentication and alarms have none that can be asked for, so that either look i
 import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from blocks.engines.common.tally import NOT_ASKED
+from blocks.engines.etcd.access import is_protected
 from blocks.engines.etcd.etcdctl import Etcdctl
+from blocks.engines.etcd.facts import LastLook
 from blocks.errors import FarsideError, PermanentError, TransientError
 
-GRANTED = "granted"
-"""Where the facts keep what users and roles are granted; older ones do not say."""
 GRANTS_LOOKED_AT = 200
 """So many users, and as many roles: each is a command of its own."""
-FACT = "since"
-"""Where the facts of a manifest keep it; older ones have none."""
 
 
 @dataclass(frozen=True, slots=True)
-class LastLook:
-    """Parts of the survey as they were last; one that could not be asked again is left out."""
+class Counts:
+    """How many keys the source had at a revision: of all, and below a prefix; None: not known."""
 
-    parts: Mapping[str, Any] = field(default_factory=dict)
-
-    @staticmethod
-    def of(facts: Mapping[str, Any]) -> "LastLook":
-        """That of a manifest."""
-        return LastLook(facts.get(FACT) or {})
-
-    def had(self, part: str, name: str) -> object:
-        """Whether a list had a name last; NOT_ASKED where it is not known."""
-        return name in self.parts[part] if part in self.parts else NOT_ASKED
-
-    def granted(self, label: str) -> object:
-        """What a user or a role was granted last; NOT_ASKED where it is not known."""
-        return self.parts.get(GRANTED, {}).get(label, NOT_ASKED)
-
-    def value(self, part: str) -> object:
-        """What a part was last; NOT_ASKED where it is not known."""
-        return self.parts.get(part, NOT_ASKED)
+    at_source: int | None = None
+    below_prefix: int | None = None
 
 
-def users(client: Etcdctl) -> list[str]:
+def users(client: Etcdctl) -> tuple[str, ...]:
     """Raises as Etcdctl.json."""
-    return sorted(client.json("user", "list").get("users") or ())
+    return tuple(sorted(client.json("user", "list").get("users") or ()))
 
 
-def roles(client: Etcdctl) -> list[str]:
+def roles(client: Etcdctl) -> tuple[str, ...]:
     """Raises as Etcdctl.json."""
-    return sorted(client.json("role", "list").get("roles") or ())
+    return tuple(sorted(client.json("role", "list").get("roles") or ()))
+
+
+def alarms(client: Etcdctl) -> tuple[str, ...]:
+    """Raises as Etcdctl.json."""
+    return tuple(client.alarms())
 
 
 def granted(client: Etcdctl) -> dict[str, str]:
@@ -78,18 +64,18 @@ def _permissions(answer: Mapping[str, Any]) -> list[tuple[str, str, int]]:
     )
 
 
-def look_again(client: Etcdctl, auth: Callable[[Etcdctl], bool]) -> dict[str, Any]:
-    """The parts, as JSON. Reads only; raises nothing.
+def look_again(client: Etcdctl) -> LastLook:
+    """The parts that can be asked again. Reads only; raises nothing.
 
     A member that does not answer one question is asked no other: etcdctl waits for it, whatever
     its time limit.
     """
     asked: Mapping[str, Callable[[Etcdctl], Any]] = {
-        "alarms": Etcdctl.alarms,
-        "auth": auth,
+        "alarms": alarms,
+        "auth": is_protected,
         "users": users,
         "roles": roles,
-        GRANTED: granted,
+        "granted": granted,
     }
     found = dict[str, Any]()
     for part, ask in asked.items():
@@ -99,17 +85,18 @@ def look_again(client: Etcdctl, auth: Callable[[Etcdctl], bool]) -> dict[str, An
             break
         except FarsideError:
             continue
-    return found
+    return LastLook(**found)
 
 
-def counts_at(client: Etcdctl, revision: int, prefix: str) -> dict[str, int]:
-    """How many keys the source had at the snapshot's revision: of all, and below a prefix.
+def counts_at(client: Etcdctl, revision: int, prefix: str) -> Counts:
+    """What the source had at the snapshot's revision. Raises nothing.
 
-    Without those that cannot be told, for it has compacted that revision. Raises nothing.
+    Without those that cannot be told, for it has compacted that revision.
     """
-    found, at = dict[str, int](), f"--rev={revision}"
+    at = f"--rev={revision}"
+    every = below = None
     with suppress(FarsideError):
-        found["at_source"] = client.count("--from-key", at, "--", "")
+        every = client.count("--from-key", at, "--", "")
     with suppress(FarsideError):
-        found["below_prefix"] = client.count("--prefix", at, "--", prefix)
-    return found
+        below = client.count("--prefix", at, "--", prefix)
+    return Counts(every, below)

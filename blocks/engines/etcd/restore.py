@@ -5,13 +5,16 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from blocks.agent.protocol.parts import FileTarget, OpenItem
 from blocks.agent.redaction import redacted
-from blocks.engines.etcd.etcdctl import ALONE
+from blocks.engines.etcd.etcdctl import ALONE, Etcdctl
+from blocks.engines.etcd.facts import own
 from blocks.engines.etcd.plan import Member, TargetCluster
 from blocks.engines.restoration import Restoration
 from blocks.errors import PermanentError
+from blocks.evidence.record import Node
 from blocks.hosts.host import Host
 from blocks.remote.jobs import kill_started
 from blocks.workers import Workers
@@ -96,7 +99,7 @@ class MemberUnderRestore:
 
     def start(self) -> None:
         """Start the member with a configuration of its own; it waits for the others."""
-        size = int(self._using.manifest.engine_facts["bytes"])
+        size = own(self._using.facts).bytes
         text = json.dumps(configuration(self._target, self.member, self._token, size), indent=2)
         self.host.put(f"{text}\n".encode(), f"{self._work}/etcd.conf")
         program = f"{self._target.bin_dir}/etcd"
@@ -191,3 +194,17 @@ def snapshot_tools(hosts: Sequence[Host], bin_dir: str) -> Mapping[str, Snapshot
     with Workers(len(hosts), "etcd") as pool:
         tools = pool.map(lambda host: snapshot_tool(host, bin_dir), hosts)
         return dict(zip((host.name for host in hosts), tools, strict=True))
+
+
+def all_raise(tools: Mapping[str, SnapshotTool]) -> bool:
+    """Whether the revision can be raised on every host."""
+    return all(tool.raises_revision for tool in tools.values())
+
+
+def observed(root: Etcdctl) -> tuple[Node, ...]:
+    """The members that the cluster itself knows, and where they say that they are."""
+    found = []
+    for item in root.json("member", "list")["members"]:
+        for url in map(urlsplit, item.get("clientURLs", ())):
+            found.append(Node(item["name"], "member", str(url.hostname), int(url.port or 0)))
+    return tuple(sorted(found, key=lambda node: node.host))

@@ -12,12 +12,12 @@ from blocks.stores.s3 import S3Store
 
 
 def commands(
-    manifest: Manifest, recovery: FailureDomain, target: TargetCluster
+    manifest: Manifest, version: str, recovery: FailureDomain, target: TargetCluster
 ) -> tuple[RunbookStep, ...]:
     """Shell commands for one member, to be run in one shell; then it serves alone.
 
-    `BIN`, `DATA`, `CLIENT` and `PEER` (URLs) may be set before. A cluster of one is at once
-    writable; `etcdctl member add` makes it larger.
+    `version` is the source's. `BIN`, `DATA`, `CLIENT` and `PEER` (URLs) may be set before. A
+    cluster of one is at once writable; `etcdctl member add` makes it larger.
     """
     assert isinstance(recovery.store, S3Store)
     first, quote = target.members[0], shlex.quote
@@ -34,7 +34,7 @@ def commands(
     token = quote(f"by-hand-{manifest.set_id}")
     return (
         RunbookStep(
-            f"Prepare: etcd {manifest.engine_facts['version']}, set {manifest.set_id}",
+            f"Prepare: etcd {version}, set {manifest.set_id}",
             (
                 "set -eu; umask 077",
                 f"BIN=${{BIN:-{quote(target.bin_dir)}}}; DATA=${{DATA:-{quote(first.data_dir)}}}",

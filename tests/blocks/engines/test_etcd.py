@@ -25,9 +25,10 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
-from blocks.engines.etcd import Etcd, checks
+from blocks.engines.checks import CheckSpec, run_check
+from blocks.engines.etcd import Etcd, access, checks, compare, integrity
 from blocks.engines.etcd.etcdctl import Compacted, Etcdctl, LoginRefused
-from blocks.engines.etcd.last_look import FACT
+from blocks.engines.etcd.facts import LastLook, Snapshot
 from blocks.engines.etcd.restore import snapshot_tool
 from blocks.errors import TransientError
 from blocks.evidence.record import Check, CheckStatus, Record, Verdict
@@ -137,7 +138,7 @@ class TestDebian(Conformance):
         assert rehearsed.runbook[0].title.startswith("Prepare: etcd 3.4.")
         host = plan.recovery.host("kv1")
         said = host.run([f"{engine_of(plan).target.bin_dir}/etcd", "--version"]).text
-        assert checks.version_of(said) == (3, 4)
+        assert compare.version_of(said) == (3, 4)
 
 
 @mechanisms.CLUSTERS
@@ -221,35 +222,43 @@ def living(plan: Plan, password: str = "", user: str = "root") -> Etcdctl:
     return Etcdctl(host, source.bin_dir, source.endpoints, source.ca_file, user, secret)
 
 
-def failed(check: Check, *words: str) -> None:
+def failed(spec: CheckSpec, *words: str) -> Check:
+    check = run_check(spec)
     assert check.status is CheckStatus.FAILED, check
     for word in words:
         assert word in str(check.actual), check
+    return check
+
+
+def status(spec: CheckSpec) -> CheckStatus:
+    return run_check(spec).status
 
 
 def test_every_check_can_fail(plan: Plan) -> None:
     """The living source is not what should have come of it."""
     root, engine = living(plan), engine_of(plan)
-    facts = dict(engine.survey(plan.source))
+    facts = engine.survey(plan.source)
     failed(checks.identity(root, facts), "the cluster has the source's id", "member kv1 has an id")
     failed(checks.membership(root, engine.target), "kv1 is at https://")
     other = engine.target.model_copy(update={"members": engine.target.members[:2]})
     failed(checks.membership(root, other), "kv3 is a member")
-    more = {"users": ["gone"], "roles": ["lost"]}
-    failed(checks.logins(root, {**facts, **more, FACT: more}), "user gone", "lost")
+    since = LastLook(users=("gone",), roles=("lost",))
+    more = replace(facts, users=("gone",), roles=("lost",), since=since)
+    failed(integrity.logins(root, more), "user gone", "lost")
     now = round(time.time())
-    lease = {**facts, "leases": {"4711": 3600}, "leases_at": now}
-    failed(checks.leases(root, lease), "lease 1267 is missing")
-    ended = {**lease, "leases": {"4711": 1}, "leases_at": now - 60}
-    assert checks.leases(root, ended).status is CheckStatus.PASSED
+    lease = replace(facts, leases={"4711": 3600}, leases_at=now)
+    failed(integrity.leases(root, lease), "lease 1267 is missing")
+    ended = replace(lease, leases={"4711": 1}, leases_at=now - 60)
+    assert status(integrity.leases(root, ended)) is CheckStatus.PASSED
     wrong = living(plan, "not the password")
     failed(checks.login(wrong, engine.application, facts), "authentication failed")
     # Nobody serves where the restored cluster is going to be.
     failed(checks.leader(root, engine.target), "0 leaders")
-    at = facts["revision"]
+    at = facts.revision
     member = engine.living(plan.source)
     read = root.read("r0", at)
-    same = {"revision": at, "digest": read.digest, "live": read.keys}
+    same = Snapshot(at, read.keys, facts.bytes, digest=read.digest, live=read.keys)
+    facts = replace(facts, snapshot=same)
     there = engine.target.model_copy(
         update={
             "members": tuple(
@@ -259,17 +268,17 @@ def test_every_check_can_fail(plan: Plan) -> None:
         }
     )
 
-    def key_space(**other: object) -> Check:
-        return checks.key_space(root, there, {"snapshot": same | other}, "r0")
+    def key_space(**other: Any) -> CheckSpec:
+        return integrity.key_space(root, there, replace(same, **other), "r0")
 
-    assert key_space().status is CheckStatus.PASSED
+    assert status(key_space()) is CheckStatus.PASSED
     failed(key_space(digest="1"), "SHA-256 ")
-    failed(checks.revision(root, {"snapshot": same}), "it is at", f"revision {at} can still be")
+    failed(integrity.revision(root, same), "it is at", f"revision {at} can still be")
     # Compacted since: only the digest tells.
     root.text("compact", str(at - 1))
-    assert key_space().status is CheckStatus.PASSED
+    assert status(key_space()) is CheckStatus.PASSED
     failed(key_space(digest="1"), "SHA-256 ")
-    assert key_space(digest=None).status is CheckStatus.UNKNOWN
+    assert status(key_space(digest=None)) is CheckStatus.UNKNOWN
     with pytest.raises(Compacted):
         member.hash(at - 2)
     with pytest.raises(AgentFailed, match="compacted"):
@@ -279,12 +288,12 @@ def test_every_check_can_fail(plan: Plan) -> None:
     failed(checks.login(forbidden, other_keys, facts), "permission denied")
     failed(checks.quorum_write(forbidden, other_keys, there, "r0"), "permission denied")
     with pytest.raises(LoginRefused):
-        checks.quorum_write(wrong, engine.application, there, "r0")
+        checks.quorum_write(wrong, engine.application, there, "r0").run()
     with pytest.raises(TransientError, match="it has 3 members"):
         checks.whole(root, other)
     checks.whole(root, there)
-    assert checks.is_protected(root)
-    assert checks.leader(root, there).status is CheckStatus.PASSED
+    assert access.is_protected(root)
+    assert status(checks.leader(root, there)) is CheckStatus.PASSED
 
 
 def test_a_hash_of_what_is_compacted_up_to_its_end(plan: Plan, places: Places) -> None:
@@ -292,7 +301,7 @@ def test_a_hash_of_what_is_compacted_up_to_its_end(plan: Plan, places: Places) -
     processes.kill_service(places, "east-etcd-writer")
     try:
         member = engine_of(plan).living(plan.source)
-        head = int(engine_of(plan).survey(plan.source)["revision"])
+        head = engine_of(plan).survey(plan.source).revision
         member.text("compact", "--physical", str(head))
         hash, compacted = member.hash(head)
         assert (hash != "0", compacted) == (True, head)
@@ -370,7 +379,7 @@ def test_a_dead_member_keeps_nobody_from_a_backup(plan: Plan, places: Places) ->
     processes.kill_service(places, "east-etcd-kv1")
     try:
         facts = engine_of(plan).survey(plan.source)
-        assert len(facts["members"]) == 3
+        assert len(facts.members) == 3
     finally:
         lab.up(places.root)
 
@@ -568,4 +577,4 @@ def test_what_restores_a_snapshot_is_asked_what_it_can(tmp_path: Path) -> None:
     ],
 )
 def test_version(said: str, version: tuple[int, int]) -> None:
-    assert checks.version_of(said) == version
+    assert compare.version_of(said) == version

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,14 +19,29 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from blocks.engines import etcd
+from blocks.engines.checks import CheckSpec, run_check
 from blocks.engines.common.capping import NAMED, OTHERS, capped
-from blocks.engines.etcd import Etcd, checks, etcdctl, last_look, on_host
+from blocks.engines.etcd import (
+    Etcd,
+    access,
+    alarms,
+    capture,
+    checks,
+    compare,
+    etcdctl,
+    integrity,
+    last_look,
+    on_host,
+    survey,
+)
 from blocks.engines.etcd.etcdctl import Etcdctl, NoSpace
-from blocks.engines.etcd.last_look import FACT
+from blocks.engines.etcd.facts import EtcdFacts, LastLook, Snapshot
+from blocks.engines.etcd.integrity import Accounts
+from blocks.engines.etcd.last_look import Counts
 from blocks.engines.etcd.on_host import KeySpace
 from blocks.engines.etcd.plan import Application, Member, TargetCluster
 from blocks.engines.etcd.restore import RAISE, configuration, snapshot_tool
+from blocks.engines.etcd.restored import EtcdRestored
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.findings import finding
 from blocks.evidence.record import Check, CheckStatus
@@ -39,6 +54,8 @@ from tests.blocks.engines.worlds import need_debian
 from tests.servers import certificate, free_port
 
 APP = Application(user="shop", password="shop", prefix="/shop/")
+NOTHING = EtcdFacts("3.5.1", "1", (), 1, 1, False, (), (), {}, snapshot=Snapshot(1, 0, 0))
+"""The facts of a source that holds nothing."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +66,24 @@ class One:
     target: TargetCluster
     folder: Path
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> Snapshot:
         """The facts of a snapshot that is taken now."""
         path = self.folder / "s.db"
         self.root.text("snapshot", "save", str(path))
         found = etcdctl.read_keys(self.root.host, "r0", KeySpace(snapshot=str(path)))
-        kept = {"digest": found.digest, "lasting": found.lasting, "live": found.keys}
-        kept |= {"compacted": found.compacted, "largest": found.largest}
-        return {"snapshot": {"revision": found.revision, **kept}, "auth": False}
-
-    def key_space(self, facts: dict[str, Any], **other: object) -> Check:
-        return checks.key_space(
-            self.root, self.target, facts | {"snapshot": facts["snapshot"] | other}, "r0"
+        return Snapshot(
+            revision=found.revision,
+            keys=found.keys,
+            bytes=path.stat().st_size,
+            compacted=found.compacted,
+            largest=found.largest,
+            digest=found.digest,
+            lasting=found.lasting,
+            live=found.keys,
         )
+
+    def key_space(self, kept: Snapshot, **other: Any) -> CheckSpec:
+        return integrity.key_space(self.root, self.target, replace(kept, **other), "r0")
 
 
 @pytest.fixture
@@ -130,10 +152,16 @@ def await_true(condition: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def failed(check: Check, *words: str) -> None:
+def failed(spec: CheckSpec, *words: str) -> Check:
+    check = run_check(spec)
     assert check.status is CheckStatus.FAILED, check
     for word in words:
         assert word in str(check.actual), check
+    return check
+
+
+def status(spec: CheckSpec) -> CheckStatus:
+    return run_check(spec).status
 
 
 def test_an_accounts_environment_leads_nowhere_else(
@@ -183,21 +211,21 @@ def test_keys_are_compared_whatever_their_number(start: Callable[..., One]) -> N
     lease = one.root.text("lease", "grant", "3600").split()[1]
     one.root.text("put", "/shop/leased", "x", f"--lease={lease}")
     facts = one.snapshot()
-    assert facts["snapshot"]["live"] == 1501
-    assert one.key_space(facts).status is CheckStatus.PASSED
+    assert facts.live == 1501
+    assert status(one.key_space(facts)) is CheckStatus.PASSED
     # What was compacted since makes no difference.
-    one.root.text("compact", str(facts["snapshot"]["revision"] - 1))
-    assert one.key_space(facts).status is CheckStatus.PASSED
-    counts = last_look.counts_at(one.root, facts["snapshot"]["revision"], "/shop/")
-    assert counts == {"at_source": 1501, "below_prefix": 2}
-    assert one.key_space(facts, **counts).status is CheckStatus.PASSED
+    one.root.text("compact", str(facts.revision - 1))
+    assert status(one.key_space(facts)) is CheckStatus.PASSED
+    counts = last_look.counts_at(one.root, facts.revision, "/shop/")
+    assert counts == Counts(at_source=1501, below_prefix=2)
+    assert status(one.key_space(facts, **asdict(counts))) is CheckStatus.PASSED
     failed(one.key_space(facts, at_source=1502), "has 1501 keys, the source 1502 at its revision")
     failed(one.key_space(facts, digest="0" * 64), "1501 keys instead of 1501, SHA-256")
-    unknown = one.key_space(facts, digest=None)
+    unknown = run_check(one.key_space(facts, digest=None))
     assert (unknown.status, "not compared" in str(unknown.actual)) == (CheckStatus.UNKNOWN, True)
     # A lease that ends takes its key along: that is no loss.
     one.root.text("lease", "revoke", lease)
-    assert one.key_space(facts).status is CheckStatus.PASSED
+    assert status(one.key_space(facts)) is CheckStatus.PASSED
     one.root.text("del", "k00008")
     failed(one.key_space(facts), "changed or deleted")
     one.root.put("k00008", "x" * 10 + "8")
@@ -225,9 +253,9 @@ def test_large_values_behind_small_ones_fit_into_memory(
             one.root, "kv/put", key=text, value=base64.b64encode(bytes(2**17)).decode()
         )
     facts = one.snapshot()
-    assert facts["snapshot"]["largest"] == 2**17 + 3
+    assert facts.largest == 2**17 + 3
     read = on_host._read(KeySpace(argv=one.root.argv(20), largest=2**17 + 3))
-    assert (read.digest, read.keys) == (facts["snapshot"]["digest"], 220)
+    assert (read.digest, read.keys) == (facts.digest, 220)
     assert 0 < max(pages) <= 2**20
 
 
@@ -260,10 +288,11 @@ def test_a_key_may_be_longer_than_an_argument(
     monkeypatch.setattr("blocks.engines.etcd.etcdctl._PAGE", 2)
     assert len(list(one.root.all("/shop/"))) == 6
     facts = one.snapshot()
-    assert facts["snapshot"]["live"] == 6
+    assert facts.live == 6
     monkeypatch.setattr(on_host, "_PAGE_KEYS", 2)
-    space = KeySpace(argv=one.root.argv(20), largest=facts["snapshot"]["largest"])
-    assert on_host._read(space).digest == facts["snapshot"]["digest"]
+    assert facts.largest is not None
+    space = KeySpace(argv=one.root.argv(20), largest=facts.largest)
+    assert on_host._read(space).digest == facts.digest
 
 
 def test_a_lease_may_have_a_negative_id(start: Callable[..., One]) -> None:
@@ -273,12 +302,12 @@ def test_a_lease_may_have_a_negative_id(start: Callable[..., One]) -> None:
     key = base64.b64encode(b"/shop/leased").decode()
     through_the_gateway(one.root, "kv/put", key=key, value=key, lease="-5")
     facts = one.snapshot()
-    assert one.key_space(facts).status is CheckStatus.PASSED
-    leases: dict[str, Any] = {"leases": etcd._leases(one.root), "leases_at": round(time.time())}
-    assert list(leases["leases"]) == ["-5"]
-    assert checks.leases(one.root, leases).status is CheckStatus.PASSED
+    assert status(one.key_space(facts)) is CheckStatus.PASSED
+    leases = replace(NOTHING, leases=survey.leases(one.root), leases_at=round(time.time()))
+    assert list(leases.leases) == ["-5"]
+    assert status(integrity.leases(one.root, leases)) is CheckStatus.PASSED
     one.root.text("lease", "revoke", "--", "-5")
-    failed(checks.leases(one.root, leases), "lease -5 is missing")
+    failed(integrity.leases(one.root, leases), "lease -5 is missing")
 
 
 @pytest.mark.parametrize("newer", [False, True])
@@ -294,8 +323,7 @@ def test_an_idle_source_that_is_compacted_at_its_head(
     head = int(source.root.status()["header"]["revision"])
     source.root.text("compact", "--physical", str(head))
     facts = source.snapshot()
-    kept = facts["snapshot"]
-    assert (kept["revision"] < head, kept["compacted"], kept["live"]) == (True, head, 1)
+    assert (facts.revision < head, facts.compacted, facts.live) == (True, head, 1)
     programs = os.environ.get("FARSIDE_NEWER_ETCD", "/nowhere") if newer else "/usr/bin"
     if newer:
         need_debian("etcd 3.5.10 or later, in FARSIDE_NEWER_ETCD,", f"{programs}/etcdutl")
@@ -303,25 +331,23 @@ def test_an_idle_source_that_is_compacted_at_its_head(
     argv = [*etcdctl.ALONE, *tool.argv, "restore", f"{tmp_path}/s.db", f"--data-dir={tmp_path}/r"]
     source.root.host.run([*argv, *(RAISE.split() if newer else ())])
     restored = start(f"--data-dir={tmp_path}/r", programs=programs)
-    assert restored.key_space(facts).status is CheckStatus.PASSED
+    assert status(restored.key_space(facts)) is CheckStatus.PASSED
     if newer:
-        assert checks.revision(restored.root, facts).status is CheckStatus.PASSED
+        assert status(integrity.revision(restored.root, facts)) is CheckStatus.PASSED
     else:
         with pytest.raises(AgentFailed, match="compacted"):
-            restored.key_space(facts, compacted=0)
+            restored.key_space(facts, compacted=0).run()
     restored.root.put("/shop/c", "3")
     restored.root.text("del", "/shop/b")
     failed(restored.key_space(facts), "changed or deleted")
 
 
 def test_a_snapshot_file_that_cannot_be_read_is_unknown(tmp_path: Path) -> None:
-    from blocks.engines.etcd import _read
-
     host = LocalHost(name="here", work_dir=str(tmp_path / "work"), python=sys.executable)
     for number, damage in enumerate((b"", b"no snapshot" * 1000, bytes(32768))):
         path = tmp_path / f"{number}.db"
         path.write_bytes(damage)
-        assert _read(host, "r0", str(path)) is None
+        assert capture._read(host, "r0", str(path)) is None
 
 
 def fill(root: Etcdctl) -> None:
@@ -331,37 +357,40 @@ def fill(root: Etcdctl) -> None:
 
 def test_an_alarm_is_said_for_what_it_is(start: Callable[..., One]) -> None:
     one = start("--quota-backend-bytes=200000")
-    assert checks.alarms(one.root).status is CheckStatus.PASSED
+    assert status(alarms.alarms(one.root)) is CheckStatus.PASSED
     with pytest.raises(NoSpace):
         fill(one.root)
     await_true(lambda: one.root.alarms() == ["NOSPACE"])
-    found = checks.alarms(one.root)
-    failed(found, "alarm NOSPACE is raised", "takes no writes")
+    found = failed(alarms.alarms(one.root), "alarm NOSPACE is raised", "takes no writes")
     assert (found.finding, found.subjects) == ("usable-not-restored", ("alarm NOSPACE",))
-    written = checks.quorum_write(one.root, APP, one.target, "r0")
-    failed(written, "database space exceeded")
+    writing = checks.quorum_write(one.root, APP, one.target, "r0")
+    written = failed(writing, "database space exceeded")
     assert (written.finding, written.subjects) == (found.finding, found.subjects)
-    assert checks.leader(one.root, one.target).status is CheckStatus.PASSED
-    (told,) = checks.of_alarms({"alarms": one.root.alarms()})
-    assert (told.id, told.subject, told.stage) == (found.finding, "alarm NOSPACE", "preflight")
+    assert status(checks.leader(one.root, one.target)) is CheckStatus.PASSED
+    (told,) = alarms.of_source(replace(NOTHING, alarms=last_look.alarms(one.root)))
+    assert (told.id, told.subject, told.stage) == (found.finding, "alarm NOSPACE", "")
 
 
 def test_a_login_that_proves_nothing_does_not_pass(start: Callable[..., One]) -> None:
     one = start()
     root = one.root
-    nobody_knows = checks.login(root, APP.model_copy(update={"password": None}), {})
-    assert nobody_knows.status is CheckStatus.UNKNOWN
-    counted = {"below_prefix": 3, "snapshot": {"below_prefix": 2}}
-    failed(checks.login(root, APP, counted), "0 keys, where the source had 2")
+    nobody_knows = checks.login(root, APP.model_copy(update={"password": None}), NOTHING)
+    assert status(nobody_knows) is CheckStatus.UNKNOWN
+
+    def counted(at_snapshot: int | None) -> EtcdFacts:
+        kept = Snapshot(1, 0, 0, below_prefix=at_snapshot)
+        return replace(NOTHING, below_prefix=3, snapshot=kept)
+
+    failed(checks.login(root, APP, counted(2)), "0 keys, where the source had 2")
     anybody = APP.model_copy(update={"user": "", "password": None})
     # Deleted since the survey; or nobody counted them at the snapshot's revision.
-    for snapshot, word in (({"below_prefix": 0}, "at the source neither"), ({}, "or deleted")):
-        found = checks.login(root, anybody, counted | {"snapshot": snapshot})
+    for at_snapshot, word in ((0, "at the source neither"), (None, "or deleted")):
+        found = run_check(checks.login(root, anybody, counted(at_snapshot)))
         assert (found.status, word in str(found.actual)) == (CheckStatus.UNKNOWN, True)
     root.put("/shop/a", "1")
     open_to_all = APP.model_copy(update={"user": "", "password": None})
-    assert checks.login(root, open_to_all, {}).status is CheckStatus.PASSED
-    failed(checks.login(root, APP, {}), "no client is asked for a password")
+    assert status(checks.login(root, open_to_all, NOTHING)) is CheckStatus.PASSED
+    failed(checks.login(root, APP, NOTHING), "no client is asked for a password")
     for name in ("root", "shop"):
         root.host.run([*root.argv(20), "user", "add", name, "--interactive=false"], input=b"pw\n")
     root.text("user", "grant-role", "root", "root")
@@ -370,60 +399,70 @@ def test_a_login_that_proves_nothing_does_not_pass(start: Callable[..., One]) ->
     root.text("user", "grant-role", "shop", "shop")
     root.text("auth", "enable")
     shop = replace(root, user="shop", password=SecretStr("pw"))
-    assert checks.login(shop, APP, {}).status is CheckStatus.PASSED
-    failed(checks.login(replace(shop, password=SecretStr("no")), APP, {}), "authentication failed")
+    assert status(checks.login(shop, APP, NOTHING)) is CheckStatus.PASSED
+    failed(
+        checks.login(replace(shop, password=SecretStr("no")), APP, NOTHING), "authentication failed"
+    )
 
 
 def test_a_service_that_asks_for_less_fails(start: Callable[..., One]) -> None:
     one = start()
-    same = {"auth": False, "client_certificates": False, FACT: {"auth": True}}
-    assert checks.access(one.root, one.target, same).status is CheckStatus.PASSED
-    for more, word, about in (
-        ("auth", "asks for no user", "users"),
-        ("client_certificates", "no client cert", checks.CERTIFICATES),  # as preflight calls it
+    same = replace(NOTHING, client_certificates=False, since=LastLook(auth=True))
+    assert status(access.access(one.root, one.target, same)) is CheckStatus.PASSED
+    certificates = access.CERTIFICATES  # as preflight calls it
+    for asks, word, about in (
+        (replace(same, auth=True), "asks for no user", "users"),
+        (replace(same, client_certificates=True), "no client cert", certificates),
     ):
-        found = checks.access(one.root, one.target, same | {more: True})
-        failed(found, word)
+        found = failed(access.access(one.root, one.target, asks), word)
         assert (found.finding, found.subjects) == ("service-more-open", (about,))
     silent = one.target.members[0].model_copy(update={"client_port": free_port()})
     nowhere = one.target.model_copy(update={"members": (silent,)})
     with pytest.raises(TransientError):
-        checks.access(replace(one.root, timeout=2), nowhere, same)
+        access.access(replace(one.root, timeout=2), nowhere, same).run()
 
 
 def test_what_the_source_changed_itself_is_no_damage(start: Callable[..., One]) -> None:
     """Users, roles and authentication have no revision: what they were at either look is right."""
     root, target = (one := start()).root, one.target
 
-    def survey() -> dict[str, Any]:
-        found = last_look.look_again(root, checks.is_protected)
-        return {**found, "client_certificates": False}
+    def surveyed() -> EtcdFacts:
+        found = last_look.look_again(root)
+        return replace(NOTHING, client_certificates=False, **known(found))
 
-    def looked(first: dict[str, Any]) -> dict[str, Any]:
-        return first | {FACT: last_look.look_again(root, checks.is_protected)}
+    def looked(first: EtcdFacts) -> EtcdFacts:
+        return replace(first, since=last_look.look_again(root))
 
-    def statuses(facts: dict[str, Any]) -> tuple[CheckStatus, CheckStatus]:
-        return checks.logins(root, facts).status, checks.access(root, target, facts).status
+    def statuses(facts: EtcdFacts) -> tuple[CheckStatus, CheckStatus]:
+        return status(integrity.logins(root, facts)), status(access.access(root, target, facts))
 
     for name in ("clerk", "leaver"):
         root.host.run([*root.argv(20), "user", "add", name, "--interactive=false"], input=b"pw\n")
     root.text("role", "add", "reader")
-    first = survey()
-    assert first["users"] == ["clerk", "leaver"]
+    first = surveyed()
+    assert first.users == ("clerk", "leaver")
     assert statuses(looked(first)) == (CheckStatus.PASSED, CheckStatus.PASSED)
-    lost = looked(first) | {"auth": True, FACT: looked(first)[FACT] | {"auth": True}}
+    lost = replace(first, auth=True, since=replace(looked(first).last, auth=True))
     root.text("user", "delete", "leaver")
     root.text("role", "delete", "reader")
     # The source's own doing; not so, where it had them at both looks; unknown without a second.
-    passed = checks.logins(root, looked(first))
+    passed = run_check(integrity.logins(root, looked(first)))
     assert passed.status is CheckStatus.PASSED
     assert "dropped at the source since the survey: user leaver; role reader" in str(passed.actual)
-    assert checks.access(root, target, looked(first | {"auth": True})).status is CheckStatus.PASSED
-    failed(checks.logins(root, lost), "user leaver is missing", "role reader is missing")
-    failed(checks.access(root, target, lost), "asks for no user")
+    assert (
+        status(access.access(root, target, looked(replace(first, auth=True)))) is CheckStatus.PASSED
+    )
+    failed(integrity.logins(root, lost), "user leaver is missing", "role reader is missing")
+    failed(access.access(root, target, lost), "asks for no user")
     unknown = (CheckStatus.UNKNOWN, CheckStatus.UNKNOWN)
-    assert statuses(first | {"auth": True}) == unknown
-    assert statuses(first | {"auth": True, FACT: {}}) == unknown
+    assert statuses(replace(first, auth=True)) == unknown
+    assert statuses(replace(first, auth=True, since=LastLook())) == unknown
+
+
+def known(look: LastLook) -> dict[str, Any]:
+    """What a look found, as parts of a survey."""
+    found = {item.name: getattr(look, item.name) for item in fields(look)}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def test_what_users_and_roles_are_granted_is_compared(start: Callable[..., One]) -> None:
@@ -433,48 +472,68 @@ def test_what_users_and_roles_are_granted_is_compared(start: Callable[..., One])
     root.text("role", "add", "reader")
     root.text("role", "grant-permission", "reader", "read", "--prefix=true", "/shop/")
     root.text("user", "grant-role", "clerk", "reader")
-    first = last_look.look_again(root, checks.is_protected)
-    assert list(first["granted"]) == ["user clerk", "user leaver", "role reader"]
-    both = first | {FACT: first}
-    assert checks.logins(root, both).status is CheckStatus.PASSED
+    look = last_look.look_again(root)
+    first = replace(NOTHING, **known(look))
+    assert first.granted is not None
+    assert list(first.granted) == ["user clerk", "user leaver", "role reader"]
+    both = replace(first, since=look)
+    assert status(integrity.logins(root, both)) is CheckStatus.PASSED
     root.text("role", "revoke-permission", "reader", "--prefix=true", "/shop/")
     root.text("user", "revoke-role", "clerk", "reader")
-    lost = checks.logins(root, both)
-    failed(lost, "role reader is granted something else", "user clerk is granted something else")
+    else_ = "is granted something else"
+    lost = failed(integrity.logins(root, both), f"role reader {else_}", f"user clerk {else_}")
     assert lost.finding == "login-missing"
     # The source's own doing; unknown without a last look; nothing to compare in an older set.
-    last = last_look.look_again(root, checks.is_protected)
-    passed = checks.logins(root, first | {FACT: last})
+    last = last_look.look_again(root)
+    passed = run_check(integrity.logins(root, replace(first, since=last)))
     assert passed.status is CheckStatus.PASSED
     assert "changed at the source since the survey: user clerk; role reader" in str(passed.actual)
-    assert checks.logins(root, first).status is CheckStatus.UNKNOWN
-    older = {part: first[part] for part in ("users", "roles")}
-    assert checks.logins(root, older | {FACT: older}).status is CheckStatus.PASSED
+    assert status(integrity.logins(root, first)) is CheckStatus.UNKNOWN
+    older = replace(first, granted=None)
+    seen = LastLook(users=first.users, roles=first.roles)
+    assert status(integrity.logins(root, replace(older, since=seen))) is CheckStatus.PASSED
     # Nobody shows what more of them there are, nor a password.
-    facts = {**both, "snapshot": {"digest": "1"}, "auth": True, "leases": {}}
-    assert "users' passwords" in "\n".join(engine({}, {}).not_verified(facts))
-    assert "keys on leases" not in "\n".join(engine({}, {}).not_verified(facts))
-    facts["leases"] = {"-5": 6000}
-    assert "keys on leases" in "\n".join(engine({}, {}).not_verified(facts))
-    del facts["granted"]
-    assert "the set does not say" in "\n".join(engine({}, {}).not_verified(facts))
+    facts = replace(both, snapshot=Snapshot(1, 0, 0, digest="1"), auth=True)
+    assert "users' passwords" in not_verified(facts)
+    assert "keys on leases" not in not_verified(facts)
+    facts = replace(facts, leases={"-5": 6000})
+    assert "keys on leases" in not_verified(facts)
+    assert "the set does not say" in not_verified(replace(facts, granted=None))
+
+
+def not_verified(facts: EtcdFacts) -> str:
+    """What no check of a service looks at that was restored of such a source."""
+    using: Any = SimpleNamespace(facts=facts)
+    made = engine({}, {})
+    service = EtcdRestored(
+        using,
+        nodes=(),
+        administrator="root",
+        target=made.target,
+        application=made.application,
+        raised=False,
+    )
+    return "\n".join(service.not_verified)
 
 
 def test_a_member_that_differs_in_what_it_grants_is_seen(
     start: Callable[..., One], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = start().root
-    facts = last_look.look_again(root, checks.is_protected) | {"granted": {"user a": "1"}}
-    facts |= {"users": ["a"], FACT: facts}
-    answers = [{"users": ["a"], "roles": [], "granted": {"user a": n}} for n in ("1", "2")]
-    monkeypatch.setattr(checks, "_accounts", lambda _: answers.pop())
-    failed(checks.logins(root.at("https://a:1", "https://b:1"), facts), "user a is granted")
-    monkeypatch.setattr(checks, "_accounts", lambda _: {**facts, "granted": {}})
-    assert checks.logins(root, facts).status is CheckStatus.UNKNOWN
+    granted = {"user a": "1"}
+    look = replace(last_look.look_again(root), users=("a",), granted=granted)
+    facts = replace(NOTHING, users=("a",), granted=granted, since=look)
+    answers = [Accounts(("a",), (), {"user a": n}) for n in ("1", "2")]
+    monkeypatch.setattr(integrity, "_accounts", lambda _: answers.pop())
+    two = root.at("https://a:1", "https://b:1")
+    failed(integrity.logins(two, facts), "user a is granted")
+    monkeypatch.setattr(integrity, "_accounts", lambda _: Accounts(("a",), (), {}))
+    assert status(integrity.logins(root, facts)) is CheckStatus.UNKNOWN
 
 
 def test_an_alarm_since_the_survey_is_told_before_a_restore() -> None:
-    told = checks.of_alarms({"alarms": ["NOSPACE"], FACT: {"alarms": ["NOSPACE", "CORRUPT"]}})
+    since = LastLook(alarms=("NOSPACE", "CORRUPT"))
+    told = alarms.of_source(replace(NOTHING, alarms=("NOSPACE",), since=since))
     assert [item.subject for item in told] == ["alarm NOSPACE", "alarm CORRUPT"]
 
 
@@ -482,19 +541,19 @@ def test_what_cannot_be_asked_again_is_not_known(start: Callable[..., One]) -> N
     one = start()
     gone = one.root.at(f"https://127.0.0.1:{free_port()}")
     gone = replace(gone, timeout=2)
-    assert last_look.look_again(gone, checks.is_protected) == {}
-    assert last_look.counts_at(gone, 1, "/shop/") == {}
+    assert last_look.look_again(gone) == LastLook()
+    assert last_look.counts_at(gone, 1, "/shop/") == Counts()
     one.root.put("/shop/a", "1")
     one.root.put("/shop/a", "2")
     one.root.text("compact", "3")
-    assert last_look.counts_at(one.root, 2, "/shop/") == {}
+    assert last_look.counts_at(one.root, 2, "/shop/") == Counts()
 
 
 def test_whether_a_certificate_is_wanted_is_seen(start: Callable[..., One], tmp_path: Path) -> None:
     one = start("--client-cert-auth", f"--trusted-ca-file={tmp_path}/ca.pem", shows=True)
-    assert checks.wants_certificate(one.root)
-    asked = {"auth": False, "client_certificates": True}
-    assert checks.access(one.root, one.target, asked).status is CheckStatus.PASSED
+    assert access.wants_certificate(one.root)
+    asked = replace(NOTHING, client_certificates=True)
+    assert status(access.access(one.root, one.target, asked)) is CheckStatus.PASSED
 
 
 def test_mentions_are_capped_and_counted(start: Callable[..., One]) -> None:
@@ -527,9 +586,9 @@ def test_room_is_told_whatever_the_disk_is_called(
     (tmp_path / "df").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     host = LocalHost(name="here", work_dir=str(tmp_path / "work"))
-    etcd._have_room(host, "r20260101-000000-aaaaaa", str(folder), 0)
+    capture._have_room(host, "r20260101-000000-aaaaaa", str(folder), 0)
     with pytest.raises(PermanentError, match="would leave too little of") as caught:
-        etcd._have_room(host, "r20260101-000000-aaaaaa", str(folder), 1 << 60)
+        capture._have_room(host, "r20260101-000000-aaaaaa", str(folder), 1 << 60)
     assert str(folder) in caught.value.message
 
 
@@ -598,7 +657,8 @@ def test_certificates_are_asked_for_as_at_the_source(
     # A saved plan is the same again.
     again = Etcd.model_validate(json.loads(made.model_dump_json()))
     assert again.target.client_cert_auth is asks
-    found = [item.id for item in made._more_open({"client_certificates": True})]
+    wants = replace(NOTHING, client_certificates=True)
+    found = [item.id for item in compare.more_open(wants, made.target)]
     assert found == ([] if asks else ["service-more-open"])
 
 
@@ -618,7 +678,7 @@ def test_a_learner_keeps_nobody_from_a_backup(start: Callable[..., One], tmp_pat
     made = engine({**reached, "endpoints": endpoints}, {})
     assert made.living(domain).endpoints == voter.root.endpoints
     facts = made.survey(domain)
-    assert sorted(member["name"] for member in facts["members"]) == ["m", "n"]
+    assert sorted(member.name for member in facts.members) == ["m", "n"]
     alone = engine({**reached, "endpoints": endpoints[:1]}, {})
     with pytest.raises(TransientError, match="is a learner, or has no leader"):
         alone.living(domain)
@@ -639,6 +699,33 @@ def test_a_member_without_a_leader_keeps_nobody_from_a_backup(tmp_path: Path) ->
 
 @pytest.mark.parametrize("version", ["3.5.1\nrm -rf /", "$(x)", "", "3.5"])
 def test_facts_of_no_etcd_are_refused(version: str) -> None:
+    said = NOTHING.to_json()
     with pytest.raises(PermanentError, match="not etcd's"):
-        engine({}, {}).check_facts({"version": version, "bytes": 1})
-    engine({}, {}).check_facts({"version": "3.6.0-rc.1", "bytes": 1})
+        engine({}, {}).read_facts({**said, "version": version})
+    assert engine({}, {}).read_facts({**said, "version": "3.6.0-rc.1"}).version == "3.6.0-rc.1"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"bytes": "1"},
+        {"bytes": True},
+        {"members": [{"name": "kv1", "id": 1, "urls": []}]},
+        {"leases": {"1": "3600"}},
+        {"snapshot": {"revision": 1}},
+        {"snapshot": None},
+    ],
+)
+def test_facts_of_another_type_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(PermanentError, match="not etcd's"):
+        engine({}, {}).read_facts({**NOTHING.to_json(), **wrong})
+
+
+def test_what_an_older_set_does_not_say_is_not_known() -> None:
+    said = NOTHING.to_json()
+    assert set(said).isdisjoint({"since", "granted", "leases_at", "below_prefix"})
+    read = engine({}, {}).read_facts({**said, "more": 1, "since": {}})
+    assert read == replace(NOTHING, since=LastLook())
+    assert read.to_json()["since"] == {}
+    root: Any = None  # nothing needs to be asked
+    assert status(integrity.leases(root, read)) is CheckStatus.UNKNOWN

@@ -134,9 +134,8 @@ def test_etcd(shell: Any, text: str, kind: str) -> None:
             ],
         }
     )
-    facts = {"version": text}
     steps = etcd.commands(
-        manifest(facts, sealed("snapshot.db", text), set_id=text), recovery, target
+        manifest({}, sealed("snapshot.db", text), set_id=text), text, recovery, target
     )
     shell(steps, kind)
 
