@@ -65,8 +65,8 @@ def _key_space(root: Etcdctl, target: TargetCluster, kept: Snapshot, rehearsal_i
     """Compared are the keys that are served now; if they differ, first those that were restored.
 
     Those are at the snapshot's revision, raised or not. Leases may have ended some since, nothing
-    else may have changed any. Without a digest in the manifest nothing is comparable: the result is unknown.
-    The snapshot itself is held against what the source counted at its revision.
+    else may have changed any. Without a digest in the manifest nothing is comparable: the result
+    is unknown. The snapshot itself is held against what the source counted at its revision.
     """
     now = _now(root)
     served = kept.revision + RAISED_BY if now >= kept.revision + RAISED_BY else kept.newest
