@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from blocks.evidence.catalogue import CATALOGUE
+from blocks.engines.registry import catalogue
 from deployments.lab.drills.board import Board
 from deployments.lab.drills.ground import Ground
 from deployments.lab.drills.postgres import UNDRILLED, bad_page
@@ -42,7 +42,7 @@ BOARD = Board(
     undrilled={
         id: reason
         for id, reason in (
-            dict.fromkeys(CATALOGUE, "the board of one server, postgres, drills it")
+            dict.fromkeys(catalogue(), "the board of one server, postgres, drills it")
             | UNDRILLED
             | {"node-identity-reused": "every copy of a PostgreSQL cluster has its identifier"}
         ).items()
