@@ -1,14 +1,13 @@
 """What a cluster needs, held against the recovery hosts before anything is touched."""
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from blocks.engines.checks import listed
 from blocks.engines.galera import references
+from blocks.engines.galera.facts import GaleraFacts
 from blocks.engines.galera.plan import TargetCluster, TargetNode
 from blocks.engines.galera.restore import plugin_directory
-from blocks.engines.galera.survey import needed, with_data
 from blocks.evidence.catalogue import Severity
 from blocks.evidence.findings import Finding, finding
 from blocks.hosts.host import Host
@@ -16,7 +15,7 @@ from blocks.ownership import Belongings
 
 
 def without_host(
-    facts: Mapping[str, Any], target: TargetCluster, foreign: Belongings
+    facts: GaleraFacts, target: TargetCluster, foreign: Belongings
 ) -> Iterator[Finding]:
     """What the manifest and the plan alone tell."""
     for node in target.nodes:
@@ -25,8 +24,8 @@ def without_host(
                 text = f"the plan names {path}, which is lost with {lost}"
                 yield finding("path-hard-coded", f"{node.host} {path}", text)
     yield from references.in_settings(facts, foreign)
-    unseen = [name for name, digest in facts["definitions"].items() if digest == "unseen"]
-    lacking = sorted(set(facts.get("hidden", {}).values()))
+    unseen = [name for name, digest in facts.definitions.items() if digest == "unseen"]
+    lacking = sorted(set(facts.hidden.values()))
     if unseen or lacking:
         text = f"{len(unseen)} definitions are not shown to the survey's user; missing privileges: "
         yield finding(
@@ -37,8 +36,8 @@ def without_host(
             remedy="Grant the survey's user what docs/engines.md names, on *.*; until then these "
             "definitions are compared with nothing.",
         )
-    named = [account for account in facts["accounts"] if _by_name(account)]
-    if named and facts["settings"].get("skip_name_resolve") == "OFF":
+    named = [account for account in facts.accounts if _by_name(account)]
+    if named and facts.settings.get("skip_name_resolve") == "OFF":
         yield finding(
             "access-from-source-only",
             "accounts by host name",
@@ -47,17 +46,17 @@ def without_host(
             remedy="Have the recovery domain's DNS give its clients names, by address and back, "
             "that these accounts let in; or let them in by address.",
         )
-    for name, path in facts["elsewhere"]:
+    for name, path in facts.elsewhere:
         text = f"its file is {path}: it would be restored to that very path"
         yield finding("path-hard-coded", f"table {name}", text)
 
 
 def on_host(
-    facts: Mapping[str, Any], host: Host, target: TargetCluster, node: TargetNode, domain: str
+    facts: GaleraFacts, host: Host, target: TargetCluster, node: TargetNode, domain: str
 ) -> Iterator[Finding]:
     """The version, the plugins' libraries, Galera's own, and the certificates."""
     where = f"{domain}/{host.name}"
-    had = version_of(str(facts["version"]))
+    had = version_of(facts.version)
     has = version_of(host.run([target.server, "--version"], check=False).text)
     if has != (0, 0, 0) and has[:2] != had[:2]:
         # mariadb-backup prepares, and the server opens, what the same series has written.
@@ -73,11 +72,17 @@ def on_host(
         if not _readable(host, path):
             text = f"{path} cannot be read: no client and no node would trust this one"
             yield finding("ca-unknown", f"{where} {path}", text)
-    wanted = {item["library"]: f"plugin {item['name']}" for item in facts["plugins"]}
-    essential = {item["library"] for item in facts["plugins"] if with_data(item)}
-    essential |= {item["library"] for item in needed(facts["plugins"])}
-    essential |= set(facts["libraries"])
-    wanted |= dict.fromkeys(facts["libraries"], "functions")
+    yield from _libraries(facts, host, target, where)
+
+
+def _libraries(
+    facts: GaleraFacts, host: Host, target: TargetCluster, where: str
+) -> Iterator[Finding]:
+    """What plugins and functions of the source need, and is not there."""
+    wanted = {item.library: f"plugin {item.name}" for item in facts.plugins}
+    essential = {item.library for item in facts.plugins if item.installed or item.is_needed}
+    essential |= set(facts.libraries)
+    wanted |= dict.fromkeys(facts.libraries, "functions")
     if wanted:
         directory = plugin_directory(host, target.server)
         for library, what in sorted(wanted.items()):

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
+from blocks.engines.galera.facts import Table, local
 from blocks.engines.galera.mariadb import Mariadb, identifier
-from blocks.engines.galera.survey import ids, local, names, of_each
+from blocks.engines.galera.survey import ids, names, of_each
 from blocks.errors import FarsideError
 
 COUNTED_BYTES = 2**26
@@ -50,21 +52,21 @@ def before(node: Mariadb) -> Counts:
     return found
 
 
-def exact(node: Mariadb, counted: Counts, tables: Sequence[Any]) -> list[Any]:
+def exact(node: Mariadb, counted: Counts, tables: Sequence[Table]) -> tuple[Table, ...]:
     """The `tables` of a survey, with `exact` rows where nothing was written since the count."""
     now = {(schema, name): written for schema, name, _, written, _ in _written(node)}
     found = []
     for item in tables:
-        place = item["schema"], item["name"]
+        place = item.schema, item.name
         count, written = counted.get(place, (None, None))
         same = count is not None and place in now and now[place] == written
-        found.append(item | {"exact": count} if same else item)
-    return found
+        found.append(replace(item, exact=count) if same else item)
+    return tuple(found)
 
 
 def _written(node: Mariadb) -> list[Any]:
     """Schema, name, bytes, last change of each table that can be counted; whether it is over."""
-    stored = [item for item in local(names(node)) if item["engine"] != "MEMORY"]
+    stored = [item for item in local(names(node)) if item.engine != "MEMORY"]
     had = ids(node)
     return [
         (schema, name, size, (written, had.get((schema, name))), quiet)

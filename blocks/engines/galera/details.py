@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from blocks.engines.galera.mariadb import Mariadb, identifier
-from blocks.engines.galera.survey import SYSTEM, USERS, local, names, one_by_one
+from blocks.engines.galera.facts import TableName, local
+from blocks.engines.galera.mariadb import Mariadb
+from blocks.engines.galera.survey import SYSTEM, USERS, names, one_by_one
 
 _SCHEMAS = ", ".join(repr(name) for name in SYSTEM)
 # Of an event, which node of a cluster it was made at is left out, and no time is of a time zone.
@@ -56,13 +57,12 @@ def _of_tables(node: Mariadb) -> list[tuple[str, str | None]]:
     """How each local table is created, but for the number that it gives out next."""
     tables, found = local(names(node, USERS)), list[tuple[str, str | None]]()
 
-    def ask(some: Sequence[Any]) -> list[list[str]]:
-        places = (f"{identifier(item['schema'])}.{identifier(item['name'])}" for item in some)
-        shown = (f"SHOW CREATE TABLE {place}" for place in places)
+    def ask(some: Sequence[TableName]) -> list[list[str]]:
+        shown = (f"SHOW CREATE TABLE {item.place}" for item in some)
         return node.rows("; ".join([_SHOWN_ALIKE, *shown]), timeout=600)
 
     for start in range(0, len(tables), _AT_ONCE):
         for item, row in one_by_one(ask, tables[start : start + _AT_ONCE]):
             text = _NEXT.sub("", row[1]) if isinstance(row, list) else None
-            found.append((f"table {item['schema']}.{item['name']}", text))
+            found.append((f"table {item.label}", text))
     return found

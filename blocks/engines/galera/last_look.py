@@ -4,23 +4,24 @@ What is restored is what the source was at about this moment. The manifest keeps
 the survey; a part that could not be asked again is left out, and not known.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from blocks.engines.common.tally import NOT_ASKED, Tally
 from blocks.engines.galera import details, privileges, sequences, survey
+from blocks.engines.galera.facts import Counters, GaleraFacts, Moved, Plugin, Since, Table
 from blocks.engines.galera.mariadb import Mariadb
 from blocks.errors import FarsideError
 
-FACT = "since"
-"""Where the facts of a manifest keep it; older ones have none."""
 _SINCE = "since the survey"
 _MOST_JITTER = 2
 """Seconds by which the start of a server, reckoned from its uptime, may differ."""
 
-_PARTS: Mapping[str, Callable[[Mariadb], Any]] = {
+Part = Literal[
+    "definitions", "details", "demands", "accounts", "privileges", "sequences", "plugins"
+]
+_PARTS: Mapping[Part, Callable[[Mariadb], Any]] = {
     "definitions": survey.definitions,
     "details": details.digests,
     "demands": survey.demands,
@@ -31,47 +32,32 @@ _PARTS: Mapping[str, Callable[[Mariadb], Any]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """What the source itself did to a table since the survey."""
-
-    dropped: bool = False
-    fewer: int = 0
-    """Rows that are gone from it, by the server's estimates."""
-    remade: bool = False
-    """It was emptied, altered, or dropped and made again."""
-    written: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class LastLook:
-    """What differed from the survey; see `differences`."""
+    """What differed from the survey, to hold a restored service against.
 
-    since: Mapping[str, Any] = field(default_factory=dict)
+    None is a set of an older farside: then nothing is known.
+    """
 
-    @staticmethod
-    def of(facts: Mapping[str, Any]) -> "LastLook":
-        """That of a manifest."""
-        return LastLook(facts.get(FACT) or {})
+    def __init__(self, since: Since | None) -> None:
+        self._since = since or Since()
 
-    def had(self, part: str, name: str, first: object) -> object:
+    def had(self, part: Part, name: str, first: object) -> object:
         """What a part had last; None if it was gone, NOT_ASKED where it is not known."""
-        changes = self.since.get(part)
+        changes: Mapping[str, object] | None = getattr(self._since, part)
         return NOT_ASKED if changes is None else changes.get(name, first)
 
     def table(self, label: str) -> Moved | None:
         """What happened to a table; None where it is not known."""
-        changes = self.since.get("tables")
-        return None if changes is None else Moved(**changes.get(label, {}))
+        changes = self._since.tables
+        return None if changes is None else changes.get(label, Moved())
 
     @property
     def deleted(self) -> int | None:
         """Rows that the source deleted from all its tables; None where it is not known."""
-        found: int | None = self.since.get("deleted")
-        return found
+        return self._since.deleted
 
     def compare(
-        self, tally: Tally, part: str, name: str, text: str, found: object, first: object
+        self, tally: Tally, part: Part, name: str, text: str, found: object, first: object
     ) -> None:
         """As Tally.compare, but for what came and went between the two looks."""
         last = self.had(part, name, first)
@@ -79,79 +65,79 @@ class LastLook:
             if self._remade(part, name):
                 tally.unseen.append(f"{text}: the source altered it, or made it anew, {_SINCE}")
                 return
-            if not (first or last) and self.since.get("statements") != 0:
+            if not (first or last) and self._since.statements != 0:
                 tally.unseen.append(f"{text}: the source may have made and dropped it {_SINCE}")
                 return
         tally.compare(name, text, found, first, last)
 
-    def _remade(self, part: str, name: str) -> bool:
+    def _remade(self, part: Part, name: str) -> bool:
         """Whether a definition is of a table that was altered: it may be as it was before again."""
         if part not in ("definitions", "details"):
             return False
         kind, _, label = name.partition(" ")
-        for table, moved in (self.since.get("tables") or {}).items():
+        for table, moved in (self._since.tables or {}).items():
             of_it = label == table if kind == "table" else label.startswith(f"{table}.")
-            if of_it and kind in ("table", "index") and moved.get("remade"):
+            if of_it and kind in ("table", "index") and moved.remade:
                 return True
         return False
 
 
-def differences(node: Mariadb, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the facts of a survey is otherwise now, as JSON. Reads only; raises nothing.
-
-    By part, what each name has instead (null: it is gone); for tables, the fields of Moved. Rows
-    `deleted` in all tables and `statements` that define, where the server has counted them.
-    """
+def differences(node: Mariadb, facts: GaleraFacts) -> Since:
+    """What of the facts of a survey is otherwise now. Reads only; raises nothing."""
     found = dict[str, Any]()
     for part, ask in _PARTS.items():
         with suppress(FarsideError):
-            parts = facts[part], ask(node)
-            if None in parts:  # what the user may not read
+            first, last = getattr(facts, part), ask(node)
+            if first is None or last is None:  # what the user may not read
                 continue
-            first, last = map(_by_name, parts)
-            found[part] = {
-                name: last.get(name)
-                for name in first.keys() | last.keys()
-                if first.get(name) != last.get(name)
-            }
+            found[part] = _changes(_by_name(first), _by_name(last))
     with suppress(FarsideError):
-        found["tables"] = _of_tables(facts["tables"], survey.tables(node))
+        found["tables"] = _of_tables(facts.tables, survey.tables(node))
     with suppress(FarsideError):
-        first, last = facts["counters"], survey.counters(node)
-        same = first["node"] == last["node"]
-        if same and abs(first["started"] - last["started"]) <= _MOST_JITTER:
-            found |= {name: last[name] - first[name] for name in ("deleted", "statements")}
-    return found
+        found |= _counted(facts.counters, survey.counters(node))
+    return Since(**found)
 
 
-def _by_name(part: Any) -> dict[str, Any]:
-    """The parts of a survey are objects, or lists of names or of objects with names."""
+def _changes(first: Mapping[str, object], last: Mapping[str, object]) -> dict[str, object]:
+    """What each name has instead; None: it is gone."""
+    return {
+        name: last.get(name)
+        for name in first.keys() | last.keys()
+        if first.get(name) != last.get(name)
+    }
+
+
+def _by_name(part: Mapping[str, object] | Sequence[str | Plugin]) -> Mapping[str, object]:
+    """The parts of a survey are objects, or lists of names or of plugins."""
     if isinstance(part, Mapping):
-        return dict(part)
+        return part
     return dict(
-        (item["name"], item["type"]) if isinstance(item, Mapping) else (item, True) for item in part
+        (item.name, item.type) if isinstance(item, Plugin) else (item, True) for item in part
     )
 
 
-def _of_tables(first: Any, last: Any) -> dict[str, Any]:
-    now = {label(item): item for item in last}
-    found = dict[str, Any]()
+def _of_tables(first: Sequence[Table], last: Sequence[Table]) -> dict[str, Moved]:
+    now = {item.label: item for item in last}
+    found = dict[str, Moved]()
     for item in first:
-        name = label(item)
-        if name not in now:
-            found[name] = {"dropped": True}
+        if (there := now.get(item.label)) is None:
+            found[item.label] = Moved(dropped=True)
             continue
-        there = now[name]
-        moved = {
-            "fewer": max(0, (item["rows"] or 0) - (there["rows"] or 0)),
-            "remade": item.get("made") != there.get("made"),
-            "written": item.get("written") != there.get("written"),
-        }
-        if any(moved.values()):
-            found[name] = moved
+        moved = Moved(
+            fewer=max(0, (item.rows or 0) - (there.rows or 0)),
+            remade=item.made != there.made,
+            written=item.written != there.written,
+        )
+        if moved != Moved():
+            found[item.label] = moved
     return found
 
 
-def label(table: Mapping[str, Any]) -> str:
-    """A table's name, with its schema's."""
-    return f"{table['schema']}.{table['name']}"
+def _counted(first: Counters | None, last: Counters) -> dict[str, int]:
+    """What the server has counted since; nothing if it is another one, or was started anew."""
+    if first is None or first.node != last.node or abs(first.started - last.started) > _MOST_JITTER:
+        return {}
+    return {
+        "deleted": last.deleted - first.deleted,
+        "statements": last.statements - first.statements,
+    }

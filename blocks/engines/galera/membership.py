@@ -1,40 +1,57 @@
 """Whether the restored nodes are one cluster, the one that was meant."""
 
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
+from blocks.engines.checks import Answer, CheckSpec, judged
 from blocks.engines.galera import survey
-from blocks.engines.galera.checks import HOURS, Nodes, batches, committed_write, of_each, place_of
+from blocks.engines.galera.application import committed_write
+from blocks.engines.galera.facts import GaleraFacts, local
 from blocks.engines.galera.mariadb import Mariadb
+from blocks.engines.galera.nodes import HOURS, Nodes, batches, of_each
 from blocks.engines.galera.plan import TargetCluster, address_and_port
-from blocks.engines.galera.survey import local
-from blocks.engines.legacy import checked
 from blocks.errors import PermanentError, TransientError
-from blocks.evidence.record import Check, CheckStatus
+from blocks.evidence.record import CheckStatus, Node
 
 SURVIVAL_SECONDS = 60.0
 
 
-def synced(nodes: Nodes) -> Check:
+def observed(control: Mariadb, target: TargetCluster) -> tuple[Node, ...]:
+    """The nodes that the cluster itself knows, by where clients reach them. Raises as `script`."""
+    hosts = {node.address: node.host for node in target.nodes}
+    hosts |= {node.endpoint: node.host for node in target.nodes}
+    found = []
+    for place in control.status()["wsrep_incoming_addresses"].split(","):
+        address, port = address_and_port(place)
+        host = hosts.get(place) or hosts.get(address or "", place)
+        found.append(Node(host, "node", address or "", port or 0))
+    return tuple(sorted(found, key=lambda node: node.host))
+
+
+def synced(nodes: Nodes) -> CheckSpec:
     """Every node is a whole member of the one primary component."""
-    wrong = []
-    for host, node in nodes.items():
-        try:
-            status = node.status()
-        except TransientError as error:
-            wrong.append(f"{host}: {error.message}")
-            continue
-        if why := survey.why_not(status):
-            wrong.append(f"{host}: {why}")
-        size = status.get("wsrep_cluster_size")
-        if size != str(len(nodes)):
-            wrong.append(f"{host} sees {size} of {len(nodes)} nodes")
-    expected, right = f"{len(nodes)} nodes, each Synced", f"{len(nodes)} Synced"
-    return checked("synced", expected, wrong, right, finding="node-count-differs")
+
+    def run() -> Answer:
+        wrong = []
+        for host, node in nodes.items():
+            try:
+                status = node.status()
+            except TransientError as error:
+                wrong.append(f"{host}: {error.message}")
+                continue
+            if why := survey.why_not(status):
+                wrong.append(f"{host}: {why}")
+            size = status.get("wsrep_cluster_size")
+            if size != str(len(nodes)):
+                wrong.append(f"{host} sees {size} of {len(nodes)} nodes")
+        return judged(wrong, f"{len(nodes)} Synced")
+
+    return CheckSpec(
+        "synced", f"{len(nodes)} nodes, each Synced", run, finding="node-count-differs"
+    )
 
 
-def membership(nodes: Nodes, target: TargetCluster) -> Check:
+def membership(nodes: Nodes, target: TargetCluster) -> CheckSpec:
     """Each node knows, and looks for, those of the recovery inventory alone.
 
     One that is missing is not of the cluster (`synced`), one at another port is in another place.
@@ -49,61 +66,78 @@ def membership(nodes: Nodes, target: TargetCluster) -> Check:
         if named != f"gcomm://{target.peers}":
             yield f"looks for {named}"
 
-    wrong = of_each(nodes, of_node)
+    def run() -> Answer:
+        return judged(of_each(nodes, of_node), f"no others on {len(nodes)} nodes")
+
     expected = f"only {', '.join(sorted(ours))}"
-    right = f"no others on {len(nodes)} nodes"
-    return checked("membership", expected, wrong, right, finding="peer-list-stale")
+    return CheckSpec("membership", expected, run, finding="peer-list-stale")
 
 
-def identity(nodes: Nodes, facts: Mapping[str, Any], cluster: str) -> Check:
+def identity(nodes: Nodes, facts: GaleraFacts, cluster: str) -> CheckSpec:
     """One history with a name of its own: no node can join the source, nor be joined by it."""
-    uuids = set[str]()
 
-    def of_node(node: Mariadb) -> Iterator[str]:
-        status = node.status()
-        own = {status["wsrep_cluster_state_uuid"], status["wsrep_local_state_uuid"]}
-        uuids.update(own)
-        if facts["state_uuid"] in own:
-            yield f"the history is the source's, {facts['state_uuid']}"
-        name = node.value("", "SELECT @@wsrep_cluster_name")
-        if name != cluster:
-            yield f"it is of the cluster {name}"
-        noted = node.value("", "SELECT COUNT(*) FROM mysql.wsrep_cluster_members")
-        if int(noted) > len(nodes):
-            yield f"it has noted {noted} members"
+    def run() -> Answer:
+        uuids = set[str]()
 
-    wrong = of_each(nodes, of_node)
-    if len(uuids) > 1:
-        wrong.append(f"there are {len(uuids)} histories")
-    expected, right = "a history and a name of its own", f"history {min(uuids)}"
-    return checked("identity", expected, wrong, right, finding="node-identity-reused")
+        def of_node(node: Mariadb) -> Iterator[str]:
+            status = node.status()
+            own = {status["wsrep_cluster_state_uuid"], status["wsrep_local_state_uuid"]}
+            uuids.update(own)
+            if facts.state_uuid in own:
+                yield f"the history is the source's, {facts.state_uuid}"
+            name = node.value("", "SELECT @@wsrep_cluster_name")
+            if name != cluster:
+                yield f"it is of the cluster {name}"
+            noted = node.value("", "SELECT COUNT(*) FROM mysql.wsrep_cluster_members")
+            if int(noted) > len(nodes):
+                yield f"it has noted {noted} members"
+
+        wrong = of_each(nodes, of_node)
+        if len(uuids) > 1:
+            wrong.append(f"there are {len(uuids)} histories")
+        return judged(wrong, f"history {min(uuids)}")
+
+    expected = "a history and a name of its own"
+    return CheckSpec("identity", expected, run, finding="node-identity-reused")
 
 
-def agree(nodes: Nodes) -> Check:
+def agree(nodes: Nodes) -> CheckSpec:
     """The nodes hold the same rows: each was restored by itself."""
+
+    def run() -> Answer:
+        if len(nodes) < 2:
+            return Answer(CheckStatus.UNKNOWN, "there is one node")
+        return _agreement(_checksums(nodes), tuple(nodes))
+
     expected = "the same checksum of each table on all nodes"
-    if len(nodes) < 2:
-        return Check("nodes-agree", CheckStatus.UNKNOWN, expected, "there is one node")
+    return CheckSpec("nodes-agree", expected, run, finding="incomplete-restore", grows=True)
+
+
+def _checksums(nodes: Nodes) -> Mapping[str, Mapping[str, str]]:
+    """Table -> host -> its checksum there, NULL where it cannot be read."""
     sums: dict[str, dict[str, str]] = {}
     for host, node in nodes.items():
         for some in batches(local(survey.names(node))):
-            names = ", ".join(map(place_of, some))
-            for table, found in node.rows(f"CHECKSUM TABLE {names} EXTENDED", timeout=HOURS):
+            places = ", ".join(item.place for item in some)
+            for table, found in node.rows(f"CHECKSUM TABLE {places} EXTENDED", timeout=HOURS):
                 sums.setdefault(table, {})[host] = found
+    return sums
+
+
+def _agreement(sums: Mapping[str, Mapping[str, str]], hosts: Sequence[str]) -> Answer:
     # Of a table that a node cannot read there is none: `table_checks` tells why.
     unread = {table for table, found in sums.items() if "NULL" in found.values()}
     wrong = [
-        f"{table}: " + ", ".join(f"{found.get(host, 'nothing')} on {host}" for host in nodes)
+        f"{table}: " + ", ".join(f"{found.get(host, 'nothing')} on {host}" for host in hosts)
         for table, found in sums.items()
-        if len(found) < len(nodes) or len(set(found.values()) - {"NULL"}) > 1
+        if len(found) < len(hosts) or len(set(found.values()) - {"NULL"}) > 1
     ]
     if unread and not wrong:
         text = f"no checksum of {', '.join(sorted(unread))}"
         raise PermanentError(text, operation="nodes-agree")
     if not wrong and not sums:
-        return Check("nodes-agree", CheckStatus.UNKNOWN, expected, "there is no table to compare")
-    right = f"{len(sums)} tables, the same on {len(nodes)}"
-    return checked("nodes-agree", expected, wrong, right, finding="incomplete-restore")
+        return Answer(CheckStatus.UNKNOWN, "there is no table to compare")
+    return judged(wrong, f"{len(sums)} tables, the same on {len(hosts)}")
 
 
 def whole(nodes: Nodes) -> None:
@@ -111,29 +145,24 @@ def whole(nodes: Nodes) -> None:
 
     Of such a cluster one may die; of another one too many may be dead already.
     """
-    found = synced(nodes)
+    found = synced(nodes).run()
     if found.status is not CheckStatus.PASSED:
         raise TransientError(f"it is not whole: {found.actual}", operation="failover")
 
 
-def survives(others: Nodes, id: str, dead: str) -> Check:
+def survives(others: Nodes, id: str) -> Answer:
     """With one node dead, the others are the cluster, and take a write."""
-    expected = f"the others take writes when {dead} has died"
-    began, wrong, right = time.monotonic(), list[str](), ""
+    began = time.monotonic()
     while True:
         try:
             sizes = {node.status().get("wsrep_cluster_size", "") for node in others.values()}
             if sizes == {str(len(others))}:
-                written = committed_write(others, id)
-                right = f"{time.monotonic() - began:.1f} s after its death: {written.actual}"
-                if written.status is not CheckStatus.PASSED:
-                    wrong.append(right)
-                break
+                written = committed_write(others, id).run()
+                text = f"{time.monotonic() - began:.1f} s after its death: {written.actual}"
+                return judged([text] if written.status is not CheckStatus.PASSED else [], text)
             said = f"the cluster's size is {', '.join(sorted(sizes))}"
         except TransientError as error:
             said = error.message
         if time.monotonic() - began > SURVIVAL_SECONDS:
-            wrong.append(said)
-            break
+            return judged([said], "")
         time.sleep(0.2)
-    return checked("failover", expected, wrong, right, finding="usable-not-restored")

@@ -1,12 +1,12 @@
 """What of a cluster names another failure domain: settings, and all that is stored as text."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from blocks import readings
+from blocks.engines.galera.facts import GaleraFacts, TableName, local
 from blocks.engines.galera.mariadb import Mariadb, literal
-from blocks.engines.galera.survey import SYSTEM, USERS, local, names, of_each
+from blocks.engines.galera.survey import SYSTEM, USERS, names, of_each
 from blocks.evidence.catalogue import Severity
 from blocks.evidence.findings import Finding, finding
 from blocks.ownership import Belongings
@@ -79,15 +79,14 @@ def texts(node: Mariadb) -> list[tuple[str, str]]:
     found += of_each(node, _OF_COLUMNS, tables) + of_each(node, _OF_TABLES, stored)
     return [
         *((name, str(text or "")) for name, text in found),
-        *((f"table {item['schema']}.{item['name']}", _outbound(node, item))
-          for item in tables if item not in stored),
-    ]  # fmt: skip
+        *((f"table {item.label}", _outbound(node, item)) for item in tables if item not in stored),
+    ]
 
 
-def _outbound(node: Mariadb, table: Mapping[str, str]) -> str:
+def _outbound(node: Mariadb, table: TableName) -> str:
     """What a table of another server is defined by: to show it, the server would open it."""
-    places = {name: literal(table[name]) for name in ("schema", "name")}
-    file = node.value("", _FILE.format(**places))
+    query = _FILE.format(schema=literal(table.schema), name=literal(table.name))
+    file = node.value("", query)
     parts = _PRINTED.findall(node.host.run(["sh", "-c", _CAT, "sh", file]).stdout)
     return " ".join(part.decode(errors="replace") for part in parts)
 
@@ -113,9 +112,9 @@ def is_comment(name: str) -> bool:
     return name.startswith("comment on ")
 
 
-def in_settings(facts: Mapping[str, Any], foreign: Belongings) -> Iterator[Finding]:
+def in_settings(facts: GaleraFacts, foreign: Belongings) -> Iterator[Finding]:
     """Settings of the source, other than those decided anew, that name what is `foreign`."""
-    for name, value in facts["settings"].items():
+    for name, value in facts.settings.items():
         for _, mention in foreign.lines(value):
             text = f"{name} names {mention}"
             yield hard_coded(f"setting {name}", text, mention, foreign)

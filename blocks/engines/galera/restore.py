@@ -4,16 +4,15 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from blocks.agent.protocol.parts import OpenItem, ProgramTarget
 from blocks.agent.redaction import redacted
 from blocks.block import url_host
+from blocks.engines.galera.facts import GaleraFacts, own
 from blocks.engines.galera.mariadb import Mariadb, literal
 from blocks.engines.galera.plan import TargetCluster, TargetNode
 from blocks.engines.galera.settings import LIBRARY, PLUGIN, carried
-from blocks.engines.galera.survey import acting, needed, with_data
 from blocks.engines.restoration import Restoration
 from blocks.errors import FarsideError, PermanentError
 from blocks.hosts.host import Host
@@ -90,7 +89,7 @@ class NodeUnderRestore:
         and need no copy from each other.
         """
         text = configuration(
-            self._using.manifest.engine_facts,
+            own(self._using.facts),
             self._target,
             self.node,
             cluster=cluster,
@@ -169,12 +168,12 @@ class NodeUnderRestore:
         """Bytes of memory for pages: what the data can use, and no more than a quarter of all."""
         found = re.search(r"MemTotal:\s+(\d+) kB", self.host.run(["cat", "/proc/meminfo"]).text)
         memory = int(found[1]) * 1024 if found else 2**30
-        wanted = max(int(self._using.manifest.engine_facts["bytes"]), _LEAST_POOL)
+        wanted = max(own(self._using.facts).bytes, _LEAST_POOL)
         return min(wanted, memory // 4)
 
 
 def configuration(
-    facts: Mapping[str, Any],
+    facts: GaleraFacts,
     target: TargetCluster,
     node: TargetNode,
     *,
@@ -224,20 +223,20 @@ def configuration(
     }
     lines = [f"{name} = {_quoted(str(value))}" for name, value in settings.items()]
     # Where the source lets no statement read any file, this one does not either.
-    if facts["settings"].get("secure_file_priv"):
+    if facts.settings.get("secure_file_priv"):
         lines.append(f"secure-file-priv = {_quoted(work)}")
-    for name, value in carried(facts["settings"]).items():
+    for name, value in carried(facts.settings).items():
         if (name, value) != ("time_zone", "SYSTEM"):
             # This server may be a little older, and not know one of them.
             lines.append(f"loose_{_OPTIONS.get(name, name)} = {_quoted(value)}")
-    loaded = [item["library"] for item in needed(facts["plugins"]) if not with_data(item)]
+    loaded = [item.library for item in facts.plugins if item.is_needed and not item.installed]
     for library in dict.fromkeys(loaded):
         if LIBRARY.fullmatch(library):
             lines.append(f"plugin-load-add = {_quoted(library)}")
     # These come with the data and start with the server: they are kept off.
-    for item in acting(facts["plugins"]):
-        if PLUGIN.fullmatch(item["name"]):
-            lines.append(f"loose-{item['name'].lower()} = OFF")
+    for item in facts.plugins:
+        if item.may_act and PLUGIN.fullmatch(item.name):
+            lines.append(f"loose-{item.name.lower()} = OFF")
     transfer = ["ssl-mode = VERIFY_CA", f"sockopt = ,bind={url_host(node.address)}"]
     return "\n".join(["[sst]", *transfer, "", "[mariadbd]", *lines, ""])
 

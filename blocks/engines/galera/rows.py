@@ -5,7 +5,7 @@ By an account of its own, which may read, and nothing else: it is made for that,
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -13,8 +13,9 @@ from pydantic import SecretStr
 
 from blocks.engines.checks import listed
 from blocks.engines.galera import survey
+from blocks.engines.galera.facts import TableName, local
 from blocks.engines.galera.mariadb import Mariadb, identifier, literal
-from blocks.engines.galera.survey import local, of_each
+from blocks.engines.galera.survey import of_each
 from blocks.errors import FarsideError
 from blocks.ownership import Belongings
 
@@ -45,14 +46,14 @@ def texts(node: Mariadb, foreign: Belongings, seconds: float, unread: list[str])
     What is not looked at is added to `unread`: what lies beyond the limits, and binary columns.
     """
     found, late, until = Texts(), list[str](), time.monotonic() + seconds
-    tables = sorted(local(survey.tables(node)), key=lambda item: item["rows"] or 0)
+    tables = sorted(local(survey.tables(node)), key=lambda item: item.rows or 0)
     columns = dict[tuple[str, str], list[tuple[str, str]]]()
-    for schema, table, column, kind in of_each(node, _COLUMNS, tables):
-        columns.setdefault((schema, table), []).append((column, kind))
+    for schema, of_table, column, kind in of_each(node, _COLUMNS, tables):
+        columns.setdefault((schema, of_table), []).append((column, kind))
     with _reader(node) as reader:
         for table in tables:
-            name = f"{table['schema']}.{table['name']}"
-            known = columns.get((table["schema"], table["name"]), [])
+            name = table.label
+            known = columns.get((table.schema, table.name), [])
             if binary := [column for column, kind in known if kind in _BINARY]:
                 unread.append(f"table {name}: binary columns {listed(binary)}")
             named = [column for column, kind in known if kind in _TEXT]
@@ -85,15 +86,13 @@ def _reader(node: Mariadb) -> Iterator[Mariadb]:
 
 def _of_table(
     reader: Mariadb,
-    table: Mapping[str, str],
+    table: TableName,
     columns: Sequence[str],
     likely: str,
     seconds: float,
     unread: list[str],
 ) -> Iterator[tuple[str, str]]:
     """Its values that look like `likely`, whatever their character set."""
-    name = f"{table['schema']}.{table['name']}"
-    place = f"{identifier(table['schema'])}.{identifier(table['name'])}"
     pattern = literal(f"(?i){likely}")
     values = [f"CONVERT(CAST({identifier(column)} AS CHAR) USING utf8mb4)" for column in columns]
     shown = ", ".join(
@@ -104,22 +103,24 @@ def _of_table(
     wanted = " OR ".join(f"{value} REGEXP {pattern}" for value in values)
     query = (
         f"SET STATEMENT max_statement_time = {seconds:.3f}, lock_wait_timeout = {LOCK_SECONDS}"
-        f" FOR SELECT JSON_ARRAY({shown}) FROM {place} WHERE {wanted} LIMIT {ROWS_MOST + 1}"
+        f" FOR SELECT JSON_ARRAY({shown}) FROM {table.place} WHERE {wanted} LIMIT {ROWS_MOST + 1}"
     )
     try:
         rows = reader.objects(query, timeout=seconds + _GRACE_SECONDS)
     except FarsideError as error:
-        unread.append(f"table {name}: {error.message}")
+        unread.append(f"table {table.label}: {error.message}")
         return
     if len(rows) > ROWS_MOST:
-        unread.append(f"table {name}: more than {ROWS_MOST} rows may name the source")
+        unread.append(f"table {table.label}: more than {ROWS_MOST} rows may name the source")
     cut = set[str]()
     for row in rows[:ROWS_MOST]:
         for number, column in enumerate(columns):
             text, is_longer = row[2 * number : 2 * number + 2]
             if text is not None:
-                yield f"column {name}.{column}", text
+                yield f"column {table.label}.{column}", text
                 if is_longer:
                     cut.add(column)
     for column in sorted(cut):
-        unread.append(f"column {name}.{column}: beyond {CHARACTERS_MOST:,} characters of a value")
+        unread.append(
+            f"column {table.label}.{column}: beyond {CHARACTERS_MOST:,} characters of a value"
+        )

@@ -5,6 +5,7 @@ import shlex
 
 from blocks.artifact.manifest import Manifest
 from blocks.domain import FailureDomain
+from blocks.engines.galera.facts import GaleraFacts
 from blocks.engines.galera.plan import TargetCluster
 from blocks.engines.galera.restore import FORGET, administrators, configuration
 from blocks.evidence.record import RunbookStep
@@ -13,7 +14,7 @@ from blocks.stores.s3 import S3Store
 
 
 def commands(
-    manifest: Manifest, recovery: FailureDomain, target: TargetCluster
+    manifest: Manifest, facts: GaleraFacts, recovery: FailureDomain, target: TargetCluster
 ) -> tuple[RunbookStep, ...]:
     """Shell commands for the first node, to be run in one shell; then it is a cluster of one.
 
@@ -27,7 +28,7 @@ def commands(
     keys = " ".join(quote(volume.key) for volume in backup.volumes)
     node = first.model_copy(update={"data_dir": "$DATA", "address": "$AT", "port": "$PORT"})
     text = configuration(
-        manifest.engine_facts,
+        facts,
         target.model_copy(update={"nodes": (node,)}),
         node,
         cluster=f"by-hand-{manifest.set_id}",

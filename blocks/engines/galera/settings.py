@@ -4,10 +4,7 @@ A source's word is data: nothing else of it reaches a configuration, no path and
 """
 
 import re
-from collections.abc import Mapping
-from typing import Any
-
-from blocks.errors import PermanentError
+from collections.abc import Iterable, Mapping
 
 _SWITCH = re.compile(r"ON|OFF")
 _NUMBER = re.compile(r"[0-9]{1,20}", re.ASCII)
@@ -99,7 +96,8 @@ LIBRARY = re.compile(r"\w[\w.-]{0,100}", re.ASCII)
 """The name of a library in the server's own plugin directory."""
 PLUGIN = re.compile(r"[A-Za-z]\w{0,63}", re.ASCII)
 """The name of a plugin that can stand in an option file."""
-_VERSION = re.compile(r"\d+\.\d+\.\d+[\w.+:~-]*", re.ASCII)
+VERSION = re.compile(r"\d+\.\d+\.\d+[\w.+:~-]*", re.ASCII)
+"""A server's version."""
 
 
 def carried(settings: Mapping[str, str]) -> dict[str, str]:
@@ -111,27 +109,15 @@ def carried(settings: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def dropped(facts: Mapping[str, Any]) -> list[str]:
+def dropped(changed: Iterable[str]) -> list[str]:
     """Settings that somebody has changed at the source, and that do not come along."""
-    return [name for name in facts.get("changed", ()) if name not in CARRIED]
+    return [name for name in changed if name not in CARRIED]
 
 
-def check(facts: Mapping[str, Any]) -> None:
-    """Raise PermanentError unless the facts have the form that a restore and its runbook need."""
-    wrong = [
-        f"setting {name} is {facts['settings'][name][:80]!r}"
+def malformed(settings: Mapping[str, str]) -> list[str]:
+    """Settings that come along and whose values no server has, a phrase each."""
+    return [
+        f"setting {name} is {settings[name][:80]!r}"
         for name, form in CARRIED.items()
-        if name in facts["settings"] and not form.fullmatch(facts["settings"][name])
+        if name in settings and not form.fullmatch(settings[name])
     ]
-    libraries = [*(item["library"] for item in facts["plugins"]), *facts["libraries"]]
-    wrong += [f"library {name[:80]!r}" for name in libraries if not LIBRARY.fullmatch(name)]
-    if not _VERSION.fullmatch(str(facts["version"])):
-        wrong.append(f"version {str(facts['version'])[:80]!r}")
-    if not isinstance(facts["bytes"], int):
-        wrong.append("its size is no number")
-    if wrong:
-        raise PermanentError(
-            f"the facts of the source are not a MariaDB server's: {'; '.join(wrong[:5])}",
-            operation="facts of the source",
-            hint="find out who changed what the source says of itself",
-        )

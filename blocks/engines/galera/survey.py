@@ -1,31 +1,20 @@
 """What a live cluster is: everything that a restore has to match, read from one node."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 from blocks.agent.redaction import redacted_value
 from blocks.engines.galera import privileges
-from blocks.engines.galera.mariadb import Mariadb, SqlError, identifier, literal
+from blocks.engines.galera.facts import Counters, GaleraFacts, Plugin, Table, TableName, local
+from blocks.engines.galera.mariadb import Mariadb, SqlError, literal
 from blocks.engines.galera.plan import address_and_port
 from blocks.engines.galera.settings import CARRIED
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.record import SourceNode
 
 SYSTEM = ("information_schema", "performance_schema", "mysql", "sys")
-OUTBOUND = ("CONNECT", "FEDERATED", "S3", "SPHINX", "SPIDER")
-"""Storage engines whose tables are another server's: reading one, or opening it, calls that."""
 USERS = f"BINARY TABLE_SCHEMA NOT IN ({', '.join(repr(name) for name in SYSTEM)})"
 """By bytes: of names that differ by case or accents, information_schema's collation sees one."""
-_NEEDED = (
-    *("AUTHENTICATION", "DATA TYPE", "FTPARSER", "FUNCTION", "PASSWORD VALIDATION"),
-    "STORAGE ENGINE",
-)
-"""Types of plugins without which a table cannot be read, or a user not get in, as at the source."""
-_PROVIDERS = tuple(f"provider_{name}" for name in ("bzip2", "lz4", "lzma", "lzo", "snappy"))
-"""Plugins that unpack what is compressed in tables. Their type is DAEMON; they do nothing else."""
-_SERVING = (*_NEEDED, "AUDIT", "INFORMATION SCHEMA", "UDF")
-"""Types of plugins that only serve sessions; any other may act by itself, in threads of its own."""
 DECIDED = (
     "aria_log_dir_path",
     "basedir",
@@ -158,23 +147,6 @@ ORDER BY PLUGIN_NAME
 """
 
 
-def needed(plugins: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Those of some plugins that the data, or who may read it, depends on."""
-    return [item for item in plugins if item["type"] in _NEEDED or item["name"] in _PROVIDERS]
-
-
-def with_data(plugin: Mapping[str, Any]) -> bool:
-    """Whether a plugin starts with the data, for a statement has installed it."""
-    return bool(int(plugin["installed"]))  # a text in older sets
-
-
-def acting(plugins: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Those of some plugins that may act by themselves."""
-    return [
-        item for item in plugins if item["type"] not in _SERVING and item["name"] not in _PROVIDERS
-    ]
-
-
 class NotSynced(TransientError):
     """No node of the source is a whole member of its cluster."""
 
@@ -194,11 +166,11 @@ def why_not(status: Mapping[str, str]) -> str:
     return ", ".join(wrong)
 
 
-def survey(node: Mariadb) -> dict[str, Any]:
+def survey(node: Mariadb) -> GaleraFacts:
     """The facts of a cluster. Reads only. Raises as Mariadb.script, and PermanentError."""
     status = node.status()
     plugins = active_plugins(node)
-    encrypted = [item["name"] for item in plugins if item["type"] == "ENCRYPTION"]
+    encrypted = [item.name for item in plugins if item.type == "ENCRYPTION"]
     if encrypted:
         raise PermanentError(
             f"the tables may be encrypted at rest: plugin {', '.join(encrypted)} is active",
@@ -207,45 +179,45 @@ def survey(node: Mariadb) -> dict[str, Any]:
             host=node.host.name,
             hint="farside cannot carry MariaDB's keys; rehearse it with another tool",
         )
-    return {
-        "version": node.value("", "SELECT @@version"),
-        "cluster": node.value("", "SELECT @@wsrep_cluster_name"),
-        "state_uuid": status["wsrep_cluster_state_uuid"],
-        "nodes": _nodes(node),
-        "bytes": sum(size for *_, size in of_each(node, _SIZES, local(names(node, _STORED)))),
-        "settings": settings_of(node),
-        "changed": changed(node),
-        "plugins": plugins,
-        "libraries": sorted({row[0] for row in node.rows("SELECT dl FROM mysql.func")}),
+    return GaleraFacts(
+        version=node.value("", "SELECT @@version"),
+        cluster=node.value("", "SELECT @@wsrep_cluster_name"),
+        state_uuid=status["wsrep_cluster_state_uuid"],
+        nodes=nodes(node),
+        bytes=sum(size for *_, size in of_each(node, _SIZES, local(names(node, _STORED)))),
+        settings=settings_of(node),
+        changed=changed(node),
+        plugins=plugins,
+        libraries=tuple(sorted({row[0] for row in node.rows("SELECT dl FROM mysql.func")})),
         # What tells of changes comes first: what changes while it is asked for counts, too.
-        "counters": counters(node),
-        "tables": tables(node),
-        "definitions": definitions(node),
-        "hidden": hidden(node),
-        "demands": demands(node),
-        "accounts": accounts(node),
-        "privileges": privileges.digests(node),
-        "upstreams": [row[3] for row in node.rows("SHOW ALL SLAVES STATUS")],
-        "elsewhere": _elsewhere(node),
-        "fulltext": fulltext(node),
-    }
+        counters=counters(node),
+        tables=tables(node),
+        definitions=definitions(node),
+        hidden=hidden(node),
+        demands=demands(node),
+        accounts=accounts(node),
+        privileges=privileges.digests(node),
+        upstreams=tuple(row[3] for row in node.rows("SHOW ALL SLAVES STATUS")),
+        elsewhere=_elsewhere(node),
+        fulltext=fulltext(node),
+    )
 
 
-def active_plugins(node: Mariadb) -> list[Any]:
-    """Plugins from libraries that run: name, type, library, whether a statement installed them."""
+def active_plugins(node: Mariadb) -> tuple[Plugin, ...]:
+    """The plugins from libraries that run."""
     installed = {row[0].lower() for row in node.rows("SELECT name FROM mysql.plugin")}
-    return [
-        item | {"installed": item["name"].lower() in installed} for item in node.objects(_PLUGINS)
-    ]
+    return tuple(
+        Plugin(**item, installed=item["name"].lower() in installed)
+        for item in node.objects(_PLUGINS)
+    )
 
 
-def _nodes(node: Mariadb) -> list[dict[str, Any]]:
-    """The cluster's own nodes, with the fields of SourceNode."""
-    found = []
+def nodes(node: Mariadb) -> tuple[SourceNode, ...]:
+    """The cluster's own nodes."""
     query = "SELECT node_name, node_incoming_address FROM mysql.wsrep_cluster_members ORDER BY 1"
-    for name, place in node.rows(query):
-        found.append(asdict(SourceNode(name, "node", *address_and_port(place))))
-    return found
+    return tuple(
+        SourceNode(name, "node", *address_and_port(place)) for name, place in node.rows(query)
+    )
 
 
 def settings_of(node: Mariadb) -> dict[str, str]:
@@ -256,9 +228,9 @@ def settings_of(node: Mariadb) -> dict[str, str]:
     }
 
 
-def changed(node: Mariadb) -> list[str]:
+def changed(node: Mariadb) -> tuple[str, ...]:
     """Those of the same settings that somebody has set."""
-    return [row[0] for row in node.rows(_CHANGED) if _comes_along(row[0])]
+    return tuple(row[0] for row in node.rows(_CHANGED) if _comes_along(row[0]))
 
 
 def _comes_along(name: str) -> bool:
@@ -266,21 +238,25 @@ def _comes_along(name: str) -> bool:
     return name in CARRIED or not name.startswith(DECIDED)
 
 
-def of_each(node: Mariadb, query: str, tables: Iterable[Mapping[str, Any]]) -> list[Any]:
+def of_each(node: Mariadb, query: str, tables: Iterable[TableName]) -> list[Any]:
     """The rows of a query, JSON, of information_schema, in which each of some tables is named.
 
     Before it looks at what else a query asks for, the server opens all tables that are not ruled
     out by their names alone, and all that views are made of: one that is another server's calls it.
     """
     script = ";\n".join(
-        query.format(schema=literal(item["schema"]), name=literal(item["name"])) for item in tables
+        query.format(schema=literal(item.schema), name=literal(item.name)) for item in tables
     )
     return node.objects(script, timeout=600) if script else []
 
 
+_Item = TypeVar("_Item")
+_Answer = TypeVar("_Answer")
+
+
 def one_by_one(
-    ask: Callable[[Sequence[Any]], Sequence[Any]], items: Sequence[Any]
-) -> Iterator[tuple[Any, Any]]:
+    ask: Callable[[Sequence[_Item]], Sequence[_Answer]], items: Sequence[_Item]
+) -> Iterator[tuple[_Item, _Answer | PermanentError]]:
     """What is asked of some things together, by thing; of one that is refused, the error."""
     try:
         answers = ask(items)
@@ -303,36 +279,29 @@ def fulltext(node: Mariadb) -> int:
     return int(node.value("", _FULLTEXT))
 
 
-def names(node: Mariadb, where: str = f"{_STORED} AND {USERS}") -> list[Any]:
-    """The tables of users, or those of a condition: schema, name, engine. None is opened."""
+def names(node: Mariadb, where: str = f"{_STORED} AND {USERS}") -> list[TableName]:
+    """The tables of users, or those of a condition. None is opened."""
     by_name = "ORDER BY BINARY TABLE_SCHEMA, BINARY TABLE_NAME"
-    return node.objects(f"{_NAMES} AND {where} {by_name}", timeout=600)
+    found = node.objects(f"{_NAMES} AND {where} {by_name}", timeout=600)
+    return [TableName(**item) for item in found]
 
 
-def local(tables: Iterable[Any]) -> list[Any]:
-    """Those of some tables whose rows are here: to read another server's would call it."""
-    return [item for item in tables if item["engine"] not in OUTBOUND]
-
-
-def tables(node: Mariadb) -> list[Any]:
-    """The tables of users: schema, name, engine, and of local ones an estimate of their rows.
-
-    `made` differs when a table was emptied, altered or created again, `written` when rows were
-    written; `broken` is the number of the error with which the server refuses one that it cannot
-    open.
-    """
+def tables(node: Mariadb) -> tuple[Table, ...]:
+    """The tables of users; of those of other servers no more than their names."""
     found, had = names(node), ids(node)
     known = {
-        (schema, name): {"rows": rows, "made": had.get((schema, name), "") + f"{created or ''}",
-                         "written": written}
+        (schema, name): (rows, had.get((schema, name), "") + f"{created or ''}", written)
         for schema, name, rows, created, written, _ in of_each(node, _SIZES, local(found))
-    }  # fmt: skip
-    unknown = {"rows": None, "made": "", "written": None}
-    items = [item | known.get((item["schema"], item["name"]), unknown) for item in found]
-    for item in local(items):
-        if item["rows"] is None and (number := why_closed(node, item)):
-            item["broken"] = number
-    return items
+    }
+    unknown = (None, "", None)
+    items = []
+    for item in found:
+        rows, made, written = known.get((item.schema, item.name), unknown)
+        broken = why_closed(node, item) if rows is None and local([item]) else 0
+        items.append(
+            Table(item.schema, item.name, item.engine, rows, made, written, broken or None)
+        )
+    return tuple(items)
 
 
 def ids(node: Mariadb) -> dict[tuple[str, str], str]:
@@ -343,26 +312,23 @@ def ids(node: Mariadb) -> dict[tuple[str, str], str]:
     return found
 
 
-def why_closed(node: Mariadb, table: Mapping[str, Any]) -> int:
+def why_closed(node: Mariadb, table: TableName) -> int:
     """The number of the error with which a table's first row cannot be read; 0 if it can.
 
     Raises TransientError.
     """
     try:
-        node.rows(
-            f"SELECT 1 FROM {identifier(table['schema'])}.{identifier(table['name'])} LIMIT 1"
-        )
+        node.rows(f"SELECT 1 FROM {table.place} LIMIT 1")
     except PermanentError as error:
         return error.number if isinstance(error, SqlError) else 0
     return 0
 
 
-def counters(node: Mariadb) -> dict[str, Any]:
+def counters(node: Mariadb) -> Counters:
     """What this server has counted since it started: rows deleted, statements that define."""
     (found,) = node.objects(_COUNTERS)
-    return {"node": f"{node.host.name} {node.port}"} | {
-        name: round(value) for name, value in found.items()
-    }
+    counted = {name: round(value) for name, value in found.items()}
+    return Counters(f"{node.host.name} {node.port}", **counted)
 
 
 def definitions(node: Mariadb) -> dict[str, str]:
@@ -384,15 +350,18 @@ def demands(node: Mariadb) -> dict[str, str]:
     return dict(node.objects(_DEMANDS))
 
 
-def accounts(node: Mariadb) -> list[str]:
+def accounts(node: Mariadb) -> tuple[str, ...]:
     """Users and roles, as `user shop@%` and `role reader`."""
-    rows = node.objects(_ACCOUNTS)
-    return [f"{kind} {name}" + (f"@{host}" if kind == "user" else "") for kind, name, host in rows]
+    return tuple(
+        f"{kind} {name}" + (f"@{host}" if kind == "user" else "")
+        for kind, name, host in node.objects(_ACCOUNTS)
+    )
 
 
-def _elsewhere(node: Mariadb) -> list[list[str]]:
+def _elsewhere(node: Mariadb) -> tuple[tuple[str, str], ...]:
     """Tables whose file is at a path of its own, and that path (DATA DIRECTORY)."""
-    return node.rows(
+    rows = node.rows(
         "SELECT NAME, FILENAME FROM information_schema.INNODB_SYS_TABLESPACES"
         " WHERE FILENAME LIKE '/%' ORDER BY NAME"
     )
+    return tuple((name, path) for name, path in rows)

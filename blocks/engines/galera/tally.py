@@ -1,5 +1,7 @@
 """What a check has seen, by the codes of MariaDB."""
 
+from typing_extensions import override
+
 from blocks.engines.common import tally
 from blocks.engines.galera.mariadb import SqlError
 from blocks.errors import FarsideError
@@ -17,8 +19,13 @@ DAMAGED = frozenset(
 
 
 class Tally(tally.Tally):
-    """See blocks.engines.common.tally."""
+    """Knows the server's codes of damage."""
 
+    @override
     def is_damage(self, error: FarsideError) -> bool:
-        """See blocks.engines.common.tally."""
         return isinstance(error, SqlError) and error.number in DAMAGED
+
+
+def unopened(label: str, number: int) -> str:
+    """Why a table is compared with nothing."""
+    return f"{label}: the source could not open it either (error {number})"

@@ -11,15 +11,29 @@ import pytest
 import yaml
 from pydantic import SecretStr, ValidationError
 
-from blocks.engines.galera import Galera, checks, compare, membership, references, survey
-from blocks.engines.galera.last_look import FACT
+from blocks.engines.checks import CheckSpec, Ticks, run_check
+from blocks.engines.galera import (
+    Galera,
+    accounts,
+    application,
+    compare,
+    isolation,
+    membership,
+    objects,
+    references,
+    soundness,
+    survey,
+)
+from blocks.engines.galera import plan as plans
+from blocks.engines.galera.application import Written
+from blocks.engines.galera.facts import Plugin, Table
 from blocks.engines.galera.mariadb import LoginRefused, Mariadb, Untrusted, literal
-from blocks.engines.galera.plan import SourceNode, TargetNode, address_and_port
+from blocks.engines.galera.plan import TargetNode, address_and_port
 from blocks.engines.galera.restore import NodeUnderRestore, configuration
-from blocks.engines.legacy import Service
+from blocks.engines.galera.restored import GaleraRestored
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.catalogue import Severity
-from blocks.evidence.record import Check, CheckStatus, Record, Topology
+from blocks.evidence.record import CheckStatus, Record, SourceNode, Topology
 from blocks.ownership import Belongings
 from blocks.plan.loading import load_plan
 from blocks.plan.model import Plan
@@ -29,7 +43,7 @@ from deployments.lab.parts import galera
 from deployments.lab.places import Places
 from tests import mechanisms
 from tests.blocks.engines.conformance import EngineConformance
-from tests.blocks.engines.test_galera_truth import UNCHANGED
+from tests.blocks.engines.test_galera_truth import FACTS, UNCHANGED, counted, failed, passed
 
 HOSTS = ("ga1", "ga2", "ga3")
 
@@ -127,21 +141,12 @@ def there(plan: Plan) -> Any:
     return target.model_copy(update={"nodes": tuple(nodes)})
 
 
-def failed(check: Check, *words: str) -> None:
-    assert check.status is CheckStatus.FAILED, check
-    for word in words:
-        assert word in str(check.actual), check
-
-
-def passed(check: Check) -> None:
-    assert check.status is CheckStatus.PASSED, check
-
-
 def test_every_check_of_the_cluster_can_fail(
     plan: Plan, living: dict[str, Mariadb], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     facts, target = engine_of(plan).survey(plan.source), engine_of(plan).target
     two = {name: living[name] for name in HOSTS[:2]}
+    another = replace(facts, state_uuid="another")
     passed(membership.synced(living))
     failed(membership.synced(two), "ga1 sees 3 of 2 nodes")
     living["ga2"].script("", "SET GLOBAL wsrep_desync = ON;")
@@ -160,49 +165,51 @@ def test_every_check_of_the_cluster_can_fail(
     failed(
         membership.identity(living, facts, "west"), "cluster shop-east", "the history is the source"
     )
-    passed(membership.identity(living, {"state_uuid": "another"}, galera.CLUSTER))
+    passed(membership.identity(living, another, galera.CLUSTER))
     failed(membership.identity(dead, facts, galera.CLUSTER), "the history is the source")
     with pytest.raises(TransientError):
-        membership.identity(dead, {"state_uuid": "another"}, galera.CLUSTER)
-    failed(membership.identity(two, {"state_uuid": "another"}, galera.CLUSTER), "noted 3 members")
-    passed(checks.committed_write(living, "r0"))
+        membership.identity(dead, another, galera.CLUSTER).run()
+    failed(membership.identity(two, another, galera.CLUSTER), "noted 3 members")
+    passed(application.committed_write(living, "r0"))
     powerless = engine_of(plan)._living(plan.source)
-    failed(checks.committed_write({**living, "ga3": powerless}, "r0"), "ga3: ", "denied")
+    failed(application.committed_write({**living, "ga3": powerless}, "r0"), "ga3: ", "denied")
     living["ga2"].script("", "SET GLOBAL wsrep_on = OFF;")
     try:
-        failed(checks.committed_write(living, "r0"), "ga1 does not see what ga2 wrote")
+        failed(application.committed_write(living, "r0"), "ga1 does not see what ga2 wrote")
     finally:
         living["ga2"].script("", "SET GLOBAL wsrep_on = ON;")
     monkeypatch.setattr(membership, "SURVIVAL_SECONDS", 0.1)
-    failed(membership.survives(two, "r0", "ga3"), "the cluster's size is 3")
+    failover = CheckSpec("failover", "", lambda: membership.survives(two, "r0"))
+    failed(failover, "the cluster's size is 3")
 
 
 def test_every_check_of_the_data_can_fail(plan: Plan, living: dict[str, Mariadb]) -> None:
-    first, facts = living["ga1"], {**engine_of(plan).survey(plan.source), FACT: UNCHANGED}
-    passed(checks.definitions(living, facts))
-    changed = {**facts["definitions"], "view shop.wealth": "another", "event shop.x": "y"}
-    found = checks.definitions(living, facts | {"definitions": changed})
-    failed(found, "view shop.wealth differs", "event shop.x is missing")
-    passed(checks.row_counts(first, facts))
-    passed(checks.accounts(living, facts))
-    passed(checks.table_checks(living, facts))
-    more = [{"schema": "shop", "name": "gone", "engine": "INNODB", "rows": 1}]
-    more.append({"schema": "shop", "name": "accounts", "engine": "INNODB", "rows": 9000})
-    failed(
-        checks.row_counts(first, facts | {"tables": more}), "gone is missing", "1000 of about 9000"
+    first = living["ga1"]
+    facts = replace(engine_of(plan).survey(plan.source), since=UNCHANGED)
+    passed(objects.definitions(living, facts))
+    changed = {**facts.definitions, "view shop.wealth": "another", "event shop.x": "y"}
+    differing = objects.definitions(living, replace(facts, definitions=changed))
+    failed(differing, "view shop.wealth differs", "event shop.x is missing")
+    passed(counted(first, facts))
+    passed(accounts.accounts(living, facts))
+    passed(soundness.table_checks(living, facts))
+    more = replace(
+        facts,
+        tables=(Table("shop", "gone", "INNODB", 1), Table("shop", "accounts", "INNODB", 9000)),
+        accounts=("user gone@%",),
     )
-    failed(checks.accounts(living, facts | {"accounts": ["user gone@%"]}), "gone@% is missing")
+    failed(counted(first, more), "gone is missing", "1000 of about 9000")
+    failed(accounts.accounts(living, more), "gone@% is missing")
     first.script("shop", "CREATE TABLE torn (id INT PRIMARY KEY, v INT, KEY (v)) ENGINE = MyISAM;")
     first.script("shop", "CREATE TABLE odd (id INT PRIMARY KEY);")
     try:
-        failed(checks.definitions(living, facts), "table shop.torn was not in the source")
+        failed(objects.definitions(living, facts), "table shop.torn was not in the source")
         first.script("shop", "INSERT INTO torn VALUES (1, 1), (2, 2), (3, 3); FLUSH TABLES torn;")
         # Behind the server's back: the second row's place in the index of `v`.
         path = literal(first.value("", "SELECT CONCAT(@@datadir, 'shop/torn.MYI')"))
         spoil = f"f = open({path}, 'r+b'); f.seek(1024); f.write(b'\\xff' * 64); f.close()"
         first.host.run([plan.source.host("ga1").python, "-c", spoil])
-        found = checks.table_checks(living, facts)
-        failed(found, "ga1: shop.torn")
+        found = failed(soundness.table_checks(living, facts), "ga1: shop.torn")
         assert found.finding == "index-corrupt"
         living["ga3"].script("", "SET SESSION wsrep_on = OFF; INSERT INTO shop.odd VALUES (7);")
         failed(membership.agree(living), "shop.odd: ")
@@ -211,11 +218,11 @@ def test_every_check_of_the_data_can_fail(plan: Plan, living: dict[str, Mariadb]
 
 
 def test_isolation_can_fail(living: dict[str, Mariadb]) -> None:
-    passed(checks.isolation(living))
+    passed(isolation.isolation(living))
     elsewhere = "CHANGE MASTER 'x' TO MASTER_HOST = '203.0.113.7', MASTER_USER = 'u'"
     living["ga2"].script("", f"SET GLOBAL event_scheduler = ON; {elsewhere};")
     try:
-        failed(checks.isolation(living), "ga2: the event scheduler is ON", "203.0.113.7")
+        failed(isolation.isolation(living), "ga2: the event scheduler is ON", "203.0.113.7")
     finally:
         living["ga2"].script("", "SET GLOBAL event_scheduler = OFF; RESET SLAVE 'x' ALL;")
 
@@ -230,18 +237,25 @@ def test_logins_can_fail(plan: Plan, places: Places) -> None:
         password=plan.recovery.secret(engine.application.password),
         ca_file=east,
     )
-    passed(checks.login(shop, "shop"))
     wrong = replace(shop, password=SecretStr('not "the\\ password'))
-    failed(checks.login(wrong, "shop"), "Access denied")
-    failed(checks.login(shop, "mysql"), "denied")
+
+    def login(client: Mariadb, database: str = "shop") -> CheckSpec:
+        return application.login(lambda: client, "shop", database)
+
+    passed(login(shop))
+    failed(login(wrong), "Access denied")
+    failed(login(shop, "mysql"), "denied")
     with pytest.raises(Untrusted):
-        checks.login(replace(shop, ca_file=west), "shop")
-    passed(checks.application_write(shop, "shop", str(engine.application.write)))
-    nothing = "UPDATE accounts SET balance = 0 WHERE id < 0"
-    failed(checks.application_write(shop, "shop", nothing), "wrote nothing")
-    failed(checks.application_write(shop, "shop", "DELETE FROM nowhere"), "nowhere")
-    failed(checks.application_write(shop, "shop", "DELETE FROM mysql.user"), "denied")
-    refused = checks.application_write(wrong, "shop", str(engine.application.write))
+        login(replace(shop, ca_file=west)).run()
+
+    def write(statement: str, client: Mariadb = shop) -> CheckSpec:
+        return application.application_write(lambda: client, "shop", "shop", statement, Written())
+
+    passed(write(str(engine.application.write)))
+    failed(write("UPDATE accounts SET balance = 0 WHERE id < 0"), "wrote nothing")
+    failed(write("DELETE FROM nowhere"), "nowhere")
+    failed(write("DELETE FROM mysql.user"), "denied")
+    refused = run_check(write(str(engine.application.write), wrong))
     assert refused.status is CheckStatus.UNKNOWN
 
 
@@ -299,7 +313,7 @@ def test_a_backup_of_unusual_files_is_made_consistent(
         using: Any = SimpleNamespace(
             host=lambda _: host,
             work=lambda _: folder,
-            manifest=SimpleNamespace(engine_facts={"bytes": 1}),
+            facts=FACTS,
         )
         node = target.nodes[0].model_copy(update={"data_dir": f"{folder}/backup"})
         tools = f"{folder}/bin"
@@ -346,7 +360,7 @@ chmod 0755 bin/mariadb-backup
 def test_where_a_node_says_that_it_is(place: str, address: str | None, port: int | None) -> None:
     assert address_and_port(place) == (address, port)
     node: Any = SimpleNamespace(rows=lambda _: [["n1", place]])
-    assert survey._nodes(node) == [{"name": "n1", "role": "node", "address": address, "port": port}]
+    assert survey.nodes(node) == (SourceNode("n1", "node", address, port),)
 
 
 def test_no_secret_of_the_source_is_in_its_facts() -> None:
@@ -371,7 +385,7 @@ def test_brackets_are_around_an_address_with_a_port(plan: Plan) -> None:
     first, second, *_ = target.nodes
     nodes = (first.model_copy(update={"address": "fd00::2"}), second)
     text = configuration(
-        {"settings": {}, "plugins": []},
+        replace(FACTS, settings={}),
         target.model_copy(update={"nodes": nodes}),
         nodes[0],
         cluster="c",
@@ -388,7 +402,7 @@ def test_brackets_are_around_an_address_with_a_port(plan: Plan) -> None:
 
 @pytest.mark.parametrize("address", ["10.1.2.3", "fd00::2", "db-1.example.", "localhost", "a_b.c"])
 def test_an_address_stands_alone(address: str) -> None:
-    assert SourceNode(host="n", address=address).address == address
+    assert plans.SourceNode(host="n", address=address).address == address
 
 
 @pytest.mark.parametrize(
@@ -400,7 +414,7 @@ def test_an_address_stands_alone(address: str) -> None:
 )
 def test_an_address_with_more_is_refused(address: str) -> None:
     with pytest.raises(ValidationError, match="no IP address and no DNS name"):
-        SourceNode(host="n", address=address)
+        plans.SourceNode(host="n", address=address)
     with pytest.raises(ValidationError, match="no IP address and no DNS name"):
         TargetNode(host="n", address=address, data_dir="/d", cert_file="/c", key_file="/k")
 
@@ -408,25 +422,28 @@ def test_an_address_with_more_is_refused(address: str) -> None:
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "224.0.0.1"])
 def test_an_address_is_some_machines(address: str) -> None:
     with pytest.raises(ValidationError, match="no machine's address"):
-        SourceNode(host="n", address=address)
+        plans.SourceNode(host="n", address=address)
 
 
-def test_a_gap_in_the_heartbeat_shows(
-    plan: Plan, living: dict[str, Mariadb], places: Places
-) -> None:
-    home = str(places.host("east", "ga1"))
-    service = Service("r0", "ga1", "", 0, {"ga1": home}, "", "", ())
+def test_a_gap_in_the_heartbeat_shows(plan: Plan, living: dict[str, Mariadb]) -> None:
     first, engine = living["ga1"], engine_of(plan)
+    using: Any = SimpleNamespace(rehearsal_id="r0", recovery=plan.source)
+    restored = GaleraRestored(
+        using, engine.target, engine.application, controls={"ga1": first}, nodes=()
+    )
+
+    def beats() -> Ticks:
+        return restored.heartbeat("shop", "beats")
+
     first.script("shop", "CREATE TABLE beats (id BIGINT PRIMARY KEY, at DATETIME(6));")
     try:
-        asked = (service, plan.source, "shop", "beats")
-        assert engine.ticks(*asked).newest_id is None
+        assert beats().newest_id is None
         first.script("shop", "INSERT INTO beats VALUES (1, NOW()), (2, NOW()), (3, NOW());")
-        assert (engine.ticks(*asked).count, engine.ticks(*asked).first_missing) == (3, None)
+        assert (beats().count, beats().first_missing) == (3, None)
         first.script("shop", "DELETE FROM beats WHERE id = 2;")
-        assert engine.ticks(*asked).first_missing == 2
+        assert beats().first_missing == 2
         first.script("shop", "DELETE FROM beats WHERE id = 1;")
-        assert engine.ticks(*asked).first_missing == 1
+        assert beats().first_missing == 1
     finally:
         first.script("shop", "DROP TABLE beats;")
 
@@ -461,28 +478,24 @@ def test_what_names_the_source_is_found(living: dict[str, Mariadb]) -> None:
 
 
 def test_what_the_recovery_host_lacks_is_found(plan: Plan) -> None:
-    engine, facts = engine_of(plan), dict(engine_of(plan).survey(plan.source))
+    engine, facts = engine_of(plan), engine_of(plan).survey(plan.source)
     foreign = plan.source.belongings
     assert list(engine.compare(facts, plan.recovery, foreign)) == []
-    facts |= {
-        "version": "11.4.2-MariaDB",
-        "plugins": [
-            {
-                "name": name,
-                "type": kind,
-                "library": f"ha_{name}.so",
-                "installed": installed,
-            }
+    facts = replace(
+        facts,
+        version="11.4.2-MariaDB",
+        plugins=tuple(
+            Plugin(name, kind, f"ha_{name}.so", installed)
             for name, kind, installed in (
-                ("spider", "STORAGE ENGINE", 1),
-                ("far", "STORAGE ENGINE", 0),
-                ("audit", "AUDIT", 0),
-                ("provider_lzma", "DAEMON", 0),
+                ("spider", "STORAGE ENGINE", True),
+                ("far", "STORAGE ENGINE", False),
+                ("audit", "AUDIT", False),
+                ("provider_lzma", "DAEMON", False),
             )
-        ],
-        "settings": {"init_connect": f"CALL log('{engine.source.nodes[0].address}')"},
-        "elsewhere": [["shop/big", "/mnt/big/shop/big.ibd"]],
-    }
+        ),
+        settings={"init_connect": f"CALL log('{engine.source.nodes[0].address}')"},
+        elsewhere=(("shop/big", "/mnt/big/shop/big.ibd"),),
+    )
     node = engine.target.nodes[0].model_copy(update={"cert_file": "/nowhere.pem"})
     target = engine.target.model_copy(update={"nodes": (node,), "provider": "/nowhere.so"})
     found = engine.model_copy(update={"target": target}).compare(facts, plan.recovery, foreign)
@@ -511,7 +524,7 @@ def test_only_a_synced_node_is_backed_up(
     processes.kill_service(places, "east-galera-ga1")
     try:
         assert engine._living(plan.source).host.name == "ga2"
-        assert len(engine.survey(plan.source)["tables"]) == 4
+        assert len(engine.survey(plan.source).tables) == 4
     finally:
         lab.up(places.root)
     nobody = engine.source.model_copy(update={"password": "farside-signing-key"})
@@ -527,7 +540,7 @@ def test_a_node_is_where_the_plan_has_it_or_has_moved(
     nodes = (*there(plan).nodes[:-1], last)
     target = there(plan).model_copy(update={"nodes": nodes})
     moved = engine_of(plan).model_copy(update={"target": target})
-    found = moved._observed(living["ga1"])
+    found = membership.observed(living["ga1"], moved.target)
     assert [node.host for node in found] == [node.host for node in predicted]
     (difference,) = Topology(moved.predicted_nodes, found).difference or ()
     assert (difference.host, difference.moved) == ("ga3", True)
@@ -535,16 +548,16 @@ def test_a_node_is_where_the_plan_has_it_or_has_moved(
 
 def test_only_what_the_data_needs_is_carried_over(plan: Plan) -> None:
     engine = engine_of(plan)
-    plugins = [
-        {"name": "ed25519", "type": "AUTHENTICATION", "library": "auth.so", "installed": 0},
-        {"name": "FEDERATED", "type": "STORAGE ENGINE", "library": "fed.so", "installed": 1},
-        {"name": "LOCALES", "type": "INFORMATION SCHEMA", "library": "loc.so", "installed": 0},
-        {"name": "HandlerSocket", "type": "DAEMON", "library": "hs.so", "installed": 1},
-        {"name": "a\nb", "type": "DAEMON", "library": "b.so", "installed": 1},
-    ]
+    plugins = (
+        Plugin("ed25519", "AUTHENTICATION", "auth.so", installed=False),
+        Plugin("FEDERATED", "STORAGE ENGINE", "fed.so", installed=True),
+        Plugin("LOCALES", "INFORMATION SCHEMA", "loc.so", installed=False),
+        Plugin("HandlerSocket", "DAEMON", "hs.so", installed=True),
+        Plugin("a\nb", "DAEMON", "b.so", installed=True),
+    )
     settings = {"sql_mode": "ANSI", "time_zone": "+02:00", "init_connect": "CALL home()"}
     text = configuration(
-        {"settings": settings, "plugins": plugins},
+        replace(FACTS, settings=settings, plugins=plugins),
         engine.target,
         engine.target.nodes[0],
         cluster="c",

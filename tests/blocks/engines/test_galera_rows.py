@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from blocks.engines.galera import references, rows
+from blocks.engines.galera.facts import TableName
 from blocks.engines.galera.mariadb import Mariadb
 from blocks.ownership import Belongings
 from tests.blocks.engines.test_galera_truth import home, root, server
@@ -114,7 +115,7 @@ def test_a_table_that_cannot_be_read_hides_no_other(node: Mariadb, home: Path) -
 
 def test_a_table_may_take_no_longer_than_is_left(node: Mariadb) -> None:
     unread = list[str]()
-    table = {"schema": "shop", "name": "slow"}
+    table = TableName("shop", "slow", "")
     # Slow on any machine: how long an expression takes to match is each machine's own.
     node.script("shop", "CREATE VIEW slow AS SELECT CONCAT(SLEEP(30), '10.1.2.3') AS v;")
     began = time.monotonic()

@@ -3,6 +3,7 @@
 One server of Debian's without Galera, and shells: no lab.
 """
 
+import json
 import os
 import re
 import socket
@@ -21,23 +22,30 @@ import pytest
 from pydantic import SecretStr
 
 from blocks.domain import FailureDomain
+from blocks.engines.checks import CheckSpec, run_check
 from blocks.engines.galera import (
-    Galera,
+    accounts,
+    application,
     backup,
-    checks,
     compare,
     counting,
+    counts,
     details,
+    isolation,
     membership,
+    objects,
     privileges,
     references,
     restore,
     sequences,
     settings,
+    soundness,
     survey,
+    unverified,
 )
 from blocks.engines.galera import runbook as by_hand
-from blocks.engines.galera.last_look import FACT
+from blocks.engines.galera.application import Written
+from blocks.engines.galera.facts import GaleraFacts, Plugin, Since, Table, read
 from blocks.engines.galera.mariadb import LoginRefused, Mariadb, NotAllowed, SqlError, Untrusted
 from blocks.engines.galera.plan import TargetCluster, TargetNode
 from blocks.errors import PermanentError, TransientError
@@ -50,18 +58,33 @@ from tests.blocks.engines.test_runbooks import HOSTILE, manifest, sealed, store
 from tests.blocks.engines.worlds import need_debian
 
 SERVER = "/usr/sbin/mariadbd"
-PARTS = (
-    "definitions",
-    "details",
-    "demands",
-    "accounts",
-    "privileges",
-    "sequences",
-    "plugins",
-    "tables",
+UNCHANGED = Since(
+    definitions={},
+    details={},
+    demands={},
+    accounts={},
+    privileges={},
+    sequences={},
+    plugins={},
+    tables={},
+    deleted=0,
+    statements=0,
 )
-UNCHANGED: dict[str, Any] = {**{part: {} for part in PARTS}, "deleted": 0, "statements": 0}
 """What a last look finds at a source that has not changed."""
+FACTS = GaleraFacts(
+    version="10.11.6-MariaDB-0+deb12u1-log",
+    state_uuid="",
+    bytes=1,
+    settings={"sql_mode": "STRICT_TRANS_TABLES,ANSI_QUOTES", "time_zone": "+00:00"},
+    plugins=(),
+    libraries=(),
+    tables=(),
+    definitions={},
+    accounts=(),
+    upstreams=(),
+    elsewhere=(),
+)
+"""What every set says."""
 
 
 @pytest.fixture(scope="module")
@@ -149,37 +172,47 @@ def test_an_accounts_environment_leads_nowhere_else(
     assert node.value("", "SELECT 1") == "1"
 
 
-def facts_of(node: Mariadb) -> dict[str, Any]:
-    return {
-        "tables": survey.tables(node),
-        "definitions": survey.definitions(node),
-        "hidden": survey.hidden(node),
-        "accounts": survey.accounts(node),
-        "privileges": privileges.digests(node),
-        "sequences": sequences.known(node),
-        "details": details.digests(node),
-        "demands": survey.demands(node),
-        "settings": {},
-        "plugins": survey.active_plugins(node),
-        "counters": survey.counters(node),
-        FACT: UNCHANGED,
-    }
+def facts_of(node: Mariadb) -> GaleraFacts:
+    return replace(
+        FACTS,
+        settings={},
+        plugins=survey.active_plugins(node),
+        counters=survey.counters(node),
+        tables=survey.tables(node),
+        definitions=survey.definitions(node),
+        hidden=survey.hidden(node),
+        demands=survey.demands(node),
+        accounts=survey.accounts(node),
+        privileges=privileges.digests(node),
+        details=details.digests(node),
+        sequences=sequences.known(node),
+        since=UNCHANGED,
+    )
 
 
-def failed(check: Check, *words: str) -> None:
-    assert check.status is CheckStatus.FAILED, check
+def counted(node: Mariadb, facts: GaleraFacts, written: Written | None = None) -> CheckSpec:
+    """The check of rows, of a service that its application has not written to."""
+    return counts.row_counts(node, facts, written or Written())
+
+
+def _found(check: CheckSpec, status: CheckStatus, words: tuple[str, ...]) -> Check:
+    found = run_check(check)
+    assert found.status is status, found
     for word in words:
-        assert word in str(check.actual), check
+        assert word in str(found.actual), found
+    return found
 
 
-def unknown(check: Check, *words: str) -> None:
-    assert check.status is CheckStatus.UNKNOWN, check
-    for word in words:
-        assert word in str(check.actual), check
+def failed(check: CheckSpec, *words: str) -> Check:
+    return _found(check, CheckStatus.FAILED, words)
 
 
-def passed(check: Check) -> None:
-    assert check.status is CheckStatus.PASSED, check
+def unknown(check: CheckSpec, *words: str) -> Check:
+    return _found(check, CheckStatus.UNKNOWN, words)
+
+
+def passed(check: CheckSpec) -> Check:
+    return _found(check, CheckStatus.PASSED, ())
 
 
 def test_sessions_are_neutral_whatever_the_server_says(node: Mariadb) -> None:
@@ -187,37 +220,76 @@ def test_sessions_are_neutral_whatever_the_server_says(node: Mariadb) -> None:
     assert node.value("", 'SELECT "a\\\\b"') == "a\\b"
     asked = "SELECT CONCAT_WS(' ', @@sql_mode, @@autocommit = 1, @@max_statement_time = 0)"
     assert node.value("", asked) == " 1 1"
-    application = replace(node, neutral=False)
-    assert "ANSI_QUOTES" in application.value("", "SELECT @@sql_mode")
+    app = replace(node, neutral=False)
+    assert "ANSI_QUOTES" in app.value("", "SELECT @@sql_mode")
 
 
 def test_rows_are_counted_where_nothing_was_written(node: Mariadb) -> None:
     time.sleep(3)  # a table that was written to a moment ago is not quiet
-    counted = counting.before(node)
-    assert counted["shop", "t"][0] == 1000
+    before = counting.before(node)
+    assert before["shop", "t"][0] == 1000
     node.script("", "INSERT INTO shop.q VALUES (1);")
-    tables = {item["name"]: item for item in counting.exact(node, counted, survey.tables(node))}
-    assert tables["t"]["exact"] == 1000
-    assert "exact" not in tables["q"], "it was written to since it was counted"
-    facts = {"tables": list(tables.values())}
-    passed(checks.row_counts(node, facts))
+    tables = {item.name: item for item in counting.exact(node, before, survey.tables(node))}
+    assert tables["t"].exact == 1000
+    assert tables["q"].exact is None, "it was written to since it was counted"
+    assert "exact" not in tables["q"].to_json()
+    facts = replace(FACTS, tables=tuple(tables.values()))
+    passed(counted(node, facts))
     node.script("", "DELETE FROM shop.t WHERE id = 7;")
     try:
-        failed(checks.row_counts(node, facts), "shop.t has 999 rows, where the source had 1000")
+        failed(counted(node, facts), "shop.t has 999 rows, where the source had 1000")
     finally:
         node.script("", "INSERT INTO shop.t VALUES (7, 'x');")
-    unknown(checks.row_counts(node, {"tables": []}), "no table")
-    nothing = [{"schema": "shop", "name": "t", "engine": "INNODB", "rows": None}]
-    unknown(checks.row_counts(node, {"tables": nothing}), "no estimate")
+    unknown(counted(node, FACTS), "no table")
+    nothing = (Table("shop", "t", "INNODB"),)
+    unknown(counted(node, replace(FACTS, tables=nothing)), "no estimate")
+
+
+def test_rows_of_the_application_s_own_write_are_no_difference(node: Mariadb) -> None:
+    """It writes before rows are counted; what it wrote hides nothing else that is more, or gone."""
+    node.script(
+        "",
+        "CREATE DATABASE own; USE own; CREATE TABLE a (id INT PRIMARY KEY);"
+        "CREATE TABLE log (id INT PRIMARY KEY AUTO_INCREMENT); INSERT INTO a VALUES (1), (2);"
+        "CREATE TRIGGER noted AFTER INSERT ON a FOR EACH ROW INSERT INTO log VALUES (NULL);",
+    )
+    there = {"a": 2, "log": 0}
+    tables = tuple(Table("own", name, "INNODB", rows, exact=rows) for name, rows in there.items())
+    facts, app = replace(FACTS, tables=tables), replace(node, neutral=False)
+
+    def write(statement: str) -> Written:
+        written = Written()
+        passed(application.application_write(lambda: app, "root", "own", statement, written))
+        return written
+
+    try:
+        passed(counted(node, facts, Written()))
+        written = write("INSERT INTO a VALUES (3)")
+        assert (written.added, written.removed) == (2, 0)
+        found = passed(counted(node, facts, written))
+        assert str(found.actual).endswith("; +2 by the application's own write")
+        failed(counted(node, facts), "own.a has 3 rows, where the source had 2", "own.log has 1")
+        node.script("own", "DELETE FROM log; DELETE FROM a WHERE id < 3;")
+        failed(counted(node, facts, written), "own.a has 1 rows, where the source had 2")
+        node.script("own", "INSERT INTO a VALUES (1), (2);")
+        written = write("DELETE FROM a WHERE id < 3")
+        assert (written.added, written.removed) == (0, 2)
+        failed(counted(node, facts, written), "own.log has 2 rows, where the source had 0")
+        node.script("own", "DELETE FROM log;")
+        passed(counted(node, facts, written))
+        node.script("own", "DELETE FROM a; INSERT INTO a VALUES (1), (2), (3), (4);")
+        failed(counted(node, facts, written), "own.a has 4 rows, where the source had 2")
+    finally:
+        node.script("", "DROP DATABASE own;")
 
 
 def test_a_plugin_with_work_of_its_own_is_seen(node: Mariadb) -> None:
-    passed(checks.isolation({"here": node}))
+    passed(isolation.isolation({"here": node}))
     node.script("", "INSTALL PLUGIN handlersocket SONAME 'handlersocket.so';")
     try:
-        failed(checks.isolation({"here": node}), "here: the plugin handlersocket (DAEMON) runs")
-        (found,) = survey.acting(survey.active_plugins(node))
-        assert found["installed"]
+        failed(isolation.isolation({"here": node}), "here: the plugin handlersocket (DAEMON) runs")
+        (found,) = (item for item in survey.active_plugins(node) if item.may_act)
+        assert found.installed
     finally:
         node.script("", "UNINSTALL PLUGIN handlersocket;")
 
@@ -242,14 +314,14 @@ def test_compressed_pages_can_be_read(tmp_path: Path) -> None:
             "CREATE TABLE t (id INT PRIMARY KEY, v TEXT) PAGE_COMPRESSED = 1;"
             "INSERT INTO t SELECT seq, REPEAT('abc', 100) FROM seq_1_to_20000;",
         )
-        facts = facts_of(node) | {"plugins": survey.active_plugins(node), "settings": {}}
+        facts = facts_of(node)
         backup = ["mariadb-backup", "--no-defaults", "--backup", f"--socket={source}/s"]
         backup += ["--user=root", f"--datadir={source}/data", f"--target-dir={restored}/data"]
         subprocess.run(backup, check=True, capture_output=True)
     finally:
         running.kill()
         running.wait()
-    assert survey.acting(facts["plugins"]) == []
+    assert [item for item in facts.plugins if item.may_act] == []
     # What a backup says of its plugins is the source's word.
     said = restored / "data" / "backup-my.cnf"
     said.write_text(said.read_text().replace("/usr/lib/mysql/plugin/", "/srv/source"))
@@ -259,7 +331,7 @@ def test_compressed_pages_can_be_read(tmp_path: Path) -> None:
     using: Any = SimpleNamespace(
         host=lambda _: root(source).host,
         work=lambda _: str(tmp_path),
-        manifest=SimpleNamespace(engine_facts=facts | {"bytes": 1}),
+        facts=facts,
     )
     place = {"host": "ga1", "address": "10.2.0.1", "data_dir": f"{restored}/data"}
     target = TargetCluster.model_validate(
@@ -279,12 +351,12 @@ def test_compressed_pages_can_be_read(tmp_path: Path) -> None:
         try:
             same = {"ga1": root(restored)}
             if lines:
-                passed(checks.plugins(same, facts))
-                passed(checks.isolation(same))
-                passed(checks.table_checks(same, facts))
+                passed(isolation.plugins(same, facts))
+                passed(isolation.isolation(same))
+                passed(soundness.table_checks(same, facts))
             else:
-                found = checks.plugins(same, facts)
-                failed(found, "ga1: the plugin provider_lz4 is not active")
+                missing = isolation.plugins(same, facts)
+                found = failed(missing, "ga1: the plugin provider_lz4 is not active")
                 assert found.finding == "extension-missing"
         finally:
             running.kill()
@@ -293,7 +365,7 @@ def test_compressed_pages_can_be_read(tmp_path: Path) -> None:
 
 def test_what_is_loaded_and_what_is_kept_off() -> None:
     """Names and types as MariaDB 10.11 has them."""
-    plugins = [
+    said = [
         {"name": name, "type": kind, "library": f"{library}.so", "installed": installed}
         for name, kind, library, installed in (
             ("provider_lzo", "DAEMON", "provider_lzo", 0),
@@ -310,8 +382,9 @@ def test_what_is_loaded_and_what_is_kept_off() -> None:
         )
     ]
     node = TargetNode(host="a", address="10.2.0.1", data_dir="/d", cert_file="/c", key_file="/k")
+    facts = read(FACTS.to_json() | {"settings": {}, "plugins": said})
     text = restore.configuration(
-        {"settings": {}, "plugins": plugins},
+        facts,
         TargetCluster(nodes=(node,), ca_file="/ca"),
         node,
         cluster="c",
@@ -372,16 +445,16 @@ def test_no_table_of_another_server_is_opened(tmp_path: Path) -> None:
         try:
             node = root(tmp_path)
             facts = facts_of(node)
-            assert [(item["name"], item["rows"]) for item in facts["tables"]] == [
+            assert [(item.name, item.rows) for item in facts.tables] == [
                 *(("own", 0), ("a/b é", None), ("aux", None), ("t", 2)),
             ]
-            counted = counting.before(node)
-            facts["tables"] = counting.exact(node, counted, facts["tables"])
-            assert counted.keys() == {("app", "own"), ("shop", "t")}
+            before = counting.before(node)
+            facts = replace(facts, tables=counting.exact(node, before, facts.tables))
+            assert before.keys() == {("app", "own"), ("shop", "t")}
             both = {"ga1": node, "ga2": node}
-            passed(checks.row_counts(node, facts))
-            passed(checks.definitions({"here": node}, facts))
-            passed(checks.table_checks(both, facts))
+            passed(counted(node, facts))
+            passed(objects.definitions({"here": node}, facts))
+            passed(soundness.table_checks(both, facts))
             passed(membership.agree(both))
             texts = references.texts(node)
             found = references.in_cluster(node, texts, Belongings(networks=("127.0.0.0/8",)))
@@ -425,15 +498,15 @@ def test_names_that_look_alike_are_of_two_tables(node: Mariadb) -> None:
     try:
         facts = facts_of(node)
         names = ("alike.Orders", "alike.orders", "alike.Café", "alike.cafe", "MySQL.t")
-        assert {f"table {name}" for name in names} < facts["definitions"].keys()
+        assert {f"table {name}" for name in names} < facts.definitions.keys()
         indexes = {"index alike.Orders.PRIMARY", "index alike.orders.PRIMARY", "index alike.cafe.b"}
-        assert indexes < facts["definitions"].keys()
-        passed(checks.definitions({"here": node}, facts))
-        passed(checks.row_counts(node, facts))
+        assert indexes < facts.definitions.keys()
+        passed(objects.definitions({"here": node}, facts))
+        passed(counted(node, facts))
         node.script("alike", "DROP TABLE orders; ALTER TABLE cafe DROP COLUMN c;")
-        found = checks.definitions({"here": node}, facts)
+        found = objects.definitions({"here": node}, facts)
         failed(found, "table alike.orders is missing", "table alike.cafe differs")
-        failed(checks.row_counts(node, facts), "alike.orders is missing")
+        failed(counted(node, facts), "alike.orders is missing")
     finally:
         node.script("", "DROP DATABASE alike; DROP DATABASE `MySQL`;")
 
@@ -475,14 +548,14 @@ def test_how_an_object_is_made_is_compared(node: Mariadb, name: str, change: str
     try:
         facts = facts_of(node)
         node.script("made", "SET GLOBAL time_zone = '+05:00'; INSERT INTO p (w) VALUES ('x');")
-        passed(checks.definitions({"ga1": node}, facts))
+        passed(objects.definitions({"ga1": node}, facts))
         if "ENGINE" in change:
             node.script("made", "DROP TABLE c;")
         node.script("made", f"{change};")
-        failed(checks.definitions({"ga1": node}, facts), f"ga1: {name} is not made as it was")
-        del facts["details"]
+        failed(objects.definitions({"ga1": node}, facts), f"ga1: {name} is not made as it was")
+        facts = replace(facts, details=None)
         if "ENGINE" not in change and "KEY w" not in change:
-            passed(checks.definitions({"ga1": node}, facts))
+            passed(objects.definitions({"ga1": node}, facts))
     finally:
         node.script("", "SET GLOBAL time_zone = 'SYSTEM'; DROP DATABASE made;")
 
@@ -490,11 +563,12 @@ def test_how_an_object_is_made_is_compared(node: Mariadb, name: str, change: str
 def test_sets_with_columns_of_views_are_still_right(node: Mariadb) -> None:
     """Older ones have them."""
     facts = facts_of(node)
-    assert "table shop.w" not in facts["definitions"]
-    facts["definitions"]["table shop.w"] = "0123456789ab"
-    passed(checks.definitions({"here": node}, facts))
-    facts["definitions"]["view shop.w"] = "another"
-    failed(checks.definitions({"here": node}, facts), "view shop.w differs")
+    assert "table shop.w" not in facts.definitions
+    with_columns = dict(facts.definitions) | {"table shop.w": "0123456789ab"}
+    facts = replace(facts, definitions=with_columns)
+    passed(objects.definitions({"here": node}, facts))
+    facts = replace(facts, definitions=with_columns | {"view shop.w": "another"})
+    failed(objects.definitions({"here": node}, facts), "view shop.w differs")
 
 
 def test_a_restored_node_behaves_as_the_source_did(tmp_path: Path) -> None:
@@ -531,13 +605,13 @@ def test_a_restored_node_behaves_as_the_source_did(tmp_path: Path) -> None:
         )
         assert len(mine.rows("SELECT seq FROM mysql.seq_1_to_20")) == 20, "a limit of the site's"
         found, changed = survey.settings_of(mine), survey.changed(mine)
-        facts = FACTS | {"settings": found, "changed": changed}
-        facts["plugins"] = survey.active_plugins(mine)
+        plugins = survey.active_plugins(mine)
+        facts = replace(FACTS, settings=found, changed=changed, plugins=plugins)
     finally:
         running.kill()
         running.wait()
-    settings.check(facts)
-    assert settings.dropped(facts) == [
+    assert read(facts.to_json()) == facts
+    assert settings.dropped(changed) == [
         *("binlog_cache_size", "slow_launch_time", "sql_select_limit"),
     ]
     place = TargetNode(host="a", address="10.2.0.1", data_dir="/d", cert_file="/c", key_file="/k")
@@ -582,12 +656,11 @@ def test_a_restored_node_behaves_as_the_source_did(tmp_path: Path) -> None:
 def test_accounts_by_name_are_told() -> None:
     """Whom they let in, the recovery site's DNS decides."""
     target: Any = type("T", (), {"nodes": ()})
-    accounts = [f"user {name}" for name in ("a@%", "b@10.1.%", "c@localhost", "d@%.corp.example")]
-    accounts += ["role r", "user e@fd00::1", "user f@db1", "user g@10.1.0.0/255.255.0.0"]
-    facts: dict[str, Any] = FACTS | {"accounts": accounts, "definitions": {}, "elsewhere": []}
-    facts["settings"] = {"skip_name_resolve": "ON"}
+    names = [f"user {name}" for name in ("a@%", "b@10.1.%", "c@localhost", "d@%.corp.example")]
+    names += ["role r", "user e@fd00::1", "user f@db1", "user g@10.1.0.0/255.255.0.0"]
+    facts = replace(FACTS, accounts=tuple(names), settings={"skip_name_resolve": "ON"})
     assert not list(compare.without_host(facts, target, Belongings()))
-    facts["settings"] = {"skip_name_resolve": "OFF"}
+    facts = replace(facts, settings={"skip_name_resolve": "OFF"})
     (found,) = compare.without_host(facts, target, Belongings())
     assert found.id == "access-from-source-only"
     assert found.evidence.endswith(": user d@%.corp.example; user f@db1")
@@ -624,23 +697,23 @@ def test_a_definition_that_was_not_shown_is_not_the_same(node: Mariadb) -> None:
     assert seen.strip() == ""
     assert narrow.user == "narrow"
     whole = facts_of(node)
-    assert whole["hidden"] == {}
-    passed(checks.definitions({"here": node}, whole))
-    part = dict(whole["definitions"])
+    assert whole.hidden == {}
+    passed(objects.definitions({"here": node}, whole))
+    part = dict(whole.definitions)
     part["view shop.w"] = "unseen"
     del part["trigger shop.bump"]
     lacking = {"view": "SHOW VIEW", "trigger": "TRIGGER"}
-    less = whole | {"definitions": part, "hidden": lacking}
-    unknown(checks.definitions({"here": node}, less), "view shop.w", "trigger shop.bump")
+    less = replace(whole, definitions=part, hidden=lacking)
+    unknown(objects.definitions({"here": node}, less), "view shop.w", "trigger shop.bump")
     failed(
-        checks.definitions({"here": node}, less | {"hidden": {}}),
+        objects.definitions({"here": node}, replace(less, hidden={})),
         "trigger shop.bump was not in the",
     )
-    less["definitions"] = part | {"table shop.t": "other"}
-    failed(checks.definitions({"here": node}, less), "table shop.t differs")
+    less = replace(less, definitions=part | {"table shop.t": "other"})
+    failed(objects.definitions({"here": node}, less), "table shop.t differs")
     kinds = ("table", "index", "view", "trigger", "event")
-    nothing = whole | {"definitions": {}, "hidden": dict.fromkeys(kinds, "SELECT")}
-    unknown(checks.definitions({"here": node}, nothing))
+    nothing = replace(whole, definitions={}, hidden=dict.fromkeys(kinds, "SELECT"))
+    unknown(objects.definitions({"here": node}, nothing))
 
 
 def test_what_a_user_may_not_see_is_known(node: Mariadb, tmp_path: Path) -> None:
@@ -655,9 +728,8 @@ def test_what_a_user_may_not_see_is_known(node: Mariadb, tmp_path: Path) -> None
     assert survey.hidden(narrow) == {"view": "SHOW VIEW", "trigger": "TRIGGER", "event": "EVENT"}
     assert survey.definitions(narrow)["view shop.w"] == "unseen"
     facts = facts_of(narrow)
-    unknown(checks.definitions({"here": node}, facts), "view shop.w")
+    unknown(objects.definitions({"here": node}, facts), "view shop.w")
     target: Any = type("T", (), {"nodes": ()})
-    facts |= {"elsewhere": []}
     found = [item.id for item in compare.without_host(facts, target, Belongings())]
     assert found == ["credential-refused"]
 
@@ -665,18 +737,19 @@ def test_what_a_user_may_not_see_is_known(node: Mariadb, tmp_path: Path) -> None
 def test_an_account_that_is_let_in_by_less_fails(node: Mariadb) -> None:
     facts = facts_of(node)
     same = {"ga1": node}
-    passed(checks.access(same, facts))
+    passed(accounts.access(same, facts))
     node.script("", "ALTER USER cert@'%' REQUIRE NONE; CREATE USER new@'%';")
     try:
-        found = checks.access(same, facts)
-        failed(found, "cert@% is let in by", "new@% is let in by", "it is new")
+        found = failed(
+            accounts.access(same, facts), "cert@% is let in by", "new@% is let in by", "it is new"
+        )
         assert found.finding == "service-more-open"
     finally:
         node.script("", "ALTER USER cert@'%' REQUIRE X509; DROP USER new@'%';")
-    passed(checks.access(same, facts))
-    unknown(checks.access(same, {"settings": {}}))
-    asked = facts | {"settings": {"require_secure_transport": "ON"}}
-    failed(checks.access(same, asked), "without TLS")
+    passed(accounts.access(same, facts))
+    unknown(accounts.access(same, FACTS))
+    asked = replace(facts, settings={"require_secure_transport": "ON"})
+    failed(accounts.access(same, asked), "without TLS")
 
 
 GRANTS = (
@@ -702,20 +775,19 @@ def test_what_was_granted_is_compared(node: Mariadb) -> None:
     same = {"ga1": node}
     try:
         facts = facts_of(node)
-        passed(checks.privileges(same, facts))
+        passed(accounts.privileges(same, facts))
         node.script("", "ALTER USER teller@'%' IDENTIFIED BY 'other';")
-        passed(checks.privileges(same, facts))
+        passed(accounts.privileges(same, facts))
         for grant, revoke in GRANTS:
             node.script("", f"{grant};")
             differs = "ga1: the privileges of teller@% differ"
-            failed(checks.privileges(same, facts), differs)
+            failed(accounts.privileges(same, facts), differs)
             more = facts_of(node)
             node.script("", f"{revoke};")
-            failed(checks.privileges(same, more), differs)
+            failed(accounts.privileges(same, more), differs)
         node.script("", "GRANT DELETE ON shop.t TO boss; CREATE USER thief;")
-        found = checks.privileges(same, facts)
-        failed(found, "of role boss differ", "of thief@% are new")
-        unknown(checks.privileges(same, facts | {"privileges": None}), "did not show")
+        failed(accounts.privileges(same, facts), "of role boss differ", "of thief@% are new")
+        unknown(accounts.privileges(same, replace(facts, privileges=None)), "did not show")
         node.script("", "DROP USER thief;")
     finally:
         node.script("", "DROP FUNCTION shop.one; DROP ROLE boss, clerk; DROP USER teller@'%';")
@@ -737,7 +809,7 @@ def test_tables_of_the_server_itself_are_checked(node: Mariadb, home: Path) -> N
     kept = path.read_bytes()
     path.write_bytes(kept[:8192] + b"\xff" * 4096 + kept[12288:])
     try:
-        failed(checks.table_checks({"ga1": node}, facts), "ga1: mysql.procs_priv: ")
+        failed(soundness.table_checks({"ga1": node}, facts), "ga1: mysql.procs_priv: ")
     finally:
         path.write_bytes(kept)
         node.script("", "FLUSH TABLES mysql.procs_priv; REPAIR TABLE mysql.procs_priv;")
@@ -753,11 +825,10 @@ def test_full_text_indexes_are_counted(node: Mariadb) -> None:
         "CREATE TABLE other (id INT PRIMARY KEY, v TEXT, FULLTEXT (v)) ENGINE = Aria;",
     )
     try:
-        facts = FACTS | {"tables": [], "upstreams": [], "changed": []}
-        engine: Any = SimpleNamespace(target=SimpleNamespace(nodes="123"))
-        said = Galera.not_verified(engine, facts | {"fulltext": survey.fulltext(node)})
+        target: Any = SimpleNamespace(nodes="123")
+        said = unverified.phrases(target, replace(FACTS, fulltext=survey.fulltext(node)))
         assert "2 full-text indexes: CHECK TABLE reads nothing of them" in said
-        assert "full-text" not in str(Galera.not_verified(engine, facts))
+        assert "full-text" not in str(unverified.phrases(target, FACTS))
     finally:
         node.script("shop", "DROP TABLE words, other;")
 
@@ -765,13 +836,13 @@ def test_full_text_indexes_are_counted(node: Mariadb) -> None:
 def test_nothing_to_compare_is_no_pass(node: Mariadb) -> None:
     unknown(membership.agree({"ga1": node}), "one node")
     passed(membership.agree({"ga1": node, "ga2": node}))
-    passed(checks.table_checks({"ga1": node}, facts_of(node)))
+    passed(soundness.table_checks({"ga1": node}, facts_of(node)))
 
 
 def test_no_table_is_no_pass(node: Mariadb, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(survey, "names", lambda *_: [])
     unknown(membership.agree({"ga1": node, "ga2": node}), "no table")
-    unknown(checks.table_checks({"ga1": node}, {"tables": []}), "no table")
+    unknown(soundness.table_checks({"ga1": node}, FACTS), "no table")
 
 
 def test_a_password_is_in_memory_alone(tmp_path: Path) -> None:
@@ -820,14 +891,6 @@ def test_errors_are_told_apart_by_their_numbers(number: int, kind: type, where: 
 
 # -- what a source says is data ------------------------------------------------------------------
 
-FACTS: dict[str, Any] = {
-    "version": "10.11.6-MariaDB-0+deb12u1-log",
-    "bytes": 1,
-    "settings": {"sql_mode": "STRICT_TRANS_TABLES,ANSI_QUOTES", "time_zone": "+00:00"},
-    "plugins": [],
-    "libraries": [],
-}
-
 
 @pytest.mark.parametrize(
     "change",
@@ -844,21 +907,107 @@ FACTS: dict[str, Any] = {
         {"libraries": ["/tmp/evil.so"]},
         {"version": "10.11.6-MariaDB\nrm -rf /"},
         {"bytes": "1"},
+        {"bytes": None},
+        {"tables": [{"schema": "shop"}]},
+        {"tables": "none"},
+        {"settings": {"max_connections": 1}},
+        {"plugins": [{"name": "x", "library": "a.so", "type": "AUDIT", "installed": None}]},
+        {"plugins": [{"name": "x", "library": "a.so", "type": "AUDIT", "installed": "no"}]},
+        {"definitions": {"table shop.t": 7}},
+        {"sequences": {"shop.up": {"value": 7}}},
+        {"since": {"tables": {"shop.t": True}}},
+        {"state_uuid": 7},
     ],
 )  # fmt: skip
 def test_what_no_server_says_is_refused(change: dict[str, Any]) -> None:
-    settings.check(FACTS)
+    assert read(FACTS.to_json()) == FACTS
     with pytest.raises(PermanentError, match="not a MariaDB server's"):
-        settings.check(FACTS | change)
+        read(dict(FACTS.to_json()) | change)
+    for name in change:
+        left = {part: value for part, value in FACTS.to_json().items() if part != name}
+        if name in FACTS.to_json():
+            with pytest.raises(PermanentError, match="not a MariaDB server's"):
+                read(left)
+
+
+OLD: dict[str, Any] = {
+    "version": "10.11.6-MariaDB-log",
+    "cluster": "shop",
+    "state_uuid": "u",
+    "bytes": 12,
+    "settings": {"sql_mode": "ANSI"},
+    "plugins": [{"name": "x", "type": "AUDIT", "library": "x.so", "installed": "0"}],
+    "libraries": [],
+    "tables": [{"schema": "shop", "name": "t", "engine": "INNODB", "rows": 9}],
+    "definitions": {"table shop.t": "0123456789ab"},
+    "accounts": ["user shop@%"],
+    "upstreams": [],
+    "elsewhere": [["shop/big", "/mnt/big.ibd"]],
+    "of a later version": [{}],
+}
+"""A set that says no more than the first ones did, and something of a later farside."""
+
+
+def test_what_an_older_set_does_not_say_is_not_known(node: Mariadb) -> None:
+    facts, same = read(OLD), {"ga1": node}
+    assert facts.plugins == (Plugin("x", "AUDIT", "x.so", installed=False),)
+    assert facts.tables == (Table("shop", "t", "INNODB", 9),)
+    assert (facts.source_nodes(), facts.details, facts.since) == (None, None, None)
+    unknown(accounts.access(same, facts), "did not show")
+    unknown(accounts.privileges(same, facts), "did not show")
+    unknown(counts.sequences(same, facts), "was not asked")
+    assert "full-text" not in str(unverified.phrases(SimpleNamespace(nodes=(1,)), facts))  # type: ignore[arg-type]
+
+
+def test_facts_are_written_as_they_were_always_written() -> None:
+    """Field by field: sets of today are read by older versions, and theirs by this one."""
+    said = OLD | {
+        "nodes": [{"name": "n1", "role": "node", "address": "10.1.1.1", "port": 3306}],
+        "changed": ["sql_mode"],
+        "plugins": [{"name": "x", "type": "AUDIT", "library": "x.so", "installed": True}],
+        "counters": {"node": "ga1 3306", "started": 5, "deleted": 6, "statements": 7},
+        "tables": [
+            {"schema": "s", "name": "t", "engine": "INNODB", "rows": 9, "made": "1 5",
+             "written": 5, "exact": 9},
+            {"schema": "s", "name": "far", "engine": "FEDERATED", "rows": None, "made": "",
+             "written": None},
+            {"schema": "s", "name": "lost", "engine": "MYISAM", "rows": None, "made": "",
+             "written": 5.5, "broken": 1017},
+        ],
+        "hidden": {"view": "SHOW VIEW"},
+        "demands": {"shop@%": "x"},
+        "privileges": None,
+        "fulltext": 0,
+        "details": {"table s.t": "unseen"},
+        "sequences": {
+            "s.up": {"value": 1, "increment": 1, "cycle": 0, "least": 1, "most": 2**63 - 2},
+            "s.lost": {"broken": 1017},
+        },
+        "backup": {"node": "ga1", "state_uuid": "u", "seqno": 7},
+        "since": {
+            "definitions": {"table s.t": None, "view s.v": "0123456789ab"},
+            "accounts": {"user new@%": True, "user old@%": None},
+            "sequences": {"s.up": {"broken": 1}, "s.gone": None},
+            "plugins": {},
+            "tables": {
+                "s.t": {"dropped": True},
+                "s.u": {"fewer": 3, "remade": False, "written": True},
+            },
+            "deleted": 3,
+        },
+    }  # fmt: skip
+    del said["of a later version"]
+    assert json.loads(json.dumps(read(said).to_json())) == said
+    assert json.loads(json.dumps(read(said | {"since": {}}).to_json())) == said | {"since": {}}
 
 
 @pytest.mark.parametrize(
     "path", ["ibdata1:12M:autoextend", "ibdata1:12M;ibdata2:8M:autoextend:max:10G"]
 )
 def test_what_servers_say_comes_along(path: str) -> None:
-    facts = FACTS | {"settings": FACTS["settings"] | {"innodb_data_file_path": path}}
-    settings.check(facts)
-    assert settings.carried(facts["settings"])["innodb_data_file_path"] == path
+    facts = replace(FACTS, settings=dict(FACTS.settings) | {"innodb_data_file_path": path})
+    assert read(facts.to_json()) == facts
+    assert settings.carried(facts.settings)["innodb_data_file_path"] == path
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -880,9 +1029,10 @@ def test_the_runbook_runs_no_text_of_a_source(tmp_path: Path, text: str, kind: s
         {"bin_dir": path, "server": path, "provider": "/p", "ca_file": "/ca",
          "nodes": [place | {"cert_file": "/$HOME/c", "key_file": "/`id`/k"}]}
     )  # fmt: skip
-    facts = FACTS | {"settings": {"sql_mode": text, "time_zone": text}, "version": text}
-    made = manifest(facts, sealed("backup.xb.zst.age", text), set_id="r1")
-    steps = by_hand.commands(made, recovery, target)
+    hostile = {"sql_mode": text, "time_zone": text}
+    facts = replace(FACTS, settings=hostile, version=text)
+    made = manifest(dict(facts.to_json()), sealed("backup.xb.zst.age", text), set_id="r1")
+    steps = by_hand.commands(made, facts, recovery, target)
     data = tmp_path / "da ta"
     # As it is written; the fetching before it is not this test's.
     lines = [line for step in steps[2:3] for line in step.commands]
