@@ -222,6 +222,14 @@ def configuration(
         "wsrep-sst-receive-address": node.at(node.sst_port),
     }
     lines = [f"{name} = {_quoted(str(value))}" for name, value in settings.items()]
+    lines += _of_source(facts, work)
+    transfer = ["ssl-mode = VERIFY_CA", f"sockopt = ,bind={url_host(node.address)}"]
+    return "\n".join(["[sst]", *transfer, "", "[mariadbd]", *lines, ""])
+
+
+def _of_source(facts: GaleraFacts, work: str) -> list[str]:
+    """The lines that follow the source: its settings that come along, and its plugins."""
+    lines = list[str]()
     # Where the source lets no statement read any file, this one does not either.
     if facts.settings.get("secure_file_priv"):
         lines.append(f"secure-file-priv = {_quoted(work)}")
@@ -237,8 +245,7 @@ def configuration(
     for item in facts.plugins:
         if item.may_act and PLUGIN.fullmatch(item.name):
             lines.append(f"loose-{item.name.lower()} = OFF")
-    transfer = ["ssl-mode = VERIFY_CA", f"sockopt = ,bind={url_host(node.address)}"]
-    return "\n".join(["[sst]", *transfer, "", "[mariadbd]", *lines, ""])
+    return lines
 
 
 _OPTIONS = {

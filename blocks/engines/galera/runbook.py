@@ -26,22 +26,9 @@ def commands(
     where = f"{recovery.name}/{first.host}, as the user who will own the database"
     (backup,) = manifest.objects
     keys = " ".join(quote(volume.key) for volume in backup.volumes)
-    node = first.model_copy(update={"data_dir": "$DATA", "address": "$AT", "port": "$PORT"})
-    text = configuration(
-        facts,
-        target.model_copy(update={"nodes": (node,)}),
-        node,
-        cluster=f"by-hand-{manifest.set_id}",
-        socket="$SOCKET",
-        work="$WORK",
-        account="$ACCOUNT",
-        pool=2**28,
-    )
-    # Brackets belong to a port behind them: here is none.
-    text = text.replace('bind-address = "$AT"', 'bind-address = "$ADDRESS"')
     return (
         RunbookStep(
-            f"Prepare: MariaDB {manifest.engine_facts['version']}, set {manifest.set_id}",
+            f"Prepare: MariaDB {facts.version}, set {manifest.set_id}",
             (
                 "set -eu; umask 077; ACCOUNT=$(id -un); WORK=$(mktemp -d); SOCKET=$WORK/socket",
                 f"BIN=${{BIN:-{quote(target.bin_dir)}}}; DATA=${{DATA:-{quote(first.data_dir)}}}",
@@ -67,16 +54,7 @@ def commands(
         ),
         RunbookStep(
             "Configure, and let the own account in by its socket",
-            (
-                ': > "$DATA.cnf"; say() { printf \'%s\\n\' "$1"; }',
-                *(f'say {_word(line)} >> "$DATA.cnf"' for line in text.splitlines()),
-                "{ "
-                + " ".join(
-                    f"say {_word(line)};" for line in administrators(["$ACCOUNT"]).splitlines()
-                )
-                + ' } | "$SERVER" --defaults-file="$DATA.cnf" --bootstrap --wsrep-on=OFF'
-                " --wsrep-provider=none --default-time-zone=SYSTEM",
-            ),
+            _configure(_configuration(manifest, facts, target)),
             where,
         ),
         RunbookStep(
@@ -90,6 +68,37 @@ def commands(
             ),
             where,
         ),
+    )
+
+
+def _configuration(manifest: Manifest, facts: GaleraFacts, target: TargetCluster) -> str:
+    """That of the first node, with the runbook's variables in it."""
+    places = {"data_dir": "$DATA", "address": "$AT", "port": "$PORT"}
+    node = target.nodes[0].model_copy(update=places)
+    text = configuration(
+        facts,
+        target.model_copy(update={"nodes": (node,)}),
+        node,
+        cluster=f"by-hand-{manifest.set_id}",
+        socket="$SOCKET",
+        work="$WORK",
+        account="$ACCOUNT",
+        pool=2**28,
+    )
+    # Brackets belong to a port behind them: here is none.
+    return text.replace('bind-address = "$AT"', 'bind-address = "$ADDRESS"')
+
+
+def _configure(text: str) -> tuple[str, ...]:
+    """Shell commands that write a configuration, and make the own account an administrator."""
+    sql = administrators(["$ACCOUNT"]).splitlines()
+    return (
+        ': > "$DATA.cnf"; say() { printf \'%s\\n\' "$1"; }',
+        *(f'say {_word(line)} >> "$DATA.cnf"' for line in text.splitlines()),
+        "{ "
+        + " ".join(f"say {_word(line)};" for line in sql)
+        + ' } | "$SERVER" --defaults-file="$DATA.cnf" --bootstrap --wsrep-on=OFF'
+        " --wsrep-provider=none --default-time-zone=SYSTEM",
     )
 
 

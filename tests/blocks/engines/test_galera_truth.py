@@ -382,7 +382,7 @@ def test_what_is_loaded_and_what_is_kept_off() -> None:
         )
     ]
     node = TargetNode(host="a", address="10.2.0.1", data_dir="/d", cert_file="/c", key_file="/k")
-    facts = read(FACTS.to_json() | {"settings": {}, "plugins": said})
+    facts = read(dict(FACTS.to_json()) | {"settings": {}, "plugins": said})
     text = restore.configuration(
         facts,
         TargetCluster(nodes=(node,), ca_file="/ca"),
