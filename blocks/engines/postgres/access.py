@@ -1,10 +1,11 @@
 """Who may connect: the source's access rules, tried on the recovery domain's clients."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Any
 
+from blocks.engines.postgres.rows import Login, Rule
 from blocks.evidence.findings import Finding, finding
 from blocks.ownership import Belongings
 
@@ -24,7 +25,7 @@ _Network = IPv4Network | IPv6Network
 
 
 def from_source_only(
-    rules: Iterable[Mapping[str, Any]],
+    rules: Iterable[Rule],
     role: str,
     database: str,
     networks: Sequence[_Network],
@@ -52,7 +53,7 @@ def from_source_only(
 
 
 def untold(
-    rules: Iterable[Mapping[str, Any]],
+    rules: Iterable[Rule],
     role: str,
     database: str,
     networks: Sequence[_Network],
@@ -69,42 +70,42 @@ def untold(
         return
     if not any(_admitted(near, client) for client in clients):
         if not any(_of(rule, foreign) for rule in admitting):
-            lines = ", ".join(f"{place(rule)} {rule['address']}" for rule in admitting[:5])
+            lines = ", ".join(f"{place(rule)} {rule.address}" for rule in admitting[:5])
             yield (
                 f"whether {role} is let in from the recovery domain: at the source it may connect"
                 f" to {database} from {lines} only, which the plan lists as neither domain's"
             )
         return
     without = [
-        {**rule, "method": "reject"} if rule["method"] == _BY_CERTIFICATE else rule for rule in near
+        replace(rule, method="reject") if rule.method == _BY_CERTIFICATE else rule for rule in near
     ]
     if not any(_admitted(without, client) for client in clients):
-        asking = [rule for rule in near if rule["method"] == _BY_CERTIFICATE]
-        lines = ", ".join(f"{place(rule)} {rule['address']}" for rule in asking[:5])
+        asking = [rule for rule in near if rule.method == _BY_CERTIFICATE]
+        lines = ", ".join(f"{place(rule)} {rule.address}" for rule in asking[:5])
         yield (
             f"whether {role} has a certificate in the recovery domain: from there, the source lets"
             f" it into {database} by one only ({lines})"
         )
 
 
-def _client(rule: Mapping[str, Any]) -> str:
+def _client(rule: Rule) -> str:
     """Address and mask of a rule, as far as it has them."""
-    return "/".join(str(rule[key]) for key in ("address", "netmask") if rule.get(key))
+    return "/".join(part for part in (rule.address, rule.netmask) if part)
 
 
-def place(rule: Mapping[str, Any]) -> str:
+def place(rule: Rule | Login) -> str:
     """File and line of a rule, as `pg_hba.conf:7`."""
-    return f"{rule.get('file') or 'pg_hba.conf'}:{rule['line']}"
+    return f"{rule.file or 'pg_hba.conf'}:{rule.line}"
 
 
 def _fitting(
-    rules: Iterable[Mapping[str, Any]], role: str, database: str, foreign: Belongings
-) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    rules: Iterable[Rule], role: str, database: str, foreign: Belongings
+) -> tuple[list[Rule], list[Rule]]:
     """Of the rules for a role in a database, those that let in, and those a client may meet that
     is not called as one of the source's.
     """
     fitting = [rule for rule in rules if _fits(rule, role, database)]
-    admitting = [rule for rule in fitting if rule["method"] != "reject"]
+    admitting = [rule for rule in fitting if rule.method != "reject"]
     return admitting, [rule for rule in fitting if not _elsewhere(rule, foreign)]
 
 
@@ -112,8 +113,8 @@ def _clients(networks: Iterable[_Network], addresses: Iterable[str]) -> list[_Ne
     return [*networks, *(ip_network(address) for address in addresses if address)]
 
 
-def _fits(rule: Mapping[str, Any], role: str, database: str) -> bool:
-    databases, users = rule["database"] or (), rule["users"] or ()
+def _fits(rule: Rule, role: str, database: str) -> bool:
+    databases, users = rule.database or (), rule.users or ()
     return any(_named(item, database, role, ("all",)) for item in databases) and any(
         item.startswith("+") or _named(item, role, role, ("all",)) for item in users
     )
@@ -130,29 +131,29 @@ def _named(item: str, name: str, role: str, every: Sequence[str]) -> bool:
     return item in every or item == name
 
 
-def _elsewhere(rule: Mapping[str, Any], foreign: Belongings) -> bool:
+def _elsewhere(rule: Rule, foreign: Belongings) -> bool:
     """Whether a rule is for clients by a name of the source's."""
     return _network(rule) is None and _of(rule, foreign)
 
 
-def _admitted(rules: Sequence[Mapping[str, Any]], client: _Network) -> bool:
+def _admitted(rules: Sequence[Rule], client: _Network) -> bool:
     """Whether the first rule that some address of a network meets lets it in."""
     for rule in rules:
         network = _network(rule)
         if network is None or _covers(network, client):
-            return bool(rule["method"] != "reject")
-        if rule["method"] != "reject" and client.version == network.version:
+            return rule.method != "reject"
+        if rule.method != "reject" and client.version == network.version:
             inside = network.overlaps(client)  # a part of them is enough
             if inside and _admitted_as(rules, network):
                 return True
     return False
 
 
-def _admitted_as(rules: Sequence[Mapping[str, Any]], network: _Network) -> bool:
+def _admitted_as(rules: Sequence[Rule], network: _Network) -> bool:
     for rule in rules:
         other = _network(rule)
         if other is None or _covers(other, network):
-            return bool(rule["method"] != "reject")
+            return rule.method != "reject"
     return False
 
 
@@ -165,9 +166,9 @@ def _covers(network: _Network, client: _Network) -> bool:
     )
 
 
-def _network(rule: Mapping[str, Any]) -> _Network | None:
+def _network(rule: Rule) -> _Network | None:
     """The network of a rule; None for one that follows the host, or is a name."""
-    address, mask = str(rule["address"] or ""), str(rule["netmask"] or "")
+    address, mask = rule.address or "", rule.netmask or ""
     try:
         return ip_network(f"{address}/{_bits(mask)}", strict=False)
     except ValueError:
@@ -178,6 +179,6 @@ def _bits(mask: str) -> int:
     return bin(int(ip_address(mask))).count("1")
 
 
-def _of(rule: Mapping[str, Any], foreign: Belongings) -> bool:
-    address = str(rule["address"] or "")
+def _of(rule: Rule, foreign: Belongings) -> bool:
+    address = rule.address or ""
     return foreign.owns_name(address) or foreign.owns_name(address.lstrip("."))

@@ -1,61 +1,79 @@
 """Whether the application can log in and write."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
-from blocks.engines.checks import listed
-from blocks.engines.legacy import checked
+from blocks.artifact import wire
+from blocks.engines.checks import Answer, CheckSpec, judged, listed, unknown
+from blocks.engines.postgres.probe import write_probe
 from blocks.engines.postgres.psql import CLUSTER, LoginRefused, Psql, SqlError
-from blocks.engines.postgres.survey import write_probe
 from blocks.errors import PermanentError
-from blocks.evidence.record import Check, CheckStatus
+
+
+@dataclass(frozen=True, slots=True)
+class InTheWay:
+    """What keeps an application from its databases, whatever its server says."""
+
+    lacking: Sequence[str] = ()
+    """Libraries that its sessions are made to load, and that are not on this host."""
+    refused: str = ""
+    """Why the source itself refuses it: then the result is unknown."""
+
+
+@dataclass(slots=True)
+class Written:
+    """What the application's write did to the restored data, once it is committed."""
+
+    rows: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    """Database, schema and table -> how many more rows it has now."""
 
 
 def login(
-    application: Psql, databases: Sequence[str], lacking: Sequence[str] = (), refused: str = ""
-) -> Check:
+    application: Psql, databases: Sequence[str], look: Callable[[], InTheWay] = InTheWay
+) -> CheckSpec:
     """The application's own role gets into its databases, with the recovery vault's password.
 
-    `lacking` are libraries that such sessions are made to load, and that are not on this host:
-    they are why the role is refused, whatever the server says. `refused` is why the source itself
-    refuses it: then the result is unknown.
+    `look` may ask the host.
     """
-    wrong = []
     expected = f"{application.role} logs in to {listed(databases)}"
+    run = partial(_login, application, databases, look)
+    return CheckSpec("login", expected, run, "login-missing")
+
+
+def _login(application: Psql, databases: Sequence[str], look: Callable[[], InTheWay]) -> Answer:
+    wrong, known, role = list[str](), look(), application.role
     for database in databases:
         try:
             found = application.value(database, "SELECT session_user::text")
-            if found != application.role:
+            if found != role:
                 wrong.append(f"{database}: it is {found} there")
         except LoginRefused as error:
-            if refused:
-                actual = f"could not run: the source does not let it in either ({refused})"
-                return Check("login", CheckStatus.UNKNOWN, expected, actual)
+            if known.refused:
+                return unknown(f"the source does not let it in either ({known.refused})")
             wrong.append(error.message)
-    broken = "library-preloaded" if lacking else "login-missing"
-    role, places = application.role, listed(databases)
-    return checked(
-        "login",
-        expected,
-        wrong,
-        f"{role} logged in to {places}",
-        finding=broken,
-        subjects=tuple(lacking),
+    right = f"{role} logged in to {listed(databases)}"
+    broken = "library-preloaded" if known.lacking else ""
+    return replace(judged(wrong, right, subjects=tuple(known.lacking)), finding=broken)
+
+
+def committed_write(control: Psql, rehearsal_id: str) -> CheckSpec:
+    """A row is committed, read back in another session, and removed again."""
+    return CheckSpec(
+        "committed-write",
+        "a committed row is read back in another session",
+        partial(_committed_write, control, rehearsal_id),
+        "usable-not-restored",
     )
 
 
-def committed_write(control: Psql, rehearsal_id: str) -> Check:
-    """A row is committed, read back in another session, and removed again."""
+def _committed_write(control: Psql, rehearsal_id: str) -> Answer:
     write, read, undo = write_probe(rehearsal_id)
     control.script(CLUSTER, write)
     found = control.value(CLUSTER, read)
     control.script(CLUSTER, undo)
-    return checked(
-        "committed-write",
-        "a committed row is read back in another session",
-        [] if found == rehearsal_id else [f"read back {found!r}"],
-        f"read back {found!r}",
-        finding="usable-not-restored",
-    )
+    said = f"read back {found!r}"
+    return judged([] if found == rehearsal_id else [said], said)
 
 
 _READ_ONLY = "25006"
@@ -70,37 +88,69 @@ def application_write(
     statement: str,
     read_only: str | None = None,
     same_grants: Callable[[], bool] = lambda: False,
-) -> Check:
+    written: Written | None = None,
+) -> CheckSpec:
     """The application's own write, as its own role, committed.
 
     `read_only` is the setting by which the source itself lets such sessions only read, if any.
-    Whether the grants are the source's tells `same_grants`: then it lacks the same ones.
+    Whether the grants are the source's tells `same_grants`: then it lacks the same ones. What it
+    did to tables is noted in `written`: their rows are counted later.
     """
-    expected = f"{application.role} commits a write in {database}"
-    # A statement that writes nothing is given no transaction id.
-    script = (
-        f"BEGIN;\n{statement.strip().rstrip(';')};\n"
-        "SELECT coalesce(pg_current_xact_id_if_assigned()::text, 'none');\nCOMMIT;"
+    write = _Write(application, database, statement, written or Written())
+    return CheckSpec(
+        "application-write",
+        f"{application.role} commits a write in {database}",
+        partial(_application_write, write, read_only, same_grants),
+        "usable-not-restored",
     )
-    wrong, right = list[str](), ""
-    try:
-        transaction = application.script(database, script).strip().splitlines()[-1]
+
+
+# Of one transaction, before it commits; a statement that writes nothing is given no id.
+_DONE = """
+SELECT coalesce(pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text, 'none') || ' ' ||
+  coalesce((SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(
+              schemaname, relname, n_tup_ins - n_tup_del))
+            FROM pg_catalog.pg_stat_xact_all_tables
+            WHERE n_tup_ins OPERATOR(pg_catalog.<>) n_tup_del), '[]')::pg_catalog.text;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """A statement that the application commits in a database."""
+
+    application: Psql
+    database: str
+    statement: str
+    written: Written
+
+    def commit(self) -> Answer:
+        """Failed unless a transaction is committed that wrote something. Raises as Psql.script."""
+        script = f"BEGIN;\n{self.statement.strip().rstrip(';')};{_DONE}COMMIT;"
+        said = self.application.script(self.database, script).strip().splitlines()[-1]
+        transaction, _, rows = said.partition(" ")
         if transaction == "none":
-            wrong.append("the plan's statement wrote nothing")
-        else:
-            state = application.value(database, f"SELECT pg_xact_status('{transaction}')")
-            right = f"transaction {transaction} is {state}"
-            if state != "committed":
-                wrong.append(right)
+            return judged(["the plan's statement wrote nothing"], "")
+        ask = f"SELECT pg_xact_status('{transaction}')"
+        state = self.application.value(self.database, ask)
+        right = f"transaction {transaction} is {state}"
+        if state != "committed":
+            return judged([right], "")
+        for schema, table, more in wire.parsed(rows):
+            self.written.rows[self.database, schema, table] = more
+        return judged([], right)
+
+
+def _application_write(
+    write: _Write, read_only: str | None, same_grants: Callable[[], bool]
+) -> Answer:
+    try:
+        return write.commit()
     except LoginRefused:
-        actual = "could not run: the application cannot log in"
-        return Check("application-write", CheckStatus.UNKNOWN, expected, actual)
+        return unknown("the application cannot log in")
     except PermanentError as error:
         if read_only and isinstance(error, SqlError) and error.sqlstate == _READ_ONLY:
-            actual = f"could not run: the source refuses it as well ({read_only})"
-            return Check("application-write", CheckStatus.UNKNOWN, expected, actual)
+            return unknown(f"the source refuses it as well ({read_only})")
         if isinstance(error, SqlError) and error.sqlstate == _LACKING and same_grants():
-            actual = f"could not run: the source's own grants do not allow it ({error.message})"
-            return Check("application-write", CheckStatus.UNKNOWN, expected, actual)
-        wrong.append(error.message)
-    return checked("application-write", expected, wrong, right, finding="usable-not-restored")
+            return unknown(f"the source's own grants do not allow it ({error.message})")
+        return judged([error.message], "")

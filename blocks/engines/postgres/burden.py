@@ -2,11 +2,14 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Literal
 
+from blocks.engines.postgres.facts import PostgresFacts
 from blocks.engines.postgres.findings import PostgresFinding
 from blocks.engines.postgres.psql import CLUSTER, Psql, literal
+from blocks.engines.postgres.rows import CaptureConditions, rows_of
 from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.evidence.findings import Finding, finding
 from blocks.remote.following import LogInterrupted
@@ -55,60 +58,62 @@ class ArchiverAwaited(LogInterrupted):
     """A base backup waits for an archiver that does not archive; another need not."""
 
 
-def survey(psql: Psql) -> dict[str, Any]:
+def survey(psql: Psql) -> CaptureConditions:
     """What bears on a capture. Raises as Psql.rows."""
-    facts: dict[str, Any] = psql.rows(CLUSTER, SURVEY)[0]
-    queue = psql.rows(CLUSTER, _QUEUE)[0] if facts["queue_is_seen"] else {}
-    return {**facts, "archive_queue": queue.get("waiting"), "archive_oldest": queue.get("oldest")}
+    (known,) = rows_of(CaptureConditions, psql.rows(CLUSTER, SURVEY))
+    if not known.queue_is_seen:
+        return known
+    (queue,) = psql.rows(CLUSTER, _QUEUE)
+    return replace(known, archive_queue=queue["waiting"], archive_oldest=queue["oldest"])
 
 
-def at_end(psql: Psql, facts: Mapping[str, Any]) -> dict[str, Any]:
+def at_end(psql: Psql, facts: PostgresFacts) -> PostgresFacts:
     """The facts of a source whose backup ends now: an archiver may have begun to fail meanwhile.
 
     What cannot be told of it is noted as unread.
     """
-    known, give_up = dict(facts), time.monotonic() + ARCHIVER_SECONDS
+    known, give_up = facts, time.monotonic() + ARCHIVER_SECONDS
     try:
         while True:
-            known["burden"] = survey(psql)
-            waiting = known["burden"]["archive_queue"]
+            known = replace(known, burden=survey(psql))
+            waiting = known.burden.archive_queue
             if not archives(known) or not_archiving(known) or not waiting:
                 return known
             if time.monotonic() > give_up:
                 break
             time.sleep(_PAUSE)
-        if known["burden"]["archive_oldest"] < ARCHIVER_SECONDS:
+        if (known.burden.archive_oldest or 0) < ARCHIVER_SECONDS:
             return known  # others have come since: it works
         why = f"{waiting} segments wait for it, and it has neither stored them nor failed"
     except FarsideError as error:
         if not archives(facts):
             return known
         why = error.message
-    known["unread"] = {**facts["unread"], "whether the source's archiver works": why}
-    return known
+    unread = {**facts.unread, "whether the source's archiver works": why}
+    return replace(known, unread=unread)
 
 
-def archives(facts: Mapping[str, Any]) -> bool:
+def archives(facts: PostgresFacts) -> bool:
     """Whether a base backup of this source waits for its archiver at the end."""
-    wanted = ("always",) if facts["in_recovery"] else ("on", "always")
-    return facts["burden"]["archive_mode"] in wanted
+    wanted = ("always",) if facts.in_recovery else ("on", "always")
+    return facts.burden.archive_mode in wanted
 
 
-def not_archiving(facts: Mapping[str, Any]) -> str:
+def not_archiving(facts: PostgresFacts) -> str:
     """Why the source's own archiving does not work; empty if it seems to."""
-    known = facts["burden"]
+    known = facts.burden
     if not archives(facts):
         return ""
-    if not known["archive_configured"]:
-        return f"archive_mode is {known['archive_mode']}, without a command or a library"
-    if known["archive_failing"]:
-        return f"the archiver has failed since it last archived, on {known['last_failed_wal']}"
-    if (oldest := known["archive_oldest"] or 0) > STUCK_SECONDS:
-        return f"{known['archive_queue']} segments wait for the archiver, one for {oldest} s"
+    if not known.archive_configured:
+        return f"archive_mode is {known.archive_mode}, without a command or a library"
+    if known.archive_failing:
+        return f"the archiver has failed since it last archived, on {known.last_failed_wal}"
+    if (oldest := known.archive_oldest or 0) > STUCK_SECONDS:
+        return f"{known.archive_queue} segments wait for the archiver, one for {oldest} s"
     return ""
 
 
-def log_in_base(facts: Mapping[str, Any], *, has_waited: bool = False) -> Literal["none", "fetch"]:
+def log_in_base(facts: PostgresFacts, *, has_waited: bool = False) -> Literal["none", "fetch"]:
     """Whether a base backup holds its log, which is followed in any case: then it does not wait.
 
     A backup without log ends when the archiver has stored that log. Its log can be put in where
@@ -116,18 +121,18 @@ def log_in_base(facts: Mapping[str, Any], *, has_waited: bool = False) -> Litera
     begins at its last restart point, which lies behind what is followed without a slot.
     `has_waited` is whether a former one has waited for the archiver in vain.
     """
-    if facts["in_recovery"] and not may_hold(facts):
+    if facts.in_recovery and not may_hold(facts):
         return "fetch"
     if archives(facts) and (may_hold(facts) or not_archiving(facts) or has_waited):
         return "fetch"
     return "none"
 
 
-def findings(facts: Mapping[str, Any], subject: str) -> Iterator[Finding]:
+def findings(facts: PostgresFacts, subject: str) -> Iterator[Finding]:
     """What of a live source its owner should know before it is backed up."""
     if why := not_archiving(facts):
         yield finding(PostgresFinding.SOURCE_NOT_ARCHIVING, subject, why)
-    if facts["burden"]["unbounded"]:
+    if facts.burden.unbounded:
         text = (
             "max_slot_wal_keep_size is -1: a slot that nothing reads fills the server's disk. The "
             "log is followed without one; where the server does not keep it long enough, the "
@@ -136,34 +141,34 @@ def findings(facts: Mapping[str, Any], subject: str) -> Iterator[Finding]:
         yield finding(PostgresFinding.LOG_RETENTION_UNBOUNDED, subject, text)
 
 
-def may_be_chosen(facts: Mapping[str, Any]) -> bool:
+def may_be_chosen(facts: PostgresFacts) -> bool:
     """Whether the receiver of the log, if it reported what it has, could become a standby that
     commits wait for: its name is its own, but `*` is any. A standby chooses none.
     """
-    return not facts["in_recovery"] and "*" in facts["burden"]["synchronous_standby_names"]
+    return not facts.in_recovery and "*" in facts.burden.synchronous_standby_names
 
 
-def awaited_names(facts: Mapping[str, Any]) -> frozenset[str]:
+def awaited_names(facts: PostgresFacts) -> frozenset[str]:
     """Names of standbys that commits wait for, or may, and that are not there now."""
     names = {
         (quoted or plain).lower()
-        for quoted, plain in _NAMES.findall(facts["burden"]["synchronous_standby_names"])
+        for quoted, plain in _NAMES.findall(facts.burden.synchronous_standby_names)
     }
-    there = {row["name"].lower() for row in facts.get("peers", ())}
+    there = {peer.name.lower() for peer in facts.connected}
     return frozenset(names - there - {"*", "any", "first"})
 
 
-def may_hold(facts: Mapping[str, Any]) -> bool:
+def may_hold(facts: PostgresFacts) -> bool:
     """Whether the receiver may have the server keep the log for it, by a slot.
 
     It then reports how far it is, and could be chosen as a synchronous standby: not where any name
     may be. A loss of power takes along all that would drop the slot: not where the server itself
     does not limit it.
     """
-    return not may_be_chosen(facts) and not facts["burden"]["unbounded"]
+    return not may_be_chosen(facts) and not facts.burden.unbounded
 
 
-def holding(facts: Mapping[str, Any], slot: str) -> list[str]:
+def holding(facts: PostgresFacts, slot: str) -> list[str]:
     """Arguments with which a receiver has the server keep the log for it.
 
     Without them the server keeps what it keeps anyway; a segment that the receiver misses ends it.

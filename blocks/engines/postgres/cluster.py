@@ -11,7 +11,7 @@ from blocks.agent.protocol.parts import FileTarget, OpenItem, TarTarget
 from blocks.agent.redaction import redacted
 from blocks.artifact.manifest import SealedObject
 from blocks.engines.postgres import config
-from blocks.engines.postgres.psql import ALONE
+from blocks.engines.postgres.sessions import ALONE
 from blocks.engines.postgres.wal import parse_lsn
 from blocks.engines.restoration import Restoration
 from blocks.errors import PermanentError

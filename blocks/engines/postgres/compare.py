@@ -3,13 +3,14 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any
 
-from blocks.engines.postgres import access, config, references, survey
+from blocks.engines.postgres import access, config, mentions
+from blocks.engines.postgres.facts import PostgresFacts
 from blocks.engines.postgres.files import AtSource
 from blocks.engines.postgres.findings import PostgresFinding
 from blocks.engines.postgres.installation import Installation
 from blocks.engines.postgres.last_look import NO_LOOK, LastLook
+from blocks.engines.postgres.rows import Collation, SessionSetting
 from blocks.evidence.catalogue import Severity
 from blocks.evidence.findings import Finding, finding
 from blocks.hosts.host import Host
@@ -30,39 +31,39 @@ _ON = re.compile(r"on|t(r(ue?)?)?|y(es?)?|1", re.IGNORECASE)
 
 
 def without_host(
-    facts: Mapping[str, Any], settings: Mapping[str, str], where: str, foreign: Belongings
+    facts: PostgresFacts, settings: Mapping[str, str], where: str, foreign: Belongings
 ) -> Iterator[Finding]:
     """What can be told from the facts alone; `settings` are the recovery site's own."""
-    for name, had in config.too_low(facts["settings"], settings).items():
+    for name, had in config.too_low(facts.settings, settings).items():
         text = (
             f"engine.target.settings gives {settings[name]}, the source has {had}: a server that"
             " answers while it replays, as each standby does, stops there"
         )
         yield finding(PostgresFinding.SETTING_TOO_LOW, f"{where} {name}", text)
-    for database in facts["databases"]:
-        for table in database["tables"] or ():
-            if table["unlogged"] and table["rows"]:
+    for database in facts.databases:
+        for table in database.tables or ():
+            if table.unlogged and table.rows:
                 yield finding(
                     "incomplete-restore",
-                    f"{database['name']}.{table['schema']}.{table['name']}",
-                    f"it is unlogged: its {table['rows']} rows or so are in no physical backup",
+                    f"{database.name}.{table.schema}.{table.name}",
+                    f"it is unlogged: its {table.rows} rows or so are in no physical backup",
                     severity=Severity.MEDIUM,  # its owner has chosen to lose it in a crash
                     remedy="Make it a logged table, or know how the application fills it again.",
                 )
     yield from _as_at_the_source(facts)
-    for row in facts["logical_slots"]:
+    for row in facts.logical_slots:
         yield finding(
             "incomplete-restore",
-            f"logical slot {row['name']}",
-            f"no backup holds it: its consumer of {row['database']} cannot go on",
+            f"logical slot {row.name}",
+            f"no backup holds it: its consumer of {row.database} cannot go on",
             severity=Severity.MEDIUM,
             remedy="Plan how each consumer of changes starts anew after a recovery.",
         )
-    for row in facts["logins"] or ():
-        for _, mention in foreign.lines(str(row["options"] or "")):
-            text = f"logins by {row['method']} ask {mention}"
-            yield finding("address-hard-coded", access.place(row), text)
-    for name in config.preloaded(facts["shared_preload_libraries"]):
+    for login in facts.logins or ():
+        for _, mention in foreign.lines(login.options or ""):
+            text = f"logins by {login.method} ask {mention}"
+            yield finding("address-hard-coded", access.place(login), text)
+    for name in config.preloaded(facts.shared_preload_libraries):
         if not config.is_installed_name(name):
             text = f"the source preloads {name!r}: only an installation's own libraries are loaded"
             yield finding("library-preloaded", name, text)
@@ -70,16 +71,16 @@ def without_host(
         if not config.is_installed_name(name):
             text = f"{whose} loads {name!r}: only an installation's own libraries are looked for"
             yield finding("library-preloaded", name, text)
-    yield from references.in_settings(facts, foreign)
+    yield from mentions.in_settings(facts, foreign)
 
 
-def on_host(facts: Mapping[str, Any], host: Host, bin_dir: str, where: str) -> Iterator[Finding]:
+def on_host(facts: PostgresFacts, host: Host, bin_dir: str, where: str) -> Iterator[Finding]:
     """What the recovery host's installation lacks. Raises as `Host.run`."""
     version = host.run([f"{bin_dir}/postgres", "--version"], check=False)
     match = re.search(r"\(PostgreSQL\) (\d+)", version.text)
-    if match and int(match[1]) != survey.major(facts):
+    if match and int(match[1]) != facts.major:
         text = f"{bin_dir}/postgres is {version.text!r}; the set needs major version"
-        yield finding("engine-version", where, f"{text} {survey.major(facts)}")
+        yield finding("engine-version", where, f"{text} {facts.major}")
     there = installation(facts, host, bin_dir)
     for name, why in there.lacking("libraries").items():
         for whose in (whose for whose, library in _loaded_by_some(facts) if library == name):
@@ -113,60 +114,66 @@ def on_host(facts: Mapping[str, Any], host: Host, bin_dir: str, where: str) -> I
     for text in there.lacking("settings"):
         text = f"the source has {text}, which the build on {where} cannot do: nor read what has it"
         yield finding("engine-version", where, text)
-    for name, path in references.files_in_settings(facts).items():
+    for name, path in mentions.files_in_settings(facts).items():
         if host.run(["test", "-e", path], check=False).exit_code != 0:
             text = f"the source's {name} is {path}, which is not on {where}"
             unused = name.startswith("ssl_") and not takes_tls(facts)
             severity = Severity.MEDIUM if unused else None
             yield finding("path-hard-coded", f"setting {name}", text, severity=severity)
-    for name, path in references.files_in_commands(facts):
+    for name, path in mentions.files_in_commands(facts):
         if host.run(["test", "-e", path], check=False).exit_code != 0:
             text = f"the source's {name} names {path}, which is not on {where}"
             yield finding("path-hard-coded", f"setting {name}", text, severity=Severity.MEDIUM)
 
 
-def takes_tls(facts: Mapping[str, Any]) -> bool:
+def takes_tls(facts: PostgresFacts) -> bool:
     """Whether the source's server offers TLS."""
-    return any(row["name"] == "ssl" and row["setting"] == "on" for row in facts["settings"])
+    return any(row.name == "ssl" and row.setting == "on" for row in facts.settings)
 
 
-def outside(facts: Mapping[str, Any]) -> list[str]:
+def outside(facts: PostgresFacts) -> list[str]:
     """Files by which the source is configured and that lie outside of its data directory: no
     backup of the server has them.
     """
-    data = PurePosixPath(facts["data_directory"])
+    data = PurePosixPath(facts.data_directory)
     own = ("hba_file", "ident_file")
-    files = {str(row["sourcefile"] or "") for row in facts["settings"]}
-    files |= {str(row["setting"]) for row in facts["settings"] if row["name"] in own}
-    files |= {str(row.get("path") or "") for row in facts.get("access") or ()}
+    files = {row.sourcefile or "" for row in facts.settings}
+    files |= {row.value for row in facts.settings if row.name in own}
+    files |= {rule.path or "" for rule in facts.access or ()}
     paths = (PurePosixPath(file) for file in files if file.startswith("/"))
     return sorted(str(path) for path in paths if not path.is_relative_to(data))
 
 
-def libraries(facts: Mapping[str, Any]) -> list[str]:
+def libraries(facts: PostgresFacts) -> list[str]:
     """What the source preloads from its installation, and is known to be harmless."""
     return [name for name in _preloaded(facts) if PurePosixPath(name).name in config.HARMLESS]
 
 
-def asleep(facts: Mapping[str, Any]) -> list[str]:
+def loaded_here(facts: PostgresFacts, host: Host, bin_dir: str) -> list[str]:
+    """What of these a host's installation has. Raises as Host.run."""
+    lacking = installation(facts, host, bin_dir).lacking("libraries")
+    return [name for name in libraries(facts) if name not in lacking]
+
+
+def asleep(facts: PostgresFacts) -> list[str]:
     """What the source preloads and a rehearsal does not, without directories."""
     names = (PurePosixPath(name).name for name in _preloaded(facts))
     return [name for name in names if name not in config.HARMLESS]
 
 
-def _preloaded(facts: Mapping[str, Any]) -> list[str]:
-    names = config.preloaded(facts["shared_preload_libraries"])
+def _preloaded(facts: PostgresFacts) -> list[str]:
+    names = config.preloaded(facts.shared_preload_libraries)
     return [name for name in names if config.is_installed_name(name)]
 
 
-def installation(facts: Mapping[str, Any], host: Host, bin_dir: str) -> Installation:
+def installation(facts: PostgresFacts, host: Host, bin_dir: str) -> Installation:
     """A recovery host's installation, to be asked for all that a source needs of it."""
     others = (name for _, name in (*_loaded_by_all(facts), *_loaded_by_some(facts)))
     return Installation(
         host,
         bin_dir,
         libraries=(*_preloaded(facts), *filter(config.is_installed_name, others)),
-        extensions=(e["name"] for d in facts["databases"] for e in d["extensions"]),
+        extensions=(e.name for d in facts.databases for e in d.extensions),
         locales=(locale for _, locale in _locales(facts)),
         zones=(zone for _, zone in _zones(facts)),
         abbreviations=(names for _, names in _abbreviations(facts)),
@@ -175,7 +182,7 @@ def installation(facts: Mapping[str, Any], host: Host, bin_dir: str) -> Installa
 
 
 def of_sessions(
-    facts: Mapping[str, Any], there: Installation, role: str, databases: Sequence[str]
+    facts: PostgresFacts, there: Installation, role: str, databases: Sequence[str]
 ) -> list[str]:
     """Libraries that are not there, and that a role's sessions in databases are made to load.
 
@@ -184,40 +191,40 @@ def of_sessions(
     return [
         name
         for row in _preloads(facts)
-        if row["role"] in ("", role) and row["database"] in ("", *databases)
-        for name in _libraries_of(row["name"], row["value"])
+        if row.role in ("", role) and row.database in ("", *databases)
+        for name in _libraries_of(row.name, row.value)
         if name in there.lacking("libraries")
     ]
 
 
-def refuses(facts: Mapping[str, Any], role: str) -> str:
+def refuses(facts: PostgresFacts, role: str) -> str:
     """Why the source itself lets a role log in neither; empty where it does, as far as is known."""
-    own: Mapping[str, Any] = next((row for row in facts["roles"] if row["name"] == role), {})
-    if not own.get("login", True):
+    own = next((row for row in facts.roles if row.name == role), None)
+    if own is not None and not own.login:
         return f"{role} has NOLOGIN there"
-    return f"VALID UNTIL of {role} is over there" if own.get("expired") else ""
+    return f"VALID UNTIL of {role} is over there" if own is not None and own.expired else ""
 
 
 def read_only(
-    facts: Mapping[str, Any], role: str, database: str, last: LastLook = NO_LOOK
+    facts: PostgresFacts, role: str, database: str, last: LastLook = NO_LOOK
 ) -> str | None:
     """The setting by which the source lets a role's sessions in a database only read, if any."""
-    for rows in ((last.server or {}).get("sessions", ()), facts.get("sessions", ())):
+    for rows in (last.sessions(), facts.sessions):
         own = [
             row
             for row in rows
-            if row["name"].lower() == "default_transaction_read_only"
-            and row["role"] in ("", role)
-            and row["database"] in ("", database)
+            if row.name.lower() == "default_transaction_read_only"
+            and row.role in ("", role)
+            and row.database in ("", database)
         ]
         # Of several, the server takes that of the role in the database, then the role's.
-        own.sort(key=lambda row: (bool(row["role"]), bool(row["database"])))
-        if own and _ON.fullmatch(own[-1]["value"]):
-            return f"{own[-1]['name']} of {_place(own[-1])}"
+        own.sort(key=lambda row: (bool(row.role), bool(row.database)))
+        if own and _ON.fullmatch(own[-1].value):
+            return f"{own[-1].name} of {_place(own[-1])}"
     return None
 
 
-def loaded_by_all(facts: Mapping[str, Any]) -> dict[str, list[str]]:
+def loaded_by_all(facts: PostgresFacts) -> dict[str, list[str]]:
     """Settings of the source's server by which it loads libraries, but for those at its start.
 
     None of them comes along.
@@ -228,18 +235,18 @@ def loaded_by_all(facts: Mapping[str, Any]) -> dict[str, list[str]]:
     return found
 
 
-def _loaded_by_all(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _loaded_by_all(facts: PostgresFacts) -> Iterator[tuple[str, str]]:
     """A setting of the server, and a library that it names."""
-    for row in facts["settings"]:
-        if row["name"] in _LOADING and row["source"] not in _OF_SESSIONS:
-            for name in _libraries_of(row["name"], row["setting"]):
-                yield row["name"], name
+    for row in facts.settings:
+        if row.name in _LOADING and row.source not in _OF_SESSIONS:
+            for name in _libraries_of(row.name, row.value):
+                yield row.name, name
 
 
-def _loaded_by_some(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _loaded_by_some(facts: PostgresFacts) -> Iterator[tuple[str, str]]:
     """Whose sessions are made to load a library, and the library."""
     for row in _preloads(facts):
-        for name in _libraries_of(row["name"], row["value"]):
+        for name in _libraries_of(row.name, row.value):
             yield _place(row), name
 
 
@@ -250,86 +257,90 @@ def _libraries_of(setting: str, value: str) -> Iterator[str]:
         yield f"$libdir/plugins/{name}" if local else name
 
 
-def _preloads(facts: Mapping[str, Any]) -> list[Mapping[str, str]]:
+def _preloads(facts: PostgresFacts) -> list[SessionSetting]:
     """Settings of roles and databases by which sessions load libraries."""
-    return [row for row in facts.get("sessions", ()) if row["name"].endswith("_preload_libraries")]
+    return [row for row in facts.sessions if row.name.endswith("_preload_libraries")]
 
 
-def _place(row: Mapping[str, str]) -> str:
-    role, database = row["role"], row["database"]
+def _place(row: SessionSetting) -> str:
+    role, database = row.role, row.database
     whom = [f"role {role}"] if role else []
     return " in ".join([*whom, *([f"database {database}"] if database else [])]) or "all roles"
 
 
-def _locales(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _locales(facts: PostgresFacts) -> Iterator[tuple[str, str]]:
     """What names a locale of the C library: a database, a collation, or a setting; and it."""
-    for database in facts["databases"]:
-        for locale in dict.fromkeys((database["collate"], database["ctype"])):
-            yield f"database {database['name']}", locale
-        for row in database.get("locales", ()):
-            yield f"{database['name']}: collation {row['name']}", row["locale"]
+    for database in facts.databases:
+        for locale in dict.fromkeys(filter(None, (database.collate, database.ctype))):
+            yield f"database {database.name}", locale
+        for row in database.locales:
+            yield f"{database.name}: collation {row.name}", row.locale
     for subject, name, value in _settings(facts):
         # The messages of a restored server are never translated.
         if name in ("lc_monetary", "lc_numeric", "lc_time") and value:
             yield subject, value
 
 
-def _zones(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _zones(facts: PostgresFacts) -> Iterator[tuple[str, str]]:
     for subject, name, value in _settings(facts):
         if name == "timezone" and value and not _RULE.fullmatch(value):
             yield subject, value.removeprefix(":")
 
 
-def _abbreviations(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _abbreviations(facts: PostgresFacts) -> Iterator[tuple[str, str]]:
     for subject, name, value in _settings(facts):
         if name == "timezone_abbreviations" and value:
             yield subject, value
 
 
-def _compressions(facts: Mapping[str, Any]) -> Iterator[str]:
+def _compressions(facts: PostgresFacts) -> Iterator[str]:
     """How the source compresses values and its log; a build has only some of the ways."""
     for _, name, value in _settings(facts):
         if name in ("default_toast_compression", "wal_compression"):
             yield f"{name}={value}"
 
 
-def _settings(facts: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _settings(facts: PostgresFacts) -> Iterator[tuple[str, str, str]]:
     """Subject, name in lower case and value of settings: the server's, and those of sessions."""
-    for row in facts["settings"]:
-        if row["source"] not in _OF_SESSIONS:
-            yield f"setting {row['name']}", str(row["name"]).lower(), str(row["setting"])
-    for row in facts.get("sessions", ()):
-        value = row["value"].strip("'")
-        yield f"setting {row['name']} of {_place(row)}", row["name"].lower(), value
+    for row in facts.settings:
+        if row.source not in _OF_SESSIONS:
+            yield f"setting {row.name}", row.name.lower(), row.value
+    for own in facts.sessions:
+        value = own.value.strip("'")
+        yield f"setting {own.name} of {_place(own)}", own.name.lower(), value
 
 
-def _is_lost_at_the_source(facts: Mapping[str, Any], extension: str, why: str) -> bool:
+def _is_lost_at_the_source(facts: PostgresFacts, extension: str, why: str) -> bool:
     """Whether the source lacks the same file of an extension, and goes on without."""
     return any(
         (why == "missing" and extension in source.extensions_lost())
         or any(why.startswith(f"library {name} ") for name in source.libraries_lost())
-        for source in map(AtSource, facts["databases"])
+        for source in map(AtSource, facts.databases)
     )
 
 
-def _as_at_the_source(facts: Mapping[str, Any]) -> Iterator[Finding]:
+def _as_at_the_source(facts: PostgresFacts) -> Iterator[Finding]:
     """What the source itself cannot use: a faithful restore cannot, either."""
-    for database in facts["databases"]:
-        for row in database.get("unusable") or ():
+    for database in facts.databases:
+        for row in database.unusable or ():
             yield finding(
                 "usable-not-restored",
-                f"{database['name']}: {row['name']}",
+                f"{database.name}: {row.name}",
                 "it is not valid, or was never refreshed: so it is at the source",
                 severity=Severity.MEDIUM,
                 remedy="Rebuild the index, or refresh the materialized view, at the source.",
             )
-        named = [{**database, "name": "default"}, *(database["collations"] or ())]
-        for row in named:
-            had, has = row["recorded_version"], row["actual_version"]
+        default = Collation(
+            name="default",
+            recorded_version=database.recorded_version,
+            actual_version=database.actual_version,
+        )
+        for collation in (default, *(database.collations or ())):
+            had, has = collation.recorded_version, collation.actual_version
             if None not in (had, has) and had != has:
                 yield finding(
                     PostgresFinding.LOCALE_CHANGED,
-                    f"{database['name']}: {row['name']}",
+                    f"{database.name}: {collation.name}",
                     f"its data was sorted by version {had}, the source has {has}",
                     severity=Severity.MEDIUM,
                     remedy="Rebuild its text indexes at the source, then REFRESH its VERSION.",

@@ -6,11 +6,12 @@ decided here.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any
 
+from blocks.engines.postgres.facts import PostgresFacts
 from blocks.engines.postgres.psql import identifier
+from blocks.engines.postgres.rows import Role, Setting
 from blocks.engines.postgres.settings import REPLAY_LIMITS, carried
 
 ISOLATION = {
@@ -43,13 +44,12 @@ background workers do: in a rehearsal they stay asleep, and the record lists the
 _LIBRARY = re.compile(r"(\$libdir/)?(plugins/)?[\w.+-]+", re.ASCII)
 
 
-def too_low(settings: Sequence[Mapping[str, Any]], own: Mapping[str, str]) -> dict[str, str]:
+def too_low(settings: Iterable[Setting], own: Mapping[str, str]) -> dict[str, str]:
     """Limits that the recovery site sets below the source's: name -> the source's value."""
     return {
-        str(row["name"]): str(row["setting"])
+        row.name: row.value
         for row in settings
-        if row["name"] in REPLAY_LIMITS
-        and int(own.get(row["name"], row["setting"])) < int(row["setting"])
+        if row.name in REPLAY_LIMITS and int(own.get(row.name, row.value)) < int(row.value)
     }
 
 
@@ -74,7 +74,7 @@ def is_installed_name(library: str) -> bool:
 
 
 def postgresql_conf(
-    facts: Mapping[str, Any],
+    facts: PostgresFacts,
     *,
     address: str,
     port: int,
@@ -92,7 +92,7 @@ def postgresql_conf(
     before what came along, but not before what isolates the server. `upstream` is how a standby
     reaches the restored primary; empty for the primary itself.
     """
-    settings = carried(facts["settings"]) | wal_limits(facts["wal_segment_size"])
+    settings = carried(facts.settings) | wal_limits(facts.wal_segment_size)
     settings["shared_buffers"] = f"{max(32, min(memory_bytes // 8 // 2**20, 8192))}MB"
     settings["maintenance_work_mem"] = "128MB"
     settings.update(own)
@@ -129,15 +129,15 @@ def postgresql_conf(
     return head + "".join(f"{name} = {quoted(value)}\n" for name, value in sorted(settings.items()))
 
 
-def login_method(facts: Mapping[str, Any]) -> str:
+def login_method(roles: Iterable[Role]) -> str:
     """How roles with a password log in."""
     # `md5` also accepts SCRAM secrets; without it, roles with an old md5 secret could not log in.
-    old = any(role["password"] in ("md5", "unknown") for role in facts["roles"])
+    old = any(role.password in ("md5", "unknown") for role in roles)
     return "md5" if old else "scram-sha-256"
 
 
 def pg_hba_conf(
-    facts: Mapping[str, Any],
+    roles: Iterable[Role],
     networks: Sequence[IPv4Network | IPv6Network],
     application: str,
     replica: str = "",
@@ -147,7 +147,7 @@ def pg_hba_conf(
     Nobody else, for the source may refuse other roles. `replica` is the role by which standbys
     follow; without one nobody does.
     """
-    method = login_method(facts)
+    method = login_method(roles)
 
     def lines() -> Iterator[str]:
         yield "# Written by farside. The socket lies in a directory that only its owner can enter."

@@ -7,14 +7,18 @@ lost; without that second look (a retained set, a standby) a number is an estima
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from operator import attrgetter
+from typing import TypeVar
 
+from blocks.engines.checks import Answer, CheckSpec
 from blocks.engines.common.tally import NOT_ASKED
-from blocks.engines.postgres.last_look import NO_LOOK, LastLook, Row, still_there
+from blocks.engines.postgres.catalog import LARGE_OBJECTS, OBJECT_PAGES, TABLES
+from blocks.engines.postgres.facts import Database
+from blocks.engines.postgres.last_look import NO_LOOK, LastLook, still_there
 from blocks.engines.postgres.psql import Psql, SqlError, identifier, literal
-from blocks.engines.postgres.survey import LARGE_OBJECTS, OBJECT_PAGES, TABLES
+from blocks.engines.postgres.rows import Counter, Table, rows_of
 from blocks.engines.postgres.tally import Tally
-from blocks.evidence.record import Check
 
 HOURS = 3600.0
 ROW = '"farside row"'
@@ -34,10 +38,17 @@ _WRITTEN = "it may have been written to"
 SLACK_ROWS = 10
 """A number that is no exact one may be off by so many rows, or by a tenth."""
 
+Written = Mapping[tuple[str, str, str], int]
+"""Database, schema and table -> how many more rows a restored service has written to it."""
+NOTHING: Written = {}
+
 
 def row_counts(
-    control: Psql, databases: Iterable[Mapping[str, Any]], last: LastLook = NO_LOOK
-) -> Check:
+    control: Psql,
+    databases: Iterable[Database],
+    last: LastLook = NO_LOOK,
+    written: Written = NOTHING,
+) -> CheckSpec:
     """Every table and materialized view is there, with the rows that it must have.
 
     A table that was counted, and to which nothing was written since, has exactly its rows; else
@@ -46,53 +57,75 @@ def row_counts(
     One that was counted and has come back empty never passes, unless the source emptied it, or was
     writing to it at one of the two looks, or had deleted from it before the only one.
     Unlogged tables are empty: no backup holds them. Where values are stored apart from their rows,
-    all are read.
+    all are read. What was `written` to the restored service meanwhile does not count.
     """
-    tally, exact, about, tables, total = Tally(), 0, 0, 0, 0
-    for database in databases:
-        name = database["name"]
-        if database["tables"] is None:
-            tally.unseen.append(f"{name}: its tables could not be read at the source")
-            continue
-        with tally.looking(name):
-            present = _by_name(control.rows(name, TABLES))
-            tally.seen += 1
-            moves, looked = Moves(database, last), last.of(name, "tables")
-            had = _by_name(looked)
-            for table in database["tables"]:
-                key = (table["schema"], table["name"])
-                label = f"{name}.{table['schema']}.{table['name']}"
-                if (here := present.get(key)) is None:
-                    there = NOT_ASKED
-                    if looked is not None:
-                        there = still_there(table, had.get(key), "file")
-                    tally.compare(label, f"{label} is missing", False, True, there)
-                    continue
-                with tally.looking(label):
-                    found = _count(control, name, here)
-                    tables, total = tables + 1, total + found
-                    if not here["unlogged"]:
-                        wanted, is_count = table.get("count"), True
-                        if wanted is None:
-                            wanted, is_count = table["rows"], False
-                        moved = moves.of_table(table, here, had.get(key))
-                        held = compare(tally, label, found, wanted, is_count, moved)
-                        exact, about = exact + held, about + (not held)
-    right = f"{total} rows in {tables} tables, {exact} of them compared exactly"
-    if about:
-        right += f", {about} only to about a tenth or {SLACK_ROWS} rows"
-    expected = "every table of the manifest, with its rows (a tenth less where they are estimated)"
-    return tally.check("row-counts", expected, right, finding="incomplete-restore")
+    return CheckSpec(
+        "row-counts",
+        "every table of the manifest, with its rows (a tenth less where they are estimated)",
+        lambda: _Rows(control, last, written).answer(databases),
+        "incomplete-restore",
+        grows=True,
+    )
 
 
-def _count(control: Psql, database: str, table: Row) -> int:
+class _Rows:
+    """Counts the rows of the tables of all databases."""
+
+    def __init__(self, control: Psql, last: LastLook, written: Written) -> None:
+        self._control, self._last, self._written = control, last, written
+        self._tally = Tally()
+        self._exact = self._about = self._tables = self._total = 0
+
+    def answer(self, databases: Iterable[Database]) -> Answer:
+        """What is found in all of them."""
+        for database in databases:
+            if database.tables is None:
+                text = f"{database.name}: its tables could not be read at the source"
+                self._tally.unseen.append(text)
+                continue
+            with self._tally.looking(database.name):
+                self._look_into(database, database.tables)
+        right = (
+            f"{self._total} rows in {self._tables} tables, {self._exact} of them compared exactly"
+        )
+        if self._about:
+            right += f", {self._about} only to about a tenth or {SLACK_ROWS} rows"
+        return self._tally.answer(right)
+
+    def _look_into(self, database: Database, tables: Iterable[Table]) -> None:
+        name = database.name
+        present = _by_key(rows_of(Table, self._control.rows(name, TABLES)))
+        self._tally.seen += 1
+        moves, looked = Moves(database, self._last), self._last.of(name, "tables", Table)
+        had = _by_key(looked or ())
+        for table in tables:
+            label = f"{name}.{table.schema}.{table.name}"
+            if (here := present.get(table.key)) is None:
+                there = NOT_ASKED
+                if looked is not None:
+                    there = still_there(table, had.get(table.key), attrgetter("file"))
+                self._tally.compare(label, f"{label} is missing", False, True, there)
+                continue
+            with self._tally.looking(label):
+                found = _count(self._control, name, here)
+                found -= self._written.get((name, *table.key), 0)
+                self._tables, self._total = self._tables + 1, self._total + found
+                if not here.unlogged:
+                    is_count = table.count is not None
+                    wanted = table.count if is_count else table.rows
+                    moved = moves.of_table(table, here, had.get(table.key))
+                    held = compare(self._tally, label, found, wanted, is_count, moved)
+                    self._exact, self._about = self._exact + held, self._about + (not held)
+
+
+def _count(control: Psql, database: str, table: Table) -> int:
     """The rows of a restored table; raises as Psql.user_rows.
 
     Its indexes may have expressions whose functions find others by the search_path that
     applications have, and to plan any query, the server reads these.
     """
-    place = f"{identifier(table['schema'])}.{identifier(table['name'])}"
-    counted = f"SELECT pg_catalog.count({ALL_READ if table['apart'] else _PLACE}) AS rows"
+    place = f"{identifier(table.schema)}.{identifier(table.name)}"
+    counted = f"SELECT pg_catalog.count({ALL_READ if table.apart else _PLACE}) AS rows"
     query = f"{counted} FROM ONLY {place} AS {ROW}"
     try:
         (answer,) = control.user_rows(database, query, timeout=HOURS)
@@ -105,33 +138,49 @@ def _count(control: Psql, database: str, table: Row) -> int:
 
 
 def large_objects(
-    control: Psql, databases: Iterable[Mapping[str, Any]], last: LastLook = NO_LOOK
-) -> Check:
+    control: Psql,
+    databases: Iterable[Database],
+    last: LastLook = NO_LOOK,
+    written: Written = NOTHING,
+) -> CheckSpec:
     """The large objects that there were, and all pages of their contents.
 
     They are counted: fewer than the source is known to have left are unknown at least.
     """
+    return CheckSpec(
+        "large-objects",
+        "the manifest's large objects",
+        partial(_large_objects, control, databases, last, written),
+        "incomplete-restore",
+        grows=True,
+    )
+
+
+def _large_objects(
+    control: Psql, databases: Iterable[Database], last: LastLook, written: Written
+) -> Answer:
     tally, exact, total = Tally(), 0, 0
     for database in databases:
-        name, had = database["name"], database["large_objects"]
+        name, had = database.name, database.large_objects
         if had is None:
             tally.unseen.append(f"{name}: they could not be counted at the source")
             continue
         with tally.looking(name):
+            objects, contents = "pg_largeobject_metadata", "pg_largeobject"
             found = control.rows(name, LARGE_OBJECTS)[0]["count"]
+            found -= written.get((name, "pg_catalog", objects), 0)
             tally.seen, total = tally.seen + 1, total + found
             moves = Moves(database, last)
-            moved = moves.of("pg_catalog", "pg_largeobject_metadata")
+            moved = moves.of("pg_catalog", objects)
             held = compare(tally, name, found, had, True, moved, strict=True)
-            if (pages := database.get("object_pages")) is not None:
+            if (pages := database.object_pages) is not None:
                 found = control.rows(name, OBJECT_PAGES, timeout=HOURS)[0]["count"]
-                moved = moves.of("pg_catalog", "pg_largeobject")
+                found -= written.get((name, "pg_catalog", contents), 0)
+                moved = moves.of("pg_catalog", contents)
                 label = f"{name}: pages of contents"
                 held &= compare(tally, label, found, pages, True, moved, strict=True)
             exact += held
-    right = f"{total}, compared exactly in {exact} of {tally.seen} databases"
-    expected = "the manifest's large objects"
-    return tally.check("large-objects", expected, right, finding="incomplete-restore")
+    return tally.answer(f"{total}, compared exactly in {exact} of {tally.seen} databases")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +201,12 @@ class Moved:
 class Moves:
     """What was written to the tables of a database between two looks at it."""
 
-    def __init__(self, database: Mapping[str, Any], last: LastLook) -> None:
-        looked = last.of(database["name"], "counters")
+    def __init__(self, database: Database, last: LastLook) -> None:
+        looked = last.of(database.name, "counters", Counter)
         self._asked, self._standby = looked is not None, last.standby
-        self._first, self._last = _by_name(database.get("counters")), _by_name(looked)
+        self._first, self._last = _by_key(database.counters or ()), _by_key(looked or ())
         # A standby has none, nor has a server that does not count; an older set does not say.
-        self._untold = database.get("counters") == []
+        self._untold = database.counters == ()
 
     def of(self, schema: str, name: str) -> Moved:
         """By the server's counters alone."""
@@ -169,29 +218,29 @@ class Moves:
             if self._untold:
                 return Moved(doubt=_WRITTEN)
             # Not asked again: what rows were deleted from before may be a queue, which empties.
-            came_and_went = first is None or int(first["deleted"]) > 0
+            came_and_went = first is None or first.deleted > 0
             return Moved(busy=bool(self._first) and came_and_went)
         if first == last:
             return Moved(known=True, untouched=True)
-        if first["written"].split()[0] != last["written"].split()[0]:
+        if first.written.split()[0] != last.written.split()[0]:
             return Moved(doubt="it was emptied or rewritten")  # its counters say nothing of that
-        return Moved(max(0, int(last["deleted"]) - int(first["deleted"])), known=True)
+        return Moved(max(0, last.deleted - first.deleted), known=True)
 
-    def of_table(self, first: Row, here: Row, last: Row | None) -> Moved:
+    def of_table(self, first: Table, here: Table, last: Table | None) -> Moved:
         """The same, with a table's rows in TABLES: at the survey, restored, and at the last look.
 
         Where the counters do not tell, the source's own estimates do, if they are of the table
         that was restored.
         """
-        key, file, had = (first["schema"], first["name"]), first.get("file"), first["rows"]
-        moved, same = self.of(*key), last is not None and last["file"] == file
-        if rewritten := file not in (None, here["file"]) and not same:
+        file, had = first.file, first.rows
+        moved, same = self.of(*first.key), last is not None and last.file == file
+        if rewritten := file not in (None, here.file) and not same:
             moved = Moved(busy=moved.busy, doubt="it was emptied, rewritten or created again")
-            had = had if first.get("count") is None else first["count"]
-        if moved.known or last is None or last["file"] != here["file"] or had is None:
+            had = had if first.count is None else first.count
+        if moved.known or last is None or last.file != here.file or had is None:
             return moved
-        left = last["rows"]
-        if left is None and not self._went_on(key):
+        left = last.rows
+        if left is None and not self._went_on(first.key):
             return moved
         # A standby's estimates are those of the primary's last ANALYZE, however long ago.
         doubt = moved.doubt if rewritten or self._standby else ""
@@ -200,14 +249,17 @@ class Moves:
     def _went_on(self, key: tuple[str, str]) -> bool:
         """Whether a table's counters were not lost meanwhile: one without an estimate is empty."""
         inserted = [
-            int(rows[key]["written"].split()[1]) if key in rows else 0
+            int(rows[key].written.split()[1]) if key in rows else 0
             for rows in (self._first, self._last)
         ]
         return 0 < inserted[0] <= inserted[1]
 
 
-def _by_name(rows: Iterable[Row] | None) -> dict[tuple[str, str], Row]:
-    return {(row["schema"], row["name"]): row for row in rows or ()}
+_Keyed = TypeVar("_Keyed", Table, Counter)
+
+
+def _by_key(rows: Iterable[_Keyed]) -> dict[tuple[str, str], _Keyed]:
+    return {row.key: row for row in rows}
 
 
 def compare(

@@ -4,9 +4,11 @@ A source that has lost such a file goes on without it, and so does what is resto
 is loaded there that the server does not bring along itself: libraries are only looked for.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from blocks.engines.postgres.facts import Database
+from blocks.engines.postgres.rows import Extension
 
 MAY_LOOK = """
 SELECT has_function_privilege('pg_stat_file(text, boolean)', 'EXECUTE')
@@ -86,8 +88,8 @@ _SINCE = "made at the source since it was asked"
 class AtSource:
     """What the source said of the files of one database."""
 
-    database: Mapping[str, Any]
-    looked: Sequence[Mapping[str, Any]] = ()
+    database: Database
+    looked: Sequence[Extension] = ()
     """Its extensions at the last look."""
 
     def has(self, kind: str, name: str, subject: str) -> bool | None:
@@ -95,32 +97,31 @@ class AtSource:
 
         A library's `subject` is its extension, if it has one. None is not known.
         """
+        libraries = {row.name: row.there for row in self.database.libraries or ()}
         if kind == "dictionary":
-            row = self._rows("dictionaries").get(name, {})
-            without = self._rows("libraries").get(row.get("library"), {}).get("there") is False
-            return False if without else row.get("usable")
-        known = {row["name"]: row for row in (*self.database["extensions"], *self.looked)}
-        extension = known.get(subject)
+            known = (row for row in self.database.dictionaries or () if row.name == name)
+            if (row := next(known, None)) is None:
+                return None
+            return False if libraries.get(row.library or "") is False else row.usable
+        extensions = {row.name: row for row in (*self.database.extensions, *self.looked)}
+        extension = extensions.get(subject)
         if kind == "extension":
-            return extension and extension.get("offered", True)
-        there: bool | None = self._rows("libraries").get(name, {}).get("there")
-        if there is not None:
+            return None if extension is None else extension.offered
+        if (there := libraries.get(name)) is not None:
             return there
         # Without its control file the source may well have a library: that is of another package.
-        return True if extension and extension.get("control", True) else None
+        return True if extension is not None and extension.control else None
 
     def why(self, kind: str) -> str:
         """Why it is not known."""
-        part = {"library": "libraries", "dictionary": "dictionaries"}.get(kind, "extensions")
-        return _NOT_ASKED[kind] if self.database.get(part) is None else _SINCE
+        database = self.database
+        read = {"library": database.libraries, "dictionary": database.dictionaries}
+        return _NOT_ASKED[kind] if read.get(kind, database.extensions) is None else _SINCE
 
     def extensions_lost(self) -> set[str]:
         """Extensions that the source has no control file of."""
-        return {row["name"] for row in self.database["extensions"] if not row.get("control", True)}
+        return {row.name for row in self.database.extensions if not row.control}
 
     def libraries_lost(self) -> set[str]:
         """Libraries of functions that it has no file of."""
-        return {row["name"] for row in self.database.get("libraries") or () if not row["there"]}
-
-    def _rows(self, part: str) -> dict[str | None, Mapping[str, Any]]:
-        return {row["name"]: row for row in self.database.get(part) or ()}
+        return {row.name for row in self.database.libraries or () if not row.there}

@@ -1,14 +1,17 @@
 """B-tree indexes against their tables: by amcheck, or by scans of both."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 
 from blocks.artifact import wire
-from blocks.engines.postgres.psql import AS_OWNER, CLUSTER, NO_EVENT_TRIGGERS, Psql, literal
+from blocks.engines.checks import Answer, CheckSpec
+from blocks.engines.postgres.facts import Database
+from blocks.engines.postgres.psql import CLUSTER, Psql, literal
+from blocks.engines.postgres.sessions import AS_OWNER, NO_EVENT_TRIGGERS
 from blocks.engines.postgres.tally import DAMAGED, Tally
 from blocks.errors import FarsideError, TransientError
-from blocks.evidence.record import Check
 
 HOURS = 3600.0
 _RESTART_SECONDS = 120.0
@@ -211,10 +214,20 @@ BEGIN
 """
 
 
-def btrees(control: Psql, databases: Sequence[str]) -> Check:
+def btrees(control: Psql, databases: Iterable[Database]) -> CheckSpec:
     """Every B-tree against its table: amcheck where there is one, else ordered scans."""
+    return CheckSpec(
+        "btree-indexes",
+        "every B-tree agrees with its table",
+        partial(_btrees, control, databases),
+        "index-corrupt",
+        grows=True,
+    )
+
+
+def _btrees(control: Psql, databases: Iterable[Database]) -> Answer:
     tally, done, leaves_only, methods = Tally(), 0, 0, set[str]()
-    for name in databases:
+    for name in (database.name for database in databases):
         with tally.looking(name):
             schema = control.value(name, _SCHEMA)
             script = _AMCHECK.replace(_AMCHECK_SCHEMA, literal(schema)) if schema else _SCANS
@@ -230,11 +243,10 @@ def btrees(control: Psql, databases: Sequence[str]) -> Check:
             tally.wrong += [f"{name}: {row['index']}: {row['problem']}" for row in result["bad"]]
             tally.unseen += [f"{name}: {index}" for index in result["skipped"]]
     method = " or ".join(sorted(methods)) or "amcheck"
-    expected = f"every B-tree agrees with its table, by {method}"
     right = f"all {done} agree, by {method}"
     if leaves_only:
         right += f"; in {leaves_only} of them, parent pages were not compared with their children"
-    return tally.check("btree-indexes", expected, right, finding="index-corrupt")
+    return tally.answer(right)
 
 
 def _survived(control: Psql, database: str, script: str) -> str | None:

@@ -1,26 +1,25 @@
 """Whether a restored server can reach, or change, anything beyond itself."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
-from blocks.engines.legacy import checked
+from blocks.engines.checks import Answer, CheckSpec, judged
 from blocks.engines.postgres.checks import NONE
 from blocks.engines.postgres.psql import CLUSTER, Psql
 from blocks.engines.postgres.standbys import upstreams
-from blocks.evidence.record import Check
 
 
-def archiving(control: Psql) -> Check:
+def archiving(control: Psql) -> CheckSpec:
     """The live server archives nowhere."""
+    run = partial(_archiving, control)
+    return CheckSpec("archiving", "archives nowhere", run, "archive-into-production")
+
+
+def _archiving(control: Psql) -> Answer:
     wrong = _other_settings(
         control, {"archive_mode": ("off",), "archive_command": NONE, "archive_library": NONE}
     ) + _running(control, "archiver")
-    return checked(
-        "archiving",
-        "archives nowhere",
-        wrong,
-        "archiving is off",
-        finding="archive-into-production",
-    )
+    return judged(wrong, "archiving is off")
 
 
 _BACKENDS = (
@@ -32,14 +31,30 @@ _BACKENDS = (
 
 
 def isolation(
-    control: Psql, allowed_libraries: list[str], *, replica: str = "", standby: bool = False
-) -> Check:
+    control: Psql,
+    allowed_libraries: Callable[[], Sequence[str]],
+    *,
+    replica: str = "",
+    standby: bool = False,
+) -> CheckSpec:
     """The live server streams from nowhere, subscribes to nothing, starts no job by itself.
 
     Any process but PostgreSQL's own may be a job. Nobody follows it but its own standbys, by the
     role `replica`, for which commits may wait. Whom a `standby` itself streams from is told by
-    standbys.check.
+    standbys.check. `allowed_libraries` may ask the host.
     """
+    streams = "" if standby else "streams from nowhere, "
+    return CheckSpec(
+        "isolation",
+        f"{streams}subscribes to nothing, starts no job",
+        lambda: _isolation(control, allowed_libraries(), replica, standby),
+        "restored-jobs-fire",
+    )
+
+
+def _isolation(
+    control: Psql, allowed_libraries: Sequence[str], replica: str, standby: bool
+) -> Answer:
     wrong = _other_settings(
         control.seeing_defaults(),
         {
@@ -69,14 +84,10 @@ def isolation(
     slots = control.value(CLUSTER, "SELECT count(*) FROM pg_replication_slots")
     if slots != "0":
         wrong.append(f"{slots} replication slots")
-    streams = "" if standby else "streams from nowhere, "
-    return checked(
-        "isolation",
-        f"{streams}subscribes to nothing, starts no job",
+    return judged(
         wrong,
         f"{'' if standby else 'no streaming, '}no subscription, no slot, and only the server's "
         f"own processes; preloaded: {', '.join(allowed_libraries) or 'nothing'}",
-        finding="restored-jobs-fire",
     )
 
 

@@ -6,14 +6,17 @@ once it has replayed the log that it has: what is restored has all of that.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from operator import attrgetter
+from typing import Any, TypeVar
 
 from blocks.engines.common.tally import NOT_ASKED
-from blocks.engines.postgres import counting, sequences, survey
+from blocks.engines.postgres import catalog, counting, digest, sequences, survey
+from blocks.engines.postgres.facts import Database
 from blocks.engines.postgres.psql import CLUSTER, Psql
+from blocks.engines.postgres.rows import Role, SessionSetting, rows_of
 from blocks.engines.postgres.wal import parse_lsn
 from blocks.errors import FarsideError
 from blocks.workers import Workers
@@ -33,23 +36,32 @@ SELECT pg_is_in_recovery() AS standby, pg_last_wal_replay_lsn()::text AS replaye
 """
 
 _OF_SERVER = {
-    "roles": survey.ROLES,
-    "databases": survey.OPEN,
-    "sessions": survey.SESSIONS,
+    "roles": catalog.ROLES,
+    "databases": catalog.OPEN,
+    "sessions": catalog.SESSIONS,
 }
 # What is written to all the time comes last: as near to the loss as can be.
 _OF_DATABASE = {
-    "schema_digest": survey.SCHEMA_DIGEST,
-    "catalog_writes": survey.CATALOG_WRITES,
-    "extensions": survey.EXTENSIONS,
-    "collations": survey.COLLATIONS,
-    "tables": survey.TABLES,
-    "indexes": survey.INDEXES,
+    "schema_digest": digest.SCHEMA_DIGEST,
+    "catalog_writes": digest.CATALOG_WRITES,
+    "extensions": catalog.EXTENSIONS,
+    "collations": catalog.COLLATIONS,
+    "tables": catalog.TABLES,
+    "indexes": catalog.INDEXES,
     "sequences": sequences.LIST,
     "counters": counting.COUNTERS,
 }
 
 Row = Mapping[str, Any]
+_Row = TypeVar("_Row")
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A role or a database: its name and its number, which older sets do not have."""
+
+    name: str
+    oid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +74,28 @@ class LastLook:
     standby: bool = False
     """Whether it is a standby: nothing there tells what was written to a table."""
 
-    def has(self, part: str, first: Row) -> object:
-        """Whether the server still had the role or the open database of a row of the survey's;
+    def has(self, part: str, first: Role | Database) -> object:
+        """Whether the server still had the role or the open database of the survey's.
+
         NOT_ASKED where it is not known, MADE_AGAIN where it had another one of that name.
         """
         rows = (self.server or {}).get(part)
         if rows is None:
             return NOT_ASKED
-        return still_there(first, next((r for r in rows if r["name"] == first["name"]), None))
+        known = {row.name: row for row in rows_of(_Known, rows)}
+        return still_there(first, known.get(first.name), attrgetter("oid"))
 
-    def of(self, database: str, part: str) -> list[Row] | None:
-        """The rows of a part of a database."""
+    def sessions(self) -> tuple[SessionSetting, ...]:
+        """What sessions were made to load or to set; none where it is not known."""
+        return rows_of(SessionSetting, (self.server or {}).get("sessions", ()))
+
+    def of(self, database: str, part: str, kind: type[_Row]) -> tuple[_Row, ...] | None:
+        """The rows of a part of a database, which are of that `kind`."""
+        rows = self.rows(database, part)
+        return None if rows is None else rows_of(kind, rows)
+
+    def rows(self, database: str, part: str) -> list[Row] | None:
+        """The same, as they were read."""
         return (self.databases or {}).get(database, {}).get(part)
 
 
@@ -80,14 +103,14 @@ MADE_AGAIN = "made again"
 """In place of what a source had, where that was dropped and another made: it may be between two."""
 
 
-def still_there(first: Row, last: Row | None, identity: str = "oid") -> object:
+def still_there(first: object, last: object | None, identity: Callable[[Any], object]) -> object:
     """Whether an object of the survey was the same at the last look: true, false, or MADE_AGAIN.
 
-    By what tells one from another of its name, which an older set does not have.
+    `identity` tells one from another of its name; it is None in an older set.
     """
     if last is None:
         return False
-    known = first.get(identity) is None or first[identity] == last.get(identity)
+    known = identity(first) is None or identity(first) == identity(last)
     return True if known else MADE_AGAIN
 
 

@@ -1,9 +1,10 @@
 """What a rehearsal takes of a live source that others need too: senders, slots, sessions."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from blocks.engines.postgres import burden
+from blocks.engines.postgres.facts import PostgresFacts
 from blocks.engines.postgres.findings import PostgresFinding
 from blocks.engines.postgres.psql import CLUSTER, Psql, literal
 from blocks.evidence.findings import Finding, finding
@@ -55,7 +56,7 @@ def survey(psql: Psql, backup_role: str) -> list[Any]:
     return psql.rows(CLUSTER, _PLACES.format(backup=literal(backup_role)))
 
 
-def findings(facts: Mapping[str, Any], subject: str) -> Iterator[Finding]:
+def findings(facts: PostgresFacts, subject: str) -> Iterator[Finding]:
     """Limits that leave too few places for a snapshot; none where nobody could read them.
 
     What is away and comes back keeps its place: a slot's reader, a standby that commits wait for.
@@ -66,8 +67,8 @@ def findings(facts: Mapping[str, Any], subject: str) -> Iterator[Finding]:
         "both": SENDERS + SESSIONS,
         "slots": 1 if burden.may_hold(facts) else 0,
     }
-    for row in facts.get("places") or ():
-        need = needed[row["kind"]]
-        if row["used"] + need > row["most"]:
-            text = f"{row['setting']}: {row['used']} of {row['most']} used, {need} more needed"
-            yield finding(PostgresFinding.SOURCE_AT_LIMIT, f"{subject} {row['setting']}", text)
+    for limit in facts.places or ():
+        need = needed[limit.kind]
+        if limit.used + need > limit.most:
+            text = f"{limit.setting}: {limit.used} of {limit.most} used, {need} more needed"
+            yield finding(PostgresFinding.SOURCE_AT_LIMIT, f"{subject} {limit.setting}", text)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from blocks.block import Address, Directory, Port
 from blocks.engines.postgres import config
 from blocks.engines.postgres.settings import REPLAY_LIMITS
+from blocks.evidence.record import Node
 
 
 class _Part(BaseModel):
@@ -122,6 +123,15 @@ class TargetServer(Place):
     def places(self) -> tuple[Place, ...]:
         """All of them, the primary first."""
         return (self, *self.standbys)
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """What a restore makes of them."""
+        primary, *others = self.places
+        return (
+            Node(primary.host, "primary", primary.address, primary.port),
+            *(Node(place.host, "standby", place.address, place.port) for place in others),
+        )
 
     @field_validator("settings")
     @classmethod

@@ -12,6 +12,20 @@ from pydantic import SecretStr
 
 from blocks.agent.redaction import redacted
 from blocks.artifact import wire
+from blocks.engines.postgres.sessions import (
+    ALONE,
+    AMBIENT,
+    AS_OWNER,
+    AS_STORED,
+    LOGIN_TRIGGERS_SINCE,
+    NO_EVENT_TRIGGERS,
+    NO_LOGIN_TRIGGERS,
+    NO_TEMPORARY_LIMIT,
+    NO_TRANSACTION_TIMEOUT,
+    NO_VIEWS,
+    OF_SITE,
+    SEEING_DEFAULTS,
+)
 from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.hosts.host import Host
 from blocks.hosts.process import Completed
@@ -41,150 +55,6 @@ _NO_CONNECTION, _SCRIPT_FAILED = 2, 3  # exit codes of psql
 CLUSTER = ""
 """In the place of a database's name, which is never empty: the one where the server's own matters
 are asked. That is `postgres`, unless it was dropped or lets nobody in."""
-
-_SETTINGS = {
-    "search_path": "pg_catalog,pg_temp",
-    "role": "none",
-    "client_min_messages": "warning",
-    "standard_conforming_strings": "on",
-    "escape_string_warning": "off",
-    "quote_all_identifiers": "off",
-    "transform_null_equals": "off",
-    "row_security": "off",
-    "constraint_exclusion": "off",
-    "DateStyle": "ISO",
-    "IntervalStyle": "postgres",
-    "TimeZone": "UTC",
-    "bytea_output": "hex",
-    "extra_float_digits": "1",
-    "default_transaction_read_only": "off",
-    "default_transaction_deferrable": "off",
-    "default_transaction_isolation": r"read\ committed",
-    "idle_in_transaction_session_timeout": "0",
-    "idle_session_timeout": "0",
-    "local_preload_libraries": "",
-    "jit": "off",
-}
-
-
-AMBIENT = (("hostaddr", ""), ("target_session_attrs", "any"), ("channel_binding", "prefer"))
-"""Of a connection, what an account's environment or service file would else decide: even where
-to."""
-_OF_SESSIONS = ("PGOPTIONS", "PGDATESTYLE", "PGTZ", "PGGEQO")
-_OF_CONNECTIONS = (
-    *("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGPASSWORD", "PGPASSFILE"),
-    *("PGAPPNAME", "PGCLIENTENCODING", "PGCONNECT_TIMEOUT", "PGTARGETSESSIONATTRS"),
-    *("PGLOADBALANCEHOSTS", "PGSERVICE", "PGSERVICEFILE", "PGSYSCONFDIR", "PGLOCALEDIR"),
-    *("PGREQUIREAUTH", "PGREQUIREPEER", "PGREQUIRESSL", "PGCHANNELBINDING"),
-    *("PGMINPROTOCOLVERSION", "PGMAXPROTOCOLVERSION", "PGOAUTHDEBUG", "PGKRBSRVNAME"),
-    *("PGGSSENCMODE", "PGGSSLIB", "PGGSSDELEGATION"),
-    *(f"PGSSL{name}" for name in (
-        *("MODE", "NEGOTIATION", "COMPRESSION", "SNI", "CERT", "KEY", "CERTMODE", "ROOTCERT"),
-        *("CRL", "CRLDIR", "MINPROTOCOLVERSION", "MAXPROTOCOLVERSION"),
-    )),
-)  # fmt: skip
-"""What libpq 18 and all before it take from the environment. Connection strings do not do for
-these: each version refuses what only later ones know."""
-_PLAIN = ("env", *(f"-u{name}" for name in _OF_SESSIONS))
-ALONE = (*_PLAIN, *(f"-u{name}" for name in _OF_CONNECTIONS))
-"""What a client or server of a restored service stands behind: what the account demands of the
-site's own servers (TLS, Kerberos, a way to log in) is not for one without them."""
-
-
-def _options(**more: str) -> str:
-    return " ".join(f"-c {name}={value}" for name, value in {**_SETTINGS, **more}.items())
-
-
-LOCK_SECONDS = 60
-"""How long a lock of a restored service is waited for: what came along prepared holds its own for
-ever, and nothing else that runs there has one for long."""
-UNHURRIED = _options(
-    statement_timeout="0",
-    lock_timeout=f"{LOCK_SECONDS}s",
-    session_replication_role="replica",
-    zero_damaged_pages="off",
-    ignore_checksum_failure="off",
-)
-"""Options of a superuser's session: its own settings, in force from its start.
-
-They win over those of roles, databases and the server. No object of a user's is found by an
-unqualified name, no trigger of a user's fires (an event trigger may forbid all DDL), no damaged
-page is passed over, and what a site sets for its applications cuts no long question short.
-"""
-PATIENT_WITH_PRODUCTION = _options(
-    lock_timeout="5s",
-    statement_timeout="50s",
-    client_connection_check_interval="5s",
-    work_mem="4MB",
-    max_parallel_workers_per_gather="0",
-)
-"""The same for the source: never wait in production's queue, and leave no session there when
-nobody asks any more."""
-
-
-def _where_known(name: str, value: str) -> str:
-    """A statement that sets what not every version has."""
-    return (
-        f"SELECT pg_catalog.set_config(name, '{value}', false) FROM pg_catalog.pg_settings"
-        f" WHERE name OPERATOR(pg_catalog.=) '{name}' \\g /dev/null\n"
-    )
-
-
-_NO_TEMPORARY_LIMIT = (
-    "SELECT pg_catalog.set_config('temp_file_limit', '-1', false)"
-    " WHERE pg_catalog.has_parameter_privilege('temp_file_limit', 'SET') \\g /dev/null\n"
-)
-_NO_TRANSACTION_TIMEOUT = _where_known("transaction_timeout", "0")
-# Else a table's owner could put a view, which runs the owner's functions, in the place of a table
-# that an administrator is about to read.
-_NO_VIEWS = _where_known("restrict_nonsystem_relation_kind", "view, foreign-table")
-# Any bytes are text in SQL_ASCII, and the server would refuse to show as UTF-8 what is none. In
-# UTF8 the bytes are the same either way; but psql leaves out what is no UTF-8 of a name that came
-# from a database of another encoding, and so makes it another name.
-_AS_STORED = (
-    "SELECT pg_catalog.set_config('client_encoding', 'SQL_ASCII', false)"
-    " WHERE pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.=) ANY ('{SQL_ASCII,UTF8}')"
-    " \\g /dev/null\n"
-)
-UNHURRIED_LATER = (
-    f"SET statement_timeout = 0; SET lock_timeout = '{LOCK_SECONDS}s';\n{_NO_TRANSACTION_TIMEOUT}"
-)
-"""A preamble for an application's long question: all else is as in any session of its own."""
-_LOGIN_TRIGGERS_SINCE = 17
-"""The major version from which on event triggers fire at a login, and can be turned off."""
-_NO_LOGIN_TRIGGERS = " -c event_triggers=off"
-_SEEING_DEFAULTS = "SET search_path = pg_catalog, pg_temp; SET ROLE NONE;\n"
-
-NO_EVENT_TRIGGERS = "UPDATE pg_catalog.pg_event_trigger SET evtenabled = 'D';\n"
-"""Of a transaction that is rolled back: not even an event trigger that always fires does.
-
-One may forbid all DDL, farside's own as well.
-"""
-
-AS_OWNER = """\
-CREATE FUNCTION pg_temp.farside_as_owner(owner name, command text,
-                                         path text DEFAULT 'pg_catalog, pg_temp') RETURNS jsonb
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $as$
-DECLARE answer jsonb;
-BEGIN
-  EXECUTE format('CREATE FUNCTION pg_temp.farside_owned() RETURNS jsonb LANGUAGE plpgsql'
-    ' SECURITY DEFINER SET search_path = %s AS %L', path,
-    format('DECLARE answer jsonb; BEGIN EXECUTE %L INTO answer; RETURN answer; END', command));
-  EXECUTE format('ALTER FUNCTION pg_temp.farside_owned() OWNER TO %I', owner);
-  EXECUTE 'SELECT pg_temp.farside_owned()' INTO answer;
-  EXECUTE 'DROP FUNCTION pg_temp.farside_owned()';
-  RETURN answer;
-END $as$;
-"""
-"""Defines `pg_temp.farside_as_owner(owner name, command text)`: the jsonb that `command` yields.
-
-`path`, a third argument, is a search_path for `command`, of quoted names.
-
-For code that users wrote, such as index expressions, in an administrator's session. `command` runs
-as `owner` in a SECURITY DEFINER function, so that it cannot return to the administrator's role, as
-it could after SET ROLE. Use it inside a transaction that is rolled back: what such code leaves for
-the commit (deferred triggers, held cursors) would run as the administrator.
-"""
 
 
 class LoginRefused(PermanentError):
@@ -277,7 +147,7 @@ class Psql:
 
         Unqualified names are as safe in it as in others; timeouts are those of the site.
         """
-        return replace(self, options="", preamble=_SEEING_DEFAULTS)
+        return replace(self, options="", preamble=SEEING_DEFAULTS)
 
     def script(self, database: str, sql: str, *, timeout: float | None = None) -> str:
         """Run `sql`, stop at the first error; what it printed, unaligned, tuples only.
@@ -309,7 +179,7 @@ class Psql:
         return None
 
     def _script(self, database: str, sql: str, timeout: float | None) -> str:
-        own = _AS_STORED + _NO_TEMPORARY_LIMIT + _NO_TRANSACTION_TIMEOUT + _NO_VIEWS
+        own = AS_STORED + NO_TEMPORARY_LIMIT + NO_TRANSACTION_TIMEOUT + NO_VIEWS
         later = own if self.options else ""
         argv = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose"]
         argv += ["-W" if self.password else "-w", "-d", self._conninfo(database)]
@@ -330,7 +200,7 @@ class Psql:
         if self.of_site and not self.major and isinstance(error, RefusedByCode):
             # The version of a source is not known yet, nor whether the role may turn them off.
             with suppress(LoginRefused, Unexplained):
-                asked = replace(self, major=_LOGIN_TRIGGERS_SINCE)
+                asked = replace(self, major=LOGIN_TRIGGERS_SINCE)
                 return asked._script(database, sql, timeout)
         raise error
 
@@ -343,7 +213,7 @@ class Psql:
     ) -> Completed:
         program, *rest = argv
         return self.host.run(
-            [*(_PLAIN if self.of_site else ALONE), f"{self.bin_dir}/{program}", *rest],
+            [*(OF_SITE if self.of_site else ALONE), f"{self.bin_dir}/{program}", *rest],
             input=input.encode(),
             password=password,
             timeout=timeout or self.timeout,
@@ -362,13 +232,13 @@ class Psql:
                 ("connect_timeout", "10"),
                 ("application_name", "farside"),
                 ("client_encoding", "UTF8"),
-                ("options", self.options + (_NO_LOGIN_TRIGGERS if self._without_triggers else "")),
+                ("options", self.options + (NO_LOGIN_TRIGGERS if self._without_triggers else "")),
             )
         )
 
     @property
     def _without_triggers(self) -> bool:
-        return self.major >= _LOGIN_TRIGGERS_SINCE
+        return self.major >= LOGIN_TRIGGERS_SINCE
 
     def rows(self, database: str, sql: str, *, timeout: float | None = None) -> list[Any]:
         """The rows of one query, each a JSON object. Raises as `script`."""

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterable
+from functools import partial
 
 from blocks.artifact import wire
-from blocks.engines.legacy import checked
+from blocks.engines.checks import Answer, CheckSpec, judged, unknown
 from blocks.engines.postgres.findings import PostgresFinding
 from blocks.engines.postgres.wal import format_lsn
-from blocks.evidence.record import Check, CheckStatus
 from blocks.hosts.host import Host
 
 # Runs on the host: the archive, the segment size, the position where replay ended, and, on
@@ -81,15 +81,26 @@ print(json.dumps({"left": left(), "last": written(end)}))
 """
 
 
-def check(host: Host, archive: str, segments: Iterable[str], size: int, end: int | None) -> Check:
+def check(
+    host: Host, archive: str, segments: Iterable[str], size: int, end: int | None
+) -> CheckSpec:
     """Everything of the log that crossed was replayed, up to the end of its last whole record.
 
     `segments` are the files of `archive`, `size` is a segment's, `end` where replay ended.
     """
-    name, expected = "log", "the log that crossed is replayed to its last whole record"
+    return CheckSpec(
+        "log",
+        "the log that crossed is replayed to its last whole record",
+        partial(_replayed, host, archive, segments, size, end),
+        PostgresFinding.LOG_REPLAY_SHORT,
+    )
+
+
+def _replayed(
+    host: Host, archive: str, segments: Iterable[str], size: int, end: int | None
+) -> Answer:
     if end is None:
-        actual = "could not run: the server does not say how far it has replayed"
-        return Check(name, CheckStatus.UNKNOWN, expected, actual)
+        return unknown("the server does not say how far it has replayed")
     argv = [host.python, "-c", _LEFT, archive, str(size), str(end)]
     names = json.dumps([item for item in segments if len(item) == 24]).encode()
     said = host.run(argv, input=names, timeout=600).text
@@ -99,4 +110,4 @@ def check(host: Host, archive: str, segments: Iterable[str], size: int, end: int
         bytes_left = found["last"] - end
         wrong.append(f"replay ended at {format_lsn(end)}, {bytes_left:,} B early: {found['left']}")
     right = f"replayed to {format_lsn(end)}, where the log ends"
-    return checked(name, expected, wrong, right, finding=PostgresFinding.LOG_REPLAY_SHORT)
+    return judged(wrong, right)

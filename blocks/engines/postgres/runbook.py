@@ -2,10 +2,10 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from blocks.artifact.manifest import Manifest, SealedObject
 from blocks.engines.postgres import config, wal
+from blocks.engines.postgres.facts import PostgresFacts, SetFacts
 from blocks.engines.postgres.psql import quote_conninfo
 from blocks.engines.postgres.settings import REPLAY_LIMITS, carried
 from blocks.evidence.record import RunbookStep
@@ -18,6 +18,7 @@ _TAR = "tar -x --no-same-owner --no-same-permissions --exclude='pg_tblspc/*'"
 
 def commands(
     manifest: Manifest,
+    facts: SetFacts,
     log: Mapping[str, SealedObject],
     store: S3Store,
     *,
@@ -30,12 +31,11 @@ def commands(
 
     `BIN`, `DATA`, `SPACES` (parent of the tablespaces) and `PORT` may be set before.
     """
-    facts: Mapping[str, Any] = manifest.engine_facts
     quote = shlex.quote
-    spaces = [str(space["oid"]) for space in facts["tablespaces"]]
-    database = f"dbname={quote_conninfo(str(facts.get('maintenance_database', 'postgres')))}"
+    spaces = [space.oid for space in facts.tablespaces]
+    database = f"dbname={quote_conninfo(facts.maintenance_database)}"
     ask = (
-        f'"$BIN/psql" -h "$SOCKET" -p "$PORT" -U {quote(str(facts["superuser"]))}'
+        f'"$BIN/psql" -h "$SOCKET" -p "$PORT" -U {quote(facts.superuser)}'
         f" -d {quote(database)}"
         " -c 'SELECT pg_catalog.now() AS recovered'"
     )
@@ -49,7 +49,7 @@ def commands(
         else:
             place = f'"$SPACES"/{quote(stem.removesuffix(".tar"))}'
             extract.append(f"mkdir -p {place} && {_fetch(item)} | {_TAR} -f - -C {place}")
-    extract += _log(log, facts["wal_segment_size"])
+    extract += _log(log, facts.wal_segment_size)
     extract += [f'ln -sfn "$SPACES"/{oid} "$DATA"/pg_tblspc/{oid}' for oid in map(quote, spaces)]
     extract.append(
         'if "$BIN/pg_verifybackup" --version >/dev/null 2>&1; then'
@@ -57,7 +57,7 @@ def commands(
     )
     return (
         RunbookStep(
-            f"Prepare: PostgreSQL {facts['version']}, set {manifest.set_id}",
+            f"Prepare: PostgreSQL {facts.version}, set {manifest.set_id}",
             (
                 "set -eu; umask 077",
                 f"BIN=${{BIN:-{quote(bin_dir)}}}; DATA=${{DATA:-{quote(data_dir)}}};"
@@ -116,11 +116,11 @@ def _spaces(place: str) -> tuple[str, str]:
     )
 
 
-def _configure(facts: Mapping[str, Any], spaces: Sequence[str]) -> list[str]:
+def _configure(facts: PostgresFacts, spaces: Sequence[str]) -> list[str]:
     quote = shlex.quote
-    kept = carried(facts["settings"])
+    kept = carried(facts.settings)
     limits = {name: kept[name] for name in REPLAY_LIMITS if name in kept}
-    limits |= config.wal_limits(facts["wal_segment_size"])
+    limits |= config.wal_limits(facts.wal_segment_size)
     text = "".join(f"{name} = {config.quoted(value)}\n" for name, value in limits.items())
     lines = [
         f'printf %s {quote(text)} > "$DATA/postgresql.conf"',
@@ -134,7 +134,7 @@ def _configure(facts: Mapping[str, Any], spaces: Sequence[str]) -> list[str]:
         'restore_command = \'cp "$DATA.wal/%f" "%p"\'\n'
         "END",
         "printf 'local all all trust\\nhost all all 127.0.0.1/32"
-        f' {config.login_method(facts)}\\n\' > "$DATA/pg_hba.conf"',
+        f' {config.login_method(facts.roles)}\\n\' > "$DATA/pg_hba.conf"',
         ': > "$DATA/postgresql.auto.conf"; : > "$DATA/pg_ident.conf"',
         'rm -f "$DATA/standby.signal" "$DATA/tablespace_map"; : > "$DATA/recovery.signal"',
     ]

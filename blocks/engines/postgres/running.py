@@ -5,12 +5,10 @@ source's; so is what a rehearsal restored. The source's own are the server that 
 by the time of its start, and standbys.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from blocks.agent import stamp
 from blocks.artifact import wire
 from blocks.engines.abilities import Running
+from blocks.engines.postgres.facts import PostgresFacts
 from blocks.hosts.host import Host
 
 START_SECONDS = 120
@@ -56,14 +54,14 @@ print(json.dumps([found, hidden]))
 """
 
 
-def running(facts: Mapping[str, Any], host: Host) -> Running:
+def running(facts: PostgresFacts, host: Host) -> Running:
     """What of the source runs on `host`. Raises as Host.run."""
     # What an account's start-up files print comes before it.
     said = host.run([host.python, "-c", _LOOK]).text
     found, hidden = wire.parsed(said.rpartition("\n")[2])
-    own, began = list[str](), facts.get("started")
+    own, began = list[str](), facts.started
     for pid, data, identifier, started, standby in found:
-        if identifier != facts["system_identifier"]:
+        if identifier != facts.system_identifier:
             continue
         if standby:
             own.append(f"a standby of the source's cluster runs there: process {pid} in {data}")

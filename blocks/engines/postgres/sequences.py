@@ -8,6 +8,7 @@ from typing import Any
 
 from blocks.engines.postgres.counting import USER_SCHEMAS
 from blocks.engines.postgres.psql import Psql
+from blocks.engines.postgres.rows import Sequence, rows_of
 from blocks.errors import PermanentError
 
 AT_ONCE = 100
@@ -49,7 +50,7 @@ def add_values(found: dict[str, list[Any]]) -> None:
         row["readable"], row["value"] = key in values, values.get(key)
 
 
-def restored(psql: Psql, database: str) -> dict[tuple[str, str], Any]:
+def restored(psql: Psql, database: str) -> dict[tuple[str, str], Sequence]:
     """The sequences of a restored database by schema and name, each with its value.
 
     Raises as Psql.parts, and PermanentError.
@@ -62,4 +63,4 @@ def restored(psql: Psql, database: str) -> dict[tuple[str, str], Any]:
         raise PermanentError(
             f"sequences could not be read: {why}", domain=psql.host.domain, host=psql.host.name
         )
-    return {(row["schema"], row["name"]): row for row in found["sequences"]}
+    return {row.key: row for row in rows_of(Sequence, found["sequences"])}

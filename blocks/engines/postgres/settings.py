@@ -5,8 +5,9 @@ it under: no command, no library, no path, no address. See docs/security.md.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+
+from blocks.engines.postgres.rows import Setting
 
 # A hot standby refuses to replay with less than the source had (PostgreSQL docs, 26.4.3).
 REPLAY_LIMITS = (
@@ -83,13 +84,12 @@ _OF_SESSIONS = ("database", "user", "database user", "environment variable")
 """Sources of values that hold for some sessions only, or are in the data already."""
 
 
-def carried(settings: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def carried(settings: Iterable[Setting]) -> dict[str, str]:
     """The source's settings that a restored service needs to behave the same: name -> value."""
     return {
-        str(row["name"]): str(row["setting"])
+        row.name: row.value
         for row in settings
-        if row["source"] not in _OF_SESSIONS
-        and is_carried(str(row["name"]), str(row["setting"]), str(row["category"]))
+        if row.source not in _OF_SESSIONS and is_carried(row.name, row.value, row.category)
     }
 
 

@@ -5,15 +5,16 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from blocks.engines.legacy import checked
+from blocks.engines.checks import Answer, CheckSpec, judged
 from blocks.engines.postgres.plan import Place
+from blocks.engines.postgres.probe import write_probe
 from blocks.engines.postgres.psql import CLUSTER, Psql, identifier, literal, quote_conninfo
-from blocks.engines.postgres.survey import write_probe
 from blocks.errors import PermanentError, TransientError
-from blocks.evidence.record import Check, CheckStatus, Node
+from blocks.evidence.record import CheckStatus, Node
 
 CATCH_UP_SECONDS = 3600.0
 """Time limit for a standby that is promoted to replay what it has."""
@@ -177,44 +178,63 @@ def _any_of(standbys: Sequence[Place]) -> str:
     return f"ANY 1 ({', '.join(identifier(item.host) for item in standbys)})"
 
 
-def waits_for(primary: Psql, standbys: Sequence[Place], synchronous: bool) -> Check:
+def waits_for(primary: Psql, standbys: Sequence[Place], synchronous: bool) -> CheckSpec:
     """A commit on the primary waits for one of the standbys that it has, or for nobody."""
     wanted = _any_of(standbys) if synchronous else ""
-    found = primary.value(CLUSTER, "SELECT current_setting('synchronous_standby_names')") or ""
-    return checked(
+    return CheckSpec(
         "synchronous-standbys",
         f"a commit waits for {wanted or 'nobody'}",
+        partial(_waits_for, primary, wanted),
+        "peer-list-stale",
+    )
+
+
+def _waits_for(primary: Psql, wanted: str) -> Answer:
+    found = primary.value(CLUSTER, "SELECT current_setting('synchronous_standby_names')") or ""
+    return judged(
         [f"it waits for {found or 'nobody'}"] if found != wanted else [],
         f"it waits for {found or 'nobody'}",
-        finding="peer-list-stale",
         subjects=(primary.host.name,),
     )
 
 
-def serving(server: Psql, role: str) -> Check:
+def serving(server: Psql, role: str) -> CheckSpec:
     """A server answers, and is what the plan has in its place: a primary, or a standby."""
+    run = partial(_serving, server, role)
+    return CheckSpec("serving", f"it answers, and is a {role}", run, "node-count-differs")
+
+
+def _serving(server: Psql, role: str) -> Answer:
     name, node = server.host.name, observed(server)
-    broken, wrong = "node-count-differs", list[str]()
+    other, wrong = "", list[str]()
     if node is None:
         wrong.append(f"{name} does not answer")
     elif node.role != role:
-        broken, wrong = "placement-dropped", [f"{name} is a {node.role}"]
-    expected, right = f"it answers, and is a {role}", f"it is a {role}"
-    return checked("serving", expected, wrong, right, finding=broken, subjects=(name,))
+        other, wrong = "placement-dropped", [f"{name} is a {node.role}"]
+    return replace(judged(wrong, f"it is a {role}", subjects=(name,)), finding=other)
 
 
-def check(primary: Psql, standby: Psql, upstream: str, id: str, synchronous: bool) -> Check:
+def check(primary: Psql, standby: Psql, upstream: str, id: str, synchronous: bool) -> CheckSpec:
     """A row committed on the primary is read on the standby, which streams and takes no write.
 
     It follows `upstream`, the primary's ADDRESS:PORT, and nobody else; `id` is the rehearsal's.
     """
-    name, want = standby.host.name, "synchronously" if synchronous else "asynchronously"
-    broken, wrong = "node-count-differs", list[str]()
-    serves, row = serving(standby, "standby"), following(primary).get(name)
+    want = "synchronously" if synchronous else "asynchronously"
+    return CheckSpec(
+        "replication",
+        f"it follows {upstream} {want}, and nobody else: a committed row is read there",
+        partial(_follows, primary, standby, upstream, id, synchronous),
+        "node-count-differs",
+    )
+
+
+def _follows(primary: Psql, standby: Psql, upstream: str, id: str, synchronous: bool) -> Answer:
+    name, other, wrong = standby.host.name, "", list[str]()
+    serves, row = _serving(standby, "standby"), following(primary).get(name)
     if serves.status is CheckStatus.FAILED:
-        broken, wrong = serves.finding, [str(serves.actual)]
+        other, wrong = serves.finding, [str(serves.actual)]
     elif others := [f"{what} {where}" for what, where in upstreams(standby) if where != upstream]:
-        broken, wrong = "peer-list-stale", others
+        other, wrong = "peer-list-stale", others
     elif row is None or row["state"] != "streaming":
         wrong.append(f"{name} does not stream")
     elif (row["sync_state"] in ("sync", "quorum")) != synchronous:
@@ -227,25 +247,19 @@ def check(primary: Psql, standby: Psql, upstream: str, id: str, synchronous: boo
                 wrong.append(f"{name} does not show the row")
         finally:
             primary.script(CLUSTER, undo)
-    return checked(
-        "replication",
-        f"it follows {upstream} {want}, and nobody else: a committed row is read there",
-        wrong,
-        f"it follows {upstream} {want}, and shows the row",
-        finding=broken,
-        subjects=(name,),
-    )
+    want = "synchronously" if synchronous else "asynchronously"
+    right = f"it follows {upstream} {want}, and shows the row"
+    return replace(judged(wrong, right, subjects=(name,)), finding=other)
 
 
 def failover(
     primary: Psql, standby: Psql, end: Callable[[], object], promote: Callable[[], object], id: str
-) -> Check:
+) -> Answer:
     """The primary dies; the standby has what was committed, is promoted, and takes writes.
 
     `end` kills the primary, `promote` makes the standby one; `id` is the rehearsal's.
     """
     old, new = primary.host.name, standby.host.name
-    expected = f"{new} serves after the death of {old}: the last committed row is there"
     write, read, undo = write_probe(id)
     primary.script(CLUSTER, write)
     position = primary.value(CLUSTER, "SELECT pg_current_wal_flush_lsn()::text")
@@ -272,7 +286,7 @@ def failover(
         wrong.append(f"{new} does not take over with the row: {error.message}")
     seconds = time.monotonic() - began
     right = f"the row is there; {new} took a write {seconds:.1f} s after the end of {old}"
-    return checked("failover", expected, wrong, right, finding="usable-not-restored")
+    return judged(wrong, right)
 
 
 def _shows(standby: Psql, read: str, wanted: str) -> bool:

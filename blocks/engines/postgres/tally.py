@@ -1,5 +1,7 @@
 """What a check has seen, by the codes of PostgreSQL."""
 
+from typing_extensions import override
+
 from blocks.engines.common import tally
 from blocks.engines.postgres.psql import SqlError
 from blocks.errors import FarsideError
@@ -9,8 +11,8 @@ DAMAGED = ("XX001", "XX002")
 
 
 class Tally(tally.Tally):
-    """See blocks.engines.common.tally."""
+    """The common tally, which knows what this engine's servers call damage."""
 
+    @override
     def is_damage(self, error: FarsideError) -> bool:
-        """See blocks.engines.common.tally."""
         return isinstance(error, SqlError) and error.sqlstate in DAMAGED

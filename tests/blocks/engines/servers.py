@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from blocks.engines.postgres.psql import UNHURRIED, Psql
+from blocks.engines.postgres.facts import Database, PostgresFacts
+from blocks.engines.postgres.psql import Psql
+from blocks.engines.postgres.sessions import UNHURRIED
 from blocks.hosts.local import LocalHost
 from deployments.lab.accounts import service_account
 from deployments.lab.parts import postgres
@@ -128,3 +130,14 @@ def standby(primary: Server) -> Iterator[Server]:
             file.write(f"port = {made.port}\n")
         made.ctl("start")
         yield made
+
+
+def bare(*names: str) -> list[Database]:
+    """Databases of which nothing but their names is known."""
+    return [Database(name=name, bytes=0, extensions=()) for name in names]
+
+
+def database(facts: PostgresFacts, name: str) -> Database:
+    """What a survey says of a database."""
+    (found,) = (item for item in facts.databases if item.name == name)
+    return found

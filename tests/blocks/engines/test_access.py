@@ -8,22 +8,16 @@ import pytest
 from blocks.engines.postgres import access, privileges
 from blocks.engines.postgres.access import from_source_only, untold
 from blocks.engines.postgres.psql import CLUSTER
+from blocks.engines.postgres.rows import Rule
 from blocks.ownership import Belongings
 from tests.blocks.engines.servers import server
 
 EAST = Belongings(networks=("10.1.0.0/16",), suffixes=("east.example",))
 
 
-def rule(address: str, mask: str = "", method: str = "scram-sha-256", **more: Any) -> Any:
-    return {
-        "line": 7,
-        "type": "host",
-        "database": ["all"],
-        "users": ["all"],
-        "address": address,
-        "netmask": mask,
-        "method": method,
-    } | more
+def rule(address: str, mask: str = "", method: str = "scram-sha-256", **more: Any) -> Rule:
+    said = {"database": ("all",), "users": ("all",)} | more
+    return Rule(line=7, type="host", address=address, netmask=mask, method=method, **said)
 
 
 B16, B24, B0 = "255.255.0.0", "255.255.255.0", "0.0.0.0"
@@ -49,7 +43,7 @@ B16, B24, B0 = "255.255.0.0", "255.255.255.0", "0.0.0.0"
         ([], False),
     ],
 )
-def test_who_is_let_in(rules: list[Any], lacking: bool) -> None:
+def test_who_is_let_in(rules: list[Rule], lacking: bool) -> None:
     found = list(
         from_source_only(rules, "app", "shop", [IPv4Network("10.2.0.0/16")], ["10.2.0.5"], EAST)
     )
@@ -76,7 +70,7 @@ def test_a_recovery_domain_without_networks_is_known_by_its_hosts() -> None:
         ([], ""),
     ],
 )
-def test_what_the_rules_leave_open(rules: list[Any], said: str) -> None:
+def test_what_the_rules_leave_open(rules: list[Rule], said: str) -> None:
     found = list(untold(rules, "app", "shop", [IPv4Network("10.2.0.0/16")], ["10.2.0.5"], EAST))
     assert len(found) == bool(said)
     assert said in "".join(found)

@@ -2,15 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from blocks.engines.postgres import Postgres, checks, position, standbys, survey
+from blocks.engines.checks import run_check
+from blocks.engines.postgres import checks, position, standbys, survey
+from blocks.engines.postgres.facts import PostgresFacts
 from blocks.engines.postgres.installation import Installation
 from blocks.engines.postgres.last_look import NO_LOOK
-from blocks.engines.postgres.plan import Application, BackupTool, SourceServer, TargetServer
-from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION, Psql, RefusedByCode
+from blocks.engines.postgres.plan import Application, TargetServer
+from blocks.engines.postgres.psql import Psql, RefusedByCode
+from blocks.engines.postgres.servers import Servers
+from blocks.engines.postgres.sessions import PATIENT_WITH_PRODUCTION
 from blocks.engines.postgres.standbys import Replica
 from blocks.evidence.record import Check, CheckStatus
 from tests import mechanisms
@@ -49,13 +54,11 @@ def restored(site: Server, major: int) -> tuple[Psql, TargetServer]:
     """It as a restored server, asked as the engine itself asks one."""
     near = {"host": "here", "address": "127.0.0.1", "port": site.port, "bin_dir": site.bin_dir}
     target = TargetServer(**near, data_dir=str(site.data))
-    engine = Postgres(
-        source=SourceServer(**near, password="p"),
-        backup=BackupTool(host="here", bin_dir=site.bin_dir, role="taker", password="p"),
-        target=target,
-        application=Application(role="shop", database="postgres", password="p"),
-    )
-    return engine._administrator(site.psql().host, target, "127.0.0.1", "postgres", major), target
+    application = Application(role="shop", database="postgres", password="p")
+    domain: Any = SimpleNamespace(host=lambda _: site.psql().host)
+    sockets = {target.host: "127.0.0.1"}
+    servers = Servers(domain, target, application, sockets, "postgres", major)
+    return servers.control(), target
 
 
 def test_what_a_restore_asks_is_answered_by_the_server_itself(site: Server) -> None:
@@ -104,9 +107,9 @@ def watched() -> Iterator[Server]:
         yield made
 
 
-def _entered(control: Psql, facts: dict[str, Any], site: Server) -> Check:
+def _entered(control: Psql, facts: PostgresFacts, site: Server) -> Check:
     installed = Installation(control.host, site.bin_dir)
-    return checks.Databases(control, facts, NO_LOOK, installed).check()
+    return run_check(checks.Databases(control, facts, NO_LOOK, installed).check())
 
 
 @pytest.mark.slow
@@ -124,7 +127,7 @@ def test_no_code_of_the_site_runs_at_an_administrators_login(watched: Server) ->
 def test_a_source_that_runs_code_at_each_login_is_looked_at(watched: Server) -> None:
     watched.run("CREATE ROLE looker LOGIN IN ROLE pg_monitor REPLICATION", role="clerk")
     site = replace(watched.psql(options=PATIENT_WITH_PRODUCTION), of_site=True)
-    assert survey.survey(site)["databases"][0]["unread"] == {}
+    assert survey.survey(site).databases[0].unread == {}
     with pytest.raises(RefusedByCode, match="only by the network"):
         survey.survey(replace(site, role="looker"))
 

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from blocks.engines.postgres import Postgres
+from blocks.engines.postgres.capture import Capture, Remembered
+from blocks.engines.postgres.facts import PostgresFacts, read
 from blocks.plan.model import BackupSelection
+from tests.blocks.engines.test_pg_facts import FACTS
 
 
 def words(backup: BackupSelection) -> list[str]:
@@ -17,12 +19,24 @@ def words(backup: BackupSelection) -> list[str]:
         run.extend(argv)
         return 1
 
-    engine: Any = SimpleNamespace(backup=SimpleNamespace(bin_dir="/bin"), _has_waited=False)
     sink: Any = SimpleNamespace(load=backup.load, seal=seal)
-    facts = {"in_recovery": False, "tablespaces": [], "burden": {"archive_mode": "off"}}
+    facts = read(PostgresFacts, FACTS | {"tablespaces": []})
+    tool: Any = SimpleNamespace(bin_dir="/bin")
+    nobody: Any = None
+    capture = Capture(
+        host=nobody,
+        tool=tool,
+        secret=nobody,
+        conninfo="dbname=x",
+        slot="x",
+        superuser=nobody,
+        sink=sink,
+        facts=facts,
+        known=Remembered(),
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("blocks.engines.postgres.burden.log_in_base", lambda *_, **__: "none")
-        Postgres._base(engine, sink, None, "dbname=x", None, facts, lambda: None)  # type: ignore[arg-type]
+        capture.base(lambda: None)
     return run
 
 

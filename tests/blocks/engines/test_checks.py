@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 import pytest
 
 from blocks.agent import stamp
-from blocks.engines import postgres
-from blocks.engines.legacy import Service
+from blocks.engines.checks import CheckSpec, run_check
 from blocks.engines.postgres import (
     Postgres,
     application,
@@ -23,12 +23,18 @@ from blocks.engines.postgres import (
     counts,
     indexes,
     isolation,
+    loading,
+    pages,
     references,
     standbys,
     survey,
 )
+from blocks.engines.postgres.facts import Database, PostgresFacts, read
 from blocks.engines.postgres.last_look import last_look
-from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION, UNHURRIED, Psql
+from blocks.engines.postgres.psql import Psql
+from blocks.engines.postgres.restored import PostgresRestored
+from blocks.engines.postgres.servers import Servers
+from blocks.engines.postgres.sessions import PATIENT_WITH_PRODUCTION, UNHURRIED
 from blocks.engines.postgres.standbys import Replica
 from blocks.engines.restoration import Restoration
 from blocks.evidence.record import Check, CheckStatus, Node
@@ -42,6 +48,8 @@ from deployments import lab
 from deployments.lab.parts.postgres import programs
 from deployments.lab.places import Places
 from tests import mechanisms
+from tests.blocks.engines.servers import bare
+from tests.blocks.engines.test_pg_facts import FACTS, row
 from tests.blocks.engines.worlds import (
     CONTENT,
     DEBIAN_BIN,
@@ -67,13 +75,12 @@ class Patient:
     plan: Plan
     control: Psql
     folder: str
-    facts: dict[str, Any]
+    facts: PostgresFacts
 
     @property
-    def databases(self) -> list[dict[str, Any]]:
+    def databases(self) -> tuple[Database, ...]:
         """What its survey said of each."""
-        found: list[dict[str, Any]] = self.facts["databases"]
-        return found
+        return self.facts.databases
 
     @property
     def data(self) -> str:
@@ -115,7 +122,7 @@ class Patient:
         self.ctl("start")
 
     def btrees(self) -> Check:
-        return indexes.btrees(self.control, ["postgres", "shop"])
+        return run_check(indexes.btrees(self.control, bare("postgres", "shop")))
 
 
 def _make(plan: Plan, bin_dir: str, folder: str, port: int) -> Patient:
@@ -127,11 +134,11 @@ def _make(plan: Plan, bin_dir: str, folder: str, port: int) -> Patient:
     engine = plan.engine.model_copy(update={"target": target})
     socket = host.run(["mktemp", "-d", "/tmp/farside-XXXXXXXX"]).text
     control = Psql(host, bin_dir, socket, port, "postgres", options=UNHURRIED)
-    patient = Patient(engine, host, plan, control, folder, {})
+    facts = read(PostgresFacts, FACTS)
+    patient = Patient(engine, host, plan, control, folder, facts)
     initdb = [f"{bin_dir}/initdb", "-D", patient.data, "-U", "postgres", "--no-sync", "-k"]
     host.run([*initdb, "--locale=C.UTF-8", "--encoding=UTF8", "--auth=trust"])
     host.put(f"{ID}:token".encode(), f"{patient.data}/{stamp.FILE}")
-    facts: dict[str, Any] = {"settings": [], "wal_segment_size": 16 * 2**20, "roles": []}
     text = config.postgresql_conf(
         facts,
         address=target.address,
@@ -144,7 +151,7 @@ def _make(plan: Plan, bin_dir: str, folder: str, port: int) -> Patient:
         own={},
     )
     host.put(text.encode(), f"{patient.data}/postgresql.conf")
-    hba = config.pg_hba_conf(facts, plan.recovery.networks, "shop")
+    hba = config.pg_hba_conf((), plan.recovery.networks, "shop")
     host.put(hba.encode(), f"{patient.data}/pg_hba.conf")
     patient.ctl("start")
     password = plan.recovery.secret(engine.application.password).get_secret_value()
@@ -187,43 +194,34 @@ def patient(made: Patient) -> Iterator[Patient]:
     made.kill()
 
 
-def served(patient: Patient) -> Service:
+def served(patient: Patient) -> PostgresRestored:
     """It, as what a restore has made."""
     target = patient.engine.target
-    return Service(
-        rehearsal_id=ID,
-        host="db1",
-        address=target.address,
-        port=target.port,
-        controls={target.host: patient.control.server},
-        administrator="postgres",
-        reach="",
-        nodes=(),
-    )
+    using: Any = _Using(patient.plan.recovery, patient.facts, patient.folder)
+    sockets = {target.host: patient.control.server}
+    app, major = patient.engine.application, patient.facts.major
+    servers = Servers(patient.plan.recovery, target, app, sockets, "postgres", major)
+    return PostgresRestored(using, servers, nodes=())
 
 
 def verified(patient: Patient) -> dict[str, Check]:
-    """All that the engine's `verify` asks."""
+    """All that is asked of a restored service."""
     target = patient.engine.target.model_copy(update={"data_dir": patient.data})
-    engine, facts = patient.engine.model_copy(update={"target": target}), patient.facts
-    service = served(patient)
-    using: Any = _Using(patient.plan.recovery, _Facts(facts), patient.folder)
-    return {check.name: check for check in engine.verify(service, using, [])}
-
-
-@dataclass
-class _Facts:
-    engine_facts: dict[str, Any]
+    engine = patient.engine.model_copy(update={"target": target})
+    service = served(replace(patient, engine=engine))
+    specs = chain(service.usable([]), service.integrity())
+    return {check.name: check for check in map(run_check, specs)}
 
 
 @dataclass
 class _Using:
-    """What `verify` reads of a Restoration."""
+    """What a restored service reads of a Restoration."""
 
     recovery: Any
-    manifest: _Facts
+    facts: PostgresFacts
     folder: str
     last_look: Any = None
+    rehearsal_id: str = ID
 
     @property
     def reader(self) -> SetReader:
@@ -237,7 +235,7 @@ class _Using:
             do(node)
 
 
-assert {"recovery", "manifest"} <= set(Restoration.__annotations__)
+assert {"recovery", "facts", "last_look", "rehearsal_id"} <= set(Restoration.__annotations__)
 assert callable(Restoration.work)
 
 
@@ -248,14 +246,14 @@ def failed(check: Check, *words: str) -> None:
 
 
 def test_a_whole_server_passes_everything(patient: Patient) -> None:
-    before = survey.survey(patient.control)["databases"]
+    before = survey.survey(patient.control).databases
     found = verified(patient)
     assert {name: c for name, c in found.items() if c.status is not CheckStatus.PASSED} == {}
     assert next(iter(found)) == "serving"
     assert {"archiving", "isolation"} <= set(found)
     assert "application-write" in found
-    after = survey.survey(patient.control)["databases"]
-    assert [d["schema_digest"] for d in after] == [d["schema_digest"] for d in before]
+    after = survey.survey(patient.control).databases
+    assert [d.schema_digest for d in after] == [d.schema_digest for d in before]
 
 
 def test_what_lies_there_since_a_sweep_is_left_alone(patient: Patient) -> None:
@@ -267,10 +265,10 @@ def test_what_lies_there_since_a_sweep_is_left_alone(patient: Patient) -> None:
     assert "it was swept meanwhile" in str(check.actual)
     target = patient.engine.target.model_copy(update={"data_dir": patient.data})
     engine = patient.engine.model_copy(update={"target": target})
-    engine.destroy(served(patient), patient.plan.recovery)
+    served(replace(patient, engine=engine)).stop()
     assert patient.run("SELECT pg_postmaster_start_time()") == began
     patient.host.put(f"{ID}:token".encode(), f"{patient.data}/{stamp.FILE}")
-    engine.destroy(served(patient), patient.plan.recovery)
+    served(replace(patient, engine=engine)).stop()
     assert not patient.host.run(["ls", patient.data]).text.count("postmaster.pid")
 
 
@@ -287,10 +285,10 @@ def test_a_server_that_dies_after_the_restore(patient: Patient) -> None:
 def test_a_server_serves_again_after_a_page_check_that_broke_off(
     patient: Patient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "START_SECONDS", 0.0)
+    monkeypatch.setattr(pages, "START_SECONDS", 0.0)
     check = verified(patient)["page-checksums"]
     assert check.status is CheckStatus.UNKNOWN, check
-    assert standbys.serving(patient.control, "primary").status is CheckStatus.PASSED
+    assert run_check(standbys.serving(patient.control, "primary")).status is CheckStatus.PASSED
 
 
 def test_a_server_that_is_slow_to_stop_and_start(patient: Patient) -> None:
@@ -311,7 +309,7 @@ def test_a_heartbeat_without_a_time_zone_is_utc(patient: Patient) -> None:
     patient.run("SET timezone = 'Asia/Tokyo'; CREATE TABLE beats (id bigint, at timestamp);")
     patient.run("GRANT SELECT ON beats TO shop")
     patient.run("INSERT INTO beats VALUES (1, '2026-01-02 03:04:05')")
-    ticks = patient.engine.ticks(served(patient), patient.plan.recovery, "shop", "beats")
+    ticks = served(patient).heartbeat("shop", "beats")
     assert ticks.newest_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
@@ -356,7 +354,7 @@ def test_flipped_bytes_that_no_checksum_tells_of(patient: Patient) -> None:
 def test_flipped_byte_in_a_table(patient: Patient) -> None:
     patient.damage("far", offset=PAGE + 5000, count=1)
     failed(
-        counts.row_counts(patient.control, patient.databases),
+        run_check(counts.row_counts(patient.control, patient.databases)),
         "shop.public.far cannot be read",
     )
     failed(verified(patient)["page-checksums"], "checksum verification failed")
@@ -366,18 +364,18 @@ def test_rows_and_roles_that_are_missing(patient: Patient) -> None:
     # A superuser would not count what a function of the shop's is an index of.
     patient.run(least_privileges("secret"))
     least = replace(patient.control, role=LEAST, options=PATIENT_WITH_PRODUCTION)
-    there, last = survey.survey(least)["databases"], last_look(patient.control)
+    there, last = survey.survey(least).databases, last_look(patient.control)
     patient.run(
         'DROP TABLE far; DELETE FROM item WHERE id % 5 = 0; TRUNCATE "Odd ""name"" ";'
         " DROP ROLE clerk"
     )
     failed(
-        counts.row_counts(patient.control, there, last),
+        run_check(counts.row_counts(patient.control, there, last)),
         "shop.public.far is missing",
         "shop.public.item has 16000 of 20000",
         "shop.public.part_low has 0 of 100",
     )
-    failed(checks.roles(patient.control, patient.facts, last), "clerk is missing")
+    failed(run_check(checks.roles(patient.control, patient.facts, last)), "clerk is missing")
 
 
 def test_every_change_of_the_schema_is_seen(patient: Patient) -> None:
@@ -395,25 +393,27 @@ def test_every_change_of_the_schema_is_seen(patient: Patient) -> None:
         "GRANT CREATE ON SCHEMA public TO clerk",
         "CREATE OR REPLACE VIEW happy AS SELECT id, name FROM item WHERE mood = 'sad'",
     ):
-        there, last = survey.survey(patient.control)["databases"], last_look(patient.control)
-        assert checks.schema(patient.control, there, last).status is CheckStatus.PASSED
+        there, last = survey.survey(patient.control).databases, last_look(patient.control)
+        assert run_check(checks.schema(patient.control, there, last)).status is CheckStatus.PASSED
         patient.run(change)
-        failed(checks.schema(patient.control, there, last), "shop: ")
+        failed(run_check(checks.schema(patient.control, there, last)), "shop: ")
 
 
 def test_text_that_sorts_in_another_way(patient: Patient) -> None:
     patient.run("UPDATE pg_database SET datcollversion = '0.9' WHERE datname = 'shop'")
-    check = checks.collations(patient.control, patient.databases)
+    check = run_check(checks.collations(patient.control, patient.databases))
     assert check.status is CheckStatus.PASSED, "so it is at the source, whatever was recorded"
     there = [
-        {
-            **database,
-            "actual_version": "0.9",
-            "collations": [{**row, "actual_version": "0.9"} for row in database["collations"]],
-        }
+        replace(
+            database,
+            actual_version="0.9",
+            collations=tuple(
+                replace(row, actual_version="0.9") for row in database.collations or ()
+            ),
+        )
         for database in patient.databases
     ]
-    check = checks.collations(patient.control, there)
+    check = run_check(checks.collations(patient.control, there))
     failed(check, "shop: default was 0.9")
 
 
@@ -430,7 +430,11 @@ def test_a_write_that_is_none(patient: Patient) -> None:
         ("INSERT INTO nowhere VALUES (1)", "nowhere"),
     ):
         failed(
-            application.application_write(replace(patient.control, options=""), "shop", statement),
+            run_check(
+                application.application_write(
+                    replace(patient.control, options=""), "shop", statement
+                )
+            ),
             words,
         )
 
@@ -469,8 +473,8 @@ def test_settings_that_reach_out(patient: Patient) -> None:
     for name, value in {**settings, "archive_mode": "on"}.items():
         patient.run(f"ALTER SYSTEM SET {name} = '{value}'", "postgres")
     patient.ctl("-m", "fast", "restart")
-    failed(isolation.isolation(patient.control, []), *settings)
-    failed(isolation.archiving(patient.control), "archive_mode")
+    failed(run_check(isolation.isolation(patient.control, list)), *settings)
+    failed(run_check(isolation.archiving(patient.control)), "archive_mode")
 
 
 def test_a_live_source_is_not_isolated(made: Patient) -> None:
@@ -485,7 +489,7 @@ def test_a_live_source_is_not_isolated(made: Patient) -> None:
         source.secret(server.password),
         options="",
     )
-    failed(isolation.isolation(live, []), "follows it as")
+    failed(run_check(isolation.isolation(live, list)), "follows it as")
 
 
 @pytest.fixture
@@ -496,7 +500,7 @@ def standby(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> Iterator[Patie
     replica = Replica.new(ID)
     replica.create(patient.control)
     networks = patient.plan.recovery.networks
-    hba = config.pg_hba_conf({"roles": []}, networks, "shop", replica.role)
+    hba = config.pg_hba_conf((), networks, "shop", replica.role)
     patient.host.put(hba.encode(), f"{patient.data}/pg_hba.conf")
     folder = f"{patient.folder}/standby"
     patient.ctl("-m", "fast", "stop")
@@ -521,23 +525,30 @@ def standby(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> Iterator[Patie
 def follows(primary: Patient, standby: Patient, synchronous: bool = False) -> Check:
     target = standby.engine.target
     upstream = f"{target.address}:{target.port}"
-    return standbys.check(primary.control, standby.control, upstream, ID, synchronous)
+    return run_check(standbys.check(primary.control, standby.control, upstream, ID, synchronous))
 
 
 def taken_over(primary: Patient, standby: Patient) -> Check:
-    return standbys.failover(
-        primary.control, standby.control, primary.kill, lambda: standby.ctl("promote"), ID
+    spec = CheckSpec(
+        "failover",
+        "a standby serves",
+        lambda: standbys.failover(
+            primary.control, standby.control, primary.kill, lambda: standby.ctl("promote"), ID
+        ),
     )
+    return run_check(spec)
 
 
 def test_a_standby_follows_alone_and_takes_over(patient: Patient, standby: Patient) -> None:
     found = [
         follows(patient, standby),
-        isolation.isolation(standby.control, [], standby=True),
-        isolation.archiving(standby.control),
-        checks.loadable(standby.control, patient.databases, patient.engine.target.bin_dir),
-        checks.collations(standby.control, patient.databases),
-        standbys.waits_for(patient.control, (), synchronous=False),
+        run_check(isolation.isolation(standby.control, list, standby=True)),
+        run_check(isolation.archiving(standby.control)),
+        run_check(
+            loading.loadable(standby.control, patient.databases, patient.engine.target.bin_dir)
+        ),
+        run_check(checks.collations(standby.control, patient.databases)),
+        run_check(standbys.waits_for(patient.control, (), synchronous=False)),
     ]
     assert [check.status for check in found] == [CheckStatus.PASSED] * 6, found
     assert standbys.observed(patient.control) == Node(
@@ -546,8 +557,8 @@ def test_a_standby_follows_alone_and_takes_over(patient: Patient, standby: Patie
     assert standbys.observed(standby.control) == Node(
         "db1", "standby", standby.engine.target.address, standby.control.port
     )
-    assert standbys.serving(patient.control, "primary").status is CheckStatus.PASSED
-    assert standbys.serving(standby.control, "standby").status is CheckStatus.PASSED
+    assert run_check(standbys.serving(patient.control, "primary")).status is CheckStatus.PASSED
+    assert run_check(standbys.serving(standby.control, "standby")).status is CheckStatus.PASSED
     assert taken_over(patient, standby).status is CheckStatus.PASSED
 
 
@@ -570,7 +581,10 @@ def test_a_standby_that_does_not_follow(
 def test_a_standby_in_another_role(patient: Patient, standby: Patient) -> None:
     standby.ctl("promote")
     standbys.await_following(patient.control, {"db1": standby.control})
-    for check in (follows(patient, standby), standbys.serving(standby.control, "standby")):
+    for check in (
+        follows(patient, standby),
+        run_check(standbys.serving(standby.control, "standby")),
+    ):
         failed(check, "db1 is a primary")
         assert (check.finding, check.subjects) == ("placement-dropped", ("db1",))
 
@@ -578,7 +592,7 @@ def test_a_standby_in_another_role(patient: Patient, standby: Patient) -> None:
 def test_a_primary_that_waits_for_a_standby_of_the_source(patient: Patient) -> None:
     patient.run("ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (old)'", "postgres")
     patient.run("SELECT pg_reload_conf()", "postgres")
-    check = standbys.waits_for(patient.control, (), synchronous=False)
+    check = run_check(standbys.waits_for(patient.control, (), synchronous=False))
     failed(check, "it waits for ANY 1 (old)")
     assert check.finding == "peer-list-stale"
     # No commit of the restore waits with it.
@@ -605,7 +619,7 @@ def test_a_standby_that_is_not_isolated(patient: Patient, standby: Patient) -> N
     failed(check, "primary_conninfo leads to 10.9.9.9:5432")
     assert check.finding == "peer-list-stale"
     assert "sesame" not in str(check)
-    failed(isolation.archiving(standby.control), "archive_mode")
+    failed(run_check(isolation.archiving(standby.control)), "archive_mode")
     foreign = Belongings(networks=("10.9.9.0/24",))
     (found,) = references.in_live_settings(standby.control, foreign)
     assert (found.id, found.subject) == ("address-hard-coded", "setting recovery_end_command")
@@ -618,13 +632,13 @@ def test_what_a_backup_leaves_out(patient: Patient) -> None:
         " ANALYZE"
     )
     facts = survey.survey(patient.control)
-    there, bin_dir = facts["databases"], patient.engine.target.bin_dir
+    there, bin_dir = facts.databases, patient.engine.target.bin_dir
     last = last_look(patient.control)
     for check in (
-        checks.sequences(patient.control, there, last),
-        counts.large_objects(patient.control, there),
-        checks.indexes_valid(patient.control, there, last),
-        checks.loadable(patient.control, there, bin_dir),
+        run_check(checks.sequences(patient.control, there, last)),
+        run_check(counts.large_objects(patient.control, there)),
+        run_check(checks.indexes_valid(patient.control, there, last)),
+        run_check(loading.loadable(patient.control, there, bin_dir)),
     ):
         assert check.status is CheckStatus.PASSED, check
     patient.run(
@@ -632,9 +646,12 @@ def test_what_a_backup_leaves_out(patient: Patient) -> None:
         " SELECT lo_unlink(oid) FROM pg_largeobject_metadata;"
         " UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'item_lower'::regclass"
     )
-    failed(checks.sequences(patient.control, there, last), "shop.public.tickets is at 5, was at 20")
-    failed(counts.large_objects(patient.control, there), "shop has 0 of 21")
-    failed(checks.indexes_valid(patient.control, there, last), "item_lower is not valid")
+    failed(
+        run_check(checks.sequences(patient.control, there, last)),
+        "shop.public.tickets is at 5, was at 20",
+    )
+    failed(run_check(counts.large_objects(patient.control, there)), "shop has 0 of 21")
+    failed(run_check(checks.indexes_valid(patient.control, there, last)), "item_lower is not valid")
 
 
 def test_what_names_the_source(patient: Patient) -> None:
@@ -743,8 +760,8 @@ def test_every_catalog_is_searched_and_no_failure_hides_another(patient: Patient
     assert "10.9.3.2" not in named
     assert found.unread
     assert all(item.startswith("gone: ") for item in found.unread)
-    settings = [{"name": "restore_command", "setting": "get --repo1-host=keysafe %f"}]
-    hosts = found.hosts({"settings": settings}, foreign)
+    settings = [row("restore_command", "get --repo1-host=keysafe %f")]
+    hosts = found.hosts(settings, foreign)
     assert hosts["0x0a090304"] == "shop: function public.g()"
     assert hosts["keysafe"] == "setting restore_command"
     rows = references.texts(patient.control, ["shop"], foreign, rows=60.0)

@@ -1,32 +1,25 @@
 """The configuration of a restored server carries behaviour over, and nothing of the old place."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from ipaddress import IPv4Network
-from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from blocks.agent.redaction import redacted_value
 from blocks.engines.galera import settings as mariadb
-from blocks.engines.postgres import compare, config, references
+from blocks.engines.postgres import compare, config, mentions
 from blocks.engines.postgres import settings as postgres
+from blocks.engines.postgres.facts import PostgresFacts, read
 from blocks.engines.postgres.plan import TargetServer
+from blocks.engines.postgres.rows import Role, Setting
 from blocks.ownership import Belongings
+from tests.blocks.engines.test_pg_facts import FACTS as HONEST
 
 
-def row(
-    name: str, setting: str, category: str, source: str = "configuration file"
-) -> dict[str, Any]:
-    return {
-        "name": name,
-        "setting": setting,
-        "category": category,
-        "context": "user",
-        "source": source,
-        "sourcefile": None,
-        "sourceline": None,
-    }
+def row(name: str, setting: str, category: str, source: str = "configuration file") -> Setting:
+    return Setting(name=name, setting=setting, category=category, context="user", source=source)
 
 
 LOCALE = "Client Connection Defaults / Locale and Formatting"
@@ -44,10 +37,12 @@ SETTINGS = [
 ]
 
 
-FACTS = {"settings": SETTINGS, "wal_segment_size": 64 * 2**20}
+FACTS = replace(
+    read(PostgresFacts, HONEST | {"wal_segment_size": 64 * 2**20}), settings=tuple(SETTINGS)
+)
 
 
-def conf(facts: dict[str, Any], own: dict[str, str] | None = None) -> str:
+def conf(facts: PostgresFacts, own: dict[str, str] | None = None) -> str:
     return config.postgresql_conf(
         facts,
         address="10.2.0.7",
@@ -91,16 +86,16 @@ def test_wal_limits_suit_the_segment_size() -> None:
 
 
 def test_recoverys_signs_are_not_translated() -> None:
-    lines = conf(FACTS | {"settings": [row("lc_messages", "de_DE.UTF-8", LOCALE)]}).splitlines()
+    lines = conf(replace(FACTS, settings=(row("lc_messages", "de_DE.UTF-8", LOCALE),))).splitlines()
     assert "lc_messages = 'C'" in lines
 
 
 def test_old_password_hashes_still_let_roles_in() -> None:
     networks = [IPv4Network("10.2.0.0/16")]
-    scram = config.pg_hba_conf({"roles": [{"password": "scram-sha-256"}]}, networks, 'a "b"')
+    scram = config.pg_hba_conf([Role(name="x", password="scram-sha-256")], networks, 'a "b"')
     assert 'host all "a ""b""" 10.2.0.0/16 scram-sha-256' in scram
     assert " all all " not in scram.replace("local all all trust", ""), "no other role"
-    mixed = config.pg_hba_conf({"roles": [{"password": "md5"}]}, networks, "shop")
+    mixed = config.pg_hba_conf([Role(name="x", password="md5")], networks, "shop")
     assert 'host all "shop" 10.2.0.0/16 md5' in mixed
 
 
@@ -119,32 +114,28 @@ def test_the_sites_own_settings_go_before_the_sources() -> None:
     assert config.too_low(limits, {"max_connections": "99"}) == {"max_connections": "100"}
 
 
-def at(file: str, setting: dict[str, Any]) -> dict[str, Any]:
-    return setting | {"sourcefile": file, "sourceline": 1}
+def at(file: str, setting: Setting, line: int = 1) -> Setting:
+    return replace(setting, sourcefile=file, sourceline=line)
 
 
 def test_settings_that_need_the_old_place() -> None:
     foreign = Belongings(networks=("10.1.0.0/16",), paths=("/mnt/old",))
-    facts = {
-        "data_directory": "/mnt/old/pg",
-        "settings": [
-            {
-                **row("cron.host", "10.1.0.5", "Customized Options"),
-                "sourcefile": "/d/c",
-                "sourceline": 3,
-            },
+    facts = replace(
+        FACTS,
+        data_directory="/mnt/old/pg",
+        settings=(
+            at("/d/c", row("cron.host", "10.1.0.5", "Customized Options"), 3),
             row("app.files", "/mnt/old/x", "Customized Options"),
             row("listen_addresses", "10.1.0.5", "Connections"),
             row("archive_command", "cp %p /mnt/old/%f", "Archiving"),
             row("ssl_key_file", "/etc/key.pem", "SSL"),
             row("ssl_cert_file", "server.crt", "SSL"),
-            row("work_mem", "9MB", "Resource")
-            | {"sourcefile": "/mnt/old/more.conf", "sourceline": 1},
+            at("/mnt/old/more.conf", row("work_mem", "9MB", "Resource")),
             at("/mnt/old/pg/own.conf", row("jit", "off", "Query")),
             at("/etc/site.conf", row("geqo", "off", "Query")),
-        ],
-    }
-    found = [(i.id, i.subject, i.evidence) for i in references.in_settings(facts, foreign)]
+        ),
+    )
+    found = [(i.id, i.subject, i.evidence) for i in mentions.in_settings(facts, foreign)]
     assert found == [
         ("address-hard-coded", "setting cron.host", "/d/c:3: cron.host names 10.1.0.5"),
         (
@@ -163,19 +154,20 @@ def test_settings_that_need_the_old_place() -> None:
             "work_mem is set there; the file is no part of a backup",
         ),
     ]
-    assert references.files_in_settings(facts) == {
+    assert mentions.files_in_settings(facts) == {
         "app.files": "/mnt/old/x",
         "ssl_key_file": "/etc/key.pem",
     }
-    assert list(references.files_in_commands(facts)) == [("archive_command", "/mnt/old")]
+    assert list(mentions.files_in_commands(facts)) == [("archive_command", "/mnt/old")]
     assert compare.outside(facts) == ["/d/c", "/etc/site.conf", "/mnt/old/more.conf"]
     assert not compare.takes_tls(facts)
 
 
 def test_programs_that_commands_name() -> None:
     text = "test ! -f /a/%f && /opt/bin/put --to s3://x/y b@h:/z 'ssh -i /k/id' %p"
-    facts = {"settings": [row("archive_command", text, "Archiving"), row("jit", "/a/b", "Query")]}
-    paths = [path for _, path in references.files_in_commands(facts)]
+    commands = row("archive_command", text, "Archiving"), row("jit", "/a/b", "Query")
+    facts = replace(FACTS, settings=commands)
+    paths = [path for _, path in mentions.files_in_commands(facts)]
     assert paths == ["/a", "/opt/bin/put", "/k/id"]
 
 

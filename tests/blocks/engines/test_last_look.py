@@ -7,17 +7,21 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
 import pytest
 
+from blocks.engines.checks import run_check
 from blocks.engines.common.tally import NOT_ASKED, Tally
-from blocks.engines.postgres import checks, counts, survey
+from blocks.engines.postgres import checks, counts, loading, survey
+from blocks.engines.postgres.facts import Database, PostgresFacts
 from blocks.engines.postgres.installation import Installation
 from blocks.engines.postgres.last_look import NO_LOOK, LastLook, last_look
-from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION, Psql
+from blocks.engines.postgres.psql import Psql
+from blocks.engines.postgres.rows import Role
+from blocks.engines.postgres.sessions import PATIENT_WITH_PRODUCTION
 from blocks.evidence.record import Check, CheckStatus
 from blocks.hosts.local import LocalHost
 from tests import mechanisms
@@ -63,15 +67,15 @@ class Source:
     """A server with a database, surveyed."""
 
     server: Server
-    facts: dict[str, Any]
+    facts: PostgresFacts
 
     @property
     def control(self) -> Psql:
         return self.server.psql()
 
     @property
-    def there(self) -> list[dict[str, Any]]:
-        return [item for item in self.facts["databases"] if item["name"] == "shop"]
+    def there(self) -> list[Database]:
+        return [item for item in self.facts.databases if item.name == "shop"]
 
     def run(self, sql: str) -> None:
         self.server.run(sql, "shop")
@@ -85,14 +89,14 @@ class Source:
         """What each check says of the server as it is now."""
         control, there = self.control, self.there
         made = (
-            checks.roles(control, self.facts, last),
-            checks.schema(control, there, last),
-            checks.sequences(control, there, last),
-            counts.row_counts(control, there, last),
-            counts.large_objects(control, there, last),
-            checks.loadable(control, there, self.server.bin_dir, (), last),
-            checks.indexes_valid(control, there, last),
-            checks.collations(control, there, last),
+            run_check(checks.roles(control, self.facts, last)),
+            run_check(checks.schema(control, there, last)),
+            run_check(checks.sequences(control, there, last)),
+            run_check(counts.row_counts(control, there, last)),
+            run_check(counts.large_objects(control, there, last)),
+            run_check(loading.loadable(control, there, self.server.bin_dir, (), last)),
+            run_check(checks.indexes_valid(control, there, last)),
+            run_check(checks.collations(control, there, last)),
         )
         return {check.name: check for check in made}
 
@@ -201,9 +205,14 @@ def test_an_index_that_is_made_again(source: Source) -> None:
 def test_another_index_than_one_that_the_source_could_not_use(source: Source, older: bool) -> None:
     source.run(f"CREATE INDEX byname ON item (name);{SPOIL}")
     source.facts = survey.survey(source.control)
-    (row,) = source.there[0]["unusable"]
     if older:
-        del row["oid"]
+        source.facts = replace(
+            source.facts,
+            databases=tuple(
+                replace(item, unusable=tuple(replace(row, oid=None) for row in item.unusable or ()))
+                for item in source.facts.databases
+            ),
+        )
     assert source.found(NO_LOOK)["indexes-valid"].status is PASSED
     source.run(AGAIN)
     last = source.look()
@@ -268,7 +277,7 @@ def test_a_database_that_comes_and_goes_may_be_gone_at_the_end(source: Source) -
     here = Installation(LocalHost(name="here"), source.server.bin_dir)
 
     def status(last: LastLook) -> CheckStatus:
-        return checks.Databases(source.control, facts, last, here).check().status
+        return run_check(checks.Databases(source.control, facts, last, here).check()).status
 
     assert status(source.look()) is PASSED
     source.server.run("CREATE DATABASE other")
@@ -354,7 +363,9 @@ def test_a_busy_table_is_held_against_the_estimates(source: Source) -> None:
 def test_a_database_that_takes_no_connections_any_more(source: Source) -> None:
     def check(last: LastLook) -> CheckStatus:
         lacking: Any = None
-        return checks.Databases(source.control, source.facts, last, lacking).check().status
+        return run_check(
+            checks.Databases(source.control, source.facts, last, lacking).check()
+        ).status
 
     open_still = source.look()
     source.server.run("ALTER DATABASE shop ALLOW_CONNECTIONS false")
@@ -366,8 +377,8 @@ def test_a_database_that_takes_no_connections_any_more(source: Source) -> None:
 
 def test_an_extension_that_nobody_knows(source: Source) -> None:
     """Made after the survey: whether the source could offer it, only a last look tells."""
-    for database in source.there:
-        database["extensions"] = []
+    databases = tuple(replace(item, extensions=()) for item in source.facts.databases)
+    source.facts = replace(source.facts, databases=databases)
     last = source.look()
     source.run("UPDATE pg_extension SET extversion = '0.9' WHERE extname = 'plpgsql'")
     assert source.found(NO_LOOK)["loadable"].status is UNKNOWN
@@ -382,9 +393,9 @@ def test_a_part_that_takes_too_long_hides_no_other(
     monkeypatch.setitem(sys.modules[inside]._OF_DATABASE, "tables", "SELECT pg_sleep(9)")
     monkeypatch.setattr(f"{inside}._STATEMENT", "SET statement_timeout = '300ms';\n")
     last = source.look()
-    assert last.of("shop", "tables") is None
-    assert last.of("shop", "counters")
-    assert last.has("roles", {"name": "lodger"}) is True
+    assert last.rows("shop", "tables") is None
+    assert last.rows("shop", "counters")
+    assert last.has("roles", Role(name="lodger", password="none")) is True
 
 
 @pytest.mark.slow(25)

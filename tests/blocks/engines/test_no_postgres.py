@@ -4,20 +4,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from blocks.engines.checks import run_check
 from blocks.engines.postgres import application, checks, references, standbys, survey
 from blocks.engines.postgres.last_look import last_look
 from blocks.engines.postgres.position import end_of_log
-from blocks.engines.postgres.psql import (
-    CLUSTER,
-    PATIENT_WITH_PRODUCTION,
-    UNHURRIED,
-    LoginRefused,
-    Psql,
-)
+from blocks.engines.postgres.psql import CLUSTER, LoginRefused, Psql
+from blocks.engines.postgres.sessions import PATIENT_WITH_PRODUCTION, UNHURRIED
 from blocks.errors import PermanentError
 from blocks.evidence.record import CheckStatus
 from blocks.ownership import Belongings
-from tests.blocks.engines.servers import Server, server
+from tests.blocks.engines.servers import Server, bare, server
 
 NOBODY = "ALTER DATABASE {} ALLOW_CONNECTIONS false"
 WITHOUT = {
@@ -48,9 +44,9 @@ def test_the_source_is_looked_at(site: tuple[Server, str]) -> None:
     made, chosen = site
     source = _psql(made, PATIENT_WITH_PRODUCTION)
     facts = survey.survey(source)
-    assert facts["maintenance_database"] == chosen
-    assert chosen in {row["name"] for row in facts["databases"]}
-    assert last_look(source).has("databases", {"name": chosen}) is True
+    assert facts.maintenance_database == chosen
+    assert chosen in {row.name for row in facts.databases}
+    assert last_look(source).has("databases", *bare(chosen)) is True
     assert end_of_log(source, lambda _: False)
 
 
@@ -59,9 +55,9 @@ def test_the_restored_server_is_verified(site: tuple[Server, str]) -> None:
     facts = survey.survey(_psql(made, PATIENT_WITH_PRODUCTION))
     control = _psql(made, UNHURRIED)
     for check in (
-        checks.roles(control, facts, last_look(control)),
-        application.committed_write(control, "r20261127-120000-abcdef"),
-        standbys.serving(control, "primary"),
+        run_check(checks.roles(control, facts, last_look(control))),
+        run_check(application.committed_write(control, "r20261127-120000-abcdef")),
+        run_check(standbys.serving(control, "primary")),
     ):
         assert check.status is CheckStatus.PASSED, check
     names, _ = references.databases(control)

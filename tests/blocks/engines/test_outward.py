@@ -108,4 +108,4 @@ def test_a_tablespace_whose_directory_is_gone_has_no_size(made: Server) -> None:
     place = create(made, "lost")
     shutil.rmtree(place)
     facts = survey.survey(made.psql())
-    assert [row["bytes"] for row in facts["tablespaces"] if row["location"] == str(place)] == [0]
+    assert [row.bytes for row in facts.tablespaces if row.location == str(place)] == [0]

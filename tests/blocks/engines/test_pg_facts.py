@@ -3,6 +3,7 @@
 import re
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blocks.engines.postgres import compare, config, settings
-from blocks.engines.postgres.facts import Facts, FactsRefused, SetFacts, check
+from blocks.engines.postgres.facts import FactsRefused, PostgresFacts, SetFacts, read
+from blocks.engines.postgres.rows import Setting
 from blocks.ownership import Belongings
 
 LINE = re.compile(r"([A-Za-z_.0-9]+) = '((?:[^'\\\n]|''|\\\\)*)'")
@@ -38,21 +40,19 @@ FACTS: dict[str, Any] = {
 }
 
 
-def row(name: str, setting: str, category: str = "Query Tuning") -> dict[str, Any]:
-    return {
-        "name": name,
-        "setting": setting,
-        "category": category,
-        "context": "user",
-        "source": "configuration file",
-        "sourcefile": None,
-        "sourceline": None,
-    }
+def row(name: str, setting: str, category: str = "Query Tuning") -> Setting:
+    return Setting(
+        name=name,
+        setting=setting,
+        category=category,
+        context="user",
+        source="configuration file",
+    )
 
 
-def conf(*rows: dict[str, Any]) -> str:
+def conf(*rows: Setting) -> str:
     return config.postgresql_conf(
-        {"settings": rows, "wal_segment_size": 16 * 2**20},
+        replace(read(PostgresFacts, FACTS), settings=rows),
         address="10.2.0.7",
         port=6543,
         data_dir="/d",
@@ -154,8 +154,8 @@ def test_no_setting_adds_a_line(rows: list[tuple[str, str, str]]) -> None:
 
 
 def test_honest_facts_are_taken_whatever_people_call_their_objects() -> None:
-    check(FACTS | {"start_lsn": None, "something new": 1}, Facts)
-    check(FACTS, SetFacts)
+    read(PostgresFacts, FACTS | {"start_lsn": None, "something new": 1})
+    read(SetFacts, FACTS)
 
 
 @pytest.mark.parametrize(
@@ -187,14 +187,14 @@ def test_honest_facts_are_taken_whatever_people_call_their_objects() -> None:
 )
 def test_hostile_facts_are_refused_by_name(wrong: dict[str, Any], place: str) -> None:
     with pytest.raises(FactsRefused, match=f"^facts of the source: .*{re.escape(place)}"):
-        check(FACTS | wrong, SetFacts)
+        read(SetFacts, FACTS | wrong)
 
 
 @given(st.text(), st.text())
 def test_what_passes_as_an_oid_or_a_segment_is_harmless_in_a_path(oid: str, segment: str) -> None:
     facts = FACTS | {"tablespaces": [{"oid": oid, "bytes": 1}], "start_segment": segment}
     try:
-        check(facts, SetFacts)
+        read(SetFacts, facts)
     except FactsRefused:
         return
     assert re.fullmatch(r"[0-9]+", oid, re.ASCII)
@@ -203,12 +203,11 @@ def test_what_passes_as_an_oid_or_a_segment_is_harmless_in_a_path(oid: str, segm
 
 def test_a_library_is_an_installations_own_or_is_not_loaded() -> None:
     preload = "auto_explain, $libdir/pg_stat_statements, /srv/data/evil, ../evil, $libdir/../evil"
-    assert compare.libraries({"shared_preload_libraries": preload}) == [
+    facts = read(SetFacts, FACTS | {"shared_preload_libraries": preload, "databases": []})
+    assert compare.libraries(facts) == [
         "auto_explain",
         "$libdir/pg_stat_statements",
     ]
-    facts = FACTS | {"shared_preload_libraries": preload, "logical_slots": [], "logins": []}
-    facts["databases"] = []
     found = compare.without_host(facts, {}, "west/db1", Belongings())
     assert [(item.id, item.subject) for item in found] == [
         ("library-preloaded", "/srv/data/evil"),

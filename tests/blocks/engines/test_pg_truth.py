@@ -6,33 +6,41 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from blocks.engines.checks import run_check
 from blocks.engines.postgres import application as application_checks
 from blocks.engines.postgres import (
     checks,
     compare,
     counts,
+    digest,
     indexes,
     isolation,
+    loading,
     references,
     replay,
     survey,
 )
+from blocks.engines.postgres.application import InTheWay
+from blocks.engines.postgres.facts import Database, PostgresFacts, read
 from blocks.engines.postgres.files import AtSource
 from blocks.engines.postgres.installation import Installation
 from blocks.engines.postgres.last_look import NO_LOOK, LastLook, last_look
-from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION, Psql, SqlError
+from blocks.engines.postgres.psql import Psql, SqlError
+from blocks.engines.postgres.rows import Collation, Extension, Library, Role
+from blocks.engines.postgres.sessions import PATIENT_WITH_PRODUCTION
 from blocks.engines.postgres.tally import Tally
 from blocks.errors import FarsideError, TransientError
 from blocks.evidence.record import Check, CheckStatus
 from blocks.hosts.local import LocalHost
 from blocks.ownership import Belongings
 from tests import mechanisms
-from tests.blocks.engines.servers import Server, server
+from tests.blocks.engines.servers import Server, bare, server
+from tests.blocks.engines.test_pg_facts import FACTS, row
 from tests.blocks.engines.worlds import LEAST, least_privileges
 
 pytestmark = mechanisms.SERVERS
@@ -60,10 +68,9 @@ def shop(made: Server) -> Iterator[Psql]:
     made.run("DROP DATABASE shop WITH (FORCE)")
 
 
-def of(psql: Psql) -> list[dict[str, Any]]:
+def of(psql: Psql) -> list[Database]:
     """What a survey says of the database."""
-    found: list[dict[str, Any]] = survey.survey(psql)["databases"]
-    return [item for item in found if item["name"] == "shop"]
+    return [item for item in survey.survey(psql).databases if item.name == "shop"]
 
 
 def settle(made: Server) -> None:
@@ -79,8 +86,8 @@ def zero(made: Server, relation: str) -> None:
     made.ctl("start")
 
 
-def rows(psql: Psql, there: list[dict[str, Any]], last: LastLook = NO_LOOK) -> Check:
-    return counts.row_counts(psql, there, last)
+def rows(psql: Psql, there: list[Database], last: LastLook = NO_LOOK) -> Check:
+    return run_check(counts.row_counts(psql, there, last))
 
 
 class TestTally:
@@ -154,8 +161,8 @@ class TestCounts:
 
     def test_what_has_neither_count_nor_estimate(self, shop: Psql) -> None:
         there = of(shop)
-        for table in there[0]["tables"]:
-            table.update(count=None, rows=None)
+        tables = tuple(replace(item, count=None, rows=None) for item in there[0].tables or ())
+        there = [replace(there[0], tables=tables)]
         assert rows(shop, there).status is UNKNOWN
         assert rows(shop, []).status is UNKNOWN
 
@@ -216,10 +223,10 @@ class TestCounts:
         made.run("VACUUM (ANALYZE) pg_largeobject", "shop")
         settle(made)
         there, last = of(shop), last_look(shop)
-        assert there[0]["object_pages"] == 15
-        assert counts.large_objects(shop, there, last).status is PASSED
+        assert there[0].object_pages == 15
+        assert run_check(counts.large_objects(shop, there, last)).status is PASSED
         zero(made, "'pg_largeobject'::regclass")
-        check = counts.large_objects(shop, there, last)
+        check = run_check(counts.large_objects(shop, there, last))
         assert check.status is FAILED
         assert "shop: pages of contents has 0 of 15" in str(check.actual)
 
@@ -228,7 +235,7 @@ class TestCounts:
         settle(made)
         there, last = of(shop), last_look(shop)
         made.run("DELETE FROM pg_largeobject WHERE loid = 7 AND pageno = 1", "shop")
-        check = counts.large_objects(shop, there, last)
+        check = run_check(counts.large_objects(shop, there, last))
         assert check.status is FAILED
         assert "shop: pages of contents has 2 of 3" in str(check.actual)
 
@@ -237,9 +244,9 @@ class TestCounts:
         settle(made)
         there = of(shop)
         last = last_look(shop)
-        assert counts.large_objects(shop, there, last).status is PASSED
+        assert run_check(counts.large_objects(shop, there, last)).status is PASSED
         made.run("SELECT lo_unlink(min(oid)) FROM pg_largeobject_metadata", "shop")
-        assert counts.large_objects(shop, there, last).status is FAILED
+        assert run_check(counts.large_objects(shop, there, last)).status is FAILED
 
     def test_a_small_table_that_comes_back_empty(self, made: Server, shop: Psql) -> None:
         made.run("CREATE TABLE few (n int); INSERT INTO few VALUES (1), (2), (3); ANALYZE", "shop")
@@ -299,17 +306,17 @@ class TestCounts:
         made.run("SELECT lo_from_bytea(0, 'x') FROM generate_series(1, 20)", "shop")
         settle(made)
         there = of(shop)
-        check = counts.large_objects(shop, there)
+        check = run_check(counts.large_objects(shop, there))
         assert check.status is PASSED
         assert check.actual == "20, compared exactly in 0 of 1 databases"
         nine = "SELECT oid FROM pg_largeobject_metadata ORDER BY oid LIMIT 9"
         made.run(f"SELECT lo_unlink(oid) FROM ({nine}) AS nine", "shop")
-        check = counts.large_objects(shop, there)
+        check = run_check(counts.large_objects(shop, there))
         assert check.status is UNKNOWN, check
         assert "shop has 11 of 20" in str(check.actual)
         assert "pages of contents has 11 of 20" in str(check.actual)
         settle(made)
-        assert counts.large_objects(shop, there, last_look(shop)).status is PASSED
+        assert run_check(counts.large_objects(shop, there, last_look(shop))).status is PASSED
 
 
 class TestSurvey:
@@ -322,12 +329,12 @@ class TestSurvey:
             holder.execute("LOCK TABLE item IN ACCESS EXCLUSIVE MODE")
             holder.execute("ALTER SEQUENCE locked RESTART 5")
             (found,) = of(made.psql(options="-c lock_timeout=300ms -c search_path=pg_catalog"))
-        assert found["schema_digest"] is None
-        assert found["unread"]["schema_digest"] == "SQLSTATE 55P03"
-        assert [(row["readable"], row["value"]) for row in found["sequences"]] == [(False, None)]
-        assert [table["name"] for table in found["tables"]] == ["item"]
-        assert checks.schema(shop, [found]).status is UNKNOWN
-        assert checks.sequences(shop, [found]).status is UNKNOWN
+        assert found.schema_digest is None
+        assert found.unread["schema_digest"] == "SQLSTATE 55P03"
+        assert [(row.readable, row.value) for row in found.sequences or ()] == [(False, None)]
+        assert [table.name for table in found.tables or ()] == ["item"]
+        assert run_check(checks.schema(shop, [found])).status is UNKNOWN
+        assert run_check(checks.sequences(shop, [found])).status is UNKNOWN
 
     def test_a_large_catalog_takes_no_locks_from_others(self, made: Server, shop: Psql) -> None:
         """More objects than the table of locks holds, which is the whole server's."""
@@ -350,8 +357,8 @@ class TestSurvey:
         watching.start()
         try:
             (found,) = of(shop)
-            assert checks.schema(shop, [found]).status is PASSED
-            check = checks.sequences(shop, [found])
+            assert run_check(checks.schema(shop, [found])).status is PASSED
+            check = run_check(checks.sequences(shop, [found]))
         finally:
             over.set()
             watching.join()
@@ -360,9 +367,11 @@ class TestSurvey:
 
     def test_a_digest_of_an_older_set_is_compared_as_it_was_made(self, shop: Psql) -> None:
         (found,) = of(shop)
-        former = shop.rows("shop", survey.digest_like("0" * 32))[0]["digest"]
-        assert former != found["schema_digest"]
-        assert checks.schema(shop, [{**found, "schema_digest": former}]).status is PASSED
+        former = shop.rows("shop", digest.digest_like("0" * 32))[0]["digest"]
+        assert former != found.schema_digest
+        assert (
+            run_check(checks.schema(shop, [replace(found, schema_digest=former)])).status is PASSED
+        )
 
     def test_what_cannot_be_used_at_the_source(self, made: Server, shop: Psql) -> None:
         made.run(
@@ -372,7 +381,7 @@ class TestSurvey:
             "shop",
         )
         facts = survey.survey(shop)
-        check = checks.indexes_valid(shop, facts["databases"])
+        check = run_check(checks.indexes_valid(shop, facts.databases))
         assert check.status is PASSED
         assert "2 not usable, as at the source" in str(check.actual)
         found = list(compare.without_host(facts, {}, "west/db1", NOWHERE))
@@ -390,12 +399,15 @@ class TestLogin:
             refused = compare.refuses(facts, "retired")
             assert refused == "retired has NOLOGIN there"
             application = made.psql("retired")
-            assert application_checks.login(application, ["shop"]).status is FAILED
-            check = application_checks.login(application, ["shop"], refused=refused)
+            assert run_check(application_checks.login(application, ["shop"])).status is FAILED
+            check = run_check(
+                application_checks.login(application, ["shop"], lambda: InTheWay(refused=refused))
+            )
             assert (check.status, refused in str(check.actual)) == (UNKNOWN, True)
             assert compare.refuses(facts, "late") == "VALID UNTIL of late is over there"
             assert compare.refuses(facts, "postgres") == ""
-            assert compare.refuses({"roles": [{"name": "late"}]}, "late") == "", "an older set"
+            older = replace(facts, roles=(Role(name="late", password="none"),))
+            assert compare.refuses(older, "late") == "", "an older set"
         finally:
             made.run("DROP ROLE retired; DROP ROLE late")
 
@@ -408,9 +420,10 @@ def had(*databases: str) -> LastLook:
 class TestDatabases:
     def check(self, made: Server, last: LastLook) -> Check:
         psql = made.psql()
-        facts = {"databases": [*of(psql), {"name": "gone", "collate": "C", "ctype": "C"}]}
+        gone = replace(*bare("gone"), collate="C", ctype="C")
+        facts = replace(survey.survey(psql), databases=(*of(psql), gone))
         installed = Installation(psql.host, made.bin_dir)
-        return checks.Databases(psql, facts, last, installed).check()
+        return run_check(checks.Databases(psql, facts, last, installed).check())
 
     @pytest.mark.usefixtures("shop")
     def test_one_that_is_gone(self, made: Server) -> None:
@@ -425,10 +438,12 @@ class TestDatabases:
         made.run("CREATE DATABASE mule TEMPLATE template0 ENCODING 'MULE_INTERNAL' LOCALE 'C'")
         try:
             psql = made.psql()
-            there = [d for d in survey.survey(psql)["databases"] if d["name"] == "mule"]
-            assert "contents" in there[0]["unread"]
+            facts = survey.survey(psql)
+            there = tuple(item for item in facts.databases if item.name == "mule")
+            assert "contents" in there[0].unread
+            facts = replace(facts, databases=there)
             installed = Installation(psql.host, made.bin_dir)
-            check = checks.Databases(psql, {"databases": there}, NO_LOOK, installed).check()
+            check = run_check(checks.Databases(psql, facts, NO_LOOK, installed).check())
             assert check.status is UNKNOWN, check
             found = references.texts(psql, ["mule"], Belongings(networks=("10.0.0.0/8",)))
             assert len(found.unread) == 1
@@ -441,23 +456,23 @@ def test_a_collation_that_was_made_anew(made: Server, shop: Psql) -> None:
     create = "CREATE COLLATION mine (provider = {}, locale = '{}')"
     made.run(f"{create.format('libc', 'C.UTF-8')}; CREATE TABLE w (v text COLLATE mine)", "shop")
     (there,) = of(shop)
-    there["collations"] = [{"name": "public.mine", "actual_version": "2.36"}]
+    there = replace(there, collations=(Collation(name="public.mine", actual_version="2.36"),))
     before = last_look(shop)
     made.run(f"DROP TABLE w; DROP COLLATION mine; {create.format('icu', 'de')}", "shop")
     made.run("CREATE TABLE w (v text COLLATE mine)", "shop")
-    assert checks.collations(shop, [there], last_look(shop)).status is PASSED
-    assert checks.collations(shop, [there], before).status is FAILED
-    there["collations"] = []
-    assert checks.collations(shop, [there]).status is PASSED, "as it was made"
+    assert run_check(checks.collations(shop, [there], last_look(shop))).status is PASSED
+    assert run_check(checks.collations(shop, [there], before)).status is FAILED
+    there = replace(there, collations=())
+    assert run_check(checks.collations(shop, [there])).status is PASSED, "as it was made"
     made.run("UPDATE pg_collation SET collversion = '1' WHERE collname = 'mine'", "shop")
-    assert checks.collations(shop, [there]).status is UNKNOWN
-    assert checks.collations(shop, [there], last_look(shop)).status is PASSED
+    assert run_check(checks.collations(shop, [there])).status is UNKNOWN
+    assert run_check(checks.collations(shop, [there], last_look(shop))).status is PASSED
 
 
 class TestIndexes:
     def test_amcheck_in_another_schema(self, made: Server, shop: Psql) -> None:
         made.run("CREATE SCHEMA ext; CREATE EXTENSION amcheck SCHEMA ext", "shop")
-        check = indexes.btrees(shop, ["shop"])
+        check = run_check(indexes.btrees(shop, bare("shop")))
         assert check.status is PASSED, check
         assert "by amcheck" in str(check.actual)
 
@@ -471,7 +486,7 @@ class TestIndexes:
             " ALTER TABLE closed.own OWNER TO keeper",
             "shop",
         )
-        check = indexes.btrees(shop, ["shop"])
+        check = run_check(indexes.btrees(shop, bare("shop")))
         usable = made.run("SELECT has_schema_privilege('keeper', 'closed', 'USAGE')", "shop")
         made.run("DROP OWNED BY keeper CASCADE; DROP ROLE keeper", "shop")
         assert check.status is PASSED, check
@@ -489,14 +504,14 @@ class TestIndexes:
             " RETURN 2 * n; END $$; CREATE INDEX own_twice ON own (twice(n))",
             "shop",
         )
-        check = indexes.btrees(shop, ["postgres", "shop"])
+        check = run_check(indexes.btrees(shop, bare("postgres", "shop")))
         made.run(
             "UPDATE pg_index SET indisready = false WHERE indexrelid = 'own_twice'::regclass;"
             " INSERT INTO own VALUES (3);"
             " UPDATE pg_index SET indisready = true WHERE indexrelid = 'own_twice'::regclass",
             "shop",
         )
-        broken = indexes.btrees(shop, ["shop"])
+        broken = run_check(indexes.btrees(shop, bare("shop")))
         made.run("DROP OWNED BY keeper CASCADE; DROP ROLE keeper", "shop")
         assert check.status is PASSED, check
         assert (broken.status, "own_twice" in str(broken.actual)) == (FAILED, True), broken
@@ -510,7 +525,7 @@ class TestIndexes:
             "CREATE INDEX named_norm ON named (app.norm(name))",
             "shop",
         )
-        check = indexes.btrees(shop, ["shop"])
+        check = run_check(indexes.btrees(shop, bare("shop")))
         made.run("DROP TABLE named; DROP SCHEMA app CASCADE; DROP FUNCTION public.helper", "shop")
         assert check.status is PASSED, check
         assert "in 1 of them, parent pages were not compared" in str(check.actual), check
@@ -530,14 +545,14 @@ class TestIndexes:
             " RETURN n; END $$; CREATE INDEX own_whose ON own (whose(n))",
             "shop",
         )
-        check = indexes.btrees(shop, ["shop"])
+        check = run_check(indexes.btrees(shop, bare("shop")))
         made.run(
             "UPDATE pg_index SET indisready = false WHERE indexrelid = 'own_whose'::regclass;"
             " INSERT INTO own VALUES (3);"
             " UPDATE pg_index SET indisready = true WHERE indexrelid = 'own_whose'::regclass",
             "shop",
         )
-        broken = indexes.btrees(shop, ["shop"])
+        broken = run_check(indexes.btrees(shop, bare("shop")))
         forced = made.run("SELECT relforcerowsecurity FROM pg_class WHERE relname = 'own'", "shop")
         made.run("DROP OWNED BY keeper CASCADE; DROP ROLE keeper", "shop")
         assert check.status is PASSED, check
@@ -546,13 +561,15 @@ class TestIndexes:
 
     def test_a_database_that_is_read_only(self, made: Server, shop: Psql) -> None:
         made.run("ALTER DATABASE shop SET default_transaction_read_only = on")
-        assert indexes.btrees(shop, ["shop"]).status is PASSED
+        assert run_check(indexes.btrees(shop, bare("shop"))).status is PASSED
 
     @pytest.mark.usefixtures("shop")
     def test_what_amcheck_may_not_look_at(self, made: Server) -> None:
         made.run("CREATE ROLE guest LOGIN")
         try:
-            check = indexes.btrees(made.psql("guest", "-c search_path=pg_catalog"), ["shop"])
+            check = run_check(
+                indexes.btrees(made.psql("guest", "-c search_path=pg_catalog"), bare("shop"))
+            )
         finally:
             made.run("DROP ROLE guest")
         assert check.status is UNKNOWN, check
@@ -566,7 +583,11 @@ class TestSessions:
             facts = survey.survey(made.psql(options="-c session_preload_libraries="))
             there = compare.installation(facts, shop.host, made.bin_dir)
             lacking = compare.of_sessions(facts, there, "app", ["shop"])
-            check = application_checks.login(made.psql("app", ""), ["postgres", "shop"], lacking)
+            check = run_check(
+                application_checks.login(
+                    made.psql("app", ""), ["postgres", "shop"], lambda: InTheWay(lacking)
+                )
+            )
             assert (check.status, check.finding) == (FAILED, "library-preloaded")
             assert check.subjects == ("only_here",)
             found = list(compare.on_host(facts, shop.host, made.bin_dir, "west/db1"))
@@ -602,13 +623,15 @@ class TestReadOnly:
         made.run(f"ALTER {whose} {self.SETTING} = yes")
         facts = survey.survey(made.psql(options=PATIENT_WITH_PRODUCTION))
         refused = compare.read_only(facts, "app", "shop")
-        check = application_checks.application_write(app, "shop", self.WRITE, refused)
+        check = run_check(application_checks.application_write(app, "shop", self.WRITE, refused))
         assert check.status is UNKNOWN, check
         assert f"the source refuses it as well (default_transaction_read_only of {place})" in str(
             check.actual
         )
         later = last_look(made.psql(options=PATIENT_WITH_PRODUCTION))
-        assert compare.read_only({}, "app", "shop", later) == refused, "set since the survey"
+        assert compare.read_only(replace(facts, sessions=()), "app", "shop", later) == refused, (
+            "set since the survey"
+        )
 
     def test_what_the_source_lets_write(self, made: Server, app: Psql) -> None:
         """A setting of the role goes before one of the database."""
@@ -619,10 +642,11 @@ class TestReadOnly:
         assert source is None
         assert compare.read_only(facts, "other", "shop") is not None
         assert (
-            application_checks.application_write(app, "shop", self.WRITE, source).status is PASSED
+            run_check(application_checks.application_write(app, "shop", self.WRITE, source)).status
+            is PASSED
         )
         made.run(f"ALTER ROLE app {self.SETTING} = on")
-        check = application_checks.application_write(app, "shop", self.WRITE, source)
+        check = run_check(application_checks.application_write(app, "shop", self.WRITE, source))
         assert (check.status, check.finding) == (FAILED, "usable-not-restored")
 
 
@@ -681,8 +705,11 @@ def test_an_event_trigger_that_forbids_ddl_is_no_defect(
         if fires != "ENABLE REPLICA":
             with pytest.raises(SqlError, match="no DDL"):
                 made.run("CREATE TABLE one (i int)")
-        assert application_checks.committed_write(shop, "r20260701-120000-1a2b3c").status is PASSED
-        assert indexes.btrees(shop, ["postgres"]).status is PASSED
+        assert (
+            run_check(application_checks.committed_write(shop, "r20260701-120000-1a2b3c")).status
+            is PASSED
+        )
+        assert run_check(indexes.btrees(shop, bare("postgres"))).status is PASSED
     finally:
         shop.script("postgres", "DROP EVENT TRIGGER forbid; DROP FUNCTION public.forbid()")
 
@@ -693,7 +720,7 @@ def test_a_transaction_in_doubt_holds_no_check_up(made: Server, shop: Psql) -> N
     made.run("CREATE TABLE doubt (i int PRIMARY KEY)", "shop")
     made.run("BEGIN; INSERT INTO doubt VALUES (1); PREPARE TRANSACTION 'x'", "shop")
     try:
-        found = indexes.btrees(shop, ["shop"])
+        found = run_check(indexes.btrees(shop, bare("shop")))
         assert found.status is PASSED, found.actual
         assert "amcheck" in str(found.actual)
     finally:
@@ -707,10 +734,10 @@ def test_what_sessions_are_made_to_load_is_no_job(made: Server, shop: Psql, whos
     setting, loaded = "session_preload_libraries", "session_preload_libraries = 'auto_explain'"
     made.run(f"ALTER {whose} SET {loaded}")
     try:
-        assert loaded not in str(isolation.isolation(shop, []).actual)
+        assert loaded not in str(run_check(isolation.isolation(shop, list)).actual)
         made.set(restart=False, **{setting: "auto_explain"})
         time.sleep(0.2)  # until the server has read it
-        assert loaded in str(isolation.isolation(shop, []).actual)
+        assert loaded in str(run_check(isolation.isolation(shop, list)).actual)
     finally:
         made.run(f"ALTER {whose} RESET {setting}; ALTER SYSTEM RESET {setting}")
         made.run("SELECT pg_reload_conf()")
@@ -730,14 +757,13 @@ def test_no_damaged_page_is_passed_over(made: Server, shop: Psql) -> None:
 
 def test_locales_and_zones_that_are_not_there(made: Server, shop: Psql) -> None:
     facts = survey.survey(shop)
-    facts["databases"][0]["collate"] = "xx_XX.UTF-8"
-    facts["settings"] += [
-        {"name": "lc_monetary", "setting": "yy_YY", "source": "configuration file"},
-        {"name": "TimeZone", "setting": "Mars/Base", "source": "configuration file"},
-    ]
-    for row in facts["settings"]:
-        row.setdefault("category", "")
-    name = facts["databases"][0]["name"]
+    first, *others = facts.databases
+    facts = replace(
+        facts,
+        databases=(replace(first, collate="xx_XX.UTF-8"), *others),
+        settings=(*facts.settings, row("lc_monetary", "yy_YY"), row("TimeZone", "Mars/Base")),
+    )
+    name = first.name
     found = list(compare.on_host(facts, shop.host, made.bin_dir, "west/db1"))
     assert {(item.id, item.subject) for item in found} == {
         ("locale-missing", f"database {name}"),
@@ -798,7 +824,7 @@ def test_zones_and_abbreviations_of_the_site(newest: Server, whose: str) -> None
     ],
 )
 def test_which_time_zones_are_files(zone: str, is_file: bool) -> None:
-    facts = {"settings": [{"name": "TimeZone", "setting": zone, "source": "global"}]}
+    facts = replace(read(PostgresFacts, FACTS), settings=(row("TimeZone", zone),))
     named = [item for _, item in compare._zones(facts)]
     assert named == ([zone.removeprefix(":")] if is_file else [])
 
@@ -814,7 +840,7 @@ def test_collations_that_no_column_sorts_by(made: Server, shop: Psql) -> None:
         "shop",
     )
     (there,) = of(shop)
-    assert [row["name"] for row in there["locales"]] == ["public.one", "public.two"]
+    assert [row.name for row in there.locales] == ["public.one", "public.two"]
 
 
 def test_an_installation_without_pg_config(made: Server, tmp_path: Path) -> None:
@@ -873,12 +899,12 @@ def test_a_library_that_only_a_start_loads_is_looked_for() -> None:
         facts = survey.survey(psql)
         assert compare.asleep(facts) == ["pg_cron"]
         assert compare.libraries(facts) == []
-        check = isolation.isolation(psql, ["pg_cron"])
+        check = run_check(isolation.isolation(psql, lambda: ["pg_cron"]))
         assert check.status is FAILED
         assert "pg_cron" in str(check.actual)
         it.set(shared_preload_libraries="auto_explain")
         for asleep in (["pg_cron"], []):
-            check = checks.loadable(psql, facts["databases"], it.bin_dir, asleep)
+            check = run_check(loading.loadable(psql, facts.databases, it.bin_dir, asleep))
             assert check.status is PASSED, check
             assert "not loaded" in str(check.actual)
 
@@ -909,13 +935,13 @@ def test_a_limit_on_transactions_ends_no_check(newest: Server) -> None:
         psql = newest.psql(options=PATIENT_WITH_PRODUCTION)
         assert psql.value("shop", "SELECT count(*) FROM pg_sleep(3)") == "1"
         (there,) = of(psql)
-        assert there["unread"] == {}
+        assert there.unread == {}
         control = newest.psql()
         started = time.monotonic()
-        check = indexes.btrees(control, ["shop"])
+        check = run_check(indexes.btrees(control, bare("shop")))
         assert check.status is PASSED, check
         assert time.monotonic() > started + 2, "else the limit was never reached"
-        assert counts.row_counts(control, [there]).status is PASSED
+        assert run_check(counts.row_counts(control, [there])).status is PASSED
     finally:
         newest.run(
             "ALTER SYSTEM RESET ALL; ALTER ROLE postgres RESET ALL; ALTER DATABASE shop RESET ALL"
@@ -941,9 +967,9 @@ def test_an_old_version_of_an_extension_that_the_source_does_not_offer_either(
         new.write_text("CREATE TABLE demo (n int);\n")
         facts = survey.survey(newest.psql())
         assert list(compare.on_host(facts, host, newest.bin_dir, "west/db1")) == []
-        check = checks.loadable(newest.psql(), facts["databases"], newest.bin_dir)
+        check = run_check(loading.loadable(newest.psql(), facts.databases, newest.bin_dir))
         assert check.status is PASSED, check
-        lost = checks.loadable(newest.psql(), offered["databases"], newest.bin_dir)
+        lost = run_check(loading.loadable(newest.psql(), offered.databases, newest.bin_dir))
         assert (lost.status, lost.finding, lost.subjects) == (
             *(FAILED, "extension-missing"),
             ("demo",),
@@ -956,10 +982,10 @@ def test_an_old_version_of_an_extension_that_the_source_does_not_offer_either(
 @pytest.mark.slow
 def test_a_library_may_be_there_without_the_control_file() -> None:
     """They come in packages of their own: a role that may not look knows of neither."""
-    lost = {"name": "postgis", "version": "3.5", "offered": False, "control": False}
-    source = AtSource({"extensions": [lost], "libraries": None, "dictionaries": None})
+    lost = Extension(name="postgis", version="3.5", offered=False, control=False)
+    source = AtSource(replace(*bare("shop"), extensions=(lost,)))
     assert source.has("library", "$libdir/postgis-3", "postgis") is None
-    there = AtSource({"extensions": [{**lost, "control": True}], "libraries": None})
+    there = AtSource(replace(source.database, extensions=(replace(lost, control=True),)))
     assert there.has("library", "$libdir/postgis-3", "postgis") is True
 
 
@@ -997,14 +1023,14 @@ class TestFilesThatTheSourceHasLost:
         for file in made:
             file.unlink(missing_ok=True)
 
-    def surveys(self, made: Server) -> list[dict[str, Any]]:
+    def surveys(self, made: Server) -> list[PostgresFacts]:
         """By a superuser, and by the documented role."""
         roles = ("postgres", LEAST)
         return [survey.survey(made.psql(role, PATIENT_WITH_PRODUCTION)) for role in roles]
 
-    def loadable(self, made: Server, facts: dict[str, Any]) -> Check:
-        there = [item for item in facts["databases"] if item["name"] == "shop"]
-        return checks.loadable(made.psql(), there, made.bin_dir)
+    def loadable(self, made: Server, facts: PostgresFacts) -> Check:
+        there = [item for item in facts.databases if item.name == "shop"]
+        return run_check(loading.loadable(made.psql(), there, made.bin_dir))
 
     @pytest.mark.parametrize(
         ("number", "make"), [(0, FUNCTION), (1, DICTIONARY)], ids=["library", "stop words"]
@@ -1033,11 +1059,11 @@ class TestFilesThatTheSourceHasLost:
         shutil.move(files[0], own)
         newest.set(restart=False, dynamic_library_path=f"{own}:$libdir")
         try:
-            (row,) = of(newest.psql())[0]["libraries"]
-            assert row == {"name": f"$libdir/{self.LIBRARY}", "there": True}
+            (row,) = of(newest.psql())[0].libraries or ()
+            assert row == Library(name=f"$libdir/{self.LIBRARY}", there=True)
             (own / files[0].name).unlink()
-            (row,) = of(newest.psql())[0]["libraries"]
-            assert not row["there"]
+            (row,) = of(newest.psql())[0].libraries or ()
+            assert not row.there
         finally:
             newest.set(restart=False, dynamic_library_path="$libdir")
             shutil.rmtree(own)
@@ -1046,7 +1072,7 @@ class TestFilesThatTheSourceHasLost:
         host = LocalHost(name="here", python=sys.executable)
         newest.run("CREATE EXTENSION farside_demo", "shop")
 
-        def found(facts: dict[str, Any]) -> list[tuple[str, str]]:
+        def found(facts: PostgresFacts) -> list[tuple[str, str]]:
             there = compare.on_host(facts, host, newest.bin_dir, "west/db1")
             return [(item.id, item.subject) for item in there]
 
@@ -1086,12 +1112,12 @@ def test_a_survey_loads_no_library_of_a_dictionary(made: Server, shop: Psql) -> 
         "shop",
     )
     (there,) = of(shop)
-    assert [(row["name"], row["library"], row["usable"]) for row in there["dictionaries"]] == [
+    assert [(row.name, row.library, row.usable) for row in there.dictionaries or ()] == [
         ("public.plain", None, True),
         ("public.unaccent", "$libdir/unaccent", None),
         ("public.thesaurus", None, None),
     ]
-    assert there["libraries"] == [{"name": "$libdir/unaccent", "there": True}]
+    assert there.libraries == (Library(name="$libdir/unaccent", there=True),)
 
 
 class TestReplay:
@@ -1104,7 +1130,7 @@ class TestReplay:
         for name, data in zip(names, segments, strict=True):
             (folder / name).write_bytes(data)
         host = LocalHost(python=sys.executable)
-        return replay.check(host, str(folder), names, self.SIZE, self.END)
+        return run_check(replay.check(host, str(folder), names, self.SIZE, self.END))
 
     def segment(self, record: bytes) -> bytes:
         start = self.END % self.SIZE
@@ -1131,7 +1157,7 @@ class TestReplay:
 
     def test_a_server_that_does_not_say(self, tmp_path: Path) -> None:
         host = LocalHost(python=sys.executable)
-        assert replay.check(host, str(tmp_path), [], self.SIZE, None).status is UNKNOWN
+        assert run_check(replay.check(host, str(tmp_path), [], self.SIZE, None)).status is UNKNOWN
 
 
 def test_parts_of_a_survey_are_json_lines(shop: Psql) -> None:

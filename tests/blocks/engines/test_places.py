@@ -4,13 +4,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import psycopg
 import pytest
 
 from blocks.engines.postgres import burden, places, survey
-from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION
+from blocks.engines.postgres.rows import Limit, rows_of
+from blocks.engines.postgres.sessions import PATIENT_WITH_PRODUCTION
 from blocks.engines.registry import catalogue
 from blocks.repositories.farside.writer import Load
 from tests.blocks.engines.servers import Server, server
@@ -31,8 +33,8 @@ def site(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 def _found(site: Server, role: str = "looks", backup: str = "taker") -> dict[str, str]:
     source = site.psql(role, PATIENT_WITH_PRODUCTION)
-    facts: dict[str, Any] = survey.survey(source)
-    facts["places"] = places.survey(source, backup)
+    limits = rows_of(Limit, places.survey(source, backup))
+    facts = replace(survey.survey(source), places=limits)
     found = list(places.findings(facts, "east/db1"))
     assert {item.id for item in found} <= {"source-at-limit"}
     return {item.subject.removeprefix("east/db1 "): item.evidence for item in found}

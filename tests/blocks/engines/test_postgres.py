@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -15,13 +16,19 @@ from typing import Any, ClassVar
 import pytest
 
 from blocks.artifact.manifest import SealedObject
+from blocks.engines.checks import run_check
 from blocks.engines.facts import Peer
-from blocks.engines.postgres import LOG_INTERVAL_SECONDS, LogGap, NoPlace, Postgres, burden
+from blocks.engines.postgres import Postgres, burden
+from blocks.engines.postgres.capture import LOG_INTERVAL_SECONDS
+from blocks.engines.postgres.facts import SetFacts, read
 from blocks.engines.postgres.last_look import LastLook
 from blocks.engines.postgres.psql import Psql
+from blocks.engines.postgres.restore import LogGap, NoPlace
+from blocks.engines.postgres.restored import PostgresRestored
+from blocks.engines.postgres.rows import Extension, Tablespace
 from blocks.engines.restoration import Restoration
 from blocks.errors import PermanentError
-from blocks.evidence.record import CheckStatus, Counterpart, Node, Record
+from blocks.evidence.record import Check, CheckStatus, Counterpart, Node, Record
 from blocks.plan.loading import load_plan
 from blocks.plan.model import Plan
 from blocks.remote.following import LogInterrupted
@@ -42,6 +49,7 @@ from tasks.reporting.clock import StageClock
 from tasks.sweep import sweep_plan
 from tests import mechanisms
 from tests.blocks.engines.conformance import EngineConformance
+from tests.blocks.engines.test_pg_facts import FACTS
 from tests.blocks.engines.worlds import LEAST, World, built, least_privileges
 
 
@@ -247,6 +255,14 @@ def crossed(
         )
 
 
+def asked(service: PostgresRestored, last: LastLook | None = None) -> list[Check]:
+    """All checks of a service, after such a last look at its source."""
+    using = replace(service.using, last_look=last)
+    again = PostgresRestored(using, service.servers, nodes=service.nodes)
+    specs = chain(again.usable([]), again.integrity())
+    return [run_check(spec) for spec in specs]
+
+
 def one_by_one(do: Callable[[Node], None], nodes: Sequence[Node]) -> None:
     """As Prefect does it side by side."""
     for node in nodes:
@@ -272,20 +288,20 @@ def test_a_standby_is_a_source(plan: Plan) -> None:
     standby = plan.source.host("db2")
     changed = engine_of(plan).source.model_copy(update={"host": "db2", "address": standby.address})
     engine = engine_of(plan).model_copy(update={"source": changed})
-    (follower,) = engine_of(plan).peers(engine_of(plan).survey(plan.source))
+    (follower,) = engine_of(plan).survey(plan.source).peers()
     assert (follower.name, follower.awaited) == ("db2", False)
     with crossed(plan, engine) as using:
         assert using.manifest.engine_facts["in_recovery"] is True
         primary = Peer("primary", engine_of(plan).source.address, True)
-        assert engine.peers(using.manifest.engine_facts) == (primary,)
-        service = engine.restore(using).service
-        checks = {check.name: check for check in engine.verify(service, using, [])}
+        assert using.facts.peers() == (primary,)
+        service = engine.restore(using)
+        checks = {check.name: check for check in asked(service)}
         assert [c for c in checks.values() if c.status is not CheckStatus.PASSED] == []
-        ticks = engine.ticks(service, plan.recovery, "shop", "heartbeat")
+        ticks = service.heartbeat("shop", "heartbeat")
         assert ticks.first_missing is None
         assert ticks.newest_at is not None
         assert ticks.newest_at > using.manifest.taken_at
-        engine.destroy(service, plan.recovery)
+        service.stop()
 
 
 @mechanisms.SOURCES
@@ -316,15 +332,15 @@ def test_what_the_source_changes_before_its_loss_is_no_damage(plan: Plan) -> Non
     )
     try:
         with crossed(plan, engine, meanwhile) as using:
-            service = engine.restore(using).service
-            answers = engine.verify(service, replace(using, last_look=looks[0]), [])
+            service = engine.restore(using)
+            answers = asked(service, looks[0])
             assert {c.name: c.actual for c in answers if c.status is not CheckStatus.PASSED} == {}
-            alone = {c.name: c.status for c in engine.verify(service, using, [])}
+            alone = {c.name: c.status for c in asked(service)}
             assert {name for name, s in alone.items() if s is CheckStatus.UNKNOWN} == {
                 *("roles", "schema-digest", "row-counts", "sequences", "indexes-valid")
             }
             assert CheckStatus.FAILED not in alone.values()
-            engine.destroy(service, plan.recovery)
+            service.stop()
     finally:
         admin.script("postgres", "DROP ROLE IF EXISTS v_hourly; DROP ROLE IF EXISTS v_next")
         admin.script("shop", "DROP MATERIALIZED VIEW IF EXISTS public.later")
@@ -356,10 +372,10 @@ def test_a_role_that_is_no_superuser_is_enough(plan: Plan) -> None:
         with crossed(plan, engine) as using:
             last = engine.last_look(plan.source)
             assert engine.end_of_log(plan.source)
-            service = engine.restore(using).service
-            answers = engine.verify(service, replace(using, last_look=last), [])
+            service = engine.restore(using)
+            answers = asked(service, last)
             assert [c for c in answers if c.status is not CheckStatus.PASSED] == []
-            engine.destroy(service, plan.recovery)
+            service.stop()
     finally:
         admin.script("postgres", f"DROP OWNED BY {LEAST}; DROP ROLE {LEAST}")
 
@@ -400,7 +416,7 @@ def test_an_archiver_that_fails_while_its_source_is_backed_up(
         ):
             pass
         with crossed(plan, engine) as using:
-            found = {item.id for item in engine.dangers(using.manifest.engine_facts, plan.source)}
+            found = {item.id for item in engine.dangers(using.facts, plan.source)}
         assert "source-not-archiving" in found
     finally:
         source.sql(*(f"ALTER SYSTEM RESET {name}" for name in settings))
@@ -412,19 +428,15 @@ def test_a_gap_in_the_log_is_refused(plan: Plan, lost: str) -> None:
     """Before anything is made on the recovery host."""
     names = [f"00000001000000000000000{n}" for n in (3, 4, 5)]
     there = {"a segment in the middle": names[::2], "all of the log": [], "its end": names[:2]}
-    facts = {
-        "start_segment": names[0],
-        "stop_segment": names[2],
-        "wal_segment_size": 16 * 2**20,
-        "tablespaces": [],
-    }
+    known = {"start_segment": names[0], "stop_segment": names[2], "tablespaces": []}
+    facts = read(SetFacts, FACTS | known)
     objects = tuple(
         SealedObject(name=f"wal/{name}.zst.age", raw_bytes=1, sealed_bytes=1, volumes=())
         for name in there[lost]
     )
     using: Any = SimpleNamespace(
         recovery=plan.recovery,
-        manifest=SimpleNamespace(engine_facts=facts),
+        facts=facts,
         log=SimpleNamespace(objects=objects),
     )
     with pytest.raises(LogGap, match="never crossed") as caught:
@@ -434,14 +446,16 @@ def test_a_gap_in_the_log_is_refused(plan: Plan, lost: str) -> None:
 
 def test_what_the_recovery_host_lacks_is_seen_before(plan: Plan, places: Places) -> None:
     engine = engine_of(plan)
-    facts = dict(engine.survey(plan.source))
+    facts = engine.survey(plan.source)
     foreign = plan.source.belongings
     assert list(engine.compare(facts, plan.recovery, foreign)) == []
     older = engine.target.model_copy(update={"bin_dir": str(postgres.programs(places, "west", 16))})
-    facts["shared_preload_libraries"] = 'plpgsql, "$libdir/plpgsql", pg_cron, auto_explain'
-    facts["databases"] = [
-        {**facts["databases"][0], "extensions": [{"name": "plpgsql"}, {"name": "pg_trgm"}]}
-    ]
+    extensions = (Extension(name="plpgsql"), Extension(name="pg_trgm"))
+    facts = replace(
+        facts,
+        shared_preload_libraries='plpgsql, "$libdir/plpgsql", pg_cron, auto_explain',
+        databases=(replace(facts.databases[0], extensions=extensions),),
+    )
     found = engine.model_copy(update={"target": older}).compare(facts, plan.recovery, foreign)
     assert [(item.id, item.subject) for item in found] == [
         ("engine-version", "west/db1"),
@@ -481,8 +495,8 @@ def test_tablespaces_need_a_place(plan: Plan) -> None:
     nowhere = engine.model_copy(
         update={"target": engine.target.model_copy(update={"tablespaces": None})}
     )
-    space = {"oid": "16384", "name": "one", "bytes": 1}
-    facts = {**engine.survey(plan.source), "tablespaces": [space]}
+    space = Tablespace(oid="16384", name="one", bytes=1)
+    facts = replace(engine.survey(plan.source), tablespaces=(space,))
     with pytest.raises(Exception, match="the plan gives them no place"):
         nowhere.requirements(facts)
 

@@ -10,16 +10,8 @@ import pytest
 from pydantic import SecretStr
 
 from blocks.engines.postgres import survey
-from blocks.engines.postgres.psql import (
-    AS_OWNER,
-    CLUSTER,
-    PATIENT_WITH_PRODUCTION,
-    UNHURRIED,
-    LoginRefused,
-    Psql,
-    SqlError,
-    Unexplained,
-)
+from blocks.engines.postgres.psql import CLUSTER, LoginRefused, Psql, SqlError, Unexplained
+from blocks.engines.postgres.sessions import AS_OWNER, PATIENT_WITH_PRODUCTION, UNHURRIED
 from blocks.errors import PermanentError, TransientError
 from tests.blocks.engines.servers import Server, server
 
@@ -116,7 +108,7 @@ def test_settings_of_roles_and_databases_are_without_force(hostile: Server, opti
 
 def test_what_users_defined_is_not_called_by_a_survey(hostile: Server) -> None:
     facts = survey.survey(hostile.psql(options=PATIENT_WITH_PRODUCTION))
-    assert {row["name"] for row in facts["databases"]} >= {"shop", "postgres"}
+    assert {row.name for row in facts.databases} >= {"shop", "postgres"}
     assert not superuser(hostile)
 
 
@@ -157,10 +149,10 @@ def test_the_settings_of_other_sessions_are_seen(made: Server) -> None:
         facts = survey.survey(made.psql(options=PATIENT_WITH_PRODUCTION))
         made.run("ALTER ROLE postgres SET role = 'mallory'")
         facts = survey.survey(made.psql(options=PATIENT_WITH_PRODUCTION))
-        found = {row["name"]: row["setting"] for row in facts["settings"]}
+        found = {row.name: row.setting for row in facts.settings}
         assert found["search_path"] == "audit"
-        (limit,) = (row for row in facts["settings"] if row["name"] == "statement_timeout")
-        assert limit["sourcefile"]  # which not everybody sees
+        (limit,) = (row for row in facts.settings if row.name == "statement_timeout")
+        assert limit.sourcefile  # which not everybody sees
         assert found["statement_timeout"] == "420000"
     finally:
         made.psql().script("postgres", "ALTER ROLE postgres RESET role")
@@ -337,7 +329,7 @@ def test_names_that_are_no_utf_8(made: Server, options: str) -> None:
         asked = "SELECT rolname AS name FROM pg_roles WHERE rolname ~ '^caf'"
         assert session.rows("bytes", asked) == [{"name": "caf\ufffd"}]
         assert len(session.rows("postgres", asked)) == 1
-        names = [role["name"] for role in survey.survey(session)["roles"]]
+        names = [role.name for role in survey.survey(session).roles]
         assert "caf\ufffd" in names
         comment = "SELECT obj_description('public'::regnamespace, 'pg_namespace')"
         assert session.value("bytes", comment) == "é"

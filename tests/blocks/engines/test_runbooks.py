@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from blocks.domain import FailureDomain
 from blocks.engines.etcd import runbook as etcd
 from blocks.engines.etcd.plan import TargetCluster
 from blocks.engines.postgres import runbook as postgres
+from blocks.engines.postgres.facts import SetFacts, read
+from blocks.engines.postgres.rows import Tablespace
 from blocks.evidence.record import RunbookStep
 from blocks.hosts.local import LocalHost
 from blocks.stores.s3 import S3Store
@@ -64,6 +67,9 @@ def shell(tmp_path: Path) -> Any:
     return run
 
 
+KNOWN = read(SetFacts, FACTS)
+
+
 def sealed(name: str, key: str) -> SealedObject:
     return SealedObject(name, 1, 1, (Volume(key, 1, ()),))
 
@@ -92,15 +98,17 @@ def store(region: str = "x") -> S3Store:
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.parametrize("kind", ["sh", "bash"])
 def test_postgres(shell: Any, text: str, kind: str) -> None:
-    facts = FACTS | {
-        "superuser": text,
-        "version": text,
-        "tablespaces": [{"oid": text, "bytes": 1}],
-        "settings": [row("max_connections", text), row("max_wal_senders", "10")],
-    }
+    facts = replace(
+        KNOWN,
+        superuser=text,
+        version=text,
+        tablespaces=(Tablespace(oid=text, bytes=1),),
+        settings=(row("max_connections", text), row("max_wal_senders", "10")),
+    )
     objects = [sealed("base.tar.zst.age", text), sealed(f"{text}.tar.zst.age", text)]
     steps = postgres.commands(
-        manifest(facts, *objects, set_id=text),
+        manifest({}, *objects, set_id=text),
+        facts,
         {text: sealed("wal", text)},
         store(),
         bin_dir=text,
@@ -152,12 +160,12 @@ def test_a_long_log_takes_few_lines(kind: str, tmp_path: Path) -> None:
         for timeline, first in ((1, 250), (10, 70_000))
         for n in range(first, first + 50_000)
     ]
-    step = commands(manifest(FACTS), {name: whole(name) for name in names})[1]
+    step = commands(KNOWN, {name: whole(name) for name in names})[1]
     assert len("\n".join(step.commands)) < 3000
     few = {name: whole(name) for name in (*names[:20], *names[-20:], "0000000A.history")}
     lines = [
         line
-        for line in commands(manifest(FACTS), few)[1].commands
+        for line in commands(KNOWN, few)[1].commands
         if ".wal" in line or line.startswith("segments")
     ]
     environment = {"PATH": os.environ["PATH"], "DATA": f"{tmp_path}/a b"}
@@ -172,9 +180,9 @@ def test_a_long_log_takes_few_lines(kind: str, tmp_path: Path) -> None:
     assert run("false") != 0, "a segment that cannot be opened ends it"
 
 
-def commands(made: Manifest, log: dict[str, SealedObject]) -> tuple[RunbookStep, ...]:
+def commands(facts: SetFacts, log: dict[str, SealedObject]) -> tuple[RunbookStep, ...]:
     return postgres.commands(
-        made, log, store(), bin_dir="b", data_dir="d", spaces_dir=None, where="w"
+        manifest(FACTS), facts, log, store(), bin_dir="b", data_dir="d", spaces_dir=None, where="w"
     )
 
 
@@ -185,6 +193,7 @@ def commands(made: Manifest, log: dict[str, SealedObject]) -> tuple[RunbookStep,
 def test_a_directory_that_a_setting_cannot_hold(kind: str, data: str, tmp_path: Path) -> None:
     steps = postgres.commands(
         manifest(FACTS, set_id="s1"),
+        KNOWN,
         {},
         store(),
         bin_dir="/bin",
@@ -202,13 +211,13 @@ def test_a_directory_that_a_setting_cannot_hold(kind: str, data: str, tmp_path: 
 
 
 def test_limits_are_numbers_and_quoted() -> None:
-    steps = commands(manifest(FACTS | {"settings": [row("max_connections", "300")]}), {})
+    steps = commands(replace(KNOWN, settings=(row("max_connections", "300"),)), {})
     text = "\n".join(line for step in steps for line in step.commands)
     assert re.search(r"max_connections = '.{0,4}'?300", text)
 
 
 def test_a_restored_superuser_calls_the_servers_own_functions() -> None:
     """By qualified names: a site may have its sessions find what users defined before those."""
-    lines = [line for step in commands(manifest(FACTS), {}) for line in step.commands]
+    lines = [line for step in commands(KNOWN, {}) for line in step.commands]
     (asked,) = [line for line in lines if "SELECT" in line]
     assert "SELECT pg_catalog.now() AS" in asked

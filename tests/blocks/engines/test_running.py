@@ -3,13 +3,14 @@
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from blocks.agent import stamp
 from blocks.engines.postgres import survey
+from blocks.engines.postgres.facts import PostgresFacts
 from blocks.engines.postgres.running import running
 from blocks.hosts.local import LocalHost
 from tests.blocks.engines.servers import Server, server
@@ -26,35 +27,35 @@ def source() -> Iterator[Server]:
 
 
 @pytest.fixture
-def facts(source: Server) -> dict[str, Any]:
+def facts(source: Server) -> PostgresFacts:
     return survey.survey(source.psql())
 
 
-def test_the_source_itself(source: Server, facts: dict[str, Any]) -> None:
+def test_the_source_itself(source: Server, facts: PostgresFacts) -> None:
     (text,) = running(facts, HERE).of_source
     assert text.startswith("the source's server runs there: process ")
     assert text.endswith(f" in {source.data}")
 
 
-def test_a_copy_is_none_of_the_sources(facts: dict[str, Any]) -> None:
+def test_a_copy_is_none_of_the_sources(facts: PostgresFacts) -> None:
     """It bears the same identifier, and was started at another time."""
-    assert running({**facts, "started": facts["started"] - 3600}, HERE).of_source == ()
-    assert running({**facts, "started": None}, HERE).of_source == ()
+    assert running(replace(facts, started=(facts.started or 0) - 3600), HERE).of_source == ()
+    assert running(replace(facts, started=None), HERE).of_source == ()
 
 
-def test_a_standby_of_the_source(source: Server, facts: dict[str, Any]) -> None:
+def test_a_standby_of_the_source(source: Server, facts: PostgresFacts) -> None:
     sign = source.data / "standby.signal"
     sign.touch()
     try:
-        (text,) = running({**facts, "started": 0}, HERE).of_source
+        (text,) = running(replace(facts, started=0), HERE).of_source
         assert text.startswith("a standby of the source's cluster runs there")
-        assert running({**facts, "system_identifier": "1"}, HERE).of_source == ()
+        assert running(replace(facts, system_identifier="1"), HERE).of_source == ()
     finally:
         sign.unlink()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another account")
-def test_what_another_account_may_not_see(facts: dict[str, Any], tmp_path: Path) -> None:
+def test_what_another_account_may_not_see(facts: PostgresFacts, tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     stranger = tmp_path / "python"
     stranger.write_text(

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from blocks.engines.checks import run_check
 from blocks.engines.postgres import counts, references, survey
 from blocks.engines.postgres.last_look import NO_LOOK
-from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION, Psql
+from blocks.engines.postgres.psql import Psql
+from blocks.engines.postgres.sessions import PATIENT_WITH_PRODUCTION
 from blocks.evidence.catalogue import Severity
 from blocks.evidence.record import CheckStatus
 from blocks.hosts.local import LocalHost
 from blocks.ownership import Belongings
-from tests.blocks.engines.servers import Server, server
+from tests.blocks.engines.servers import Server, database, server
 from tests.blocks.engines.worlds import least_privileges
 
 LEAST = least_privileges("secret")
@@ -67,7 +69,7 @@ def test_no_code_of_a_tables_owner_runs_as_the_administrator(made: Server, shop:
     made.run("VACUUM ANALYZE", "shop")
     facts = survey.survey(shop)
     found = references.texts(shop, ["shop"], EAST, rows=60.0)
-    check = counts.row_counts(shop, facts["databases"], NO_LOOK)
+    check = run_check(counts.row_counts(shop, facts.databases, NO_LOOK))
     assert made.run("SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'") == "f"
     assert subjects(found) == {"shop: table m.own", "shop: table m.planned"}
     assert found.unread == []
@@ -88,8 +90,8 @@ def test_a_count_in_production_runs_no_code_of_a_tables_owner(made: Server, shop
     )
 
     def counted(psql: Psql) -> dict[str, int | None]:
-        (there,) = (item for item in survey.survey(psql)["databases"] if item["name"] == "shop")
-        return {table["name"]: table["count"] for table in there["tables"]}
+        there = database(survey.survey(psql), "shop")
+        return {table.name: table.count for table in there.tables or ()}
 
     assert counted(shop) == {"a": None, "b": None, "c": None, "plain": 0}
     assert made.run("SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'") == "f"
@@ -238,8 +240,8 @@ def test_nothing_is_passed_over_for_where_it_lies(made: Server, shop: Psql) -> N
         "shop: table farside_site.t",
         "shop: view m.v",
     }
-    (there,) = (item for item in survey.survey(shop)["databases"] if item["name"] == "shop")
-    assert "farside_site" in {table["schema"] for table in there["tables"]}
+    there = database(survey.survey(shop), "shop")
+    assert "farside_site" in {table.schema for table in there.tables or ()}
 
 
 def test_what_the_source_could_not_read_either(made: Server, shop: Psql) -> None:
@@ -293,7 +295,7 @@ def test_a_short_name_is_a_hosts_where_its_column_says_so(made: Server, shop: Ps
         "shop",
     )
     found = references.texts(shop, ["shop"], EAST)
-    assert found.hosts({"settings": []}, EAST) == {"backup": "shop: table cron.job"}
+    assert found.hosts((), EAST) == {"backup": "shop: table cron.job"}
 
 
 def test_files_of_foreign_data_that_a_host_lacks(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from blocks.engines.engine import LeftElsewhere
 from blocks.engines.postgres import burden, slots, survey, wal
-from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION, Psql
+from blocks.engines.postgres.psql import Psql
+from blocks.engines.postgres.sessions import PATIENT_WITH_PRODUCTION
 from blocks.ids import began, name_of
 from deployments.lab.accounts import service_account
 from tests.blocks.engines.servers import Server, server
@@ -79,7 +80,7 @@ def test_a_standbys_backup_without_a_slot_holds_its_log(
     reached = f"SELECT pg_last_wal_replay_lsn() >= '{end}'"
     until(lambda: standby.run(reached) == "t")
     facts = survey.survey(asking(standby))
-    assert facts["in_recovery"]
+    assert facts.in_recovery
     assert burden.holding(facts, "x") == []
     argv = [f"{standby.bin_dir}/pg_basebackup", "-D", str(tmp_path / "base"), "-c", "fast"]
     argv += ["-d", f"host=127.0.0.1 port={standby.port} user=postgres"]
@@ -87,7 +88,7 @@ def test_a_standbys_backup_without_a_slot_holds_its_log(
     label = (tmp_path / "base" / "backup_label").read_text()
     begins = re.search(r"START WAL LOCATION: .* \(file (\w+)\)", label)
     assert begins
-    assert begins[1] < wal.segment_of(wal.parse_lsn(end), 1, facts["wal_segment_size"])
+    assert begins[1] < wal.segment_of(wal.parse_lsn(end), 1, facts.wal_segment_size)
     assert (tmp_path / "base" / "pg_wal" / begins[1]).exists()
 
 

@@ -5,22 +5,24 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from blocks.engines.postgres import Postgres, burden, checks, compare, config, counts, survey
-from blocks.engines.postgres.facts import Facts, check
+from blocks.engines.checks import run_check
+from blocks.engines.postgres import burden, checks, compare, config, counts, survey
+from blocks.engines.postgres.facts import PostgresFacts, read
 from blocks.engines.postgres.installation import Installation
 from blocks.engines.postgres.last_look import last_look
 from blocks.engines.postgres.privileges import Lacking
-from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION, Psql
+from blocks.engines.postgres.psql import Psql
+from blocks.engines.postgres.sessions import PATIENT_WITH_PRODUCTION
 from blocks.engines.postgres.settings import carried
+from blocks.engines.postgres.unverified import unverified
 from blocks.evidence.record import CheckStatus
 from blocks.ownership import Belongings
 from tests import mechanisms
 from tests.blocks.engines.servers import Server, server
+from tests.blocks.engines.servers import database as of
 from tests.blocks.engines.worlds import LEAST, least_privileges
 
 pytestmark = mechanisms.SERVERS
@@ -43,11 +45,11 @@ def test_each_database_takes_one_session(source: Server, tmp_path: Path) -> None
     wrapped.chmod(0o755)
     psql = replace(source.psql(options=PATIENT_WITH_PRODUCTION), bin_dir=str(tmp_path))
     facts = survey.survey(psql)
-    databases = {row["name"]: row for row in facts["databases"]}
+    databases = {row.name: row for row in facts.databases}
     assert len(databases) == 22
-    assert [row["name"] for row in databases["d7"]["tables"]] == ["t"]
-    assert [row["name"] for row in databases["d7"]["sequences"]] == ["t_n_seq"]
-    assert databases["d7"]["schema_digest"] != databases["d8"]["schema_digest"]
+    assert [row.name for row in databases["d7"].tables or ()] == ["t"]
+    assert [row.name for row in databases["d7"].sequences or ()] == ["t_n_seq"]
+    assert databases["d7"].schema_digest != databases["d8"].schema_digest
     assert len(count.read_text().splitlines()) < len(databases) + 15
 
 
@@ -74,8 +76,8 @@ def test_a_database_that_is_dropped_while_it_is_looked_at(
         (tmp_path / "pg_isready").symlink_to(f"{made.bin_dir}/pg_isready")
         psql = replace(made.psql(options=PATIENT_WITH_PRODUCTION), bin_dir=str(tmp_path))
         facts = survey.survey(psql)
-    assert [row["name"] for row in facts["databases"]] == ["postgres", "template1"]
-    assert all(row["unread"] == {} for row in facts["databases"])
+    assert [row.name for row in facts.databases] == ["postgres", "template1"]
+    assert all(row.unread == {} for row in facts.databases)
 
 
 PASSED, UNKNOWN = CheckStatus.PASSED, CheckStatus.UNKNOWN
@@ -95,11 +97,9 @@ def shop(request: pytest.FixtureRequest) -> Iterator[Server]:
         yield made
 
 
-def not_verified(facts: dict[str, Any]) -> list[str]:
+def not_verified(facts: PostgresFacts) -> list[str]:
     """What an engine says of a source's facts that it did not look at."""
-    place = SimpleNamespace(standbys=())
-    plain: Any = SimpleNamespace(target=place, application=SimpleNamespace(role="shop"))
-    return Postgres.not_verified(plain, facts)
+    return unverified(facts, "shop", standbys=False)
 
 
 @pytest.mark.slow(30)
@@ -117,8 +117,8 @@ class TestLeastPrivilege:
     ) -> None:
         facts = survey.survey(least)
         everything = survey.survey(shop.psql(options=PATIENT_WITH_PRODUCTION))
-        check(facts, Facts)
-        assert facts["superuser"] == everything["superuser"] == "postgres"
+        assert read(PostgresFacts, facts.to_json()) == facts
+        assert facts.superuser == everything.superuser == "postgres"
         for part in (
             "settings",
             "logins",
@@ -127,23 +127,23 @@ class TestLeastPrivilege:
             "sessions",
             "system_identifier",
         ):
-            assert facts[part] == everything[part], part
-        assert "own.thing" in {row["name"] for row in facts["settings"]}
+            assert getattr(facts, part) == getattr(everything, part), part
+        assert "own.thing" in {row.name for row in facts.settings}
         mine, all_of = (of(found, "shop") for found in (facts, everything))
         for part in ("schema_digest", "sequences", "tables", "large_objects", "collations"):
-            assert mine[part] == all_of[part] is not None, part
-        assert facts["roles"] == everything["roles"]
-        assert facts["unread"] == {}
+            assert getattr(mine, part) == getattr(all_of, part) is not None, part
+        assert facts.roles == everything.roles
+        assert facts.unread == {}
         last = last_look(least)
-        rows = counts.row_counts(shop.psql(), [mine], last)
+        rows = run_check(counts.row_counts(shop.psql(), [mine], last))
         assert (rows.status, "1 of them compared exactly" in str(rows.actual)) == (PASSED, True)
-        assert checks.sequences(shop.psql(), [mine]).status is PASSED
+        assert run_check(checks.sequences(shop.psql(), [mine])).status is PASSED
 
     def test_a_database_that_it_may_not_enter(self, shop: Server, least: Psql) -> None:
         facts = survey.survey(least)
         shut = of(facts, "shut")
-        assert shut["tables"] is None
-        assert counts.row_counts(shop.psql(), facts["databases"]).status is UNKNOWN
+        assert shut.tables is None
+        assert run_check(counts.row_counts(shop.psql(), facts.databases)).status is UNKNOWN
         assert list(compare.without_host(facts, {}, "west/db1", Belongings())) == []
         said = not_verified(facts)
         (line,) = [item for item in said if "database shut" in item]
@@ -153,14 +153,14 @@ class TestLeastPrivilege:
     def test_without_what_is_optional(self, shop: Server, least: Psql) -> None:
         shop.run(f"REVOKE pg_read_all_data FROM {LEAST}; DROP OWNED BY {LEAST}")
         facts = survey.survey(least)
-        check(facts, Facts)
-        assert facts["access"] is facts["logins"] is None
-        assert {row["password"] for row in facts["roles"]} == {"unknown"}
-        assert config.login_method(facts) == "md5"
+        assert read(PostgresFacts, facts.to_json()) == facts
+        assert (facts.access, facts.logins) == (None, None)
+        assert {row.password for row in facts.roles} == {"unknown"}
+        assert config.login_method(facts.roles) == "md5"
         assert list(compare.without_host(facts, {}, "west/db1", Belongings())) == []
         database = of(facts, "shop")
-        assert counts.row_counts(shop.psql(), [database]).status is PASSED
-        sequences = checks.sequences(shop.psql(), [database])
+        assert run_check(counts.row_counts(shop.psql(), [database])).status is PASSED
+        sequences = run_check(checks.sequences(shop.psql(), [database]))
         assert sequences.status is UNKNOWN
         assert "pg_read_all_data" in str(sequences.actual)
         said = "\n".join(not_verified(facts))
@@ -177,8 +177,8 @@ class TestLeastPrivilege:
         assert wanted in str(refused.value.hint)
 
     def test_what_following_costs(self, least: Psql) -> None:
-        assert burden.survey(least)["queue_is_seen"]
-        assert not burden.survey(least)["may_switch"]
+        assert burden.survey(least).queue_is_seen
+        assert not burden.survey(least).may_switch
 
 
 WORDS = {
@@ -204,9 +204,9 @@ def test_no_secret_of_the_source_is_in_its_facts() -> None:
         made.run("SELECT pg_reload_conf()")
         made.run("ALTER ROLE postgres SET app.token = 'hunter2'")
         facts = survey.survey(made.psql(options=PATIENT_WITH_PRODUCTION))
-    check(facts, Facts)
-    assert "hunter2" not in json.dumps(facts)
-    values = {row["name"]: row["setting"] for row in facts["settings"]}
+    assert read(PostgresFacts, facts.to_json()) == facts
+    assert "hunter2" not in json.dumps(facts.to_json())
+    values = {row.name: row.setting for row in facts.settings}
     assert values["primary_conninfo"] == (
         "host=10.1.1.1 user=replica password=*** application_name=db2"
     )
@@ -215,19 +215,13 @@ def test_no_secret_of_the_source_is_in_its_facts() -> None:
     subjects = [*("primary_conninfo", "archive_command", "restore_command", "app.upstream")]
     assert {item.subject for item in found} == {
         *(f"setting {name}" for name in subjects),
-        *(f"pg_hba.conf:{row['line']}" for row in facts["logins"]),
+        *(f"pg_hba.conf:{row.line}" for row in facts.logins or ()),
     }
-    kept = carried(facts["settings"])
+    kept = carried(facts.settings)
     assert kept["app.colour"] == "blue"
     assert "app.jwt_secret" not in kept
     (line,) = [text for text in not_verified(facts) if "app.jwt_secret" in text]
     assert "named like a secret" in line
-
-
-def of(facts: dict[str, Any], name: str) -> dict[str, Any]:
-    """What a survey says of a database."""
-    (found,) = [row for row in facts["databases"] if row["name"] == name]
-    return dict(found)
 
 
 def rename(site: Server, database: str, encoding: str, old: str, new: str) -> None:
@@ -254,10 +248,10 @@ def test_a_database_whose_name_is_not_in_utf_8(encoding: str, shown: str) -> Non
         psql = made.psql(options=PATIENT_WITH_PRODUCTION)
         facts = survey.survey(psql)
         last, installed = last_look(psql), Installation(psql.host, made.bin_dir)
-        check = checks.Databases(made.psql(), facts, last, installed).check()
-    assert {row["name"] for row in facts["databases"]} == {"postgres", "shop", "template1", shown}
-    assert of(facts, "shop")["unread"] == {}
-    assert "not in UTF-8" in of(facts, shown)["unread"]["contents"]
+        check = run_check(checks.Databases(made.psql(), facts, last, installed).check())
+    assert {row.name for row in facts.databases} == {"postgres", "shop", "template1", shown}
+    assert of(facts, "shop").unread == {}
+    assert "not in UTF-8" in of(facts, shown).unread["contents"]
     (line,) = [item for item in not_verified(facts) if "caf" in item]
     assert f"contents of database {shown}" in line
     assert check.status is UNKNOWN, check
@@ -273,7 +267,7 @@ def test_a_name_from_a_database_of_another_encoding_is_not_cut(major: int) -> No
         made.run("CREATE DATABASE old ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
         rename(made, "old", "LATIN1", "cafe", "caf\xe9")
         facts = survey.survey(made.psql(options=PATIENT_WITH_PRODUCTION))
-    names = [row["name"] for row in facts["databases"] if row["name"].startswith("caf")]
+    names = [row.name for row in facts.databases if row.name.startswith("caf")]
     assert sorted(names) == ["caf", "caf\N{REPLACEMENT CHARACTER}"]
-    assert of(facts, "caf")["unread"] == {}
-    assert "not in UTF-8" in of(facts, "caf\N{REPLACEMENT CHARACTER}")["unread"]["contents"]
+    assert of(facts, "caf").unread == {}
+    assert "not in UTF-8" in of(facts, "caf\N{REPLACEMENT CHARACTER}").unread["contents"]

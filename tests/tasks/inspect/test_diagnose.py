@@ -3,7 +3,8 @@
 import pytest
 
 from blocks.engines.galera.mariadb import Mariadb
-from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION, Psql
+from blocks.engines.postgres.psql import Psql
+from blocks.engines.postgres.sessions import PATIENT_WITH_PRODUCTION
 from blocks.engines.registry import catalogue
 from blocks.errors import FarsideError
 from blocks.evidence.catalogue import Severity

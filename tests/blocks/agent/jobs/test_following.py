@@ -19,7 +19,8 @@ from blocks.agent import lease
 from blocks.agent.protocol.events import Answer, Ok, Released, Stored
 from blocks.agent.protocol.jobs import FollowJob
 from blocks.engines.postgres import burden, survey
-from blocks.engines.postgres.psql import PATIENT_WITH_PRODUCTION
+from blocks.engines.postgres.facts import PostgresFacts
+from blocks.engines.postgres.sessions import PATIENT_WITH_PRODUCTION
 from blocks.engines.postgres.wal import FILES
 from blocks.errors import TransientError
 from blocks.hosts.local import LocalHost
@@ -34,7 +35,7 @@ pytestmark = mechanisms.SERVERS
 SLOT = "farside_r20260101_000000_abcdef"
 
 
-def facts_of(source: Server) -> dict[str, Any]:
+def facts_of(source: Server) -> PostgresFacts:
     return survey.survey(source.psql(options=PATIENT_WITH_PRODUCTION))
 
 
@@ -372,7 +373,7 @@ class TestArchiver:
             made.run("CREATE TABLE t (n int); SELECT pg_switch_wal()")
             late = burden.at_end(psql, facts)
         assert "source-not-archiving" in {item.id for item in burden.findings(late, "east/db1")}
-        assert late["unread"] == facts["unread"]
+        assert late.unread == facts.unread
 
     def test_one_of_which_nobody_knows_at_the_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(burden, "ARCHIVER_SECONDS", 1.5)
@@ -384,7 +385,7 @@ class TestArchiver:
             gone = burden.at_end(psql, facts)
             made.ctl("start")
         for found in (late, gone):
-            assert "whether the source's archiver works" in found["unread"]
+            assert "whether the source's archiver works" in found.unread
 
     def test_a_base_backup_that_waits_for_one_is_begun_again(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
