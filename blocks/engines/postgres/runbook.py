@@ -39,22 +39,6 @@ def commands(
         f" -d {quote(database)}"
         " -c 'SELECT pg_catalog.now() AS recovered'"
     )
-    extract = []
-    for item in manifest.objects:
-        stem = item.name.removesuffix(".zst.age")
-        if stem == "backup_manifest":
-            extract.append(f'{_fetch(item)} > "$DATA/backup_manifest"')
-        elif stem == "base.tar":
-            extract.append(f'{_fetch(item)} | {_TAR} -f - -C "$DATA"')
-        else:
-            place = f'"$SPACES"/{quote(stem.removesuffix(".tar"))}'
-            extract.append(f"mkdir -p {place} && {_fetch(item)} | {_TAR} -f - -C {place}")
-    extract += _log(log, facts.wal_segment_size)
-    extract += [f'ln -sfn "$SPACES"/{oid} "$DATA"/pg_tblspc/{oid}' for oid in map(quote, spaces)]
-    extract.append(
-        'if "$BIN/pg_verifybackup" --version >/dev/null 2>&1; then'
-        ' "$BIN/pg_verifybackup" -n -i tablespace_map "$DATA"; fi'
-    )
     return (
         RunbookStep(
             f"Prepare: PostgreSQL {facts.version}, set {manifest.set_id}",
@@ -70,7 +54,7 @@ def commands(
             ),
             where,
         ),
-        RunbookStep("Fetch, open and extract", tuple(extract), where),
+        RunbookStep("Fetch, open and extract", tuple(_extract(manifest, facts, log)), where),
         RunbookStep("Configure for this host", tuple(_configure(facts, spaces)), where),
         RunbookStep(
             "Recover and look",
@@ -83,6 +67,30 @@ def commands(
             where,
         ),
     )
+
+
+def _extract(manifest: Manifest, facts: SetFacts, log: Mapping[str, SealedObject]) -> list[str]:
+    """What fetches and extracts the base backup, fetches its log, and checks the files."""
+    extract, quote = list[str](), shlex.quote
+    for item in manifest.objects:
+        stem = item.name.removesuffix(".zst.age")
+        if stem == "backup_manifest":
+            extract.append(f'{_fetch(item)} > "$DATA/backup_manifest"')
+        elif stem == "base.tar":
+            extract.append(f'{_fetch(item)} | {_TAR} -f - -C "$DATA"')
+        else:
+            place = f'"$SPACES"/{quote(stem.removesuffix(".tar"))}'
+            extract.append(f"mkdir -p {place} && {_fetch(item)} | {_TAR} -f - -C {place}")
+    extract += _log(log, facts.wal_segment_size)
+    extract += [
+        f'ln -sfn "$SPACES"/{oid} "$DATA"/pg_tblspc/{oid}'
+        for oid in (quote(space.oid) for space in facts.tablespaces)
+    ]
+    extract.append(
+        'if "$BIN/pg_verifybackup" --version >/dev/null 2>&1; then'
+        ' "$BIN/pg_verifybackup" -n -i tablespace_map "$DATA"; fi'
+    )
+    return extract
 
 
 def _log(log: Mapping[str, SealedObject], segment_size: int) -> list[str]:
