@@ -8,8 +8,10 @@ from prefect.cache_policies import NO_CACHE
 
 from blocks.engines.restoration import Restoration
 from blocks.engines.restored import Restored
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Node, Topology
+from blocks.evidence.stages import StageName
 from blocks.remote.jobs import sweep_host
 from blocks.repositories.farside.reader import SetReader
 from tasks.context import Rehearsal, stage
@@ -18,7 +20,7 @@ from tasks.key_fetch import Opening
 from tasks.preflight import Survey
 from tasks.reporting.clock import StageInProgress
 
-STAGE = "restore"
+STAGE = StageName.RESTORE
 
 
 def restoration(
@@ -89,7 +91,7 @@ def misshapen(topology: Topology) -> Iterator[Finding]:
         )
         if item.moved:
             text = f"the plan has a {wanted}; there is a {found}"
-            yield finding("placement-dropped", item.host, text, STAGE)
+            yield finding(FindingId.PLACEMENT_DROPPED, item.host, text, STAGE)
         else:
             text = f"{wanted} is not there" if wanted else f"{found} is there, and not in the plan"
-            yield finding("node-count-differs", item.host, text, STAGE)
+            yield finding(FindingId.NODE_COUNT_DIFFERS, item.host, text, STAGE)

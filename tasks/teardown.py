@@ -12,8 +12,9 @@ from dataclasses import replace
 from blocks.domain import FailureDomain
 from blocks.engines.restored import Restored
 from blocks.errors import FarsideError, PermanentError
-from blocks.evidence.catalogue import Severity
+from blocks.evidence.catalogue import FindingId, Severity
 from blocks.evidence.findings import Finding, finding
+from blocks.evidence.stages import StageName
 from blocks.fences.fence import Gap
 from blocks.hosts.host import Host
 from blocks.remote.failures import AgentFailed
@@ -29,7 +30,7 @@ from tasks.inspect.store_writes import changed
 from tasks.liveness import look
 from tasks.parts import Part, left_over, run_parts
 
-STAGE = "teardown"
+STAGE = StageName.TEARDOWN
 URGENT_SECONDS = 150.0
 """How long a part may take that others, or production, wait for."""
 _KNOCK = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2)"
@@ -174,7 +175,7 @@ class Teardown:
                 "left in the source."
             )
             yield finding(
-                "fence-stays",
+                FindingId.FENCE_STAYS,
                 plan.source.name,
                 text,
                 STAGE,
@@ -203,10 +204,12 @@ class Teardown:
 
     def _fence_stays(self, error: FarsideError) -> Finding:
         if self._reachable:
-            return finding("fence-stays", f"{error.domain}/{error.host}", error.message, STAGE)
+            return finding(
+                FindingId.FENCE_STAYS, f"{error.domain}/{error.host}", error.message, STAGE
+            )
         source = self._rehearsal.source.name
         text = f"{error.message}; nothing was cleared in {source} either"
-        return finding("fence-stays", source, text, STAGE)
+        return finding(FindingId.FENCE_STAYS, source, text, STAGE)
 
     def _changed(self) -> Iterable[Finding]:
         return changed(self._rehearsal) if self._reachable else ()
@@ -267,7 +270,9 @@ def _still_running(rehearsal: Rehearsal) -> list[str]:
     On a host that cannot be asked nothing runs unless a restore was begun that has a node there.
     """
     plan = rehearsal.plan
-    begun = any(item.name == "restore" and item.started_at for item in rehearsal.clock.stages())
+    begun = any(
+        item.name == StageName.RESTORE and item.started_at for item in rehearsal.clock.stages()
+    )
     nodes = {node.host for node in plan.engine.predicted_nodes} if begun else set()
 
     def end(host: Host) -> list[str]:

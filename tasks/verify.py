@@ -9,8 +9,10 @@ from functools import partial
 from blocks.engines.checks import CheckSpec, SqlQuestion, Ticks, judged, listed, run_check
 from blocks.engines.restored import References, Restored
 from blocks.errors import FarsideError
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Check, CheckStatus
+from blocks.evidence.stages import StageName
 from tasks.context import Rehearsal, stage
 from tasks.heartbeat import Lost, acknowledged_after
 from tasks.inspect.app_secrets import opens
@@ -20,7 +22,7 @@ from tasks.inspect.reachability import leaks
 from tasks.log_end import recovered_by_log
 from tasks.reporting.clock import StageInProgress
 
-STAGE = "verify"
+STAGE = StageName.VERIFY
 _WHOLE = "rows 1 to the newest without a gap, every acknowledged one among them"
 COLD_SHARE = 0.1
 """What the first queries may take longer than their repetition, as a part of the RTO."""
@@ -172,7 +174,7 @@ def heartbeat_check(ticks: Ticks, lost: int) -> Check:
         wrong.append(f"row {ticks.first_missing} is missing below {ticks.newest_id}")
     right = f"{ticks.count} rows, newest {ticks.newest_id}; {lost} acknowledged after it"
     answer = partial(judged, wrong, right)
-    return run_check(CheckSpec("heartbeat", _WHOLE, answer, finding="incomplete-restore"))
+    return run_check(CheckSpec("heartbeat", _WHOLE, answer, finding=FindingId.INCOMPLETE_RESTORE))
 
 
 def _is_usable(checks: Sequence[Check]) -> bool:
@@ -201,7 +203,7 @@ def _cold(rehearsal: Rehearsal, checks: list[Check]) -> list[Finding]:
     if first - again <= COLD_SHARE * rehearsal.plan.objectives.rto.total_seconds():
         return []
     text = f"the plan's checks took {first:.1f} s at first, {again:.1f} s once more"
-    return [finding("usable-not-restored", rehearsal.plan.name, text, STAGE)]
+    return [finding(FindingId.USABLE_NOT_RESTORED, rehearsal.plan.name, text, STAGE)]
 
 
 def _failures(checks: Iterable[Check]) -> Iterator[Finding]:

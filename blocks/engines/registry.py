@@ -2,7 +2,7 @@
 
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -35,15 +35,7 @@ def engines() -> Mapping[str, type[Engine]]:
             importlib.import_module(name)
             if find_spec(f"{name}.findings"):
                 importlib.import_module(f"{name}.findings")
-    return {cls.label: cls for cls in _of(Engine)}
-
-
-def _of(kind: type[Any]) -> Iterator[type[Engine]]:
-    """The engines that are a `kind`: those classes in between are abstract."""
-    for cls in kind.__subclasses__():
-        yield from _of(cls)
-        if not isabstract(cls):
-            yield cls
+    return {cls.label: cls for cls in Engine.__subclasses__() if not isabstract(cls)}
 
 
 def catalogue() -> Mapping[str, Assumption]:

@@ -9,6 +9,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from pydantic import Field
 
+from blocks.evidence.stages import StageName
 from blocks.evidence.uses import new_ledger
 from blocks.plan.model import Plan
 from blocks.plan.values import parse_duration, parse_rate
@@ -68,8 +69,8 @@ def _steady_state(rehearsal: Rehearsal, course: Course) -> tuple[Survey, SetRead
         )
         course.crossed = transfer(rehearsal, writer, copier, manifest)
     else:
-        clock.skip("snapshot", f"set {set_id} is retained")
-        clock.skip("transfer", f"set {set_id} is in the recovery store")
+        clock.skip(StageName.SNAPSHOT, f"set {set_id} is retained")
+        clock.skip(StageName.TRANSFER, f"set {set_id} is in the recovery store")
     return survey, SetReader(plan.recovery, plan.binding, set_id, rehearsal.id)
 
 

@@ -13,6 +13,7 @@ from blocks.engines.checks import listed
 from blocks.errors import FarsideError
 from blocks.evidence.history import History, history
 from blocks.evidence.record import Record, StageState, Verdict
+from blocks.evidence.stages import StageName
 from blocks.evidence.uses import Ledger
 from blocks.evidence.verdict import exit_code
 from flows.rehearse.watching import Watcher
@@ -56,7 +57,8 @@ def end(
 def _note(rehearsal: Rehearsal, error: BaseException) -> None:
     """Turn what ended the rehearsal into findings; an interruption is none."""
     failed = next(
-        (s.name for s in rehearsal.clock.stages() if s.state is StageState.FAILED), "preflight"
+        (s.name for s in rehearsal.clock.stages() if s.state is StageState.FAILED),
+        StageName.PREFLIGHT,
     )
     rehearsal.findings.add(*diagnose(error, failed, rehearsal.source.name))
 

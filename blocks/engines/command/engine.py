@@ -20,7 +20,7 @@ from blocks.engines.engine import Captured, Engine, Requirements
 from blocks.engines.facts import Facts
 from blocks.engines.restoration import Restoration, Steps
 from blocks.errors import PermanentError
-from blocks.evidence.catalogue import Severity
+from blocks.evidence.catalogue import FindingId, Severity
 from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Node, RunbookStep, SourceNode
 from blocks.hosts.host import Host
@@ -145,13 +145,13 @@ class Command(Engine):
         for name, words in self._named_commands().items():
             for _, mention in foreign.lines(" ".join(words)):
                 text = f"the plan's {name} names {mention}"
-                yield finding("address-hard-coded", f"{self.system} {name}", text)
+                yield finding(FindingId.ADDRESS_HARD_CODED, f"{self.system} {name}", text)
         host = recovery.host(self.target.host)
         done = host.run(self.target.version_argv, check=False)
         version = done.text.strip() if done.exit_code == 0 else ""
         if version != had:
             text = f"{where} has {version or 'none'!r}, the source {had!r}"
-            yield finding("engine-version", where, text, severity=Severity.MEDIUM)
+            yield finding(FindingId.ENGINE_VERSION, where, text, severity=Severity.MEDIUM)
 
     def _named_commands(self) -> Mapping[str, Sequence[str]]:
         target = self.target

@@ -35,6 +35,7 @@ from blocks.engines.common.ticks import ticks_of
 from blocks.engines.restoration import Restoration
 from blocks.engines.restored import References, Restored
 from blocks.errors import PermanentError
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.findings import finding
 from blocks.evidence.record import CheckStatus, Node
 from blocks.hosts.host import Host
@@ -78,7 +79,7 @@ class RestoredSystem(Restored):
             argv = self._commands.filled(self._target.anonymous_argv)
             source_open = own(self.using.facts).open
             ask = partial(access, self._commands.host, argv, source_open=source_open)
-            yield CheckSpec("access", ACCESS, ask, finding="service-more-open")
+            yield CheckSpec("access", ACCESS, ask, finding=FindingId.SERVICE_MORE_OPEN)
 
     @override
     def integrity(self) -> Iterator[CheckSpec]:
@@ -109,13 +110,15 @@ class RestoredSystem(Restored):
         searched = facts_of(host, self.using.rehearsal_id, job)
         named = [
             finding(
-                "address-hard-coded",
+                FindingId.ADDRESS_HARD_CODED,
                 f"{host.name} {item.path}, line {item.line}",
                 f"it names {item.text}",
             )
             for item in searched.mentions
         ]
-        return References(tuple(capped(named, {"address-hard-coded": searched.more_mentions})))
+        return References(
+            tuple(capped(named, {FindingId.ADDRESS_HARD_CODED: searched.more_mentions}))
+        )
 
     @property
     @override

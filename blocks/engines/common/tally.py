@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 
 from blocks.engines.checks import Answer, judged, listed, unknown
 from blocks.errors import FarsideError
-from blocks.evidence.record import Check
 
 NOT_ASKED = object()
 """In place of what the source had at its last look, where it was not asked again."""
@@ -92,16 +91,3 @@ class Tally:
         found = judged(self.wrong, right, subjects=tuple(self.subjects))
         each = {subject: listed(texts) for subject, texts in self.subjects.items()}
         return replace(found, evidence=each)
-
-    def check(self, name: str, expected: str, right: str, *, finding: str) -> Check:
-        """The answer as a check; for engines that are not converted (see `legacy`)."""
-        found = self.answer(right)
-        return Check(
-            name,
-            found.status,
-            expected,
-            found.actual,
-            subjects=found.subjects,
-            finding=finding,
-            evidence=found.evidence,
-        )

@@ -8,6 +8,7 @@ from blocks.engines.etcd.etcdctl import Etcdctl, LoginRefused, Untrusted
 from blocks.engines.etcd.facts import EtcdFacts
 from blocks.engines.etcd.plan import TargetCluster
 from blocks.errors import TransientError
+from blocks.evidence.catalogue import FindingId
 
 PROBE_SECONDS = 5.0
 CERTIFICATES = "client certificates"
@@ -44,7 +45,7 @@ def access(root: Etcdctl, target: TargetCluster, facts: EtcdFacts) -> CheckSpec:
         "access",
         "no client is asked for less than by the source",
         partial(_access, root, target, facts),
-        finding="service-more-open",
+        finding=FindingId.SERVICE_MORE_OPEN,
     )
 
 

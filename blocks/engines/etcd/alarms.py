@@ -6,6 +6,7 @@ from functools import partial
 from blocks.engines.checks import Answer, CheckSpec, judged
 from blocks.engines.etcd.etcdctl import Etcdctl
 from blocks.engines.etcd.facts import EtcdFacts
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.findings import Finding, finding
 
 SUBJECT = "alarm {}"
@@ -15,7 +16,7 @@ _NONE = "no alarm: writes are taken"
 
 def alarms(root: Etcdctl) -> CheckSpec:
     """No alarm is raised."""
-    return CheckSpec("alarms", _NONE, partial(_alarms, root), finding="usable-not-restored")
+    return CheckSpec("alarms", _NONE, partial(_alarms, root), finding=FindingId.USABLE_NOT_RESTORED)
 
 
 def _alarms(root: Etcdctl) -> Answer:
@@ -29,7 +30,7 @@ def of_source(facts: EtcdFacts) -> Iterator[Finding]:
     for name in dict.fromkeys((*(facts.alarms or ()), *(facts.last.alarms or ()))):
         remedy = "Give the source's etcd space (compact, defragment), then `etcdctl alarm disarm`."
         text = f"the source has it already: {_meaning(name)}"
-        yield finding("usable-not-restored", SUBJECT.format(name), text, remedy=remedy)
+        yield finding(FindingId.USABLE_NOT_RESTORED, SUBJECT.format(name), text, remedy=remedy)
 
 
 def _meaning(name: str) -> str:

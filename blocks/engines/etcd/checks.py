@@ -10,6 +10,7 @@ from blocks.engines.etcd.etcdctl import Etcdctl, LoginRefused, NoSpace, NotAllow
 from blocks.engines.etcd.facts import EtcdFacts
 from blocks.engines.etcd.plan import Application, Member, TargetCluster
 from blocks.errors import FarsideError, TransientError
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.record import CheckStatus
 
 SURVIVAL_SECONDS = 60.0
@@ -23,7 +24,7 @@ def membership(root: Etcdctl, target: TargetCluster) -> CheckSpec:
         "membership",
         f"{names} at their own addresses",
         partial(_membership, root, target),
-        finding="peer-list-stale",
+        finding=FindingId.PEER_LIST_STALE,
     )
 
 
@@ -52,7 +53,7 @@ def identity(root: Etcdctl, facts: EtcdFacts) -> CheckSpec:
         "identity",
         "ids that the source did not have",
         partial(_identity, root, facts),
-        finding="node-identity-reused",
+        finding=FindingId.NODE_IDENTITY_REUSED,
     )
 
 
@@ -73,7 +74,7 @@ def _identity(root: Etcdctl, facts: EtcdFacts) -> Answer:
 def leader(root: Etcdctl, target: TargetCluster) -> CheckSpec:
     """All members answer and know the same leader. What keeps them from writes: see `alarms`."""
     ask = partial(_leader, root, target)
-    return CheckSpec("leader", _ONE_LEADER, ask, finding="node-count-differs")
+    return CheckSpec("leader", _ONE_LEADER, ask, finding=FindingId.NODE_COUNT_DIFFERS)
 
 
 def _leader(root: Etcdctl, target: TargetCluster) -> Answer:
@@ -94,7 +95,7 @@ def login(application: Etcdctl, app: Application, facts: EtcdFacts) -> CheckSpec
         "login",
         f"{app.user or 'anybody'} reads below {app.prefix}",
         partial(_login, application, app, facts),
-        finding="login-missing",
+        finding=FindingId.LOGIN_MISSING,
     )
 
 
@@ -127,7 +128,7 @@ def quorum_write(
         "committed-write",
         "a committed value is read through another member",
         partial(_quorum_write, application, app, target, id),
-        finding="usable-not-restored",
+        finding=FindingId.USABLE_NOT_RESTORED,
     )
 
 

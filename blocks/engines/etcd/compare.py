@@ -10,6 +10,7 @@ from blocks.engines.etcd.facts import EtcdFacts
 from blocks.engines.etcd.findings import EtcdFinding
 from blocks.engines.etcd.plan import Member, TargetCluster
 from blocks.engines.etcd.restore import SnapshotTool, all_raise
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.findings import Finding, finding
 from blocks.ownership import Belongings
 
@@ -20,7 +21,7 @@ def of_plan(facts: EtcdFacts, target: TargetCluster, foreign: Belongings) -> Ite
         for path in _paths(target, member):
             for lost in foreign.paths_in(path):
                 text = f"the plan names {path}, which is lost with {lost}"
-                yield finding("path-hard-coded", f"{member.host} {path}", text)
+                yield finding(FindingId.PATH_HARD_CODED, f"{member.host} {path}", text)
     yield from alarms.of_source(facts)
     yield from more_open(facts, target)
 
@@ -30,7 +31,7 @@ def more_open(facts: EtcdFacts, target: TargetCluster) -> Iterator[Finding]:
     if facts.client_certificates and not target.client_cert_auth:
         text = "the source asks its clients for a certificate; the restored members would not"
         remedy = "Remove `client_cert_auth: false` from engine.target in the plan."
-        yield finding("service-more-open", CERTIFICATES, text, remedy=remedy)
+        yield finding(FindingId.SERVICE_MORE_OPEN, CERTIFICATES, text, remedy=remedy)
 
 
 def of_hosts(facts: EtcdFacts, target: TargetCluster, recovery: FailureDomain) -> Iterator[Finding]:
@@ -43,11 +44,11 @@ def of_hosts(facts: EtcdFacts, target: TargetCluster, recovery: FailureDomain) -
         # A member reads the data of its own minor version and of the one before.
         if has != (0, 0) and not (has[0] == had[0] and has[1] - had[1] in (0, 1)):
             text = f"etcd {has[0]}.{has[1]} is there; the set is of {facts.version}"
-            yield finding("engine-version", where, text)
+            yield finding(FindingId.ENGINE_VERSION, where, text)
         for path in _paths(target, member):
             if host.run(["test", "-r", path], check=False).exit_code != 0:
                 text = f"{path} cannot be read: no client and no member would trust this one"
-                yield finding("ca-unknown", f"{where} {path}", text)
+                yield finding(FindingId.CA_UNKNOWN, f"{where} {path}", text)
 
 
 def of_tools(tools: Mapping[str, SnapshotTool], recovery: FailureDomain) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from blocks.agent.redaction import redacted
 from blocks.artifact import wire
 from blocks.engines.etcd import on_host
 from blocks.errors import FarsideError, PermanentError, TransientError
+from blocks.evidence.catalogue import FindingId
 from blocks.hosts.host import Host
 from blocks.ownership import Belongings
 from blocks.remote.jobs import run_program
@@ -47,7 +48,7 @@ _UNTRUSTED = re.compile(r"\b(x509|tls): ")
 class LoginRefused(PermanentError):
     """The cluster does not let this user in."""
 
-    finding = "login-missing"
+    finding = FindingId.LOGIN_MISSING
 
 
 class NotAllowed(LoginRefused):
@@ -57,7 +58,7 @@ class NotAllowed(LoginRefused):
 class Untrusted(PermanentError):
     """A member's certificate is not vouched for."""
 
-    finding = "ca-unknown"
+    finding = FindingId.CA_UNKNOWN
 
 
 class Compacted(TransientError):
@@ -67,7 +68,7 @@ class Compacted(TransientError):
 class NoSpace(PermanentError):
     """The cluster takes no writes: its space is used up, or an alarm says that it was."""
 
-    finding = "usable-not-restored"
+    finding = FindingId.USABLE_NOT_RESTORED
 
 
 @dataclass(frozen=True, slots=True)

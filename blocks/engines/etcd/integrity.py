@@ -13,6 +13,7 @@ from blocks.engines.etcd.findings import EtcdFinding
 from blocks.engines.etcd.plan import TargetCluster
 from blocks.engines.etcd.restore import RAISED_BY
 from blocks.errors import FarsideError
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.record import CheckStatus
 
 
@@ -56,7 +57,7 @@ def key_space(root: Etcdctl, target: TargetCluster, kept: Snapshot, rehearsal_id
         "key-space",
         expected,
         partial(_key_space, root, target, kept, rehearsal_id),
-        finding="incomplete-restore",
+        finding=FindingId.INCOMPLETE_RESTORE,
         grows=True,
     )
 
@@ -127,7 +128,9 @@ def logins(root: Etcdctl, facts: EtcdFacts) -> CheckSpec:
     They are granted what they were, on each member.
     """
     ask = partial(_logins, root, facts)
-    return CheckSpec("logins", "the manifest's users and roles", ask, finding="login-missing")
+    return CheckSpec(
+        "logins", "the manifest's users and roles", ask, finding=FindingId.LOGIN_MISSING
+    )
 
 
 def _logins(root: Etcdctl, facts: EtcdFacts) -> Answer:
@@ -170,7 +173,7 @@ def _compare(tally: Tally, found: Accounts, facts: EtcdFacts) -> None:
 def leases(root: Etcdctl, facts: EtcdFacts) -> CheckSpec:
     """The manifest's leases; those that were to end before now may have."""
     ask = partial(_leases, root, facts)
-    return CheckSpec("leases", "the manifest's leases", ask, finding="incomplete-restore")
+    return CheckSpec("leases", "the manifest's leases", ask, finding=FindingId.INCOMPLETE_RESTORE)
 
 
 def _leases(root: Etcdctl, facts: EtcdFacts) -> Answer:

@@ -3,11 +3,12 @@
 from blocks.engines.common.capping import capped
 from blocks.engines.etcd.etcdctl import Etcdctl
 from blocks.engines.restored import References
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.findings import finding
 from blocks.ownership import Belongings
 from blocks.remote import resolving
 
-_IDS = {"path": "path-hard-coded", "address": "address-hard-coded"}
+_IDS = {"path": FindingId.PATH_HARD_CODED, "address": FindingId.ADDRESS_HARD_CODED}
 
 
 def search(
@@ -30,5 +31,5 @@ def search(
     if found.more_hosts:
         unseen.append(f"where names lead beyond the first {len(found.hosts)} in its keys")
     named += resolving.leading_to(root.host, rehearsal_id, found.hosts, foreign, unseen)
-    more = {_IDS[kind]: count for kind, count in found.more.items()}
+    more: dict[str, int] = {_IDS[kind]: count for kind, count in found.more.items()}
     return References(tuple(capped(named, more)), tuple(unseen))

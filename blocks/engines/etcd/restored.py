@@ -20,6 +20,7 @@ from blocks.engines.etcd.restore import kill
 from blocks.engines.etcd.survey import LEASES_LOOKED_AT
 from blocks.engines.restoration import Restoration
 from blocks.engines.restored import References, Restored
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.record import Node
 from blocks.ownership import Belongings
 
@@ -92,7 +93,9 @@ class EtcdRestored(Restored):
         if len(self._target.members) < _LEAST_THAT_OUTLIVE_ONE:
             return None
         expected = "the others take writes when the leader has died"
-        return CheckSpec("failover", expected, self._fail_over, finding="usable-not-restored")
+        return CheckSpec(
+            "failover", expected, self._fail_over, finding=FindingId.USABLE_NOT_RESTORED
+        )
 
     def _fail_over(self) -> Answer:
         checks.whole(self._root, self._target)

@@ -7,6 +7,7 @@ from blocks.engines.galera.facts import GaleraFacts
 from blocks.engines.galera.last_look import LastLook
 from blocks.engines.galera.nodes import Nodes, number
 from blocks.engines.galera.tally import Tally
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.record import CheckStatus
 
 
@@ -24,7 +25,7 @@ def accounts(nodes: Nodes, facts: GaleraFacts) -> CheckSpec:
                     last.compare(tally, "accounts", name, text, found, True)
         return tally.answer(f"{len(facts.accounts)} users, roles on {number(nodes)}")
 
-    return CheckSpec("logins", "the manifest's users", run, finding="login-missing")
+    return CheckSpec("logins", "the manifest's users", run, finding=FindingId.LOGIN_MISSING)
 
 
 def access(nodes: Nodes, facts: GaleraFacts) -> CheckSpec:
@@ -55,7 +56,7 @@ def access(nodes: Nodes, facts: GaleraFacts) -> CheckSpec:
         return tally.answer(f"{tally.seen} accounts on {number(nodes)}, as at the source")
 
     expected = "no account is let in by less than at the source"
-    return CheckSpec("access", expected, run, finding="service-more-open")
+    return CheckSpec("access", expected, run, finding=FindingId.SERVICE_MORE_OPEN)
 
 
 def privileges(nodes: Nodes, facts: GaleraFacts) -> CheckSpec:
@@ -77,7 +78,7 @@ def privileges(nodes: Nodes, facts: GaleraFacts) -> CheckSpec:
         return tally.answer(f"of {len(wanted)} on {number(nodes)}, as at the source")
 
     expected = "every account and role may do what it might at the source"
-    return CheckSpec("privileges", expected, run, finding="incomplete-restore")
+    return CheckSpec("privileges", expected, run, finding=FindingId.INCOMPLETE_RESTORE)
 
 
 def _own(nodes: Nodes) -> set[str]:

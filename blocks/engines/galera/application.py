@@ -7,6 +7,7 @@ from blocks.engines.checks import Answer, CheckSpec, judged, unknown
 from blocks.engines.galera.mariadb import LoginRefused, Mariadb, NotAllowed, identifier
 from blocks.engines.galera.nodes import Nodes
 from blocks.errors import PermanentError
+from blocks.evidence.catalogue import FindingId
 
 # Of the session; a statement may say more of its rows than one number (triggers, REPLACE).
 _HANDLED = """
@@ -35,7 +36,9 @@ def login(application: Callable[[], Mariadb], user: str, database: str) -> Check
             wrong.append(error.message)
         return judged(wrong, right)
 
-    return CheckSpec("login", f"{user} connects to {database}", run, finding="login-missing")
+    return CheckSpec(
+        "login", f"{user} connects to {database}", run, finding=FindingId.LOGIN_MISSING
+    )
 
 
 def application_write(
@@ -60,7 +63,7 @@ def application_write(
         return judged(wrong, f"{changed} rows written")
 
     expected = f"{user} commits a write in {database}"
-    return CheckSpec("application-write", expected, run, finding="usable-not-restored")
+    return CheckSpec("application-write", expected, run, finding=FindingId.USABLE_NOT_RESTORED)
 
 
 def committed_write(nodes: Nodes, id: str) -> CheckSpec:
@@ -88,4 +91,4 @@ def committed_write(nodes: Nodes, id: str) -> CheckSpec:
         return judged(wrong, f"{len(nodes)} rows, read at {len(nodes)} nodes")
 
     expected = "a row committed at each node is read at all"
-    return CheckSpec("committed-write", expected, run, finding="usable-not-restored")
+    return CheckSpec("committed-write", expected, run, finding=FindingId.USABLE_NOT_RESTORED)

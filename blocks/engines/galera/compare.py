@@ -8,7 +8,7 @@ from blocks.engines.galera import references
 from blocks.engines.galera.facts import GaleraFacts
 from blocks.engines.galera.plan import TargetCluster, TargetNode
 from blocks.engines.galera.restore import plugin_directory
-from blocks.evidence.catalogue import Severity
+from blocks.evidence.catalogue import FindingId, Severity
 from blocks.evidence.findings import Finding, finding
 from blocks.hosts.host import Host
 from blocks.ownership import Belongings
@@ -22,14 +22,14 @@ def without_host(
         for path in (node.cert_file, node.key_file, target.ca_file):
             for lost in foreign.paths_in(path):
                 text = f"the plan names {path}, which is lost with {lost}"
-                yield finding("path-hard-coded", f"{node.host} {path}", text)
+                yield finding(FindingId.PATH_HARD_CODED, f"{node.host} {path}", text)
     yield from references.in_settings(facts, foreign)
     unseen = [name for name, digest in facts.definitions.items() if digest == "unseen"]
     lacking = sorted(set(facts.hidden.values()))
     if unseen or lacking:
         text = f"{len(unseen)} definitions are not shown to the survey's user; missing privileges: "
         yield finding(
-            "credential-refused",
+            FindingId.CREDENTIAL_REFUSED,
             "the survey's user",
             text + (", ".join(lacking) or "on those objects"),
             severity=Severity.MEDIUM,
@@ -39,7 +39,7 @@ def without_host(
     named = [account for account in facts.accounts if _by_name(account)]
     if named and facts.settings.get("skip_name_resolve") == "OFF":
         yield finding(
-            "access-from-source-only",
+            FindingId.ACCESS_FROM_SOURCE_ONLY,
             "accounts by host name",
             f"who may connect is told by the names of clients: {listed(named)}",
             severity=Severity.MEDIUM,
@@ -48,7 +48,7 @@ def without_host(
         )
     for name, path in facts.elsewhere:
         text = f"its file is {path}: it would be restored to that very path"
-        yield finding("path-hard-coded", f"table {name}", text)
+        yield finding(FindingId.PATH_HARD_CODED, f"table {name}", text)
 
 
 def on_host(
@@ -61,17 +61,17 @@ def on_host(
     if has != (0, 0, 0) and has[:2] != had[:2]:
         # mariadb-backup prepares, and the server opens, what the same series has written.
         text = f"MariaDB {_text(has)} is there; the set is of {_text(had)}"
-        yield finding("engine-version", where, text)
+        yield finding(FindingId.ENGINE_VERSION, where, text)
     elif has != (0, 0, 0) and has < had:
         text = f"MariaDB {_text(has)} is there, older than the source's {_text(had)}"
-        yield finding("engine-version", where, text, severity=Severity.MEDIUM)
+        yield finding(FindingId.ENGINE_VERSION, where, text, severity=Severity.MEDIUM)
     if not _readable(host, target.provider):
         text = f"{target.provider} cannot be read: no node can join without Galera's library"
-        yield finding("tool-missing", f"{where} {target.provider}", text)
+        yield finding(FindingId.TOOL_MISSING, f"{where} {target.provider}", text)
     for path in (node.cert_file, node.key_file, target.ca_file):
         if not _readable(host, path):
             text = f"{path} cannot be read: no client and no node would trust this one"
-            yield finding("ca-unknown", f"{where} {path}", text)
+            yield finding(FindingId.CA_UNKNOWN, f"{where} {path}", text)
     yield from _libraries(facts, host, target, where)
 
 
@@ -87,7 +87,11 @@ def _libraries(
         directory = plugin_directory(host, target.server)
         for library, what in sorted(wanted.items()):
             if not _readable(host, f"{directory}/{library}"):
-                id = "extension-missing" if library in essential else "library-preloaded"
+                id = (
+                    FindingId.EXTENSION_MISSING
+                    if library in essential
+                    else FindingId.LIBRARY_PRELOADED
+                )
                 text = f"{what} of the source needs {directory}/{library}, which is not there"
                 yield finding(id, f"{where} {library}", text)
 

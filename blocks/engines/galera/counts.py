@@ -21,6 +21,7 @@ from blocks.engines.galera.mariadb import Mariadb
 from blocks.engines.galera.nodes import HOURS, Nodes, number
 from blocks.engines.galera.tally import Tally, unopened
 from blocks.errors import FarsideError
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.record import CheckStatus
 
 EMPTIED = 100
@@ -66,7 +67,7 @@ def row_counts(node: Mariadb, facts: GaleraFacts, written: Written) -> CheckSpec
         return tally.answer(right)
 
     expected = "as many rows as were counted at the source, or as its estimates allow"
-    return CheckSpec("row-counts", expected, run, finding="incomplete-restore", grows=True)
+    return CheckSpec("row-counts", expected, run, finding=FindingId.INCOMPLETE_RESTORE, grows=True)
 
 
 def _count(node: Mariadb, table: Table, so_far: _Counted, *, is_there: bool) -> None:
@@ -153,7 +154,7 @@ def sequences(nodes: Nodes, facts: GaleraFacts) -> CheckSpec:
         return tally.answer(f"all {len(wanted)} on {number(nodes)}")
 
     expected = "every sequence of the manifest, no value behind"
-    return CheckSpec("sequences", expected, run, finding="incomplete-restore")
+    return CheckSpec("sequences", expected, run, finding=FindingId.INCOMPLETE_RESTORE)
 
 
 def _hold(

@@ -9,6 +9,7 @@ from blocks.engines.galera.last_look import LastLook
 from blocks.engines.galera.mariadb import Mariadb
 from blocks.engines.galera.nodes import Nodes, of_each
 from blocks.engines.galera.tally import Tally
+from blocks.evidence.catalogue import FindingId
 
 
 def isolation(nodes: Nodes) -> CheckSpec:
@@ -18,7 +19,7 @@ def isolation(nodes: Nodes) -> CheckSpec:
         return judged(of_each(nodes, _acting), f"nothing acts by itself on {len(nodes)} nodes")
 
     expected = "no event scheduler, no replication, no notification, no plugin with its own work"
-    return CheckSpec("isolation", expected, run, finding="restored-jobs-fire")
+    return CheckSpec("isolation", expected, run, finding=FindingId.RESTORED_JOBS_FIRE)
 
 
 def _acting(node: Mariadb) -> Iterator[str]:
@@ -56,4 +57,4 @@ def plugins(nodes: Nodes, facts: GaleraFacts) -> CheckSpec:
         return tally.answer(f"{len(wanted)} active")
 
     expected = "the source's, as far as its data needs them"
-    return CheckSpec("plugins", expected, run, finding="extension-missing")
+    return CheckSpec("plugins", expected, run, finding=FindingId.EXTENSION_MISSING)

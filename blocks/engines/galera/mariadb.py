@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from blocks.agent.redaction import redacted
 from blocks.artifact import wire
 from blocks.errors import PermanentError, TransientError
+from blocks.evidence.catalogue import FindingId
 from blocks.hosts.host import Host
 
 # What a shell reads from a here-document, some shells write to a disk first (bash before 5.1).
@@ -46,7 +47,7 @@ _NEUTRAL = (
 class LoginRefused(PermanentError):
     """The server does not let this user in."""
 
-    finding = "login-missing"
+    finding = FindingId.LOGIN_MISSING
 
 
 class NotAllowed(LoginRefused):
@@ -56,7 +57,7 @@ class NotAllowed(LoginRefused):
 class Untrusted(PermanentError):
     """The server's certificate is not vouched for."""
 
-    finding = "ca-unknown"
+    finding = FindingId.CA_UNKNOWN
 
 
 class SqlError(PermanentError):

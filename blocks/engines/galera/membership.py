@@ -11,6 +11,7 @@ from blocks.engines.galera.mariadb import Mariadb
 from blocks.engines.galera.nodes import HOURS, Nodes, batches, of_each
 from blocks.engines.galera.plan import TargetCluster, address_and_port
 from blocks.errors import PermanentError, TransientError
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.record import CheckStatus, Node
 
 SURVIVAL_SECONDS = 60.0
@@ -47,7 +48,7 @@ def synced(nodes: Nodes) -> CheckSpec:
         return judged(wrong, f"{len(nodes)} Synced")
 
     return CheckSpec(
-        "synced", f"{len(nodes)} nodes, each Synced", run, finding="node-count-differs"
+        "synced", f"{len(nodes)} nodes, each Synced", run, finding=FindingId.NODE_COUNT_DIFFERS
     )
 
 
@@ -70,7 +71,7 @@ def membership(nodes: Nodes, target: TargetCluster) -> CheckSpec:
         return judged(of_each(nodes, of_node), f"no others on {len(nodes)} nodes")
 
     expected = f"only {', '.join(sorted(ours))}"
-    return CheckSpec("membership", expected, run, finding="peer-list-stale")
+    return CheckSpec("membership", expected, run, finding=FindingId.PEER_LIST_STALE)
 
 
 def identity(nodes: Nodes, facts: GaleraFacts, cluster: str) -> CheckSpec:
@@ -98,7 +99,7 @@ def identity(nodes: Nodes, facts: GaleraFacts, cluster: str) -> CheckSpec:
         return judged(wrong, f"history {min(uuids)}")
 
     expected = "a history and a name of its own"
-    return CheckSpec("identity", expected, run, finding="node-identity-reused")
+    return CheckSpec("identity", expected, run, finding=FindingId.NODE_IDENTITY_REUSED)
 
 
 def agree(nodes: Nodes) -> CheckSpec:
@@ -110,7 +111,7 @@ def agree(nodes: Nodes) -> CheckSpec:
         return _agreement(_checksums(nodes), tuple(nodes))
 
     expected = "the same checksum of each table on all nodes"
-    return CheckSpec("nodes-agree", expected, run, finding="incomplete-restore", grows=True)
+    return CheckSpec("nodes-agree", expected, run, finding=FindingId.INCOMPLETE_RESTORE, grows=True)
 
 
 def _checksums(nodes: Nodes) -> Mapping[str, Mapping[str, str]]:

@@ -8,6 +8,7 @@ from blocks.engines.galera.facts import GaleraFacts
 from blocks.engines.galera.last_look import LastLook
 from blocks.engines.galera.nodes import Nodes, number
 from blocks.engines.galera.tally import Tally
+from blocks.evidence.catalogue import FindingId
 
 
 def definitions(nodes: Nodes, facts: GaleraFacts) -> CheckSpec:
@@ -26,7 +27,7 @@ def definitions(nodes: Nodes, facts: GaleraFacts) -> CheckSpec:
                     _hold_details(tally, host, facts, facts.details, details.digests(node))
         return tally.answer(f"{tally.seen} objects on {number(nodes)}, all the same")
 
-    return CheckSpec("schema-digest", "the manifest's", run, finding="incomplete-restore")
+    return CheckSpec("schema-digest", "the manifest's", run, finding=FindingId.INCOMPLETE_RESTORE)
 
 
 def _hold_definitions(

@@ -7,7 +7,7 @@ from blocks import readings
 from blocks.engines.galera.facts import GaleraFacts, TableName, local
 from blocks.engines.galera.mariadb import Mariadb, literal
 from blocks.engines.galera.survey import SYSTEM, USERS, names, of_each
-from blocks.evidence.catalogue import Severity
+from blocks.evidence.catalogue import FindingId, Severity
 from blocks.evidence.findings import Finding, finding
 from blocks.ownership import Belongings
 from blocks.remote.resolving import hard_coded
@@ -104,7 +104,7 @@ def in_cluster(
     for user, host in node.rows(_ACCOUNTS):
         if foreign.owns_name(_an_address(host)):
             text = f"it may connect from {host} only, which is lost"
-            yield finding("address-hard-coded", f"user {user}@{host}", text)
+            yield finding(FindingId.ADDRESS_HARD_CODED, f"user {user}@{host}", text)
 
 
 def is_comment(name: str) -> bool:

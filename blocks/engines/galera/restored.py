@@ -29,6 +29,7 @@ from blocks.engines.galera.restore import kill
 from blocks.engines.restoration import Restoration
 from blocks.engines.restored import References, Restored
 from blocks.errors import PermanentError
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.record import Node
 from blocks.ownership import Belongings
 from blocks.remote import resolving
@@ -128,7 +129,7 @@ class GaleraRestored(Restored):
             return membership.survives(others, self.using.rehearsal_id)
 
         expected = f"the others take writes when {self.host} has died"
-        return CheckSpec("failover", expected, run, finding="usable-not-restored")
+        return CheckSpec("failover", expected, run, finding=FindingId.USABLE_NOT_RESTORED)
 
     @override
     def query(self, database: str, query: str) -> str:

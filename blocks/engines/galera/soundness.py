@@ -10,6 +10,7 @@ from blocks.engines.galera.mariadb import Mariadb
 from blocks.engines.galera.nodes import HOURS, Nodes, batches
 from blocks.engines.galera.tally import DAMAGED, Tally, unopened
 from blocks.errors import PermanentError
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.record import CheckStatus
 
 
@@ -29,10 +30,10 @@ def table_checks(nodes: Nodes, facts: GaleraFacts) -> CheckSpec:
         if not (tally.wrong or tally.unseen or tally.seen):
             return Answer(CheckStatus.UNKNOWN, "there is no table to check")
         found = tally.answer(f"{tally.seen} tables checked, all sound")
-        return replace(found, finding="page-corrupt") if is_damaged else found
+        return replace(found, finding=FindingId.PAGE_CORRUPT) if is_damaged else found
 
     expected = "CHECK TABLE EXTENDED finds nothing, on each node"
-    return CheckSpec("table-checks", expected, run, finding="index-corrupt", grows=True)
+    return CheckSpec("table-checks", expected, run, finding=FindingId.INDEX_CORRUPT, grows=True)
 
 
 def _check(

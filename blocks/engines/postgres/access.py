@@ -6,6 +6,7 @@ from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from blocks.engines.postgres.rows import Login, Rule
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.findings import Finding, finding
 from blocks.ownership import Belongings
 
@@ -49,7 +50,7 @@ def from_source_only(
             f"{role} may connect to {database} by {lines}, which is of the source; nothing lets the"
             " recovery domain in"
         )
-        yield finding("access-from-source-only", f"role {role}", text)
+        yield finding(FindingId.ACCESS_FROM_SOURCE_ONLY, f"role {role}", text)
 
 
 def untold(

@@ -9,6 +9,7 @@ from blocks.engines.checks import Answer, CheckSpec, judged, listed, unknown
 from blocks.engines.postgres.probe import write_probe
 from blocks.engines.postgres.psql import CLUSTER, LoginRefused, Psql, SqlError
 from blocks.errors import PermanentError
+from blocks.evidence.catalogue import FindingId
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ def login(
     """
     expected = f"{application.role} logs in to {listed(databases)}"
     run = partial(_login, application, databases, look)
-    return CheckSpec("login", expected, run, "login-missing")
+    return CheckSpec("login", expected, run, FindingId.LOGIN_MISSING)
 
 
 def _login(application: Psql, databases: Sequence[str], look: Callable[[], InTheWay]) -> Answer:
@@ -53,7 +54,7 @@ def _login(application: Psql, databases: Sequence[str], look: Callable[[], InThe
                 return unknown(f"the source does not let it in either ({known.refused})")
             wrong.append(error.message)
     right = f"{role} logged in to {listed(databases)}"
-    broken = "library-preloaded" if known.lacking else ""
+    broken = FindingId.LIBRARY_PRELOADED if known.lacking else ""
     return replace(judged(wrong, right, subjects=tuple(known.lacking)), finding=broken)
 
 
@@ -63,7 +64,7 @@ def committed_write(control: Psql, rehearsal_id: str) -> CheckSpec:
         "committed-write",
         "a committed row is read back in another session",
         partial(_committed_write, control, rehearsal_id),
-        "usable-not-restored",
+        FindingId.USABLE_NOT_RESTORED,
     )
 
 
@@ -101,7 +102,7 @@ def application_write(
         "application-write",
         f"{application.role} commits a write in {database}",
         partial(_application_write, write, read_only, same_grants),
-        "usable-not-restored",
+        FindingId.USABLE_NOT_RESTORED,
     )
 
 

@@ -19,6 +19,7 @@ from blocks.engines.postgres.rows import Collation, Relation, rows_of
 from blocks.engines.postgres.rows import Sequence as SequenceFacts
 from blocks.engines.postgres.sequences import restored
 from blocks.engines.postgres.tally import Tally
+from blocks.evidence.catalogue import FindingId
 
 HOURS = 3600.0
 NONE = ("", "(disabled)")
@@ -38,7 +39,7 @@ class Databases:
     def check(self) -> CheckSpec:
         """Every database of the manifest is there, and can be entered."""
         expected = "every database, to be entered"
-        return CheckSpec("databases", expected, self._answer, "incomplete-restore")
+        return CheckSpec("databases", expected, self._answer, FindingId.INCOMPLETE_RESTORE)
 
     def _answer(self) -> Answer:
         tally, cause = Tally(), ""
@@ -70,7 +71,7 @@ class Databases:
             tally.unseen.append(f"{name}: not entered at the source either")
             return ""
         tally.fail(f"{name} cannot be entered: {error.message}", f"database {name}")
-        return PostgresFinding.LOCALE_MISSING if no_locale else "usable-not-restored"
+        return PostgresFinding.LOCALE_MISSING if no_locale else FindingId.USABLE_NOT_RESTORED
 
 
 def schema(control: Psql, databases: Iterable[Database], last: LastLook = NO_LOOK) -> CheckSpec:
@@ -79,7 +80,7 @@ def schema(control: Psql, databases: Iterable[Database], last: LastLook = NO_LOO
         "schema-digest",
         "the source's schema digests, of the survey or of the last look before the loss",
         partial(same_definitions, control, databases, last),
-        "incomplete-restore",
+        FindingId.INCOMPLETE_RESTORE,
     )
 
 
@@ -115,7 +116,9 @@ def _redefined(database: Database, last: LastLook) -> bool:
 def roles(control: Psql, facts: PostgresFacts, last: LastLook = NO_LOOK) -> CheckSpec:
     """All roles of the manifest exist."""
     expected = f"{len(facts.roles)} roles of the manifest"
-    return CheckSpec("roles", expected, partial(_roles, control, facts, last), "login-missing")
+    return CheckSpec(
+        "roles", expected, partial(_roles, control, facts, last), FindingId.LOGIN_MISSING
+    )
 
 
 def _roles(control: Psql, facts: PostgresFacts, last: LastLook) -> Answer:
@@ -137,7 +140,7 @@ def sequences(control: Psql, databases: Iterable[Database], last: LastLook = NO_
         "sequences",
         "every sequence of the manifest, no value behind",
         partial(_sequences, control, databases, last),
-        "incomplete-restore",
+        FindingId.INCOMPLETE_RESTORE,
     )
 
 
@@ -210,7 +213,7 @@ def indexes_valid(
         "indexes-valid",
         "every index and materialized view can be used that the source could use",
         partial(_indexes_valid, control, databases, last),
-        "usable-not-restored",
+        FindingId.USABLE_NOT_RESTORED,
     )
 
 

@@ -11,7 +11,7 @@ from blocks.engines.postgres.findings import PostgresFinding
 from blocks.engines.postgres.installation import Installation
 from blocks.engines.postgres.last_look import NO_LOOK, LastLook
 from blocks.engines.postgres.rows import Collation, SessionSetting
-from blocks.evidence.catalogue import Severity
+from blocks.evidence.catalogue import FindingId, Severity
 from blocks.evidence.findings import Finding, finding
 from blocks.hosts.host import Host
 from blocks.ownership import Belongings
@@ -44,7 +44,7 @@ def without_host(
         for table in database.tables or ():
             if table.unlogged and table.rows:
                 yield finding(
-                    "incomplete-restore",
+                    FindingId.INCOMPLETE_RESTORE,
                     f"{database.name}.{table.schema}.{table.name}",
                     f"it is unlogged: its {table.rows} rows or so are in no physical backup",
                     severity=Severity.MEDIUM,  # its owner has chosen to lose it in a crash
@@ -53,7 +53,7 @@ def without_host(
     yield from _as_at_the_source(facts)
     for row in facts.logical_slots:
         yield finding(
-            "incomplete-restore",
+            FindingId.INCOMPLETE_RESTORE,
             f"logical slot {row.name}",
             f"no backup holds it: its consumer of {row.database} cannot go on",
             severity=Severity.MEDIUM,
@@ -62,15 +62,15 @@ def without_host(
     for login in facts.logins or ():
         for _, mention in foreign.lines(login.options or ""):
             text = f"logins by {login.method} ask {mention}"
-            yield finding("address-hard-coded", access.place(login), text)
+            yield finding(FindingId.ADDRESS_HARD_CODED, access.place(login), text)
     for name in config.preloaded(facts.shared_preload_libraries):
         if not config.is_installed_name(name):
             text = f"the source preloads {name!r}: only an installation's own libraries are loaded"
-            yield finding("library-preloaded", name, text)
+            yield finding(FindingId.LIBRARY_PRELOADED, name, text)
     for whose, name in (*_loaded_by_all(facts), *_loaded_by_some(facts)):
         if not config.is_installed_name(name):
             text = f"{whose} loads {name!r}: only an installation's own libraries are looked for"
-            yield finding("library-preloaded", name, text)
+            yield finding(FindingId.LIBRARY_PRELOADED, name, text)
     yield from mentions.in_settings(facts, foreign)
 
 
@@ -80,25 +80,25 @@ def on_host(facts: PostgresFacts, host: Host, bin_dir: str, where: str) -> Itera
     match = re.search(r"\(PostgreSQL\) (\d+)", version.text)
     if match and int(match[1]) != facts.major:
         text = f"{bin_dir}/postgres is {version.text!r}; the set needs major version"
-        yield finding("engine-version", where, f"{text} {facts.major}")
+        yield finding(FindingId.ENGINE_VERSION, where, f"{text} {facts.major}")
     there = installation(facts, host, bin_dir)
     for name, why in there.lacking("libraries").items():
         for whose in (whose for whose, library in _loaded_by_some(facts) if library == name):
             text = f"{whose} loads {name} ({why} on {where}): such sessions are refused"
-            yield finding("library-preloaded", name, text, severity=Severity.CRITICAL)
+            yield finding(FindingId.LIBRARY_PRELOADED, name, text, severity=Severity.CRITICAL)
         for setting in (setting for setting, library in _loaded_by_all(facts) if library == name):
             text = f"the source's {setting} loads {name}; on {where}: {why}"
             # A restored server works without archiving: that is set up after a real recovery.
             severity = Severity.MEDIUM if setting == "archive_library" else None
-            yield finding("library-preloaded", name, text, severity=severity)
+            yield finding(FindingId.LIBRARY_PRELOADED, name, text, severity=severity)
         if name in _preloaded(facts):
             text = f"the source preloads {name}; on {where}: {why}"
-            yield finding("library-preloaded", name, text)
+            yield finding(FindingId.LIBRARY_PRELOADED, name, text)
     for name, why in there.lacking("extensions").items():
         if _is_lost_at_the_source(facts, name, why):
             continue
         text = f"a database of the source has extension {name}; on {where}: {why}"
-        yield finding("extension-missing", name, text)
+        yield finding(FindingId.EXTENSION_MISSING, name, text)
     for subject, locale in _locales(facts):
         if locale in there.lacking("locales"):
             text = f"it needs the locale {locale}, which {where} does not have"
@@ -113,17 +113,19 @@ def on_host(facts: PostgresFacts, host: Host, bin_dir: str, where: str) -> Itera
             yield finding(PostgresFinding.LOCALE_MISSING, subject, text)
     for text in there.lacking("settings"):
         text = f"the source has {text}, which the build on {where} cannot do: nor read what has it"
-        yield finding("engine-version", where, text)
+        yield finding(FindingId.ENGINE_VERSION, where, text)
     for name, path in mentions.files_in_settings(facts).items():
         if host.run(["test", "-e", path], check=False).exit_code != 0:
             text = f"the source's {name} is {path}, which is not on {where}"
             unused = name.startswith("ssl_") and not takes_tls(facts)
             severity = Severity.MEDIUM if unused else None
-            yield finding("path-hard-coded", f"setting {name}", text, severity=severity)
+            yield finding(FindingId.PATH_HARD_CODED, f"setting {name}", text, severity=severity)
     for name, path in mentions.files_in_commands(facts):
         if host.run(["test", "-e", path], check=False).exit_code != 0:
             text = f"the source's {name} names {path}, which is not on {where}"
-            yield finding("path-hard-coded", f"setting {name}", text, severity=Severity.MEDIUM)
+            yield finding(
+                FindingId.PATH_HARD_CODED, f"setting {name}", text, severity=Severity.MEDIUM
+            )
 
 
 def takes_tls(facts: PostgresFacts) -> bool:
@@ -324,7 +326,7 @@ def _as_at_the_source(facts: PostgresFacts) -> Iterator[Finding]:
     for database in facts.databases:
         for row in database.unusable or ():
             yield finding(
-                "usable-not-restored",
+                FindingId.USABLE_NOT_RESTORED,
                 f"{database.name}: {row.name}",
                 "it is not valid, or was never refreshed: so it is at the source",
                 severity=Severity.MEDIUM,

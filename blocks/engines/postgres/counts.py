@@ -19,6 +19,7 @@ from blocks.engines.postgres.last_look import NO_LOOK, LastLook, still_there
 from blocks.engines.postgres.psql import Psql, SqlError, identifier, literal
 from blocks.engines.postgres.rows import Counter, Table, rows_of
 from blocks.engines.postgres.tally import Tally
+from blocks.evidence.catalogue import FindingId
 
 HOURS = 3600.0
 ROW = '"farside row"'
@@ -63,7 +64,7 @@ def row_counts(
         "row-counts",
         "every table of the manifest, with its rows (a tenth less where they are estimated)",
         lambda: _Rows(control, last, written).answer(databases),
-        "incomplete-restore",
+        FindingId.INCOMPLETE_RESTORE,
         grows=True,
     )
 
@@ -151,7 +152,7 @@ def large_objects(
         "large-objects",
         "the manifest's large objects",
         partial(_large_objects, control, databases, last, written),
-        "incomplete-restore",
+        FindingId.INCOMPLETE_RESTORE,
         grows=True,
     )
 

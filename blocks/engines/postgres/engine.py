@@ -39,7 +39,7 @@ from blocks.engines.postgres.runbook import commands
 from blocks.engines.postgres.sessions import AMBIENT, PATIENT_WITH_PRODUCTION
 from blocks.engines.restoration import Restoration, Steps
 from blocks.errors import PermanentError
-from blocks.evidence.catalogue import Severity
+from blocks.evidence.catalogue import FindingId, Severity
 from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Node, RunbookStep, SourceNode
 from blocks.hosts.host import Host
@@ -293,7 +293,7 @@ class Postgres(Engine, KnowsServers, KnowsDangers, TakesLastLook, HasLog):
         yield from self._by_rules(access.from_source_only, said, recovery, foreign)
         for text in self._by_rules(access.untold, said, recovery, foreign):
             subject = f"role {self.application.role}"
-            yield finding("access-from-source-only", subject, text, severity=Severity.INFO)
+            yield finding(FindingId.ACCESS_FROM_SOURCE_ONLY, subject, text, severity=Severity.INFO)
         for place in self.target.places:
             where = f"{recovery.name}/{place.host}"
             yield from compare.on_host(said, recovery.host(place.host), place.bin_dir, where)

@@ -12,6 +12,7 @@ from blocks.engines.postgres.psql import CLUSTER, Psql, literal
 from blocks.engines.postgres.sessions import AS_OWNER, NO_EVENT_TRIGGERS
 from blocks.engines.postgres.tally import DAMAGED, Tally
 from blocks.errors import FarsideError, TransientError
+from blocks.evidence.catalogue import FindingId
 
 HOURS = 3600.0
 _RESTART_SECONDS = 120.0
@@ -220,7 +221,7 @@ def btrees(control: Psql, databases: Iterable[Database]) -> CheckSpec:
         "btree-indexes",
         "every B-tree agrees with its table",
         partial(_btrees, control, databases),
-        "index-corrupt",
+        FindingId.INDEX_CORRUPT,
         grows=True,
     )
 

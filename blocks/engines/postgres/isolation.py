@@ -7,12 +7,13 @@ from blocks.engines.checks import Answer, CheckSpec, judged
 from blocks.engines.postgres.checks import NONE
 from blocks.engines.postgres.psql import CLUSTER, Psql
 from blocks.engines.postgres.standbys import upstreams
+from blocks.evidence.catalogue import FindingId
 
 
 def archiving(control: Psql) -> CheckSpec:
     """The live server archives nowhere."""
     run = partial(_archiving, control)
-    return CheckSpec("archiving", "archives nowhere", run, "archive-into-production")
+    return CheckSpec("archiving", "archives nowhere", run, FindingId.ARCHIVE_INTO_PRODUCTION)
 
 
 def _archiving(control: Psql) -> Answer:
@@ -48,7 +49,7 @@ def isolation(
         "isolation",
         f"{streams}subscribes to nothing, starts no job",
         lambda: _isolation(control, allowed_libraries(), replica, standby),
-        "restored-jobs-fire",
+        FindingId.RESTORED_JOBS_FIRE,
     )
 
 

@@ -13,6 +13,7 @@ from blocks.engines.postgres.last_look import NO_LOOK, LastLook
 from blocks.engines.postgres.psql import Psql, literal
 from blocks.engines.postgres.rows import Extension
 from blocks.engines.postgres.tally import Tally
+from blocks.evidence.catalogue import FindingId
 
 # A library is named by its extension, if it belongs to one.
 _LOADED = """
@@ -81,7 +82,7 @@ def loadable(
         "loadable",
         "every library, dictionary and extension version is on this host",
         partial(_loadable, control, databases, bin_dir, asleep, last),
-        "extension-missing",
+        FindingId.EXTENSION_MISSING,
     )
 
 

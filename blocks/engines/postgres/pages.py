@@ -12,6 +12,7 @@ from blocks.engines.postgres.servers import RESTART_SECONDS, pg_ctl
 from blocks.engines.postgres.sessions import ALONE
 from blocks.engines.restoration import Restoration
 from blocks.errors import PermanentError
+from blocks.evidence.catalogue import FindingId
 from blocks.remote.jobs import bears_stamp
 
 _BAD_PAGES = re.compile(r"Bad checksums:\s+[1-9]")
@@ -23,7 +24,7 @@ def checksums(using: Restoration, place: Place, control: Psql) -> CheckSpec:
         "page-checksums",
         "every page agrees with its checksum, read offline",
         partial(_checksums, using, place, control),
-        "page-corrupt",
+        FindingId.PAGE_CORRUPT,
         grows=True,
     )
 

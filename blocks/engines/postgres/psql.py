@@ -27,6 +27,7 @@ from blocks.engines.postgres.sessions import (
     SEEING_DEFAULTS,
 )
 from blocks.errors import FarsideError, PermanentError, TransientError
+from blocks.evidence.catalogue import FindingId
 from blocks.hosts.host import Host
 from blocks.hosts.process import Completed
 
@@ -60,7 +61,7 @@ are asked. That is `postgres`, unless it was dropped or lets nobody in."""
 class LoginRefused(PermanentError):
     """The server does not let this role in."""
 
-    finding = "login-missing"
+    finding = FindingId.LOGIN_MISSING
 
 
 class RefusedByCode(LoginRefused):

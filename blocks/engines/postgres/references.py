@@ -15,7 +15,7 @@ from blocks.engines.postgres.mentions import OWN_PLACE
 from blocks.engines.postgres.psql import CLUSTER, Psql, identifier, literal
 from blocks.engines.postgres.rows import Setting
 from blocks.errors import FarsideError
-from blocks.evidence.catalogue import Severity
+from blocks.evidence.catalogue import FindingId, Severity
 from blocks.evidence.findings import Finding, finding
 from blocks.hosts.host import Host
 from blocks.ownership import Belongings
@@ -80,7 +80,7 @@ class Texts:
                 yield hard_coded(subject, said, mention, foreign, severity)
         if self.packed:
             yield finding(
-                "address-hard-coded",
+                FindingId.ADDRESS_HARD_CODED,
                 "compressed values",
                 f"whether they name the source was not looked at, in {listed(self.packed)}",
                 severity=Severity.INFO,
@@ -97,7 +97,9 @@ class Texts:
                         continue
                     if host.run(["test", "-e", path], check=False).exit_code != 0:
                         said = f"its {option} is {path}, which is not on {host.domain}/{host.name}"
-                        yield finding("path-hard-coded", subject, said, severity=Severity.MEDIUM)
+                        yield finding(
+                            FindingId.PATH_HARD_CODED, subject, said, severity=Severity.MEDIUM
+                        )
 
     def hosts(self, settings: Iterable[Setting], foreign: Belongings) -> dict[str, str]:
         """Other hosts that they use, and the source's `settings`, each with the objects that do."""
@@ -286,7 +288,7 @@ def in_doubt(control: Psql) -> Iterator[Finding]:
     """Prepared transactions that came along: they hold their locks until somebody ends them."""
     for row in control.rows(CLUSTER, "SELECT gid, database FROM pg_prepared_xacts ORDER BY 1"):
         yield finding(
-            "usable-not-restored",
+            FindingId.USABLE_NOT_RESTORED,
             f"{row['database']}: prepared transaction {row['gid']}",
             "it came along, and holds its locks until it is committed or rolled back",
             severity=Severity.MEDIUM,

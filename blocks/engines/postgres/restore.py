@@ -16,6 +16,7 @@ from blocks.engines.postgres.servers import Servers
 from blocks.engines.postgres.standbys import Replica
 from blocks.engines.restoration import Restoration
 from blocks.errors import PermanentError
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.record import Check, Node
 
 
@@ -28,7 +29,7 @@ class LogGap(PermanentError):
 class NoPlace(PermanentError):
     """The plan gives a part of the database no directory on the recovery host."""
 
-    finding = "path-hard-coded"
+    finding = FindingId.PATH_HARD_CODED
 
 
 def spaces_dir(place: Place) -> str:

@@ -39,6 +39,7 @@ from blocks.engines.postgres.standbys import CATCH_UP_SECONDS, Replica
 from blocks.engines.restoration import Restoration
 from blocks.engines.restored import References, Restored
 from blocks.errors import PermanentError
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.record import Check, CheckStatus, Node
 from blocks.hosts.host import Host
 from blocks.ownership import Belongings
@@ -221,7 +222,7 @@ class PostgresRestored(Restored):
             f"a standby serves after the death of {self._target.host}:"
             " the last committed row is there",
             self._failover,
-            "usable-not-restored",
+            FindingId.USABLE_NOT_RESTORED,
         )
 
     def _failover(self) -> Answer:

@@ -14,6 +14,7 @@ from blocks.engines.postgres.plan import Place
 from blocks.engines.postgres.probe import write_probe
 from blocks.engines.postgres.psql import CLUSTER, Psql, identifier, literal, quote_conninfo
 from blocks.errors import PermanentError, TransientError
+from blocks.evidence.catalogue import FindingId
 from blocks.evidence.record import CheckStatus, Node
 
 CATCH_UP_SECONDS = 3600.0
@@ -185,7 +186,7 @@ def waits_for(primary: Psql, standbys: Sequence[Place], synchronous: bool) -> Ch
         "synchronous-standbys",
         f"a commit waits for {wanted or 'nobody'}",
         partial(_waits_for, primary, wanted),
-        "peer-list-stale",
+        FindingId.PEER_LIST_STALE,
     )
 
 
@@ -201,7 +202,7 @@ def _waits_for(primary: Psql, wanted: str) -> Answer:
 def serving(server: Psql, role: str) -> CheckSpec:
     """A server answers, and is what the plan has in its place: a primary, or a standby."""
     run = partial(_serving, server, role)
-    return CheckSpec("serving", f"it answers, and is a {role}", run, "node-count-differs")
+    return CheckSpec("serving", f"it answers, and is a {role}", run, FindingId.NODE_COUNT_DIFFERS)
 
 
 def _serving(server: Psql, role: str) -> Answer:
@@ -210,7 +211,7 @@ def _serving(server: Psql, role: str) -> Answer:
     if node is None:
         wrong.append(f"{name} does not answer")
     elif node.role != role:
-        other, wrong = "placement-dropped", [f"{name} is a {node.role}"]
+        other, wrong = FindingId.PLACEMENT_DROPPED, [f"{name} is a {node.role}"]
     return replace(judged(wrong, f"it is a {role}", subjects=(name,)), finding=other)
 
 
@@ -224,7 +225,7 @@ def check(primary: Psql, standby: Psql, upstream: str, id: str, synchronous: boo
         "replication",
         f"it follows {upstream} {want}, and nobody else: a committed row is read there",
         partial(_follows, primary, standby, upstream, id, synchronous),
-        "node-count-differs",
+        FindingId.NODE_COUNT_DIFFERS,
     )
 
 
@@ -234,7 +235,7 @@ def _follows(primary: Psql, standby: Psql, upstream: str, id: str, synchronous: 
     if serves.status is CheckStatus.FAILED:
         other, wrong = serves.finding, [str(serves.actual)]
     elif others := [f"{what} {where}" for what, where in upstreams(standby) if where != upstream]:
-        other, wrong = "peer-list-stale", others
+        other, wrong = FindingId.PEER_LIST_STALE, others
     elif row is None or row["state"] != "streaming":
         wrong.append(f"{name} does not stream")
     elif (row["sync_state"] in ("sync", "quorum")) != synchronous:

@@ -97,14 +97,14 @@ class TestTally:
             raise SqlError("cancelled", sqlstate="57014")
         with tally.looking("b"):
             raise TransientError("gone")
-        assert tally.check("x", "y", "z", finding="index-corrupt").status is UNKNOWN
+        assert tally.answer("z").status is UNKNOWN
         with tally.looking("c"):
             raise SqlError("bad page", sqlstate="XX001")
-        check = tally.check("x", "y", "z", finding="index-corrupt")
+        check = tally.answer("z")
         assert (check.status, check.actual) == (FAILED, "c cannot be read: bad page")
 
     def test_nothing_seen_is_no_yes(self) -> None:
-        assert Tally().check("x", "y", "z", finding="index-corrupt").status is UNKNOWN
+        assert Tally().answer("z").status is UNKNOWN
 
 
 class TestCounts:
