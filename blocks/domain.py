@@ -46,7 +46,7 @@ class FailureDomain(DomainPart):
         "files of it that farside's own machine holds.",
     )
     hosts: list[AnyHost] = Field(
-        description="The hosts that a rehearsal uses; each has a name of its own.", min_length=1
+        description="The hosts that a rehearsal uses; each has its own name.", min_length=1
     )
     store: AnyStore = Field(description="The object store that holds the domain's backup sets.")
     vault: AnyVault | None = Field(
