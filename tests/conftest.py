@@ -14,10 +14,15 @@ from typing import Any, NoReturn
 import boto3
 import pytest
 from botocore.config import Config
+from hypothesis import settings
 
 from blocks.errors import PermanentError
 from deployments.lab import namespaces
 from tests import servers
+
+# How long one example takes says how busy the machine is.
+settings.register_profile("farside", deadline=None)
+settings.load_profile("farside")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -35,7 +35,8 @@ def engines() -> Mapping[str, type[Engine]]:
             importlib.import_module(name)
             if find_spec(f"{name}.findings"):
                 importlib.import_module(f"{name}.findings")
-    return {cls.label: cls for cls in Engine.__subclasses__() if not isabstract(cls)}
+    found = {cls.label: cls for cls in Engine.__subclasses__() if not isabstract(cls)}
+    return dict(sorted(found.items()))  # whatever was imported first
 
 
 def catalogue() -> Mapping[str, Assumption]:

@@ -267,6 +267,7 @@ def _under_test(link: tuple[str, SSHHost], make: Callable[[], Fence]) -> Iterato
     yield FenceUnderTest(make, gap, lambda: worlds.call(host))
     made = make()
     made.lift(Gap(east, west, gap.endpoints, None, raised={ID: made.marks}))
+    host.close()  # with it end the guards of what the test has not lifted: each has a session
 
 
 def _site_fence(namespace: str, folder: Path) -> CommandFence:
