@@ -18,13 +18,13 @@ def id_in(name: str) -> str | None:
     return "-".join(found.groups()) if found else None
 
 
-def began(id: str) -> datetime | None:
+def began(rehearsal_id: str) -> datetime | None:
     """When the rehearsal of an id began, by the clock of the machine that made the id.
 
     None for what is no id of a rehearsal.
     """
     try:
-        _, day, time, _ = re.split("r|-", id)
+        _, day, time, _ = re.split("r|-", rehearsal_id)
         return datetime.strptime(day + time, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
     except ValueError:
         return None

@@ -80,7 +80,7 @@ def running_without_source() -> tuple[str, ...]:
         hosts = {host.name: host for plan in plans for host in plan.recovery.hosts}
         with Workers(8, "claims") as pool:
             found = pool.map(_claims, hosts.values())
-            return tuple(sorted({id for ids in found for id in ids}))
+            return tuple(sorted({rehearsal_id for ids in found for rehearsal_id in ids}))
     finally:
         for plan in plans:
             close(plan)

@@ -60,8 +60,8 @@ class SourceClock:
 class Rehearsal:
     """One run of a plan. A plain class: Prefect looks into data classes that are parameters."""
 
-    def __init__(self, id: str, plan: Plan, options: Options, clock: StageClock) -> None:
-        self.id = id
+    def __init__(self, rehearsal_id: str, plan: Plan, options: Options, clock: StageClock) -> None:
+        self.id = rehearsal_id
         self.plan = plan
         self.options = options
         self.clock = clock
@@ -70,7 +70,7 @@ class Rehearsal:
         """The deployment that runs it. Asked now: Prefect's server may be gone by the end."""
         self.findings = Findings()
         domains = (plan.recovery, plan.source) if self.fresh else (plan.recovery,)
-        self.lease = Lease(id, plan.name, domains)
+        self.lease = Lease(rehearsal_id, plan.name, domains)
         self.clock.guard = self.lease.require
         self.cut = False
         """Whether this rehearsal raised the fence, or tried to: then it lifts it."""

@@ -76,12 +76,13 @@ class _Expiry:
             text = f"nothing was expired: whether a rehearsal runs is unknown: {why}"
             self.told.remaining.append(text)
             return True
-        for id in sorted(set(seen.known) - set(marked)):
-            sightings, state = seen.known[id], seen.state(id)
+        for rehearsal_id in sorted(set(seen.known) - set(marked)):
+            sightings, state = seen.known[rehearsal_id], seen.state(rehearsal_id)
             ours = any(item.plan in (self.plan.name, "") for item in sightings)
             restored = any(item.kept for item in sightings)  # it needs its set no more
             if state != "dead" and ours and not restored:
-                text = f"nothing was expired while {id} may use a set: {seen.why(id)}"
+                why = seen.why(rehearsal_id)
+                text = f"nothing was expired while {rehearsal_id} may use a set: {why}"
                 (self.told.alone if state == "alive" else self.told.remaining).append(text)
                 return True
         return False
@@ -91,7 +92,11 @@ class _Expiry:
 
         Such a one is of another plan, or kept.
         """
-        living = [id for id in sorted(seen.known) if seen.state(id) != "dead"]
+        living = [
+            rehearsal_id
+            for rehearsal_id in sorted(seen.known)
+            if seen.state(rehearsal_id) != "dead"
+        ]
         if not living:
             return (self.plan.recovery, self.plan.source)
         text = f"sets in {self.plan.source.name}: {living[0]} may have lost it: "
@@ -119,11 +124,11 @@ class _Expiry:
         """
         sets: list[SetHeader] = []
         try:
-            for id, header in headers(domain.store, self.plan.binding):
+            for set_id, header in headers(domain.store, self.plan.binding):
                 if isinstance(header, SetHeader):
                     sets.append(header)
                 else:
-                    self.told.alone.append(f"set {id} in {domain.name}: {header.message}")
+                    self.told.alone.append(f"set {set_id} in {domain.name}: {header.message}")
         except FarsideError as error:
             text = f"sets in {domain.name}: nothing was expired there: {error}"
             self.told.remaining.append(text)

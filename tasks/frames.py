@@ -355,5 +355,5 @@ def _between(start: datetime, end: datetime | None) -> timedelta | None:
     return None if end is None else end - start
 
 
-def _rate(bytes: int | None, seconds: float | None) -> float | None:
-    return None if bytes is None or not seconds else bytes / seconds
+def _rate(count: int | None, seconds: float | None) -> float | None:
+    return None if count is None or not seconds else count / seconds

@@ -86,7 +86,7 @@ class Journal:
                 written = known
 
 
-def recover(plan: Plan, id: str, results: Path) -> Published | None:
+def recover(plan: Plan, rehearsal_id: str, results: Path) -> Published | None:
     """Publish the record of a rehearsal that was killed, from its journal; None if there is none.
 
     One that is in the results folder already stays as it is; what is missing of its publication
@@ -94,15 +94,15 @@ def recover(plan: Plan, id: str, results: Path) -> Published | None:
     rehearsal itself to sign. What the recovery store holds of a rehearsal that wrote its record
     into another folder is never replaced by what was seen before its end. Raises as `publish`.
     """
-    path = results / f"{id}.json"
-    record = load(path) if path.exists() else _left(plan, id)
-    if record is None or (record.rehearsal_id, record.plan.name) != (id, plan.name):
+    path = results / f"{rehearsal_id}.json"
+    record = load(path) if path.exists() else _left(plan, rehearsal_id)
+    if record is None or (record.rehearsal_id, record.plan.name) != (rehearsal_id, plan.name):
         return None
     signed = plan.keys.record_key is None or signature_path(path).exists()
     if record.verdict is Verdict.COULD_NOT_VERIFY and not (signed and path.exists()):
         own = path.read_bytes() if path.exists() else record.to_json().encode()
         try:
-            if in_store(plan, id) not in (None, own):
+            if in_store(plan, rehearsal_id) not in (None, own):
                 return None
         except FarsideError as error:
             record.save(results)
@@ -114,7 +114,7 @@ def recover(plan: Plan, id: str, results: Path) -> Published | None:
     return Published(path, tuple(store(plan, path)), note)
 
 
-def _left(plan: Plan, id: str) -> Record | None:
+def _left(plan: Plan, rehearsal_id: str) -> Record | None:
     """What the recovery hosts keep; the furthest one counts.
 
     A host is not trusted beyond that: such a record is never of another verdict, nor of another
@@ -123,8 +123,8 @@ def _left(plan: Plan, id: str) -> Record | None:
     known = []
     for host in plan.recovery.hosts:
         with suppress(FileMissing, FarsideError):
-            text = host.get(f"{host.work_root}/{id}/{FILE}", _MOST_BYTES)
+            text = host.get(f"{host.work_root}/{rehearsal_id}/{FILE}", _MOST_BYTES)
             record = Record.from_json(text, f"{host.name} {FILE}")
-            if (record.rehearsal_id, record.plan.name) == (id, plan.name):
+            if (record.rehearsal_id, record.plan.name) == (rehearsal_id, plan.name):
                 known.append(replace(record, verdict=Verdict.COULD_NOT_VERIFY))
     return max(known, key=lambda item: sum(s.attempts for s in item.stages), default=None)

@@ -39,17 +39,18 @@ def has_ended(owner: str) -> bool:
     return str(marks.start_of(int(words[2]))) != words[3]
 
 
-def store_key(id: str) -> str:
+def store_key(rehearsal_id: str) -> str:
     """The key of a rehearsal's lease in a store."""
-    return f"{STORED}{id}.json"
+    return f"{STORED}{rehearsal_id}.json"
 
 
-def mark(store: ObjectStore, id: str, plan: str) -> None:
-    """Say in a store, once, that this process works on `id`: whatever it leaves is then a dead
-    rehearsal's to a sweep. Raises what the store raises.
+def mark(store: ObjectStore, rehearsal_id: str, plan: str) -> None:
+    """Say in a store, once, that this process works on a rehearsal.
+
+    Whatever it leaves is then a dead rehearsal's to a sweep. Raises what the store raises.
     """
     told = lease.Lease(plan, lease_seconds(), owner=this_process())
-    store.put(store_key(id), told.dumps())
+    store.put(store_key(rehearsal_id), told.dumps())
 
 
 STORED = "leases/"
@@ -62,8 +63,8 @@ class Lease:
     A place that cannot be reached is tried again at the next renewal; preflight reports it.
     """
 
-    def __init__(self, id: str, plan: str, domains: Iterable[FailureDomain]) -> None:
-        self._id = id
+    def __init__(self, rehearsal_id: str, plan: str, domains: Iterable[FailureDomain]) -> None:
+        self._id = rehearsal_id
         self._renewers: dict[str, list[_Renewer]] = {}
         self._told = lease.Lease(plan, lease_seconds(), owner=this_process())
         self.reached: set[str] = set()

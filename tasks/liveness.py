@@ -41,9 +41,9 @@ class Seen:
     fences_unseen: bool = False
     """Whether who has raised a fence is unknown: that is in the recovery domain's store."""
 
-    def state(self, id: str) -> lease.State:
+    def state(self, rehearsal_id: str) -> lease.State:
         """Alive where any place says so; dead only if every place that would know was asked."""
-        sightings = self.known.get(id, [])
+        sightings = self.known.get(rehearsal_id, [])
         if any(item.state == "alive" for item in sightings):
             return "alive"
         if self.recovery_unseen:
@@ -53,13 +53,17 @@ class Seen:
         ours = any(item.recovery or item.plan == self.plan for item in told)
         return "dead" if ours else "unknown"
 
-    def on(self, host: Host, id: str) -> bool:
+    def on(self, host: Host, rehearsal_id: str) -> bool:
         """Whether a rehearsal has something on a host."""
-        return any(item.where == f"{host.domain}/{host.name}" for item in self.known.get(id, ()))
+        return any(
+            item.where == f"{host.domain}/{host.name}" for item in self.known.get(rehearsal_id, ())
+        )
 
-    def plans(self, id: str) -> str:
+    def plans(self, rehearsal_id: str) -> str:
         """The plan that a rehearsal is of, as its leases say."""
-        return ", ".join(sorted({item.plan for item in self.known.get(id, ()) if item.plan}))
+        return ", ".join(
+            sorted({item.plan for item in self.known.get(rehearsal_id, ()) if item.plan})
+        )
 
     def raised(self, fence: Fence) -> dict[str, frozenset[str]]:
         """Rehearsal -> marks of what it has raised; without those that have raised nothing.
@@ -68,16 +72,16 @@ class Seen:
         corrected since.
         """
         found = {}
-        for id, sightings in self.known.items():
+        for rehearsal_id, sightings in self.known.items():
             marks = frozenset(mark for item in sightings for mark in item.fences)
             if marks:
                 own = any(item.plan == self.plan for item in sightings)
-                found[id] = marks | (fence.marks if own else frozenset())
+                found[rehearsal_id] = marks | (fence.marks if own else frozenset())
         return found
 
-    def why(self, id: str) -> str:
+    def why(self, rehearsal_id: str) -> str:
         """What `state` rests on, for people."""
-        sightings = self.known.get(id, [])
+        sightings = self.known.get(rehearsal_id, [])
         if any(item.kept for item in sightings):
             return "it is kept"
         if any(item.state == "alive" for item in sightings):
@@ -116,8 +120,8 @@ def look(plan: Plan, domains: Iterable[FailureDomain]) -> Seen:
     return seen
 
 
-def others_running(plan: Plan, id: str) -> list[str]:
-    """Rehearsals of the plan but `id` that run now, by their leases in the recovery store.
+def others_running(plan: Plan, rehearsal_id: str) -> list[str]:
+    """Rehearsals of the plan but this one that run now, by their leases in the recovery store.
 
     Raises what the store raises.
     """
@@ -126,7 +130,7 @@ def others_running(plan: Plan, id: str) -> list[str]:
     return [
         other
         for other, sightings in seen.known.items()
-        if other != id  # preflight that is tried again finds its own
+        if other != rehearsal_id  # preflight that is tried again finds its own
         and any(s.plan == plan.name and s.state == "alive" and not s.kept for s in sightings)
     ]
 
@@ -137,7 +141,7 @@ def _on_host(host: Host) -> tuple[Leftover, ...]:
 
 def _in_store(store: ObjectStore, *, recovery: bool, seen: Seen) -> None:
     for info in list(store.objects(STORED)):
-        id = info.key.removeprefix(STORED).removesuffix(".json")
+        rehearsal_id = info.key.removeprefix(STORED).removesuffix(".json")
         state: lease.State = "unknown"
         told = None
         try:
@@ -152,4 +156,4 @@ def _in_store(store: ObjectStore, *, recovery: bool, seen: Seen) -> None:
             pass
         plan, kept, fences = (told.plan, told.kept, told.fences) if told else ("", False, ())
         sighting = Sighting(f"{store.domain} store", recovery, plan, state, kept, fences)
-        seen.known.setdefault(id, []).append(sighting)
+        seen.known.setdefault(rehearsal_id, []).append(sighting)

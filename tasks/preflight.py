@@ -119,8 +119,9 @@ def preflight(rehearsal: Rehearsal) -> Survey:
 def _others(rehearsal: Rehearsal) -> Iterator[Finding]:
     """Rehearsals of this plan that run now. A store that cannot be asked is reported later."""
     with suppress(FarsideError):
-        for id in others_running(rehearsal.plan, rehearsal.id):
-            text = f"rehearsal {id} of this plan runs there now: its lease in the store is renewed"
+        for rehearsal_id in others_running(rehearsal.plan, rehearsal.id):
+            who = f"rehearsal {rehearsal_id} of this plan"
+            text = f"{who} runs there now: its lease in the store is renewed"
             remedy = "Wait for its end; what must be gone at once is removed by flows.sweep --all."
             yield finding(
                 FindingId.TARGET_OCCUPIED, rehearsal.recovery.name, text, STAGE, remedy=remedy
@@ -222,11 +223,14 @@ def _left_in_source(rehearsal: Rehearsal) -> Iterator[Finding]:
     plan = rehearsal.plan
     ids = plan.engine.leftovers(plan.source)
     seen = look(plan, (plan.recovery, plan.source)) if ids else None
-    for id in ids:
-        if seen is not None and id != rehearsal.id and seen.state(id) != "alive":
-            text = (
-                f"rehearsal {id} left something in the server: `python -m flows.sweep` removes it"
-            )
+    for rehearsal_id in ids:
+        if (
+            seen is not None
+            and rehearsal_id != rehearsal.id
+            and seen.state(rehearsal_id) != "alive"
+        ):
+            who = f"rehearsal {rehearsal_id}"
+            text = f"{who} left something in the server: `python -m flows.sweep` removes it"
             yield finding(FindingId.LEFTOVERS, f"{plan.source.name} server", text, STAGE)
 
 

@@ -44,7 +44,11 @@ def sweep_plan(plan: Plan, *, everything: bool, results: Path) -> Swept:
     remaining: list[str] = []
     alone: list[str] = []
     seen = look(plan, (plan.recovery,))
-    chosen = {id for id in seen.known if everything or seen.state(id) == "dead"}
+    chosen = {
+        rehearsal_id
+        for rehearsal_id in seen.known
+        if everything or seen.state(rehearsal_id) == "dead"
+    }
     running = _end_processes(plan, seen, chosen, remaining)
     spared = frozenset(seen.known.keys() - chosen)
     ended = None if everything else frozenset(chosen)
@@ -58,22 +62,25 @@ def sweep_plan(plan: Plan, *, everything: bool, results: Path) -> Swept:
     if plan.source in domains:
         left |= _in_server(plan, remaining)
     recorded: list[str] = []
-    for id in sorted(left):
-        state = seen.state(id)
+    for rehearsal_id in sorted(left):
+        state = seen.state(rehearsal_id)
         if state != "dead" and everything:
-            alone.append(f"{id}: nothing; removed although {seen.why(id)}")
+            alone.append(f"{rehearsal_id}: nothing; removed although {seen.why(rehearsal_id)}")
         elif state == "alive":
-            alone.append(f"{id}: {seen.why(id)}")
+            alone.append(f"{rehearsal_id}: {seen.why(rehearsal_id)}")
             continue
         elif state == "unknown":
-            remaining.append(f"{id}: whether it runs is unknown ({seen.why(id)}); --all removes it")
+            why = seen.why(rehearsal_id)
+            remaining.append(
+                f"{rehearsal_id}: whether it runs is unknown ({why}); --all removes it"
+            )
             continue
         before = len(remaining)
-        recorded += _record(plan, id, results, remaining)
-        removed += _clear(plan, domains, id, remaining, alone)
+        recorded += _record(plan, rehearsal_id, results, remaining)
+        removed += _clear(plan, domains, rehearsal_id, remaining, alone)
         # Its lease in the store is the only note that a fence is up for it.
-        if len(remaining) == before and id not in standing:
-            _end_lease(domains, id, remaining)
+        if len(remaining) == before and rehearsal_id not in standing:
+            _end_lease(domains, rehearsal_id, remaining)
     remaining += seen.problems
     unique = tuple(dict.fromkeys(remaining))
     return Swept(tuple(removed), tuple(dict.fromkeys(alone)), unique, tuple(recorded))
@@ -84,20 +91,25 @@ def _end_processes(
 ) -> frozenset[str]:
     """End what rehearsals started on the recovery hosts; returns those of which some may run."""
 
-    def end(id: str, host: Host) -> tuple[str, ...]:
+    def end(rehearsal_id: str, host: Host) -> tuple[str, ...]:
         try:
-            return end_processes(host, id)
+            return end_processes(host, rehearsal_id)
         except FarsideError as error:
             return (f"what runs there could not be told: {error.message}",)
 
-    pairs = [(id, host) for id in sorted(ids) for host in plan.recovery.hosts if seen.on(host, id)]
+    pairs = [
+        (rehearsal_id, host)
+        for rehearsal_id in sorted(ids)
+        for host in plan.recovery.hosts
+        if seen.on(host, rehearsal_id)
+    ]
     with Workers(8, "end") as pool:
         ended = [pool.submit(end, *pair) for pair in pairs]
     running = set()
-    for (id, host), future in zip(pairs, ended, strict=True):
+    for (rehearsal_id, host), future in zip(pairs, ended, strict=True):
         for what in future.result():
             remaining.append(f"{host.domain}/{host.name}: {what}")
-            running.add(id)
+            running.add(rehearsal_id)
     return frozenset(running)
 
 
@@ -124,52 +136,57 @@ def _lift_fence(
     except FarsideError as error:
         remaining.append(f"the fence: {error}")
         return set(raised)
-    for id in sorted(holders):
-        why = "something that it started still runs" if id in running else seen.why(id)
-        fine = id not in running and seen.state(id) == "alive"
-        (alone if fine else remaining).append(f"the fence: {id} has raised it, and {why}")
+    for rehearsal_id in sorted(holders):
+        why = (
+            "something that it started still runs"
+            if rehearsal_id in running
+            else seen.why(rehearsal_id)
+        )
+        fine = rehearsal_id not in running and seen.state(rehearsal_id) == "alive"
+        (alone if fine else remaining).append(f"the fence: {rehearsal_id} has raised it, and {why}")
     standing = set(holders)
-    for id in sorted(raised.keys() - spared):
-        if not raised[id] & plan.fence.marks:
+    for rehearsal_id in sorted(raised.keys() - spared):
+        if not raised[rehearsal_id] & plan.fence.marks:
             remaining.append(
-                f"the fence that {id} raised: this plan has no command for it; sweep plan "
-                f"{seen.plans(id)}, or lift it by hand and remove {store_key(id)} from the store"
+                f"the fence that {rehearsal_id} raised: this plan has no command for it; "
+                f"sweep plan {seen.plans(rehearsal_id)}, "
+                f"or lift it by hand and remove {store_key(rehearsal_id)} from the store"
             )
-            standing.add(id)
-    for id in sorted(raised.keys() - spared - standing):
-        _note_lifted(plan, seen, id, remaining)
+            standing.add(rehearsal_id)
+    for rehearsal_id in sorted(raised.keys() - spared - standing):
+        _note_lifted(plan, seen, rehearsal_id, remaining)
     return standing
 
 
-def _note_lifted(plan: Plan, seen: Seen, id: str, remaining: list[str]) -> None:
+def _note_lifted(plan: Plan, seen: Seen, rehearsal_id: str, remaining: list[str]) -> None:
     """Take the fence out of a dead rehearsal's leases: what an operator raises later is not its."""
-    told = Lease(seen.plans(id), 1.0, ended=True).dumps()
+    told = Lease(seen.plans(rehearsal_id), 1.0, ended=True).dumps()
     try:
-        plan.recovery.store.put(store_key(id), told)
+        plan.recovery.store.put(store_key(rehearsal_id), told)
         for host in plan.recovery.hosts:
-            if seen.on(host, id):
-                host.put(told, f"{host.work_root}/{id}/{FILE}")
+            if seen.on(host, rehearsal_id):
+                host.put(told, f"{host.work_root}/{rehearsal_id}/{FILE}")
     except FarsideError as error:
-        remaining.append(f"the lease of {id}: {error.message}")
+        remaining.append(f"the lease of {rehearsal_id}: {error.message}")
 
 
-def _end_lease(domains: Iterable[FailureDomain], id: str, remaining: list[str]) -> None:
+def _end_lease(domains: Iterable[FailureDomain], rehearsal_id: str, remaining: list[str]) -> None:
     for domain in domains:
         try:
-            domain.store.remove([store_key(id)])
+            domain.store.remove([store_key(rehearsal_id)])
         except FarsideError as error:
             remaining.append(f"{domain.name} store: {error.message}")
 
 
-def _record(plan: Plan, id: str, results: Path, problems: list[str]) -> list[str]:
+def _record(plan: Plan, rehearsal_id: str, results: Path, problems: list[str]) -> list[str]:
     try:
-        published = recover(plan, id, results)
+        published = recover(plan, rehearsal_id, results)
     except FarsideError as error:
-        problems.append(f"the record of {id}: {error.message}")
+        problems.append(f"the record of {rehearsal_id}: {error.message}")
         return []
     if published is None:
         return []
-    problems += [f"the record of {id}: {problem}" for problem in published.problems]
+    problems += [f"the record of {rehearsal_id}: {problem}" for problem in published.problems]
     return [f"{published.path} ({published.note})" if published.note else str(published.path)]
 
 
@@ -196,7 +213,7 @@ def _in_server(plan: Plan, remaining: list[str]) -> set[str]:
 def _clear(
     plan: Plan,
     domains: Collection[FailureDomain],
-    id: str,
+    rehearsal_id: str,
     remaining: list[str],
     alone: list[str],
 ) -> Iterable[str]:
@@ -205,31 +222,35 @@ def _clear(
     if plan.source in domains:
         name = plan.source.name
         try:
-            removed += [f"{name}: {what}" for what in plan.engine.clean_source(plan.source, id)]
+            removed += [
+                f"{name}: {what}" for what in plan.engine.clean_source(plan.source, rehearsal_id)
+            ]
         except LeftElsewhere as error:
-            remaining.append(f"{error}; then remove {store_key(id)} from both stores")
+            remaining.append(f"{error}; then remove {store_key(rehearsal_id)} from both stores")
         except FarsideError as error:
             remaining.append(f"{name} server: {error.message}")
     for domain in domains:
         try:
-            keys = discard_unfinished(domain.store, plan.name, id)
+            keys = discard_unfinished(domain.store, plan.name, rehearsal_id)
         except FarsideError as error:
             remaining.append(f"{domain.name} store: {error.message}")
         else:
-            removed += [f"{domain.name} store: {len(keys)} objects of {id}"] if keys else []
+            removed += (
+                [f"{domain.name} store: {len(keys)} objects of {rehearsal_id}"] if keys else []
+            )
     for domain in reversed(list(domains)):
         for host in domain.machines():
             own_only = domain is plan.source
-            removed += _clear_host(host, id, remaining, alone, own_only=own_only)
+            removed += _clear_host(host, rehearsal_id, remaining, alone, own_only=own_only)
     return removed
 
 
 def _clear_host(
-    host: Host, id: str, remaining: list[str], alone: list[str], *, own_only: bool
+    host: Host, rehearsal_id: str, remaining: list[str], alone: list[str], *, own_only: bool
 ) -> Iterable[str]:
     where = f"{host.domain}/{host.name}"
     try:
-        swept = sweep_host(host, id, remove=True, own_only=own_only)
+        swept = sweep_host(host, rehearsal_id, remove=True, own_only=own_only)
     except FarsideError as error:
         remaining.append(f"{where}: {error.message}")
         return

@@ -199,7 +199,11 @@ class Teardown:
         if seen.fences_unseen:
             what = "; ".join(seen.problems)
             raise PermanentError(f"whether another rehearsal needs it cannot be told: {what}")
-        others = [id for id in seen.known if id != rehearsal.id and seen.state(id) != "dead"]
+        others = [
+            rehearsal_id
+            for rehearsal_id in seen.known
+            if rehearsal_id != rehearsal.id and seen.state(rehearsal_id) != "dead"
+        ]
         return replace(gap, spared=frozenset(others), raised=seen.raised(plan.fence))
 
     def _fence_stays(self, error: FarsideError) -> Finding:

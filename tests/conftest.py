@@ -105,7 +105,7 @@ def _not_drawn(items: list[pytest.Item], seed: str) -> list[pytest.Item]:
     for name, those in members.items():
         ids = sorted(those)
         drawn = random.Random(f"{seed} {name}").sample(ids, min(most[name], len(ids)))
-        left_out += [item for id in ids if id not in drawn for item in those[id]]
+        left_out += [item for member in ids if member not in drawn for item in those[member]]
     return left_out
 
 

@@ -173,7 +173,7 @@ def verify(envelope: bytes, *public_keys: str) -> Document:
     """
     outer = _open(envelope)
     pinned = [key_id(key) for key in public_keys]
-    known = [key for key, id in zip(public_keys, pinned, strict=True) if id == outer.key_id]
+    known = [key for key, pin in zip(public_keys, pinned, strict=True) if pin == outer.key_id]
     try:
         payload = base64.b64decode(outer.payload, validate=True)
         signature = base64.b64decode(outer.signature, validate=True)

@@ -70,7 +70,7 @@ class Finding:
 
 
 def finding(
-    id: str,
+    finding_id: str,
     subject: str,
     evidence: str,
     stage: str = "",
@@ -78,7 +78,7 @@ def finding(
     severity: Severity | None = None,
     remedy: str | None = None,
 ) -> Finding:
-    """A finding from the catalogue; `id` is a FindingId, or an id of an engine's own.
+    """A finding from the catalogue; `finding_id` is a FindingId, or an id of an engine's own.
 
     Severity and remedy are the catalogue's unless more is known about this very case. What knows
     no stage, as an engine, leaves it to its caller: see `Finding.at`.
@@ -86,7 +86,7 @@ def finding(
     Raises:
         KeyError: there is no such id in the catalogue (a mistake in farside).
     """
-    known = LOADED[id]
+    known = LOADED[finding_id]
     return Finding(
         id=str(known.id),
         category=known.category,

@@ -62,7 +62,7 @@ def verdict_of(
 def exit_code(record: Record) -> ExitCode:
     """How a rehearsal with this record ends. What is accepted does not count."""
     accepted = {item.id for item in record.findings if item.accepted is not None}
-    missed = {id for id, met in record.objectives.items() if met is False}
+    missed = {objective for objective, met in record.objectives.items() if met is False}
     if (
         record.verdict is Verdict.FAILED
         or missed - accepted

@@ -99,7 +99,9 @@ class CommandFence(Fence):
 
     def lift(self, gap: Gap) -> frozenset[str]:
         """See Fence."""
-        owners = frozenset(id for id, marks in gap.raised.items() if self.marks <= marks)
+        owners = frozenset(
+            rehearsal_id for rehearsal_id, marks in gap.raised.items() if self.marks <= marks
+        )
         alive = gap.spared if gap.ended is None else gap.spared | (owners - gap.ended)
         holders = (owners & alive) - {gap.rehearsal_id}
         if not holders and (gap.rehearsal_id is not None or owners):

@@ -128,9 +128,11 @@ class NftablesFence(Fence):
             ours = {_table(gap)}
         else:
             found = self._everywhere(gap, lambda host: set(self._tables(host)), gap.recovery.hosts)
-            standing = {id for name in set().union(*found) if (id := id_in(name))} - gap.spared
+            standing = {
+                rehearsal_id for name in set().union(*found) if (rehearsal_id := id_in(name))
+            } - gap.spared
             strangers = frozenset() if gap.ended is None else frozenset(standing) - gap.ended
-            ours = {name_of(id) for id in standing - strangers}
+            ours = {name_of(rehearsal_id) for rehearsal_id in standing - strangers}
 
         def lift_on(host: Host) -> None:
             for table in ours.intersection(self._tables(host)):

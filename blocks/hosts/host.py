@@ -180,7 +180,7 @@ class Host(DomainPart, ABC):
         self,
         argv: Sequence[str],
         *,
-        input: bytes | None = None,
+        input: bytes | None = None,  # noqa: A002 (as in subprocess.run)
         password: SecretStr | None = None,
         timeout: float = 60.0,
         check: bool = True,
@@ -194,12 +194,12 @@ class Host(DomainPart, ABC):
         non-zero exit code if `check`, CommandTimeout after `timeout` seconds (its start included),
         OutputTooLarge above `most` bytes of output, ConnectionLost, and what `start` raises.
         """
-        began, given = time.monotonic(), ""
+        began, given, sent = time.monotonic(), "", input
         if password is not None:
             given = password.get_secret_value()
-            input = f"{given}\n".encode() + (input or b"")
+            sent = f"{given}\n".encode() + (input or b"")
         with self.start(argv, timeout) as process:
-            code, output = Collector(process, timeout, most, began).run(input)
+            code, output = Collector(process, timeout, most, began).run(sent)
             stderr = without(process.stderr, given, STDERR_BYTES)
         if check and code != 0:
             raise self._failed(argv[0], code, b"" if secret else stderr, secret=secret)

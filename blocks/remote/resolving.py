@@ -25,8 +25,10 @@ def hard_coded(
     severity: Severity | None = None,
 ) -> Finding:
     """The finding for a part of a service that names `mention`, a path or a place of `foreign`."""
-    id = FindingId.PATH_HARD_CODED if mention in foreign.paths else FindingId.ADDRESS_HARD_CODED
-    return finding(id, subject, evidence, severity=severity)
+    finding_id = (
+        FindingId.PATH_HARD_CODED if mention in foreign.paths else FindingId.ADDRESS_HARD_CODED
+    )
+    return finding(finding_id, subject, evidence, severity=severity)
 
 
 def used_by(texts: Iterable[tuple[str, str]], foreign: Belongings) -> dict[str, str]:

@@ -87,8 +87,8 @@ def drilled(
         if first.verdict is not Verdict.VERIFIED:
             found = "; ".join(f"{item.id}: {item.evidence}" for item in _counted(first))
             raise FarsideError(f"a whole lab is not verified: {found}", operation="drill")
-        for id in ids:
-            yield _control(ground) if id == CONTROL else _drilled(ground, id)
+        for drill_id in ids:
+            yield _control(ground) if drill_id == CONTROL else _drilled(ground, drill_id)
         ground.close()
     finally:
         lab.down(root)
@@ -111,9 +111,9 @@ def _control(ground: Ground) -> Outcome:
     return Outcome(CONTROL, (), (), None, None, tuple(found), left, took, problem)
 
 
-def _drilled(ground: Ground, id: str) -> Outcome:
+def _drilled(ground: Ground, drill_id: str) -> Outcome:
     began, before = time.monotonic(), set(ground.sets())
-    drills = [BOARDS[ground.name].drills[part] for part in id.split("+")]
+    drills = [BOARDS[ground.name].drills[part] for part in drill_id.split("+")]
     record, problem = None, ""
     ground.reset()
     try:
@@ -131,13 +131,15 @@ def _drilled(ground: Ground, id: str) -> Outcome:
             ground.forget(set_id)
     took = round(time.monotonic() - began, 1)
     if record is None:
-        return Outcome(id, tuple(item.id for item in drills), (), None, None, (), (), took, problem)
-    judged = _judged(id, drills, record, tuple(ground.left()), took)
+        return Outcome(
+            drill_id, tuple(item.id for item in drills), (), None, None, (), (), took, problem
+        )
+    judged = _judged(drill_id, drills, record, tuple(ground.left()), took)
     return replace(judged, problem=problem)
 
 
 def _judged(
-    id: str, drills: Sequence[Drill], record: Record, left: tuple[str, ...], took: float
+    drill_id: str, drills: Sequence[Drill], record: Record, left: tuple[str, ...], took: float
 ) -> Outcome:
     wanted = {item.id: item.stage for item in drills}
     mine = [found for found in _counted(record) if found.id in wanted]
@@ -147,7 +149,7 @@ def _judged(
     stages = [found.stage for found in mine]
     last = max(stages, key=STAGES.index) if stages else None
     return Outcome(
-        id,
+        drill_id,
         tuple(name for name in absent if name not in hidden),
         tuple(hidden),
         last,
@@ -184,14 +186,16 @@ def _soon(record: Record, stage: str) -> float | None:
 
 def every(plan: str) -> list[str]:
     """All drills of a plan, in the order of the catalogue."""
-    return [id for id in catalogue() if id in BOARDS[plan].drills]
+    return [drill_id for drill_id in catalogue() if drill_id in BOARDS[plan].drills]
 
 
 def shared(plan: str) -> list[str]:
     """All drills of a plan, as ONE+ANOTHER those that can share a rehearsal."""
     together = BOARDS[plan].together
-    joined = {id for group in together for id in group}
-    return ["+".join(group) for group in together] + [id for id in every(plan) if id not in joined]
+    joined = {drill_id for group in together for drill_id in group}
+    return ["+".join(group) for group in together] + [
+        drill_id for drill_id in every(plan) if drill_id not in joined
+    ]
 
 
 def combinations(count: int, seed: int, plan: str = PLAN) -> list[str]:

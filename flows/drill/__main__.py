@@ -92,7 +92,7 @@ def _wanted(ids: Sequence[str], plan: str, *, everything: bool, together: bool) 
         raise typer.BadParameter(f"no drills for plan {plan!r}, only for {', '.join(BOARDS)}")
     wanted = [CONTROL, *(shared(plan) if together else every(plan))] if everything else list(ids)
     known = {CONTROL, *BOARDS[plan].drills}
-    if unknown := sorted({part for id in wanted for part in id.split("+")} - known):
+    if unknown := sorted({part for drill_id in wanted for part in drill_id.split("+")} - known):
         raise typer.BadParameter(f"no drill {', '.join(unknown)}; --list shows them")
     return wanted
 
@@ -100,16 +100,20 @@ def _wanted(ids: Sequence[str], plan: str, *, everything: bool, together: bool) 
 def _list() -> None:
     table = Table("drill", "plans", "backup", "what is broken", box=None)
     table.add_row(CONTROL, ", ".join(BOARDS), "latest, fresh", "nothing: no finding may come of it")
-    for id in catalogue():
+    for drill_id in catalogue():
         # A row for each way to break it, and for each reason why it cannot be.
         rows: dict[tuple[str, str], list[str]] = {}
         for plan, board in BOARDS.items():
-            made = board.drills.get(id)
-            row = (made.select, made.what) if made else ("-", f"no drill: {board.undrilled[id]}")
+            made = board.drills.get(drill_id)
+            row = (
+                (made.select, made.what)
+                if made
+                else ("-", f"no drill: {board.undrilled[drill_id]}")
+            )
             rows.setdefault(row, []).append(plan)
         for (select, text), plans in rows.items():
             style = "dim" if select == "-" else ""
-            table.add_row(id, ", ".join(plans), select, text, style=style)
+            table.add_row(drill_id, ", ".join(plans), select, text, style=style)
     Console().print(table)
 
 

@@ -257,13 +257,13 @@ def _list(plan: str, scale: int | None) -> None:
             sets = list(headers(site.recovery.store, site.binding))
         finally:
             close(site)
-        for id, item in sets:
+        for set_id, item in sets:
             if isinstance(item, FarsideError):
-                text = f"{printable(id)}\tnot this plan's: {printable(item.message)}"
+                text = f"{printable(set_id)}\tnot this plan's: {printable(item.message)}"
                 typer.echo(text, err=True)
             else:
                 typer.echo(
-                    f"{printable(id)}\t{item.taken_at:%Y-%m-%dT%H:%M:%SZ}\t{item.sealed_bytes}"
+                    f"{printable(set_id)}\t{item.taken_at:%Y-%m-%dT%H:%M:%SZ}\t{item.sealed_bytes}"
                 )
 
 

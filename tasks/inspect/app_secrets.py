@@ -65,5 +65,7 @@ def _named(rehearsal: Rehearsal, name: str, value: str) -> Iterator[Finding]:
     """What of the source a secret names, as the URL of a key that is only there."""
     foreign = rehearsal.source.belongings
     for _, mention in foreign.lines(value):
-        id = FindingId.PATH_HARD_CODED if mention in foreign.paths else FindingId.ADDRESS_HARD_CODED
-        yield finding(id, f"secret {name}", f"its value names {mention}", StageName.VERIFY)
+        finding_id = (
+            FindingId.PATH_HARD_CODED if mention in foreign.paths else FindingId.ADDRESS_HARD_CODED
+        )
+        yield finding(finding_id, f"secret {name}", f"its value names {mention}", StageName.VERIFY)

@@ -41,22 +41,24 @@ def diagnose(
     if not isinstance(error, FarsideError) or isinstance(error, PlanError | Suspended):
         return ()
     known = None if error.domain == source else error.finding
-    id = known or _OTHERWISE.get(stage)
-    if id is None:
+    finding_id = known or _OTHERWISE.get(stage)
+    if finding_id is None:
         return ()
     place = "/".join(part for part in (error.domain, error.host) if part)
     subject = subject or error.subject or place or stage
     # The stage went no further, whatever such a finding is otherwise.
-    return (_of(error, id, subject, stage, Severity.CRITICAL),)
+    return (_of(error, finding_id, subject, stage, Severity.CRITICAL),)
 
 
 def unreachable(error: FarsideError, host: Host, stage: str) -> Finding:
     """A host that cannot be asked, and that the rehearsal can do without."""
-    id, subject = error.finding or FindingId.HOST_UNREACHABLE, f"{host.domain}/{host.name}"
-    return _of(error, id, subject, stage, Severity.MEDIUM)
+    finding_id, subject = error.finding or FindingId.HOST_UNREACHABLE, f"{host.domain}/{host.name}"
+    return _of(error, finding_id, subject, stage, Severity.MEDIUM)
 
 
-def _of(error: FarsideError, id: str, subject: str, stage: str, severity: Severity) -> Finding:
+def _of(
+    error: FarsideError, finding_id: str, subject: str, stage: str, severity: Severity
+) -> Finding:
     what = f"{error.operation}: " if error.operation not in ("", stage) else ""
     text, remedy = f"{what}{error.message}", error.hint or None
-    return finding(id, subject, text, stage, severity=severity, remedy=remedy)
+    return finding(finding_id, subject, text, stage, severity=severity, remedy=remedy)

@@ -52,13 +52,13 @@ def files_in_use(rehearsal: Rehearsal) -> Iterator[Finding]:
         for found in _asked_in(word, foreign):
             yield finding(own, f"plan fence.{place}", f"the command names {found}", STAGE)
     seen: set[str] = set()
-    for id, what, path in used:
+    for finding_id, what, path in used:
         text = str(path.expanduser().absolute()) if path is not None else ""
-        if not text or text in seen or (id != own and foreign.paths_in(text)):
+        if not text or text in seen or (finding_id != own and foreign.paths_in(text)):
             continue  # what the plan names in the source's directories is told by its use
         seen.add(text)
         if found := origins.origin(text, foreign):
-            yield finding(id, text, f"{what}: {found}", STAGE)
+            yield finding(finding_id, text, f"{what}: {found}", STAGE)
 
 
 def _asked_in(text: str, foreign: Belongings) -> list[str]:

@@ -126,16 +126,16 @@ def uses_of_source(rehearsal: Rehearsal) -> list[Finding]:
 
 
 def _of_use(rehearsal: Rehearsal, use: Use, stage: str, text: str) -> Finding:
-    id = _BY_KIND.get(use.kind, FindingId.SOURCE_USED)
+    finding_id = _BY_KIND.get(use.kind, FindingId.SOURCE_USED)
     if use.kind == "object" or (
         use.kind == "address"
         and use.name in {f"{host}:{port}" for host, port in rehearsal.recovery.store.endpoints()}
     ):
-        id = FindingId.STORE_REGION_HARD_CODED
+        finding_id = FindingId.STORE_REGION_HARD_CODED
     # An object's name holds the id of its set: its store is what is used every time.
     subject = "/".join(use.name.split("/")[:3]) if use.kind == "object" else use.name
     detail = f" ({use.detail})" if use.detail else ""
-    return finding(id, subject, f"{use.kind} {use.name}{detail}: {text}", stage)
+    return finding(finding_id, subject, f"{use.kind} {use.name}{detail}: {text}", stage)
 
 
 def _wholesale(rehearsal: Rehearsal) -> set[str]:
@@ -182,9 +182,9 @@ def _of_attempt(rehearsal: Rehearsal, attempt: Attempt) -> Iterator[Finding]:
             return
     vault = rehearsal.recovery.vault
     unlocking = stage == StageName.KEY_FETCH or (vault is not None and vault.runs_as(process))
-    id = FindingId.KEY_CHAIN_IN_SOURCE if unlocking else FindingId.SOURCE_USED
-    id = FindingId.SOURCE_USED if id in wholesale else id
-    yield finding(id, place, text, StageName.VERIFY)
+    finding_id = FindingId.KEY_CHAIN_IN_SOURCE if unlocking else FindingId.SOURCE_USED
+    finding_id = FindingId.SOURCE_USED if finding_id in wholesale else finding_id
+    yield finding(finding_id, place, text, StageName.VERIFY)
 
 
 def _names(text: str, address: str) -> bool:
@@ -253,12 +253,14 @@ def in_commands(rehearsal: Rehearsal) -> Iterator[Finding]:
     document = rehearsal.plan.model_dump(mode="json", exclude={"source", "fence", "engine"})
     for place, word in words_of(document):
         for _, mention in source.lines(word):
-            id = (
+            finding_id = (
                 FindingId.PATH_HARD_CODED
                 if mention in source.paths
                 else FindingId.ADDRESS_HARD_CODED
             )
-            yield finding(id, f"plan {place}", f"the command names {mention}", StageName.PREFLIGHT)
+            yield finding(
+                finding_id, f"plan {place}", f"the command names {mention}", StageName.PREFLIGHT
+            )
 
 
 def words_of(part: Any, place: str = "") -> Iterator[tuple[str, str]]:
@@ -285,28 +287,28 @@ def mentions(rehearsal: Rehearsal, host: Host, facts: FactsResult) -> Iterator[F
     for item in facts.mentions:
         if item.path in tools:
             continue
-        id, text = FindingId.ADDRESS_HARD_CODED, f"line {item.line} names {item.text}"
+        finding_id, text = FindingId.ADDRESS_HARD_CODED, f"line {item.line} names {item.text}"
         if not item.line:
-            id, text = FindingId.STORAGE_FROM_SOURCE, item.text
+            finding_id, text = FindingId.STORAGE_FROM_SOURCE, item.text
         elif item.path in issued:
-            id, text = (
+            finding_id, text = (
                 FindingId.CA_IN_SOURCE,
                 f"the certificate in line {item.line} refers to {item.text}",
             )
         elif item.path in RESOLVING:
-            id = FindingId.NAME_RESOLVES_TO_SOURCE
+            finding_id = FindingId.NAME_RESOLVES_TO_SOURCE
         elif item.text in rehearsal.source.paths:
-            id = FindingId.PATH_HARD_CODED
+            finding_id = FindingId.PATH_HARD_CODED
         subject = f"{rehearsal.recovery.name}/{host.name} {item.path}"
         severity = Severity.INFO if item.comment else None
-        yield finding(id, subject, text, StageName.PREFLIGHT, severity=severity)
+        yield finding(finding_id, subject, text, StageName.PREFLIGHT, severity=severity)
 
 
 def origins(rehearsal: Rehearsal, host: Host, facts: FactsResult) -> Iterator[Finding]:
     """Directories in use, and what programs need to run, that lead to the source."""
     lead = f"{rehearsal.recovery.name}/{host.name}"
     for item in facts.origins:
-        id = (
+        finding_id = (
             FindingId.STORAGE_FROM_SOURCE
             if item.kind == "storage"
             else FindingId.TOOL_LINKED_TO_SOURCE
@@ -315,7 +317,7 @@ def origins(rehearsal: Rehearsal, host: Host, facts: FactsResult) -> Iterator[Fi
         known = {directory.path for directory in facts.directories}
         worst = Severity.CRITICAL if item.kind == "storage" and item.of in known else None
         worst = Severity.INFO if item.comment else worst
-        yield finding(id, f"{lead} {item.path}", text, StageName.PREFLIGHT, severity=worst)
+        yield finding(finding_id, f"{lead} {item.path}", text, StageName.PREFLIGHT, severity=worst)
 
 
 def names(rehearsal: Rehearsal, host: Host, facts: FactsResult) -> Iterator[Finding]:

@@ -39,15 +39,15 @@ def _keys(plan: Plan) -> list[str]:
 def _absent(domain: FailureDomain, names: Sequence[tuple[str, str]]) -> Iterator[Finding]:
     there = domain.vault.names() if domain.vault is not None else []
     lacks = "holds no such secret" if domain.vault is not None else "does not exist"
-    for name, id in names:
+    for name, set_id in names:
         if name not in there:
             own = (
                 None
-                if id == FindingId.KEY_ONLY_IN_SOURCE
+                if set_id == FindingId.KEY_ONLY_IN_SOURCE
                 else f"Put it there, under the name {name}."
             )
             text = f"the vault of {domain.name} {lacks}"
-            yield finding(id, name, text, STAGE, remedy=own)
+            yield finding(set_id, name, text, STAGE, remedy=own)
 
 
 def authentic(rehearsal: Rehearsal, reader: SetReader) -> Manifest:
@@ -182,12 +182,12 @@ def retained(rehearsal: Rehearsal, *, chosen: Manifest | None) -> Iterator[Findi
     """What is wrong with the sets in the recovery store, of which each is looked at."""
     plan = rehearsal.plan
     found = list(headers(plan.recovery.store, plan.binding))
-    for id, header in found:
+    for set_id, header in found:
         if isinstance(header, FarsideError):
             # Such a set is never chosen by `latest`, `oldest` or `random`.
             yield finding(
                 header.finding or FindingId.MANIFEST_FORGED,
-                f"set {id}",
+                f"set {set_id}",
                 header.message,
                 STAGE,
                 severity=None if isinstance(header, ForeignSet) else Severity.HIGH,
@@ -214,11 +214,11 @@ def _recipients(
     if rehearsal.fresh and not set(keys) & set(plan.keys.recipients):
         text = f"{own}; the plan seals to {', '.join(plan.keys.recipients)}"
         yield finding(FindingId.SEALED_TO_SOURCE_ONLY, plan.keys.identity, text, STAGE)
-    for id, header in retained:
+    for set_id, header in retained:
         if isinstance(header, FarsideError) or set(keys) & set(header.recipients):
             continue
-        is_chosen = chosen is not None and chosen.set_id == id
-        text = f"{own}; set {id} is sealed to {', '.join(header.recipients)}"
+        is_chosen = chosen is not None and chosen.set_id == set_id
+        text = f"{own}; set {set_id} is sealed to {', '.join(header.recipients)}"
         worst = Severity.CRITICAL if is_chosen else Severity.HIGH
         yield replace(unopened(rehearsal, header, text, STAGE), severity=worst)
 
@@ -236,7 +236,7 @@ def copies(rehearsal: Rehearsal) -> Iterator[Finding]:
     """Sets of the source, newer than all in the recovery store, that never got there."""
     plan = rehearsal.plan
     newest = max(set_ids(plan.recovery.store, plan.name), default="")
-    missing = [id for id in set_ids(plan.source.store, plan.name) if id > newest]
+    missing = [set_id for set_id in set_ids(plan.source.store, plan.name) if set_id > newest]
     if missing:
         text = f"{len(missing)} complete sets are only in {plan.source.name}: "
         yield finding(FindingId.COPY_BEHIND, plan.name, text + ", ".join(missing[-5:]), STAGE)

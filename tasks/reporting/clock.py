@@ -42,8 +42,8 @@ class Listener(Protocol):
     def step_started(self, stage: str, step: str) -> None:
         """A step begins inside `stage`."""
 
-    def stage_moved(self, stage: str, bytes: int, expected: int | None) -> None:
-        """`stage` has moved `bytes` so far, of `expected` where that is known."""
+    def stage_moved(self, stage: str, size: int, expected: int | None) -> None:
+        """`stage` has moved `size` bytes so far, of `expected` where that is known."""
 
     def stage_ended(self, stage: Stage) -> None:
         """An attempt at a stage ended; a failed one may be followed by another attempt."""
@@ -56,7 +56,7 @@ class Silence:
 
     def step_started(self, stage: str, step: str) -> None: ...
 
-    def stage_moved(self, stage: str, bytes: int, expected: int | None) -> None: ...
+    def stage_moved(self, stage: str, size: int, expected: int | None) -> None: ...
 
     def stage_ended(self, stage: Stage) -> None: ...
 
@@ -139,25 +139,25 @@ class StageInProgress:
         name: str,
         started_at: datetime,
         ended_at: datetime,
-        bytes: int | None = None,
+        size: int | None = None,
         *,
         grows: bool = False,
     ) -> None:
         """Add a step that was timed elsewhere (on a host); the times must have a time zone."""
         seconds = round((ended_at - started_at).total_seconds(), 3)
-        self._add(Step(name, started_at, ended_at, seconds, bytes, self.attempt, grows))
+        self._add(Step(name, started_at, ended_at, seconds, size, self.attempt, grows))
 
-    def expect(self, bytes: int) -> None:
+    def expect(self, size: int) -> None:
         """Say how many bytes this stage is going to move."""
-        self._clock._expect(self, bytes)
+        self._clock._expect(self, size)
 
-    def moved(self, bytes: int, of: str = "") -> None:
+    def moved(self, size: int, of: str = "") -> None:
         """Say how many bytes this attempt moved so far, `of` one of several objects."""
-        self._clock._moved(self, bytes, of)
+        self._clock._moved(self, size, of)
 
-    def total(self, bytes: int) -> None:
+    def total(self, size: int) -> None:
         """Set the stage's bytes, where they are neither what was reported nor the steps' sum."""
-        self._clock._total(self, bytes)
+        self._clock._total(self, size)
 
     def _add(self, step: Step) -> None:
         self._clock._add(self, step)
@@ -281,29 +281,29 @@ class StageClock:
         with self._lock:
             self._runs[stage.name].steps.append(step)
 
-    def _expect(self, stage: StageInProgress, bytes: int) -> None:
+    def _expect(self, stage: StageInProgress, size: int) -> None:
         with self._lock:
             run = self._runs[stage.name]
             if stage.attempt != run.attempt:
                 return
-            run.expected = bytes
+            run.expected = size
             so_far = run.total() or 0
-        self.listener.stage_moved(stage.name, so_far, bytes)
+        self.listener.stage_moved(stage.name, so_far, size)
 
-    def _moved(self, stage: StageInProgress, bytes: int, of: str) -> None:
+    def _moved(self, stage: StageInProgress, size: int, of: str) -> None:
         with self._lock:
             run = self._runs[stage.name]
             if stage.attempt != run.attempt:
                 return
-            run.moved[of] = bytes
+            run.moved[of] = size
             so_far, expected = sum(run.moved.values()), run.expected
         self.listener.stage_moved(stage.name, so_far, expected)
 
-    def _total(self, stage: StageInProgress, bytes: int) -> None:
+    def _total(self, stage: StageInProgress, size: int) -> None:
         with self._lock:
             run = self._runs[stage.name]
             if stage.attempt == run.attempt:
-                run.bytes = bytes
+                run.bytes = size
 
     def _stage(self, name: str) -> Stage:
         run = self._runs.get(name)

@@ -86,12 +86,12 @@ class Progress:
         with self._lock:
             self._lines.update(self._ids[stage], step=step)
 
-    def stage_moved(self, stage: str, bytes: int, expected: int | None) -> None:
+    def stage_moved(self, stage: str, size: int, expected: int | None) -> None:
         """The line shows bytes, rate and estimate."""
         with self._lock:
-            id, now = self._ids[stage], self._lines.get_time()
-            self._lines.update(id, completed=bytes, total=expected or None)
-            task = next(item for item in self._lines.tasks if item.id == id)
+            line_id, now = self._ids[stage], self._lines.get_time()
+            self._lines.update(line_id, completed=size, total=expected or None)
+            task = next(item for item in self._lines.tasks if item.id == line_id)
             text = f"{stage}: {_amount(task)} {_rate(task)}".rstrip()
             quiet = now - self._said[stage] < _PLAIN_INTERVAL
             if not quiet:

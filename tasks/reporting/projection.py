@@ -20,16 +20,16 @@ class Measured:
     growing: float
     bytes: int
 
-    def at(self, bytes: int) -> float:
+    def at(self, size: int) -> float:
         """Seconds of the same recovery at another size, in proportion."""
-        return self.rta - self.growing + self.growing * bytes / self.bytes
+        return self.rta - self.growing + self.growing * size / self.bytes
 
     def bytes_in(self, seconds: float) -> float:
         """The size that is recovered in so many seconds."""
         return (seconds - self.rta + self.growing) * self.bytes / self.growing
 
 
-def measured(stages: Iterable[Stage], rta: float | None, bytes: int | None) -> Measured | None:
+def measured(stages: Iterable[Stage], rta: float | None, size: int | None) -> Measured | None:
     """What a rehearsal measured; None if it did not get so far, or nothing that grows was timed."""
     longest: dict[str, float] = {}
     for stage in stages:
@@ -39,7 +39,7 @@ def measured(stages: Iterable[Stage], rta: float | None, bytes: int | None) -> M
                 name = step.name.rpartition(": ")[2]
                 longest[name] = max(longest.get(name, 0.0), step.seconds or 0.0)
     growing = sum(longest.values())
-    return Measured(rta, growing, bytes) if rta and bytes and growing else None
+    return Measured(rta, growing, size) if rta and size and growing else None
 
 
 def of_records(records: Iterable[Record]) -> list[Measured]:

@@ -66,9 +66,9 @@ def store(plan: Plan, path: Path) -> list[str]:
     return []
 
 
-def in_store(plan: Plan, id: str) -> bytes | None:
+def in_store(plan: Plan, rehearsal_id: str) -> bytes | None:
     """The record of a rehearsal that the recovery store holds, if any. Raises what it raises."""
-    key = f"{records_of(plan.name)}{id}.json"
+    key = f"{records_of(plan.name)}{rehearsal_id}.json"
     return plan.recovery.store.get(key) if plan.recovery.store.head(key) is not None else None
 
 

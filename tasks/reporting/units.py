@@ -3,19 +3,19 @@
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
-def size(bytes: float) -> str:
+def size(count: float) -> str:
     """Bytes in decimal units, three digits that count: 512 B, 1.50 MB, 24.7 MB, 151 MB."""
     scale = 0
-    while bytes >= 999.5 and scale < len(_UNITS) - 1:
-        bytes /= 1000
+    while count >= 999.5 and scale < len(_UNITS) - 1:
+        count /= 1000
         scale += 1
-    digits = 0 if scale == 0 or bytes >= 99.95 else 1 if bytes >= 9.995 else 2
-    return f"{bytes:.{digits}f} {_UNITS[scale]}"
+    digits = 0 if scale == 0 or count >= 99.95 else 1 if count >= 9.995 else 2
+    return f"{count:.{digits}f} {_UNITS[scale]}"
 
 
-def rate(bytes: int | None, seconds: float | None) -> str:
+def rate(count: int | None, seconds: float | None) -> str:
     """Bytes a second (24.7 MB/s); empty if one of them is not known or no time passed."""
-    return f"{size(bytes / seconds)}/s" if bytes is not None and seconds else ""
+    return f"{size(count / seconds)}/s" if count is not None and seconds else ""
 
 
 def duration(seconds: float) -> str:

@@ -21,10 +21,10 @@ def verdict(record: Record) -> str:
         FindingId.RPO_MISSED: record.rpo_seconds,
     }
     missed = [
-        f"{id.removesuffix('-missed').upper()} {words[met]}"
-        for id, met in record.objectives.items()
-        if id not in accepted
-        and set_for[id] is not None
+        f"{objective.removesuffix('-missed').upper()} {words[met]}"
+        for objective, met in record.objectives.items()
+        if objective not in accepted
+        and set_for[objective] is not None
         and (met is False or (met is None and record.verdict is Verdict.VERIFIED))
     ]
     return ", ".join([record.verdict.value.upper(), *missed])

@@ -168,11 +168,11 @@ def unpack(world: World, sealed: SealedObject, directory: Path) -> int:
 
 def memory(world: World, size: int) -> list[Result]:
     """Peak memory of each of the three jobs at `size` bytes, relative to a tenth of that."""
-    files = {bytes: _tree(world, bytes) for bytes in (size // 10, size)}
+    files = {count: _tree(world, count) for count in (size // 10, size)}
     peaks: dict[str, list[int]] = {"seal": [], "copy": [], "open": []}
-    for bytes, tree in files.items():
+    for count, tree in files.items():
         argv = ("tar", "-c", "-f", "-", "-C", str(tree), ".")
-        sealed, peak = seal(world, f"memory{bytes}.tar.zst.age", argv, None)
+        sealed, peak = seal(world, f"memory{count}.tar.zst.age", argv, None)
         peaks["seal"].append(peak)
         peaks["copy"].append(copy(world, sealed))
         target = world.recovered() / "benchmark-memory"

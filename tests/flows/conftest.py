@@ -54,13 +54,13 @@ class Outcome:
         assert self.record is not None, self.text
         return [item.id for item in self.record.findings]
 
-    def said(self, id: str) -> str:
+    def said(self, finding_id: str) -> str:
         """Subject, evidence and remedy of a finding; it must be there."""
         assert self.record is not None, self.text
         for item in self.record.findings:
-            if item.id == id:
+            if item.id == finding_id:
                 return f"{item.subject} | {item.evidence} | {item.remedy}"
-        raise AssertionError(f"no finding {id}: {self.record.findings}")
+        raise AssertionError(f"no finding {finding_id}: {self.record.findings}")
 
 
 @dataclass(slots=True)
@@ -199,7 +199,7 @@ class World:
         plan, ground = load_plan(self.plan()), self.ground
         found = ground.left()
         for domain in (plan.source, plan.recovery):
-            found += [f"{domain.name} {id}" for id in unfinished(domain.store, "postgres")]
+            found += [f"{domain.name} {set_id}" for set_id in unfinished(domain.store, "postgres")]
         return found
 
 
@@ -247,6 +247,6 @@ def whole(places: Places, api: str, folder: Path) -> World:
         lab.up(places.root)
     world = World(places, api, folder)
     east, west = world.ground.store("east"), world.ground.store("west")
-    for id in set(set_ids(east, "postgres")) - set(set_ids(west, "postgres")):
-        east.remove([info.key for info in east.objects(f"sets/postgres/{id}/")])
+    for set_id in set(set_ids(east, "postgres")) - set(set_ids(west, "postgres")):
+        east.remove([info.key for info in east.objects(f"sets/postgres/{set_id}/")])
     return world

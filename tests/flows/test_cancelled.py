@@ -50,8 +50,8 @@ class Prefect:
 
     def stages(self, run: UUID) -> set[str]:
         """The stages that run or have run."""
-        filter = {"flow_runs": {"id": {"any_": [str(run)]}}}
-        found = self.call("/task_runs/filter", **filter)
+        wanted = {"flow_runs": {"id": {"any_": [str(run)]}}}
+        found = self.call("/task_runs/filter", **wanted)
         begun = [item for item in found if item["state_type"] not in ("PENDING", "SCHEDULED")]
         return {item["name"].rpartition(": ")[2] for item in begun}
 

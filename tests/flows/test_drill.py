@@ -55,7 +55,7 @@ def test_every_assumption_has_a_drill_or_a_reason(board: Board) -> None:
 
 @pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
 def test_drills_that_share_a_rehearsal_leave_each_other_alone(board: Board) -> None:
-    shared = [id for group in board.together for id in group]
+    shared = [drill_id for group in board.together for drill_id in group]
     assert len(shared) == len(set(shared))
     assert set(shared) <= set(board.drills)
 
@@ -127,14 +127,14 @@ def of_galera() -> list[str]:
     """What Galera notices by ways of its own: drills that it shares are on other boards."""
     drills = BOARDS["galera"].drills
     own = {
-        id
-        for id, row in catalogue().items()
+        drill_id
+        for drill_id, row in catalogue().items()
         if row.category is Category.TOPOLOGY
-        and id in drills
-        and drills[id] is not BOARDS["postgres"].drills.get(id)
+        and drill_id in drills
+        and drills[drill_id] is not BOARDS["postgres"].drills.get(drill_id)
     }
     assert {"node-count-differs", "node-identity-reused", "peer-list-stale"} < own
-    return [id for id in shared("galera") if own.intersection(id.split("+"))]
+    return [drill_id for drill_id in shared("galera") if own.intersection(drill_id.split("+"))]
 
 
 BOARD_OF = {
@@ -161,7 +161,7 @@ def test_every_drill_of_the_board(
     folder.chmod(0o711)
     outcomes = drilled(prefect, folder, plan, drills)
     # What a busy machine has spoilt is good by itself; what is not is broken.
-    if spoilt := [id for id, item in outcomes.items() if not good(item)]:
+    if spoilt := [drill_id for drill_id, item in outcomes.items() if not good(item)]:
         outcomes |= drilled(prefect, folder, plan, spoilt)
     assert [item for item in outcomes.values() if not good(item)] == []
     assert set(outcomes) == set(drills)

@@ -154,13 +154,13 @@ def test_the_next_rehearsal_names_what_was_left(world: World) -> None:
     """Killed when the source was lost and the service was there: the worst moment."""
     running = started(world, "verify")
     running.end(signal.SIGKILL)
-    id = next(path.name for path in world.places.root.glob("west/hosts/db1/farside/*"))
+    rehearsal_id = next(path.name for path in world.places.root.glob("west/hosts/db1/farside/*"))
     outcome = world.rehearse()
     assert (outcome.code, set(outcome.findings)) == (
         1,
         {"leftovers", "port-taken", "target-occupied"},
     )
-    assert f"rehearsal {id} was not cleared away" in outcome.said("leftovers")
+    assert f"rehearsal {rehearsal_id} was not cleared away" in outcome.said("leftovers")
     assert "flows.sweep" in outcome.said("leftovers")
     assert world.data.exists(), "it is not for another rehearsal to remove"
     assert world.sweep().code == 0

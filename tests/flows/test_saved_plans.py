@@ -54,10 +54,10 @@ def test_a_plan_is_saved_changed_and_loaded(
     client: SyncPrefectClient, tmp_path: Path, text: str
 ) -> None:
     plan = load_plan(save(tmp_path, text))
-    id = plan.save("shop-a", overwrite=True)
+    document_id = plan.save("shop-a", overwrite=True)
     loaded = saved("shop-a")
     assert loaded.model_dump(mode="json") == plan.model_dump(mode="json") | {
-        "_block_document_id": str(id),
+        "_block_document_id": str(document_id),
         "_block_document_name": "shop-a",
         "_is_anonymous": False,
     }

@@ -31,10 +31,13 @@ def test_a_lost_lab_is_left_to_the_rehearsal_that_lost_it(
     running.until("verify: started")
     assert lab.is_lost(world.places.root)
     swept = world.sweep("postgres")
-    (id,) = running_without_source()
-    assert (swept.code, swept.out) == (0, f"left alone {id}\n")
+    (rehearsal_id,) = running_without_source()
+    assert (swept.code, swept.out) == (0, f"left alone {rehearsal_id}\n")
     for name in ("postgres", "standbys"):  # another plan's would give east back at its end
-        with pytest.raises(PermanentError, match=f"{id} runs in the lab now"), opened(name):
+        with (
+            pytest.raises(PermanentError, match=f"{rehearsal_id} runs in the lab now"),
+            opened(name),
+        ):
             pass
     assert lab.is_lost(world.places.root)
     assert running.process.poll() is None, "all of this was under way while it verified"
@@ -42,6 +45,6 @@ def test_a_lost_lab_is_left_to_the_rehearsal_that_lost_it(
     assert (first.code, first.findings) == (0, [])
     assert first.record is not None
     assert first.record.verdict is Verdict.VERIFIED
-    assert first.record.rehearsal_id == id
+    assert first.record.rehearsal_id == rehearsal_id
     assert running_without_source() == ()
     assert world.left() == []

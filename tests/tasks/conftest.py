@@ -37,15 +37,15 @@ def at(seconds: float) -> datetime:
     return NOON + timedelta(seconds=seconds)
 
 
-def stage(name: str, start: float, end: float, bytes: int | None = None, **more: object) -> Stage:
+def stage(name: str, start: float, end: float, size: int | None = None, **more: object) -> Stage:
     """A completed stage."""
-    basis = Stage(name, StageState.COMPLETED, at(start), at(end), round(end - start, 3), 1, bytes)
+    basis = Stage(name, StageState.COMPLETED, at(start), at(end), round(end - start, 3), 1, size)
     return replace(basis, **more)  # type: ignore[arg-type]
 
 
-def step(name: str, start: float, end: float, bytes: int | None = None) -> Step:
+def step(name: str, start: float, end: float, size: int | None = None) -> Step:
     """A step."""
-    return Step(name, at(start), at(end), round(end - start, 3), bytes)
+    return Step(name, at(start), at(end), round(end - start, 3), size)
 
 
 @pytest.fixture

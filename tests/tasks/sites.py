@@ -45,12 +45,14 @@ class Site:
     def stores(self) -> tuple[ObjectStore, ObjectStore]:
         return self.plan.source.store, self.plan.recovery.store
 
-    def add(self, id: str, days: float, *stores: ObjectStore, key: str = KEY, **more: Any) -> None:
+    def add(
+        self, set_id: str, days: float, *stores: ObjectStore, key: str = KEY, **more: Any
+    ) -> None:
         """A complete set in stores, by default in both."""
         taken = NOW - timedelta(days=days)
         values: dict[str, Any] = {
-            "set_id": id,
-            "rehearsal_id": id,
+            "set_id": set_id,
+            "rehearsal_id": set_id,
             "plan": "shop",
             "engine": "command",
             "source": "east",
@@ -66,13 +68,13 @@ class Site:
         header = sign_document(header_of(manifest, len(envelope)), key)
         for store in stores or self.stores:
             for name, data in ((HEADER, header), (MANIFEST, envelope), (LOG, b"x")):
-                store.put(f"sets/shop/{id}/{name}", data)
-            store.put(f"sets/shop/{id}/base.000", b"sealed")
+                store.put(f"sets/shop/{set_id}/{name}", data)
+            store.put(f"sets/shop/{set_id}/base.000", b"sealed")
 
     def prove(
         self,
         record: Record,
-        id: str,
+        set_id: str,
         *,
         key: str = RECORD_KEY,
         verdict: Verdict = Verdict.VERIFIED,
@@ -81,23 +83,25 @@ class Site:
         """A record that the set was rehearsed: in the results folder, or in the recovery store."""
         made = replace(
             record,
-            rehearsal_id=f"of-{id}",
+            rehearsal_id=f"of-{set_id}",
             plan=replace(record.plan, name="shop"),
             verdict=verdict,
-            backup_set=BackupSetSummary(id, NOW, 1, "latest"),
+            backup_set=BackupSetSummary(set_id, NOW, 1, "latest"),
         )
         document = made.to_json().encode()
         signature = sign_bytes(document, key)
         if stored:
-            self.plan.recovery.store.put(f"records/shop/of-{id}.json", document)
-            self.plan.recovery.store.put(f"records/shop/of-{id}.json.sig", signature)
+            self.plan.recovery.store.put(f"records/shop/of-{set_id}.json", document)
+            self.plan.recovery.store.put(f"records/shop/of-{set_id}.json.sig", signature)
         else:
             signature_path(made.save(self.results)).write_bytes(signature)
 
-    def lease(self, id: str, plan: str = "shop", *, kept: bool = False, owner: str = "") -> None:
+    def lease(
+        self, rehearsal_id: str, plan: str = "shop", *, kept: bool = False, owner: str = ""
+    ) -> None:
         """The lease of a rehearsal, in the recovery store."""
         told = lease.Lease(plan, 600, kept, owner)
-        self.plan.recovery.store.put(store_key(id), told.dumps())
+        self.plan.recovery.store.put(store_key(rehearsal_id), told.dumps())
 
     def ids(self) -> tuple[list[str], list[str]]:
         """Complete sets in east and in west."""

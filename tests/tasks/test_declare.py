@@ -28,7 +28,7 @@ def test_what_the_fence_told_before_is_noted_before_the_declaration(
         lease=SimpleNamespace(note_fence=note("lease"), leave=lambda _: None),
         plan=SimpleNamespace(
             fence=fence,
-            gap=lambda id: id,
+            gap=lambda rehearsal_id: rehearsal_id,
             source=source,
             recovery=recovery,
             engine=SimpleNamespace(),

@@ -31,8 +31,8 @@ FOUR = ["r1", "r2", "r3", "r4"]
 @pytest.fixture
 def four(site: Site) -> Site:
     """Four sets in both stores, r4 of today."""
-    for days, id in enumerate(reversed(FOUR)):
-        site.add(id, days)
+    for days, set_id in enumerate(reversed(FOUR)):
+        site.add(set_id, days)
     return site
 
 
@@ -43,8 +43,8 @@ def everything(site: Site) -> list[list[str]]:
 def test_each_store_keeps_its_own_newest(site: Site, verified: Record) -> None:
     """A store that lacks the newest sets, for they were not copied, keeps what it has."""
     east, west = site.stores
-    for days, id in enumerate(reversed(FOUR)):
-        site.add(id, days, *([east] if id in ("r3", "r4") else [east, west]))
+    for days, set_id in enumerate(reversed(FOUR)):
+        site.add(set_id, days, *([east] if set_id in ("r3", "r4") else [east, west]))
     site.add("r0", 9, west)
     site.prove(verified, "r2")
     for store in site.stores:  # and what is no set of the plan's
@@ -224,8 +224,8 @@ def test_killed_in_the_middle_a_sweep_goes_on(four: Site, monkeypatch: pytest.Mo
     assert swept.remaining == ()
     assert swept.removed == ("west store: 3 objects of r1", "west store: 3 objects of r2")
     assert everything(four)[1] == [
-        f"sets/shop/{id}/{name}"
-        for id in ("r3", "r4")
+        f"sets/shop/{set_id}/{name}"
+        for set_id in ("r3", "r4")
         for name in ("base.000", "header.json", "log.json", "manifest.json")
     ]
     assert four.expire().remaining == []

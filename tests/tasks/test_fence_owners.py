@@ -70,7 +70,7 @@ class Site:
             source=source,
             recovery=recovery,
             engine=engine,
-            gap=lambda id=None: Gap(source, recovery, (), id),
+            gap=lambda rehearsal_id=None: Gap(source, recovery, (), rehearsal_id),
         )
 
     @property
@@ -79,32 +79,32 @@ class Site:
         path = self.folder / "told"
         return path.read_text().splitlines() if path.exists() else []
 
-    def lease(self, id: str, plan: Any, *, raised: bool = True) -> Lease:
+    def lease(self, rehearsal_id: str, plan: Any, *, raised: bool = True) -> Lease:
         """The lease of a rehearsal that runs, in a process of its own, in the recovery domain."""
         owner = subprocess.Popen(["sleep", "600"])
-        self.owners[id] = owner
+        self.owners[rehearsal_id] = owner
         with pytest.MonkeyPatch.context() as patch:
             name = f"{this_process().rpartition(' ')[0].rpartition(' ')[0]} {owner.pid}"
             patch.setattr("tasks.lease.this_process", lambda: f"{name} {marks.start_of(owner.pid)}")
-            lease = Lease(id, plan.name, (plan.recovery,))
+            lease = Lease(rehearsal_id, plan.name, (plan.recovery,))
         lease.start()
         if raised:
             lease.note_fence("west", plan.fence.marks)
         return lease
 
-    def kill(self, id: str, lease: Lease) -> None:
+    def kill(self, rehearsal_id: str, lease: Lease) -> None:
         """End the process of a rehearsal, and its renewals with it."""
         lease.stop()
-        self.owners[id].kill()
-        self.owners[id].wait()
+        self.owners[rehearsal_id].kill()
+        self.owners[rehearsal_id].wait()
 
-    def restore(self, id: str) -> "subprocess.Popen[bytes]":
+    def restore(self, rehearsal_id: str) -> "subprocess.Popen[bytes]":
         """A process that a rehearsal started in a directory that it made."""
-        marker, data = self.folder / "west" / id, self.folder / "data"
+        marker, data = self.folder / "west" / rehearsal_id, self.folder / "data"
         data.mkdir()
-        (data / stamp.FILE).write_text(stamp.text(id, "t"))
+        (data / stamp.FILE).write_text(stamp.text(rehearsal_id, "t"))
         marks.note(marker, [MadeStamp(token="t"), MadePath(path=str(data))])
-        environment = os.environ | {stamp.VARIABLE: stamp.text(id, "t")}
+        environment = os.environ | {stamp.VARIABLE: stamp.text(rehearsal_id, "t")}
         process = subprocess.Popen(["sleep", "600"], cwd=data, env=environment)
         threading.Thread(target=process.wait, daemon=True).start()  # or it stays as a zombie
         (self.folder / "pid").write_text(str(process.pid))

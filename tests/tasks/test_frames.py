@@ -142,7 +142,9 @@ class Night:
             started_at=NOON + timedelta(days=day),
             ended_at=None,
             stages=tuple(map(Stage, STAGES, states)),
-            findings=tuple(finding(id, "db1", "seen", stage) for id, stage in self.met.items()),
+            findings=tuple(
+                finding(finding_id, "db1", "seen", stage) for finding_id, stage in self.met.items()
+            ),
         )
 
 

@@ -14,7 +14,7 @@ AT = "2026-07-01T12:00:00+00:00"
 
 def ledger(folder: Path, ids: range | list[int], tail: str = "") -> Path:
     path = folder / "ledger"
-    path.write_text("".join(f"{id}\t{AT}\n" for id in ids) + tail)
+    path.write_text("".join(f"{tick}\t{AT}\n" for tick in ids) + tail)
     return path
 
 
@@ -36,7 +36,7 @@ def test_a_torn_last_line_does_not_count(tmp_path: Path) -> None:
 @pytest.mark.parametrize("zone", ["+00:00", "", "Z"])
 def test_what_a_source_acknowledges_behind_the_fence_is_not_lost(tmp_path: Path, zone: str) -> None:
     path = tmp_path / "ledger"
-    path.write_text("".join(f"{id}\t2026-07-01T12:00:{id:02}{zone}\n" for id in range(1, 60)))
+    path.write_text("".join(f"{tick}\t2026-07-01T12:00:{tick:02}{zone}\n" for tick in range(1, 60)))
     moment = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
     until = moment.replace(second=30)
     assert acknowledged_after(path, 10, until) == Lost(20, until)

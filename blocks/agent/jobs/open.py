@@ -95,14 +95,14 @@ def _open_item(
 
 
 def _decrypted(
-    object: SealedObject,
+    sealed: SealedObject,
     parts: Iterator[tuple[Place, memoryview]],
     identities: Sequence[X25519PrivateKey],
     meter: Meter,
 ) -> Iterator[memoryview]:
     """Authenticated pieces; each is valid until `_AHEAD` more and the one in use were taken."""
     decryptor = age.Decryptor(identities, keep=_AHEAD + 2)
-    for _ in range(sum(len(volume.parts) for volume in object.volumes)):
+    for _ in range(sum(len(volume.parts) for volume in sealed.volumes)):
         place, data = next(parts)
         yield from decryptor.update(data)
         meter.add(place.object, sealed=len(data))
@@ -134,9 +134,9 @@ def _ahead(pieces: Iterator[memoryview]) -> Iterator[memoryview]:
 class _Counter:
     """Passes on what is decompressed, no more than was sealed, and counts it."""
 
-    def __init__(self, sink: _Sink, object: SealedObject, meter: Meter) -> None:
+    def __init__(self, sink: _Sink, sealed: SealedObject, meter: Meter) -> None:
         self._sink = sink
-        self._object = object
+        self._object = sealed
         self._meter = meter
         self.total = 0
 
@@ -149,10 +149,10 @@ class _Counter:
         return len(data)
 
 
-def _of_another_size(object: SealedObject, came: str) -> JobFailed:
+def _of_another_size(sealed: SealedObject, came: str) -> JobFailed:
     return JobFailed(
         "object-corrupt",
-        f"{object.name}: {came} bytes came out, {object.raw_bytes} went in",
+        f"{sealed.name}: {came} bytes came out, {sealed.raw_bytes} went in",
         hint="the manifest and the object do not belong together",
     )
 

@@ -201,14 +201,14 @@ def _stamped(stamps: Mapping[str, signal.Signals]) -> Iterator[_Running]:
                 yield _Running(pid, start, polite)
 
 
-def _in_sessions(id: str, entries: list[Made]) -> Iterator[_Running]:
+def _in_sessions(rehearsal_id: str, entries: list[Made]) -> Iterator[_Running]:
     """What a program of a job's has started, also where the program itself was killed.
 
     What has left its session, as a service does that a site's command starts, is not ours.
     """
     here = marks.machine()
     programs = {e.pid: e for e in entries if isinstance(e, MadeProcess) and e.machine == here}
-    wanted = f"{marks.VARIABLE}={id}".encode()
+    wanted = f"{marks.VARIABLE}={rehearsal_id}".encode()
     for pid in _processes() if programs else ():
         seen = marks.look(pid)
         if seen and (program := programs.get(seen.session)) and seen.start >= program.start:

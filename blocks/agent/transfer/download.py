@@ -31,12 +31,12 @@ class Place:
         return f"{self.object}, volume {self.volume}, part {self.number}"
 
 
-def places(object: SealedObject) -> Iterator[Place]:
+def places(sealed: SealedObject) -> Iterator[Place]:
     """All parts of an object, in order."""
-    for index, volume in enumerate(object.volumes):
+    for index, volume in enumerate(sealed.volumes):
         first = 0
         for number, part in enumerate(volume.parts, 1):
-            yield Place(object.name, index, volume.key, number, first, part)
+            yield Place(sealed.name, index, volume.key, number, first, part)
             first += part.bytes
 
 

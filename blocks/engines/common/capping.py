@@ -17,9 +17,9 @@ def capped(found: Iterable[Finding], more: Mapping[str, int] | None = None) -> l
     for item in found:
         groups[item.id].append(item)
     kept = list[Finding]()
-    for id, group in groups.items():
+    for finding_id, group in groups.items():
         kept += group[:NAMED]
-        rest = len(group[NAMED:]) + left.pop(id, 0)
+        rest = len(group[NAMED:]) + left.pop(finding_id, 0)
         if rest:
-            kept.append(finding(id, OTHERS, f"{rest:,} more like these"))
+            kept.append(finding(finding_id, OTHERS, f"{rest:,} more like these"))
     return kept

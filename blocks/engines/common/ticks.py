@@ -11,5 +11,5 @@ def ticks_of(rows: Mapping[int, datetime]) -> Ticks:
     if not rows:
         return Ticks(0, None, None, None)
     newest = max(rows)
-    missing = next((id for id in range(1, newest) if id not in rows), None)
+    missing = next((tick for tick in range(1, newest) if tick not in rows), None)
     return Ticks(len(rows), newest, rows[newest], missing)

@@ -66,7 +66,7 @@ def capture(
         at_source=counts.at_source,
         below_prefix=counts.below_prefix,
     )
-    leased = {id: ttl for id, ttl in facts.leases.items() if id in there}
+    leased = {lease_id: ttl for lease_id, ttl in facts.leases.items() if lease_id in there}
     learned = replace(facts, leases=leased, since=since, snapshot=_with_keys(kept, keys))
     return Captured(taken_at, datetime.now(UTC), learned)
 

@@ -121,32 +121,34 @@ def _login(application: Etcdctl, app: Application, facts: EtcdFacts) -> Answer:
 
 
 def quorum_write(
-    application: Etcdctl, app: Application, target: TargetCluster, id: str
+    application: Etcdctl, app: Application, target: TargetCluster, rehearsal_id: str
 ) -> CheckSpec:
     """A value committed through one member is read through another, then removed."""
     return CheckSpec(
         "committed-write",
         "a committed value is read through another member",
-        partial(_quorum_write, application, app, target, id),
+        partial(_quorum_write, application, app, target, rehearsal_id),
         finding=FindingId.USABLE_NOT_RESTORED,
     )
 
 
-def _quorum_write(application: Etcdctl, app: Application, target: TargetCluster, id: str) -> Answer:
+def _quorum_write(
+    application: Etcdctl, app: Application, target: TargetCluster, rehearsal_id: str
+) -> Answer:
     first, last = target.endpoints[0], target.endpoints[-1]
-    key, wrong, subjects = f"{app.prefix}farside-{id}", list[str](), tuple[str, ...]()
+    key, wrong, subjects = f"{app.prefix}farside-{rehearsal_id}", list[str](), tuple[str, ...]()
     try:
-        application.at(first).put(key, id)
+        application.at(first).put(key, rehearsal_id)
         found = [item.value.decode(errors="replace") for item in application.at(last).get(key)]
         application.at(first).text("del", key)
-        if found != [id]:
+        if found != [rehearsal_id]:
             wrong.append(f"read {found}")
     except NotAllowed as error:
         wrong.append(error.message)
     except NoSpace as error:
         wrong.append(error.message)
         subjects = (SUBJECT.format("NOSPACE"),)
-    return judged(wrong, f"read back {id}", subjects=subjects)
+    return judged(wrong, f"read back {rehearsal_id}", subjects=subjects)
 
 
 # -- a member that dies -------------------------------------------------------------------------
@@ -181,15 +183,15 @@ def leading(root: Etcdctl, target: TargetCluster) -> Member:
     )
 
 
-def survives(writing: Etcdctl, app: Application, id: str, dead: str) -> Answer:
+def survives(writing: Etcdctl, app: Application, rehearsal_id: str, dead: str) -> Answer:
     """With one member dead, the others have a leader again and take a write."""
-    key, began, wrong = f"{app.prefix}farside-{id}", time.monotonic(), list[str]()
+    key, began, wrong = f"{app.prefix}farside-{rehearsal_id}", time.monotonic(), list[str]()
     while True:
         try:
-            writing.put(key, id)
+            writing.put(key, rehearsal_id)
             found = [item.value.decode(errors="replace") for item in writing.get(key)]
             writing.text("del", key)
-            if found != [id]:
+            if found != [rehearsal_id]:
                 wrong.append(f"read {found}")
             break
         except TransientError as error:

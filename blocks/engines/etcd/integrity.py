@@ -182,8 +182,8 @@ def _leases(root: Etcdctl, facts: EtcdFacts) -> Answer:
     found = {str(item["id"]) for item in root.json("lease", "list").get("leases", ())}
     age = time.time() - facts.leases_at
     missing = [
-        f"lease {int(id):x} is missing"
-        for id, ttl in facts.leases.items()
-        if id not in found and ttl > age
+        f"lease {int(lease_id):x} is missing"
+        for lease_id, ttl in facts.leases.items()
+        if lease_id not in found and ttl > age
     ]
     return judged(missing, f"{len(found)} leases")

@@ -66,13 +66,13 @@ def application_write(
     return CheckSpec("application-write", expected, run, finding=FindingId.USABLE_NOT_RESTORED)
 
 
-def committed_write(nodes: Nodes, id: str) -> CheckSpec:
+def committed_write(nodes: Nodes, rehearsal_id: str) -> CheckSpec:
     """What is committed at any node is read at every other, then removed."""
 
     def run() -> Answer:
         wrong = list[str]()
         first = next(iter(nodes.values()))
-        database = identifier(f"farside-{id}")
+        database = identifier(f"farside-{rehearsal_id}")
         table = f"{database}.probe"
         made = f"CREATE OR REPLACE TABLE {table} (at VARCHAR(200) PRIMARY KEY);"
         first.script("", f"CREATE DATABASE IF NOT EXISTS {database}; {made}")

@@ -87,13 +87,13 @@ def _libraries(
         directory = plugin_directory(host, target.server)
         for library, what in sorted(wanted.items()):
             if not _readable(host, f"{directory}/{library}"):
-                id = (
+                finding_id = (
                     FindingId.EXTENSION_MISSING
                     if library in essential
                     else FindingId.LIBRARY_PRELOADED
                 )
                 text = f"{what} of the source needs {directory}/{library}, which is not there"
-                yield finding(id, f"{where} {library}", text)
+                yield finding(finding_id, f"{where} {library}", text)
 
 
 def _by_name(account: str) -> bool:

@@ -151,14 +151,14 @@ def whole(nodes: Nodes) -> None:
         raise TransientError(f"it is not whole: {found.actual}", operation="failover")
 
 
-def survives(others: Nodes, id: str) -> Answer:
+def survives(others: Nodes, rehearsal_id: str) -> Answer:
     """With one node dead, the others are the cluster, and take a write."""
     began = time.monotonic()
     while True:
         try:
             sizes = {node.status().get("wsrep_cluster_size", "") for node in others.values()}
             if sizes == {str(len(others))}:
-                written = committed_write(others, id).run()
+                written = committed_write(others, rehearsal_id).run()
                 text = f"{time.monotonic() - began:.1f} s after its death: {written.actual}"
                 return judged([text] if written.status is not CheckStatus.PASSED else [], text)
             said = f"the cluster's size is {', '.join(sorted(sizes))}"

@@ -307,8 +307,8 @@ def tables(node: Mariadb) -> tuple[Table, ...]:
 def ids(node: Mariadb) -> dict[tuple[str, str], str]:
     """Schema and name of a table -> the numbers by which InnoDB knows it and its partitions."""
     found = dict[tuple[str, str], str]()
-    for schema, name, id in node.objects(_IDS, timeout=600):
-        found[schema, name] = found.get((schema, name), "") + f"{id} "
+    for schema, name, table_id in node.objects(_IDS, timeout=600):
+        found[schema, name] = found.get((schema, name), "") + f"{table_id} "
     return found
 
 

@@ -208,14 +208,14 @@ class Psql:
     def _run(
         self,
         argv: Sequence[str],
-        input: str,
+        text: str,
         timeout: float | None,
         password: SecretStr | None = None,
     ) -> Completed:
         program, *rest = argv
         return self.host.run(
             [*(OF_SITE if self.of_site else ALONE), f"{self.bin_dir}/{program}", *rest],
-            input=input.encode(),
+            input=text.encode(),
             password=password,
             timeout=timeout or self.timeout,
             check=False,

@@ -29,7 +29,7 @@ def idle(psql: Psql) -> list[str]:
         "SELECT slot_name AS name FROM pg_replication_slots"
         f" WHERE starts_with(slot_name, '{PREFIX}') AND NOT active ORDER BY 1",
     )
-    return [id for row in rows if (id := id_in(row["name"]))]
+    return [rehearsal_id for row in rows if (rehearsal_id := id_in(row["name"]))]
 
 
 def reserve(psql: Psql, slot: str) -> int:
@@ -78,19 +78,19 @@ def drop(psql: Psql, slot: str) -> bool:
         time.sleep(0.1)
 
 
-def check_gone(psql: Psql, id: str, made_on: str | None) -> None:
+def check_gone(psql: Psql, rehearsal_id: str, made_on: str | None) -> None:
     """Raise LeftElsewhere unless the slot of a rehearsal, which this server has not, is gone.
 
     `made_on` is what `server_of` said when it was made; None where another process made it, if any
     did: then a server of which the primary changed since the rehearsal began may not be the one.
     """
-    slot = name_of(id)
+    slot = name_of(rehearsal_id)
     if made_on is not None:
         if psql.value(CLUSTER, _SERVER) != made_on:
             why = "the server that answers is not the one on which it was made, or was restarted"
             raise _elsewhere(psql, slot, why)
         return
-    since = began(id)
+    since = began(rehearsal_id)
     if since is None:
         return
     if promoted := psql.value(CLUSTER, f"{_PROMOTED}{literal(since.isoformat())}"):

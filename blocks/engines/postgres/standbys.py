@@ -215,21 +215,25 @@ def _serving(server: Psql, role: str) -> Answer:
     return replace(judged(wrong, f"it is a {role}", subjects=(name,)), finding=other)
 
 
-def check(primary: Psql, standby: Psql, upstream: str, id: str, synchronous: bool) -> CheckSpec:
+def check(
+    primary: Psql, standby: Psql, upstream: str, rehearsal_id: str, synchronous: bool
+) -> CheckSpec:
     """A row committed on the primary is read on the standby, which streams and takes no write.
 
-    It follows `upstream`, the primary's ADDRESS:PORT, and nobody else; `id` is the rehearsal's.
+    It follows `upstream`, the primary's ADDRESS:PORT, and nobody else.
     """
     want = "synchronously" if synchronous else "asynchronously"
     return CheckSpec(
         "replication",
         f"it follows {upstream} {want}, and nobody else: a committed row is read there",
-        partial(_follows, primary, standby, upstream, id, synchronous),
+        partial(_follows, primary, standby, upstream, rehearsal_id, synchronous),
         FindingId.NODE_COUNT_DIFFERS,
     )
 
 
-def _follows(primary: Psql, standby: Psql, upstream: str, id: str, synchronous: bool) -> Answer:
+def _follows(
+    primary: Psql, standby: Psql, upstream: str, rehearsal_id: str, synchronous: bool
+) -> Answer:
     name, other, wrong = standby.host.name, "", list[str]()
     serves, row = _serving(standby, "standby"), following(primary).get(name)
     if serves.status is CheckStatus.FAILED:
@@ -241,10 +245,10 @@ def _follows(primary: Psql, standby: Psql, upstream: str, id: str, synchronous: 
     elif (row["sync_state"] in ("sync", "quorum")) != synchronous:
         wrong.append(f"{name} is {row['sync_state']}")
     else:
-        write, read, undo = write_probe(id)
+        write, read, undo = write_probe(rehearsal_id)
         primary.script(CLUSTER, write)
         try:
-            if not _shows(standby, read, id):
+            if not _shows(standby, read, rehearsal_id):
                 wrong.append(f"{name} does not show the row")
         finally:
             primary.script(CLUSTER, undo)
@@ -254,14 +258,18 @@ def _follows(primary: Psql, standby: Psql, upstream: str, id: str, synchronous: 
 
 
 def failover(
-    primary: Psql, standby: Psql, end: Callable[[], object], promote: Callable[[], object], id: str
+    primary: Psql,
+    standby: Psql,
+    end: Callable[[], object],
+    promote: Callable[[], object],
+    rehearsal_id: str,
 ) -> Answer:
     """The primary dies; the standby has what was committed, is promoted, and takes writes.
 
-    `end` kills the primary, `promote` makes the standby one; `id` is the rehearsal's.
+    `end` kills the primary, `promote` makes the standby one.
     """
     old, new = primary.host.name, standby.host.name
-    write, read, undo = write_probe(id)
+    write, read, undo = write_probe(rehearsal_id)
     primary.script(CLUSTER, write)
     position = primary.value(CLUSTER, "SELECT pg_current_wal_flush_lsn()::text")
     _until(
@@ -277,7 +285,7 @@ def failover(
     began, wrong = time.monotonic(), list[str]()
     try:
         promote()
-        if standby.value(CLUSTER, read) != id:
+        if standby.value(CLUSTER, read) != rehearsal_id:
             wrong.append("the row is lost")
         standby.script(CLUSTER, undo)
         if standby.value(CLUSTER, "SELECT pg_is_in_recovery()") != "f":

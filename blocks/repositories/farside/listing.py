@@ -41,16 +41,16 @@ class Chosen:
 
 def set_ids(store: ObjectStore, plan: str) -> list[str]:
     """Ids of what may be complete sets of a plan in a store, oldest first: names, unproven."""
-    return [id for id, _ in _complete(store, plan)]
+    return [set_id for set_id, _ in _complete(store, plan)]
 
 
 def _complete(store: ObjectStore, plan: str) -> list[tuple[str, int]]:
     """The same, each with the size of its manifest."""
     prefix, found = f"sets/{plan}/", list[tuple[str, int]]()
     for info in store.objects(prefix):
-        id, slash, name = info.key.removeprefix(prefix).partition("/")
-        if slash and name == MANIFEST and SET_ID.fullmatch(id):
-            found.append((id, info.size))
+        set_id, slash, name = info.key.removeprefix(prefix).partition("/")
+        if slash and name == MANIFEST and SET_ID.fullmatch(set_id):
+            found.append((set_id, info.size))
     return sorted(found)
 
 
@@ -61,18 +61,20 @@ def headers(store: ObjectStore, binding: Binding) -> Iterator[tuple[str, SetHead
     """
 
     def read(place: tuple[str, int]) -> tuple[str, SetHeader | FarsideError]:
-        id, size = place
+        set_id, size = place
         try:
             try:
-                header = signed_document(store, binding, SetHeader, id, HEADER)
+                header = signed_document(store, binding, SetHeader, set_id, HEADER)
             except ObjectMissing:  # of a set from before there were headers
-                return id, header_of(signed_document(store, binding, Manifest, id, MANIFEST), size)
+                return set_id, header_of(
+                    signed_document(store, binding, Manifest, set_id, MANIFEST), size
+                )
             if header.manifest_bytes == size:
-                return id, header
+                return set_id, header
             text = f"its manifest has {size} bytes, its header says {header.manifest_bytes}"
-            return id, ManifestForged(text, domain=store.domain)
+            return set_id, ManifestForged(text, domain=store.domain)
         except (ManifestForged, ManifestMalformed, ForeignSet, ObjectMissing) as error:
-            return id, error
+            return set_id, error
 
     with Workers(_AT_ONCE, "headers") as pool:
         yield from pool.map(read, _complete(store, binding.plan))
@@ -91,13 +93,13 @@ def choose(store: ObjectStore, binding: Binding, select: str) -> Chosen:
     else:
         wanted = {"latest": ids[::-1], "oldest": ids}.get(select, [select] if select in ids else [])
     refused: list[FarsideError] = []
-    for id in wanted:
+    for set_id in wanted:
         try:
-            signed_document(store, binding, Manifest, id, MANIFEST)
+            signed_document(store, binding, Manifest, set_id, MANIFEST)
         except (ManifestForged, ManifestMalformed, ForeignSet) as error:
             refused.append(error)
         else:
-            return Chosen(id, how, tuple(refused))
+            return Chosen(set_id, how, tuple(refused))
     if refused:
         raise refused[0]
     raise NoSuchSet(
@@ -132,4 +134,4 @@ def retract(store: ObjectStore, plan: str, set_ids: Iterable[str]) -> None:
 
     Their other objects are `discard_unfinished`'s, also where this process does not come to it.
     """
-    store.remove([prefix_of(plan, id) + MANIFEST for id in set_ids])
+    store.remove([prefix_of(plan, set_id) + MANIFEST for set_id in set_ids])

@@ -47,25 +47,27 @@ class Board:
     whole: bool = True
     drills: dict[str, Drill] = field(default_factory=dict)
 
-    def drill(self, id: str, stage: str, *, select: str = "latest") -> Callable[[Break], Break]:
+    def drill(
+        self, drill_id: str, stage: str, *, select: str = "latest"
+    ) -> Callable[[Break], Break]:
         """As `drill`, of this plan alone."""
-        return _registering(self.drills, id, stage, select)
+        return _registering(self.drills, drill_id, stage, select)
 
 
-def drill(id: str, stage: str, *, select: str = "latest") -> Callable[[Break], Break]:
-    """Make a generator that breaks something, yields, and mends it, the drill of `id`.
+def drill(drill_id: str, stage: str, *, select: str = "latest") -> Callable[[Break], Break]:
+    """Make a generator that breaks something, yields, and mends it, the drill of `drill_id`.
 
     Its docstring is what the board says of it.
     """
-    return _registering(COMMON, id, stage, select)
+    return _registering(COMMON, drill_id, stage, select)
 
 
 def _registering(
-    drills: dict[str, Drill], id: str, stage: str, select: str
+    drills: dict[str, Drill], drill_id: str, stage: str, select: str
 ) -> Callable[[Break], Break]:
     def register(breaks: Break) -> Break:
-        what = (breaks.__doc__ or id).strip().rstrip(".")
-        drills[id] = Drill(id, stage, what, select, contextmanager(breaks))
+        what = (breaks.__doc__ or drill_id).strip().rstrip(".")
+        drills[drill_id] = Drill(drill_id, stage, what, select, contextmanager(breaks))
         return breaks
 
     return register

@@ -347,13 +347,13 @@ class Ground:
 
     @contextmanager
     def another_set(
-        self, domain: str, id: str, change: Callable[[Manifest], Manifest]
+        self, domain: str, set_id: str, change: Callable[[Manifest], Manifest]
     ) -> Iterator[None]:
         """The manifest of a further set in a store: the newest one's, changed, and truly signed."""
         store = self.store(domain)
         found = self.signed(MANIFEST)
         assert isinstance(found, Manifest)
-        key = f"sets/{self.name}/{id}/{MANIFEST}"
+        key = f"sets/{self.name}/{set_id}/{MANIFEST}"
         store.put(key, self.sign(change(found)))
         try:
             yield

@@ -40,13 +40,13 @@ BOARD = Board(
     LivePostgres,
     TOGETHER,
     undrilled={
-        id: reason
-        for id, reason in (
+        drill_id: reason
+        for drill_id, reason in (
             dict.fromkeys(catalogue(), "the board of one server, postgres, drills it")
             | UNDRILLED
             | {"node-identity-reused": "every copy of a PostgreSQL cluster has its identifier"}
         ).items()
-        if not any(id in group for group in TOGETHER)
+        if not any(drill_id in group for group in TOGETHER)
     },
     whole=False,
 )

@@ -51,11 +51,11 @@ INDEX = LogIndex(set_id="s", sequence=3, updated_at=NOW, objects=(OBJECT,))
 
 
 @pytest.mark.parametrize(
-    "id", ["\x1b[2J\x1b]0;VERIFIED\x07", "A" * 16, "a" * 17, "", "a" * 15 + "\n"]
+    "key_id", ["\x1b[2J\x1b]0;VERIFIED\x07", "A" * 16, "a" * 17, "", "a" * 15 + "\n"]
 )
-def test_a_key_id_is_one_or_the_envelope_is_none(id: str) -> None:
+def test_a_key_id_is_one_or_the_envelope_is_none(key_id: str) -> None:
     """It is not proven, and yet told to the operator."""
-    outer = json.loads(sign(MANIFEST, SECRET)) | {"key_id": id}
+    outer = json.loads(sign(MANIFEST, SECRET)) | {"key_id": key_id}
     for read in (signer_of, lambda data: verify(data, PUBLIC)):
         with pytest.raises(ManifestMalformed, match="key_id is not 16 hexadecimal digits") as no:
             read(json.dumps(outer).encode())

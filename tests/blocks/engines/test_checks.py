@@ -742,9 +742,9 @@ _EVERYWHERE = (
 def test_every_catalog_is_searched_and_no_failure_hides_another(patient: Patient) -> None:
     foreign = Belongings(networks=("10.9.0.0/16",))
     wanted = {}
-    for number, (statement, object) in enumerate(_EVERYWHERE, 1):
+    for number, (statement, thing) in enumerate(_EVERYWHERE, 1):
         patient.run(statement.replace("{}", f"10.9.2.{number}"))
-        wanted[f"10.9.2.{number}"] = object
+        wanted[f"10.9.2.{number}"] = thing
     patient.run(
         "CREATE SCHEMA cron; CREATE TABLE cron.job (id int, task text);"
         " INSERT INTO cron.job VALUES (1, 'curl http://10.9.3.1/');"
@@ -754,7 +754,7 @@ def test_every_catalog_is_searched_and_no_failure_hides_another(patient: Patient
     databases = ["postgres", "gone", "shop"]
     found = references.texts(patient.control, databases, foreign)
     named = {item.evidence.split()[-1]: item.subject for item in found.findings(foreign)}
-    missed = {at: object for at, object in wanted.items() if object not in named.get(at, "")}
+    missed = {at: thing for at, thing in wanted.items() if thing not in named.get(at, "")}
     assert missed == {}
     assert named["10.9.3.1"] == "shop: table cron.job"
     assert "10.9.3.2" not in named

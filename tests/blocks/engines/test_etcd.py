@@ -303,8 +303,8 @@ def test_a_hash_of_what_is_compacted_up_to_its_end(plan: Plan, places: Places) -
         member = engine_of(plan).living(plan.source)
         head = engine_of(plan).survey(plan.source).revision
         member.text("compact", "--physical", str(head))
-        hash, compacted = member.hash(head)
-        assert (hash != "0", compacted) == (True, head)
+        digest, compacted = member.hash(head)
+        assert (digest != "0", compacted) == (True, head)
         assert member.read("r0", head).keys
     finally:
         lab.up(places.root)

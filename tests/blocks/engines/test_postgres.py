@@ -86,7 +86,7 @@ class Conformance(EngineConformance):
         crossed = base.ended_at - timedelta(seconds=LOG_INTERVAL_SECONDS)
         assert plan.heartbeat is not None
         lines = [line.split("\t") for line in plan.heartbeat.ledger.read_text().splitlines()]
-        last = max(int(id) for id, at in lines if datetime.fromisoformat(at) <= crossed)
+        last = max(int(tick) for tick, at in lines if datetime.fromisoformat(at) <= crossed)
         (heartbeat,) = (check for check in rehearsed.checks if check.name == "heartbeat")
         assert heartbeat.actual is not None
         newest = re.search(r"newest (\d+);", heartbeat.actual)
@@ -230,28 +230,28 @@ def crossed(
 
     What is done `meanwhile`, is in its log alone.
     """
-    id, clock = new_id(), StageClock()
+    rehearsal_id, clock = new_id(), StageClock()
     carrier = plan.recovery.host(plan.transfer.host)
     assert plan.keys.signing_key is not None
     with ExitStack() as stack, clock.stage("snapshot") as steps:
-        writer = SetWriter(plan.source, plan.name, id, plan.keys.recipients, engine.label)
-        stack.callback(_clear, plan, engine, writer, id)
+        writer = SetWriter(plan.source, plan.name, rehearsal_id, plan.keys.recipients, engine.label)
+        stack.callback(_clear, plan, engine, writer, rehearsal_id)
         facts = engine.survey(plan.source)
         captured = engine.capture(plan.source, writer, facts, steps)
         manifest = writer.finish(captured, plan.source.secret(plan.keys.signing_key))
         meanwhile()
         time.sleep(2)
         index = writer.log()
-        copier = SetCopier(plan.source, plan.recovery, carrier, plan.name, id, None)
+        copier = SetCopier(plan.source, plan.recovery, carrier, plan.name, rehearsal_id, None)
         copier.copy(manifest.objects)
         copier.copy(index.objects)
         host = plan.recovery.host(engine.target.host)
-        host.run(["mkdir", "-p", "-m", "0700", f"{host.work_dir}/{id}"])
-        reader = SetReader(plan.recovery, plan.binding, id, id)
+        host.run(["mkdir", "-p", "-m", "0700", f"{host.work_dir}/{rehearsal_id}"])
+        reader = SetReader(plan.recovery, plan.binding, rehearsal_id, rehearsal_id)
         identity = plan.recovery.secret(plan.keys.identity)
         known = engine.read_facts(manifest.engine_facts)
         yield Restoration(
-            id, plan.recovery, reader, manifest, known, index, identity, steps, one_by_one
+            rehearsal_id, plan.recovery, reader, manifest, known, index, identity, steps, one_by_one
         )
 
 
@@ -269,17 +269,17 @@ def one_by_one(do: Callable[[Node], None], nodes: Sequence[Node]) -> None:
         do(node)
 
 
-def _clear(plan: Plan, engine: Postgres, writer: SetWriter, id: str) -> None:
+def _clear(plan: Plan, engine: Postgres, writer: SetWriter, rehearsal_id: str) -> None:
     writer.abandon()
     for domain in (plan.recovery, plan.source):
         for host in domain.hosts:
-            sweep_host(host, id, remove=True)
-    engine.clean_source(plan.source, id)
+            sweep_host(host, rehearsal_id, remove=True)
+    engine.clean_source(plan.source, rehearsal_id)
     plan.source.store.remove(
-        [info.key for info in plan.source.store.objects(f"sets/{plan.name}/{id}/")]
+        [info.key for info in plan.source.store.objects(f"sets/{plan.name}/{rehearsal_id}/")]
     )
     for domain in (plan.recovery, plan.source):
-        discard_unfinished(domain.store, plan.name, id)
+        discard_unfinished(domain.store, plan.name, rehearsal_id)
 
 
 @mechanisms.SOURCES
@@ -503,12 +503,12 @@ def test_tablespaces_need_a_place(plan: Plan) -> None:
 
 def test_a_slot_left_behind_is_found_and_removed(plan: Plan, tmp_path: Path) -> None:
     """All else of the rehearsal is gone already, its lease, too: only --all may remove it."""
-    id, source = new_id(), superuser(plan)
-    slot = f"farside_{id.replace('-', '_')}"
+    rehearsal_id, source = new_id(), superuser(plan)
+    slot = f"farside_{rehearsal_id.replace('-', '_')}"
     made = "SELECT pg_create_physical_replication_slot('{}', true)"
     source.script("postgres", made.format(slot))
     source.script("postgres", made.format("farside_reporting"))  # somebody's own
-    assert plan.engine.leftovers(plan.source) == [id]
+    assert plan.engine.leftovers(plan.source) == [rehearsal_id]
     unsure = sweep_plan(plan, everything=False, results=tmp_path)
     assert unsure.removed == ()
     assert any("whether it runs is unknown" in item for item in unsure.remaining)
@@ -519,8 +519,8 @@ def test_a_slot_left_behind_is_found_and_removed(plan: Plan, tmp_path: Path) -> 
 
 
 def test_withdrawn_while_the_log_is_received_and_by_two_at_once(plan: Plan) -> None:
-    id, source, engine = new_id(), superuser(plan), engine_of(plan)
-    slot = f"farside_{id.replace('-', '_')}"
+    rehearsal_id, source, engine = new_id(), superuser(plan), engine_of(plan)
+    slot = f"farside_{rehearsal_id.replace('-', '_')}"
     source.script("postgres", f"SELECT pg_create_physical_replication_slot('{slot}', true)")
     host = plan.source.host(engine.backup.host)
     where = f"host={engine.source.address} port={engine.source.port} user={engine.backup.role}"
@@ -533,7 +533,9 @@ def test_withdrawn_while_the_log_is_received_and_by_two_at_once(plan: Plan) -> N
         assert plan.engine.leftovers(plan.source) == [], "somebody receives from it"
         answers: list[list[str]] = []
         threads = [
-            threading.Thread(target=lambda: answers.append(engine.clean_source(plan.source, id)))
+            threading.Thread(
+                target=lambda: answers.append(engine.clean_source(plan.source, rehearsal_id))
+            )
             for _ in range(2)
         ]
         for thread in threads:
@@ -545,7 +547,7 @@ def test_withdrawn_while_the_log_is_received_and_by_two_at_once(plan: Plan) -> N
         assert slot_state(source, slot) is None
         assert receiver.wait(30) != 0
     host.run(["rm", "-rf", directory])
-    assert engine.clean_source(plan.source, id) == []
+    assert engine.clean_source(plan.source, rehearsal_id) == []
 
 
 def slot_state(source: Psql, slot: str) -> str | None:

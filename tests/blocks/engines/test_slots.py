@@ -114,10 +114,10 @@ def test_after_a_switchover_its_end_is_unknown(old: Server, new: Server) -> None
     assert old.run(f"{statement}; SELECT count(*) FROM pg_replication_slots") == "0"
 
 
-@pytest.mark.parametrize("id", ["r1", "x", "r1-2-3-4", "r20269901-000000-abcdef"])
-def test_what_is_no_id_of_a_rehearsal_has_no_slot(new: Server, id: str) -> None:
-    assert began(id) is None
-    slots.check_gone(asking(new), id, None)
+@pytest.mark.parametrize("rehearsal_id", ["r1", "x", "r1-2-3-4", "r20269901-000000-abcdef"])
+def test_what_is_no_id_of_a_rehearsal_has_no_slot(new: Server, rehearsal_id: str) -> None:
+    assert began(rehearsal_id) is None
+    slots.check_gone(asking(new), rehearsal_id, None)
 
 
 def test_where_the_primary_is_the_one_that_it_was_it_is_gone(old: Server, new: Server) -> None:

@@ -67,14 +67,14 @@ def test_the_ids_that_records_and_drills_rely_on_are_in_the_catalogue() -> None:
     assert set(PROMISED) <= set(catalogue())
 
 
-@pytest.mark.parametrize("id", sorted(catalogue()))
-def test_every_row_says_what_broke_and_what_to_do(id: str) -> None:
-    row = catalogue()[id]
-    assert row.id == id
+@pytest.mark.parametrize("finding_id", sorted(catalogue()))
+def test_every_row_says_what_broke_and_what_to_do(finding_id: str) -> None:
+    row = catalogue()[finding_id]
+    assert row.id == finding_id
     assert row.title
     assert not row.title.endswith(".")
     assert row.remedy.endswith(".")
-    found = finding(id, "subject", "evidence", "verify")
+    found = finding(finding_id, "subject", "evidence", "verify")
     assert (found.category, found.severity) == (row.category, row.severity)
     assert (found.remedy, found.title) == (row.remedy, row.title)
 
@@ -97,7 +97,9 @@ def test_one_cause_is_one_finding_with_all_its_evidence_and_its_worst_severity()
 
 def test_the_tiers_are_recovery_impossible_or_wrong_worse_on_the_day_and_the_rest() -> None:
     tiers = {
-        severity: {id for id, row in catalogue().items() if row.severity is severity}
+        severity: {
+            finding_id for finding_id, row in catalogue().items() if row.severity is severity
+        }
         for severity in Severity
     }
     assert {"tool-missing", "object-corrupt", "fence-leaks"} <= tiers[Severity.CRITICAL]
@@ -144,7 +146,7 @@ def test_error_codes_of_hosts_lead_to_findings() -> None:
 
 
 def test_what_endangers_production_stops_a_rehearsal_and_nothing_else_does() -> None:
-    stops = {id for id, row in catalogue().items() if row.stops}
+    stops = {finding_id for finding_id, row in catalogue().items() if row.stops}
     assert stops >= {"recovery-is-source", "source-used", "fence-leaks", "work-dir-untrusted"}
     assert not stops & {"leftovers", "clock-skew", "target-occupied", "key-stale"}
     assert finding("recovery-is-source", "west/db1", "it is 10.1.0.5", "preflight").stops

@@ -98,8 +98,8 @@ def found(*directories: DirectoryFacts) -> list[tuple[str, str, str, str]]:
 
 def test_directories_of_one_filesystem_share_its_space() -> None:
     data, log, work = directory("/srv/data"), directory(LOG), directory("/work", 2)
-    ((id, subject, evidence, _),) = found(data, log, work)
-    assert (id, subject) == ("disk-too-small", "west/db1 /srv/data")
+    ((finding_id, subject, evidence, _),) = found(data, log, work)
+    assert (finding_id, subject) == ("disk-too-small", "west/db1 /srv/data")
     assert evidence == f"110 bytes needed, 100 free; {LOG} on the same filesystem included"
     assert found(data, directory(LOG, 3), work) == []
 
@@ -114,12 +114,14 @@ def test_a_filesystem_with_room_for_few_files(free: int | None, fits: bool) -> N
 
 def test_a_place_for_the_log_that_is_none() -> None:
     data, work = directory("/srv/data"), directory("/work", 2)
-    ((id, subject, evidence, remedy),) = found(data, directory(LOG, 3, writable=False), work)
-    assert (id, subject) == ("target-occupied", f"west/db1 {LOG}")
+    ((finding_id, subject, evidence, remedy),) = found(
+        data, directory(LOG, 3, writable=False), work
+    )
+    assert (finding_id, subject) == ("target-occupied", f"west/db1 {LOG}")
     assert evidence == "postgres may not write there"
     assert "log_dir of engine.target" in remedy
-    ((id, subject, _, remedy),) = found(data, directory(LOG, 3, free=39), work)
-    assert (id, subject) == ("disk-too-small", f"west/db1 {LOG}")
+    ((finding_id, subject, _, remedy),) = found(data, directory(LOG, 3, free=39), work)
+    assert (finding_id, subject) == ("disk-too-small", f"west/db1 {LOG}")
     assert "log_dir of engine.target" in remedy
 
 

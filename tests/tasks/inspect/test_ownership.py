@@ -140,8 +140,8 @@ def test_a_recovery_host_whose_name_leads_to_the_source(rehearsal: Any, address:
     assert [item.id for item in ownership.parts_of_source(rehearsal)] == ["recovery-is-source"]
 
 
-@pytest.mark.parametrize("id", ["address-hard-coded", "peer-list-stale"])
-def test_a_call_is_one_cause_with_what_names_its_address(rehearsal: Any, id: str) -> None:
+@pytest.mark.parametrize("finding_id", ["address-hard-coded", "peer-list-stale"])
+def test_a_call_is_one_cause_with_what_names_its_address(rehearsal: Any, finding_id: str) -> None:
     at = datetime.now(UTC) + timedelta(seconds=1)
 
     def attempt(address: str, process: str) -> Attempt:
@@ -158,33 +158,35 @@ def test_a_call_is_one_cause_with_what_names_its_address(rehearsal: Any, id: str
             tells=True,
             attempts=lambda gap: Observed(tuple(attempts)) if gap == rehearsal.id else Observed(),
         ),
-        gap=lambda id: id,
+        gap=lambda rehearsal_id: rehearsal_id,
         accepted=[],
     )
-    known = finding(id, "shop: function f()", "line 1 names 10.1.0.1:5432", "verify")
+    known = finding(finding_id, "shop: function f()", "line 1 names 10.1.0.1:5432", "verify")
     rehearsal.findings.add(known)
     with rehearsal.clock.stage("key fetch"):
         found, unseen = ownership.calls_to_source(rehearsal)
     assert unseen == ()
     assert [(item.id, item.subject) for item in found] == [
-        (id, "shop: function f()"),
+        (finding_id, "shop: function f()"),
         ("key-chain-in-source", "10.1.0.2:5432"),
         ("key-chain-in-source", "10.1.0.10:5432"),
     ]
 
 
-@pytest.mark.parametrize("id", ["address-hard-coded", "key-chain-in-source"])
-def test_what_is_accepted_wholesale_hides_no_call(rehearsal: Any, id: str) -> None:
+@pytest.mark.parametrize("finding_id", ["address-hard-coded", "key-chain-in-source"])
+def test_what_is_accepted_wholesale_hides_no_call(rehearsal: Any, finding_id: str) -> None:
     at = datetime.now(UTC) + timedelta(seconds=1)
     call = Attempt(at=at, host="db1", address="10.1.0.1", port=5432, pid=7, process="curl")
     rehearsal.plan = SimpleNamespace(
         fence=SimpleNamespace(tells=True, attempts=lambda _: Observed((call,))),
-        gap=lambda id: id,
-        accepted=[SimpleNamespace(finding=id, subject=None)],
+        gap=lambda rehearsal_id: rehearsal_id,
+        accepted=[SimpleNamespace(finding=finding_id, subject=None)],
     )
-    if id == "address-hard-coded":
-        rehearsal.findings.add(finding(id, "function f()", "line 1 names 10.1.0.1", "verify"))
-    with rehearsal.clock.stage("verify" if id == "address-hard-coded" else "key fetch"):
+    if finding_id == "address-hard-coded":
+        rehearsal.findings.add(
+            finding(finding_id, "function f()", "line 1 names 10.1.0.1", "verify")
+        )
+    with rehearsal.clock.stage("verify" if finding_id == "address-hard-coded" else "key fetch"):
         (found,), _ = ownership.calls_to_source(rehearsal)
     assert (found.id, found.subject) == ("source-used", "10.1.0.1:5432")
 
@@ -247,7 +249,9 @@ class Watched:
         self.rehearsal.reach.knocks = Knocks(
             ID, places, frozenset({("10.1.0.1", 22)}), began, began + timedelta(seconds=3)
         )
-        self.rehearsal.plan = SimpleNamespace(fence=self, gap=lambda id: id, accepted=[])
+        self.rehearsal.plan = SimpleNamespace(
+            fence=self, gap=lambda rehearsal_id: rehearsal_id, accepted=[]
+        )
 
     def attempts(self, _: object) -> Observed:
         return Observed(tuple(sorted(self.told, key=lambda item: item.at)))

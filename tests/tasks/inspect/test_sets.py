@@ -59,11 +59,11 @@ def rehearsal(tmp_path: Path) -> Any:
     return made
 
 
-def telling(record: Record, id: str, of: str, number: int | None) -> Record:
+def telling(record: Record, rehearsal_id: str, of: str, number: int | None) -> Record:
     """The record of a rehearsal that saw a set at an index of its log."""
     plan = replace(record.plan, name="shop")
     told = BackupSetSummary(of, NOW, 1, "latest", log_sequence=number)
-    return replace(record, rehearsal_id=id, plan=plan, backup_set=told)
+    return replace(record, rehearsal_id=rehearsal_id, plan=plan, backup_set=told)
 
 
 def saved(rehearsal: Any, record: Record, number: int | None, key: str | None = RECORD_KEY) -> None:

@@ -33,8 +33,8 @@ class Diary(Silence):
     def step_started(self, stage: str, step: str) -> None:
         self.lines.append(f"{stage}: {step}")
 
-    def stage_moved(self, stage: str, bytes: int, expected: int | None) -> None:
-        self.lines.append(f"{stage} {bytes} of {expected}")
+    def stage_moved(self, stage: str, size: int, expected: int | None) -> None:
+        self.lines.append(f"{stage} {size} of {expected}")
 
     def stage_ended(self, stage: Stage) -> None:
         self.lines.append(f"{stage.name} {stage.state}")
@@ -272,11 +272,11 @@ def test_a_stage_that_its_time_limit_ends_has_failed_and_is_a_finding(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("name", "id"),
+    ("name", "finding_id"),
     [("snapshot", "backup-failed"), ("transfer", "copy-behind"), ("declare", "fence-leaks")],
 )
 def test_a_time_limit_is_a_finding_of_its_stage(
-    monkeypatch: pytest.MonkeyPatch, name: str, id: str
+    monkeypatch: pytest.MonkeyPatch, name: str, finding_id: str
 ) -> None:
     monkeypatch.setattr("tasks.reporting.clock._limit", lambda: 600.0)
     clock = StageClock()
@@ -284,7 +284,7 @@ def test_a_time_limit_is_a_finding_of_its_stage(
         raise CancelledError
     assert only(clock, name).state == "failed"
     (found,) = diagnose(raised.value, name, "east")
-    assert (found.id, found.stage) == (id, name)
+    assert (found.id, found.stage) == (finding_id, name)
 
 
 def test_what_is_cancelled_without_a_limit_is_cancelled() -> None:

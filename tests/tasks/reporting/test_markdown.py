@@ -41,9 +41,9 @@ def with_history(record: Record) -> str:
     return markdown(record, lifecycle([earlier, record]))
 
 
-def met(id: str, subject: str, evidence: str, stage: str) -> Finding:
+def met(finding_id: str, subject: str, evidence: str, stage: str) -> Finding:
     """A finding whose remedy no change of the catalogue alters."""
-    return finding(id, subject, evidence, stage, remedy="Do *this*.\nThen that_one.")
+    return finding(finding_id, subject, evidence, stage, remedy="Do *this*.\nThen that_one.")
 
 
 def verified(verified: Record, _failed: Record, _cancelled: Record) -> Record:

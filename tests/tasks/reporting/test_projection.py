@@ -93,7 +93,7 @@ def test_several_rehearsals_give_an_interval_and_the_slowest_counts() -> None:
     assert "recovered in 40.0 s to 80.0 s (from 2 rehearsals" in found.evidence
 
 
-@pytest.mark.parametrize(("rta", "bytes"), [(None, 1), (1.0, None), (1.0, 0)])
-def test_nothing_is_projected_from_what_was_not_measured(rta: Any, bytes: Any) -> None:
-    assert measured((stage("restore", fetch_and_extract=8),), rta, bytes) is None
+@pytest.mark.parametrize(("rta", "size"), [(None, 1), (1.0, None), (1.0, 0)])
+def test_nothing_is_projected_from_what_was_not_measured(rta: Any, size: Any) -> None:
+    assert measured((stage("restore", fetch_and_extract=8),), rta, size) is None
     assert measured((stage("restore", promote=8),), 1.0, 1) is None

@@ -12,8 +12,10 @@ NOTIFY = finding("address-hard-coded", "shop: notify()", "10.1.0.5", "verify")
 LAST = date(2026, 10, 31)
 
 
-def risk(subject: str | None = None, until: date = LAST, id: str = NOTIFY.id) -> AcceptedRisk:
-    return AcceptedRisk(finding=id, subject=subject, reason="moved in Q1", until=until)
+def risk(
+    subject: str | None = None, until: date = LAST, finding_id: str = NOTIFY.id
+) -> AcceptedRisk:
+    return AcceptedRisk(finding=finding_id, subject=subject, reason="moved in Q1", until=until)
 
 
 def accepted(risks: list[AcceptedRisk], on: date) -> Finding:
@@ -35,7 +37,7 @@ def test_the_last_day_still_counts_and_the_next_one_says_that_it_has_passed(
 
 
 def test_another_cause_is_not_accepted_along() -> None:
-    others = [risk("shop: other()"), risk(NOTIFY.subject, id="path-hard-coded")]
+    others = [risk("shop: other()"), risk(NOTIFY.subject, finding_id="path-hard-coded")]
     item = accepted(others, LAST)
     assert (item.accepted, item.evidence) == (None, NOTIFY.evidence)
 

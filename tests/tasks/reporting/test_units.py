@@ -6,7 +6,7 @@ from tasks.reporting.units import duration, rate, size
 
 
 @pytest.mark.parametrize(
-    ("bytes", "text"),
+    ("count", "text"),
     [
         (0, "0 B"),
         (999, "999 B"),
@@ -20,8 +20,8 @@ from tasks.reporting.units import duration, rate, size
         (5e18, "5000 PB"),
     ],
 )
-def test_size(bytes: float, text: str) -> None:
-    assert size(bytes) == text
+def test_size(count: float, text: str) -> None:
+    assert size(count) == text
 
 
 @pytest.mark.parametrize(

@@ -84,10 +84,10 @@ def bad_page(ground: Ground, data: Path) -> Iterator[None]:
     """A page of the server that is restored into `data` changes on its disk."""
     # The free space map: nobody but the check of the checksums looks at it.
     ((path,),) = _primary(ground).sql("SELECT pg_relation_filepath('pgbench_accounts')")
-    map = f"{data}/{path}_fsm"
+    free_space_map = f"{data}/{path}_fsm"
     flip = (
         f'[ -e "{data}/.flipped" ] || {{ : > "{data}/.flipped";'
-        f" printf x | dd of='{map}' bs=1 seek=100 conv=notrunc status=none; }}"
+        f" printf x | dd of='{free_space_map}' bs=1 seek=100 conv=notrunc status=none; }}"
     )
     with ground.wrapped("pg_ctl", f'case "$2" in "{data}") {flip} ;; esac\nexec "$REAL" "$@"'):
         yield

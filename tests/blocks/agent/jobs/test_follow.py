@@ -98,18 +98,18 @@ def test_segments_partials_and_history_are_stored(near: Any, keys: Any, tmp_path
     run.stop()
     outcome = run.wait()
     stored = [event.object for event in outcome.of(Stored)]
-    names = [object.name for object in stored]
+    names = [sealed.name for sealed in stored]
     assert names[0] == "wal/00000002.history.zst.age"
     assert complete()[:3] == [f"wal/{1:08X}{n:016X}.zst.age" for n in (1, 2, 3)]
     partials = [name for name in names if ".partial-" in name]
     assert [name[-14:-8] for name in partials] == [f"{n:06d}" for n in range(1, len(partials) + 1)]
     assert outcome.done.result.next_partial == len(partials) + 1
     assert outcome.done.result.stored == len(names) == len(set(names))
-    assert all(object.plain for object in stored)
+    assert all(sealed.plain for sealed in stored)
     left = sorted(path.name for path in folder.iterdir())
     assert len(left) <= 3, "stored segments are removed, but for the newest"
 
-    last = next(object for object in stored if object.name == partials[-1])
+    last = next(sealed for sealed in stored if sealed.name == partials[-1])
     target = tmp_path / "opened"
     item = OpenItem(object=last, target=FileTarget(path=str(target)))
     opened = near.run(OpenJob(items=(item,), identity=keys.identity, ca_pem=near.store.ca_pem))

@@ -48,9 +48,9 @@ def seal_job(near: Any, keys: Any, argv: list[str], *sources: Source, **more: An
     )
 
 
-def open_job(near: Any, keys: Any, object: SealedObject, target: Any, **more: Any) -> OpenJob:
+def open_job(near: Any, keys: Any, sealed: SealedObject, target: Any, **more: Any) -> OpenJob:
     return OpenJob(
-        items=(OpenItem(object=object, target=target),),
+        items=(OpenItem(object=sealed, target=target),),
         **{"identity": keys.identity, "ca_pem": near.store.ca_pem, **more},
     )
 

@@ -44,10 +44,10 @@ NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 BINDING = Binding("shop", "postgres", "east", (public_key_of(KEY), public_key_of(OLD_KEY)))
 
 
-def manifest(id: str, **more: Any) -> Manifest:
+def manifest(set_id: str, **more: Any) -> Manifest:
     values: dict[str, Any] = {
-        "set_id": id,
-        "rehearsal_id": id,
+        "set_id": set_id,
+        "rehearsal_id": set_id,
         "plan": "shop",
         "engine": "postgres",
         "source": "east",
@@ -67,18 +67,18 @@ class Sets:
     def __init__(self, store: S3Store) -> None:
         self.store = store
 
-    def add(self, id: str, key: str = KEY, sequence: int = 1, **more: Any) -> Manifest:
-        made = manifest(**({"id": id} | more))
-        log = LogIndex(set_id=id, sequence=sequence, updated_at=NOW, objects=())
+    def add(self, set_id: str, key: str = KEY, sequence: int = 1, **more: Any) -> Manifest:
+        made = manifest(**({"set_id": set_id} | more))
+        log = LogIndex(set_id=set_id, sequence=sequence, updated_at=NOW, objects=())
         envelope = sign(made, key)
-        self.store.put(f"sets/shop/{id}/{LOG}", sign(log, key))
-        self.store.put(f"sets/shop/{id}/{HEADER}", sign(header_of(made, len(envelope)), key))
-        self.store.put(f"sets/shop/{id}/{MANIFEST}", envelope)
+        self.store.put(f"sets/shop/{set_id}/{LOG}", sign(log, key))
+        self.store.put(f"sets/shop/{set_id}/{HEADER}", sign(header_of(made, len(envelope)), key))
+        self.store.put(f"sets/shop/{set_id}/{MANIFEST}", envelope)
         return made
 
-    def reader(self, id: str) -> SetReader:
+    def reader(self, set_id: str) -> SetReader:
         recovery = FailureDomain(name="west", hosts=[LocalHost(name="db1")], store=self.store)
-        return SetReader(recovery, BINDING, id, id)
+        return SetReader(recovery, BINDING, set_id, set_id)
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_names_that_anyone_can_write_block_nothing(sets: Sets) -> None:
         choose(sets.store, BINDING, "deeper")
     found = dict(headers(sets.store, BINDING))
     assert list(found) == set_ids(sets.store, "shop") == ["r0", "r1", "r2", "r9", "zzz"]
-    kinds = {id: type(item).__name__ for id, item in found.items()}
+    kinds = {set_id: type(item).__name__ for set_id, item in found.items()}
     assert kinds == {
         "r0": "ForeignSet",
         "r1": "SetHeader",

@@ -13,10 +13,10 @@ from blocks.repositories.farside.retention import Retention, judge
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 
 
-def taken(id: str, days: float) -> SetHeader:
+def taken(set_id: str, days: float) -> SetHeader:
     """A set, so many days old."""
     return SetHeader(
-        set_id=id,
+        set_id=set_id,
         plan="shop",
         engine="postgres",
         source="east",
