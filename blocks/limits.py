@@ -33,7 +33,7 @@ def within(
     def work() -> None:
         try:
             result = call()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 (raised again below)
             errors.append(error)
         else:
             with lock:
@@ -64,7 +64,7 @@ def briefly(call: Callable[[], object], seconds: float = 2.0) -> None:
     def ignored() -> None:
         try:
             call()
-        except Exception:
+        except Exception:  # noqa: BLE001 (its failure is of no importance)
             return
 
     thread = threading.Thread(target=ignored, name="briefly", daemon=True)

@@ -33,7 +33,7 @@ class Workers(Executor):
                 return
             try:
                 result = fn(*args, **kwargs)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 (raised again by the future)
                 future.set_exception(error)
             else:
                 future.set_result(result)

@@ -67,7 +67,7 @@ def outcome(command: typer.Typer, name: str) -> int:
         code = UNVERIFIED
     except typer.Exit as done:
         code = done.exit_code
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (an operator gets a message and an exit code, whatever broke)
         if hasattr(error, "format_message"):  # click's own: bad usage
             say(f"{error.format_message()}\nTry --help.")
             code = USAGE

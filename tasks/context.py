@@ -124,7 +124,7 @@ def is_transient(task: Any, task_run: TaskRun, state: State[Any]) -> bool:  # no
         state.result()
     except TransientError:
         return True
-    except Exception:
+    except Exception:  # noqa: BLE001 (whatever else a stage raised is not tried again)
         return False
     return False
 

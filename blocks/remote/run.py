@@ -235,7 +235,7 @@ class AgentThread:
     def _work(self) -> None:
         try:
             self._outcome = self._run.run()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 (raised again where the outcome is asked for)
             self._outcome = error
         finally:
             failed = self._outcome if isinstance(self._outcome, BaseException) else None

@@ -122,7 +122,7 @@ def _drilled(ground: Ground, drill_id: str) -> Outcome:
                 stack.enter_context(item.broken(ground))
             select = "fresh" if any(item.select == "fresh" for item in drills) else "latest"
             record = _rehearsed(ground, select)
-    except Exception as error:  # the lab could not be broken, or mended: the others go on
+    except Exception as error:  # noqa: BLE001 (the lab could not be broken, or mended: the others go on)
         problem = f"{type(error).__name__}: {error}"
     finally:
         ground.close()

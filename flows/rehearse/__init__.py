@@ -139,7 +139,7 @@ def rehearse(
                 journal.start()
                 try:
                     _stages(rehearsal, course)
-                except BaseException as error:
+                except BaseException as error:  # noqa: BLE001 (it is recorded; Ctrl-C is raised again below)
                     course.ended_by = error
                 record = end(rehearsal, course, journal, ledger, watcher)
             watcher.service = course.service if keep else None

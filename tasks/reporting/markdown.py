@@ -60,7 +60,7 @@ def publish(record: Record, lifecycle: pd.DataFrame | None = None) -> None:
             key=f"{key}-stages",
             description=f"Stages of rehearsal {record.rehearsal_id}",
         )
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (a record counts without its artifacts)
         text = printable(str(error))
         _log.warning("The artifacts of %s were not published: %s", record.rehearsal_id, text)
 

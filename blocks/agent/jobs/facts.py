@@ -176,7 +176,7 @@ def _module(name: str) -> str | None:
     try:
         importlib.import_module(name)
         return importlib.metadata.version(name)
-    except Exception:
+    except Exception:  # noqa: BLE001 (the import runs a package's own code)
         return None
 
 

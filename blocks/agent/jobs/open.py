@@ -121,7 +121,7 @@ def _ahead(pieces: Iterator[memoryview]) -> Iterator[memoryview]:
             for piece in pieces:
                 made.put(piece)
             made.put(None)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 (raised again by the reader)
             made.put(error)
 
     threading.Thread(target=work, name="decrypt", daemon=True).start()

@@ -134,7 +134,7 @@ class _Attempt:
             else:
                 with open(_open_fifo(source, child), "rb", buffering=0) as file:
                     self._drain_file(source, file.fileno())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 (raised again by the job)
             self._problems.append(error)
 
     def _drain_file(self, source: Source, file: int) -> None:

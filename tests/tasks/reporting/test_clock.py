@@ -253,7 +253,7 @@ def test_a_stage_that_its_time_limit_ends_has_failed_and_is_a_finding(tmp_path: 
     def rehearse() -> BaseException | None:
         try:
             hang("r1")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (returned to the test)
             return error
         return None
 
