@@ -106,4 +106,4 @@ def causes(error: BaseException | None) -> str:
 
 def say(text: str) -> None:
     """Tell the operator on standard error, whatever an error's text holds."""
-    print("\n".join(printable(line) for line in text.splitlines()), file=sys.stderr)
+    print("\n".join(printable(line) for line in text.splitlines()), file=sys.stderr)  # noqa: T201 (the one place where commands print)

@@ -96,7 +96,7 @@ def main(client_file: Path, arguments: Sequence[str], path: Path) -> None:
             finally:
                 client.close()
         except module.LOST as error:
-            print(f"{datetime.now(UTC).isoformat()} {error}", file=sys.stderr, flush=True)
+            print(f"{datetime.now(UTC).isoformat()} {error}", file=sys.stderr, flush=True)  # noqa: T201 (a process of the lab: this is its log)
             time.sleep(INTERVAL_SECONDS)
 
 
