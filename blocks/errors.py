@@ -12,7 +12,7 @@ class FarsideError(Exception):
 
     finding: str | None = None
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each is a place or a hint that an error may name)
         self,
         message: str,
         *,

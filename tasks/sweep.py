@@ -113,7 +113,7 @@ def _end_processes(
     return frozenset(running)
 
 
-def _lift_fence(
+def _lift_fence(  # noqa: PLR0913 (what runs, what is spared, and two lists of what is told)
     plan: Plan,
     seen: Seen,
     spared: frozenset[str],

@@ -28,7 +28,7 @@ _PROMPT = b"Password: "
 class Child:
     """A running program. To be started on the main thread only: see `_die_with_parent`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each is an option of a process, by name)
         self,
         argv: Sequence[str],
         *,

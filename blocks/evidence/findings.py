@@ -69,7 +69,7 @@ class Finding:
         return known is not None and known.stops
 
 
-def finding(
+def finding(  # noqa: PLR0913 (each is a field of a finding)
     finding_id: str,
     subject: str,
     evidence: str,

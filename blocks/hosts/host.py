@@ -176,7 +176,7 @@ class Host(DomainPart, ABC):
 
         return within(limit, lambda: self._start(argv), late=late, discard=Process.kill)
 
-    def run(
+    def run(  # noqa: PLR0913 (each is an option of a command, by name)
         self,
         argv: Sequence[str],
         *,

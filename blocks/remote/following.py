@@ -40,7 +40,7 @@ class Follower:
     the host has given back what the server kept for it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (the job, where it runs, and what it calls)
         self,
         host: Host,
         rehearsal_id: str,

@@ -113,7 +113,7 @@ def note_process(host: Host, rehearsal_id: str, directory: str, pidfile: str) ->
         )
 
 
-def sweep_host(
+def sweep_host(  # noqa: PLR0913 (each is an option of the sweep, by name)
     host: Host,
     rehearsal_id: str | None,
     *,

@@ -17,7 +17,7 @@ from deployments.lab.starting import Say, Starter
 from deployments.lab.state import State, save_state
 
 
-def build(
+def build(  # noqa: PLR0913 (each is a choice for a new lab)
     places: Places,
     scale: int,
     account: Account,

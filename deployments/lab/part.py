@@ -88,7 +88,7 @@ class Part(ABC):
         """What its plans name as $NAME, besides what `rendering` gives for every host."""
 
 
-def writer(
+def writer(  # noqa: PLR0913 (each is an option of the process)
     places: Places,
     site: Site,
     part: str,

@@ -27,7 +27,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()
-def command(
+def command(  # noqa: PLR0913 (each is an option of the command)
     ids: Annotated[
         list[str] | None,
         typer.Argument(help="Assumptions to break, see --list; ONE+ANOTHER breaks both at once."),

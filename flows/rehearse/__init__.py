@@ -93,7 +93,7 @@ def _run_name() -> str:
 
 
 @flow(name="rehearse", flow_run_name=_run_name, persist_result=False)
-def rehearse(
+def rehearse(  # noqa: PLR0913 (each is a parameter of the flow, and of its deployments)
     plan: Annotated[
         str, Field(description="Name of a lab plan, path of a plan file, or a saved plan block")
     ] = "postgres",

@@ -61,7 +61,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command(help=HELP)
-def command(
+def command(  # noqa: PLR0913 (each is an option of the command)
     plan: Annotated[
         str, typer.Argument(help="Plan file, saved block, or lab plan", show_default=True)
     ] = "postgres",

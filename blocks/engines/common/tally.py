@@ -36,7 +36,7 @@ class Tally:
         if subject:
             self.subjects.setdefault(subject, []).append(text)
 
-    def compare(
+    def compare(  # noqa: PLR0913 (a value at three times, and what names it)
         self,
         label: str,
         text: str,

@@ -31,7 +31,7 @@ _LEAST_THAT_OUTLIVE_ONE = 3
 class EtcdRestored(Restored):
     """The members of one cluster: all of them have one key space, whichever is asked."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each is a fact about the restored cluster, by name)
         self,
         using: Restoration,
         *,

@@ -79,7 +79,7 @@ os._exit(min(abs(code), 255))  # at once: a reader that takes nothing would hold
 """
 
 
-def command(
+def command(  # noqa: PLR0913 (each is a limit of the backup, by name)
     python: str,
     work: str,
     argv: Sequence[str],

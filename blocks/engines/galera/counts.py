@@ -110,7 +110,7 @@ def _hold_differing(so_far: _Counted, written: Written) -> str:
     return f"; {more - fewer:+} by the application's own write" if differences else ""
 
 
-def _hold_estimate(
+def _hold_estimate(  # noqa: PLR0913 (what was counted, and all that it is held against)
     tally: Tally, name: str, counted: int, estimate: int, moved: Moved | None, deleted: int | None
 ) -> None:
     """Hold a number of rows against the source's estimate, less those that it deleted itself.
@@ -157,7 +157,7 @@ def sequences(nodes: Nodes, facts: GaleraFacts) -> CheckSpec:
     return CheckSpec("sequences", expected, run, finding=FindingId.INCOMPLETE_RESTORE)
 
 
-def _hold(
+def _hold(  # noqa: PLR0913 (a sequence at three times, and what names it)
     tally: Tally,
     host: str,
     name: str,
@@ -188,7 +188,7 @@ def _hold(
             _hold_value(tally, name, f"{label} is at {now.value}", now, first, last)
 
 
-def _hold_value(
+def _hold_value(  # noqa: PLR0913 (a sequence at three times, and what names it)
     tally: Tally,
     name: str,
     text: str,

@@ -56,7 +56,7 @@ class LastLook:
         """Rows that the source deleted from all its tables; None where it is not known."""
         return self._since.deleted
 
-    def compare(
+    def compare(  # noqa: PLR0913 (what Tally.compare takes, and the part)
         self, tally: Tally, part: Part, name: str, text: str, found: object, first: object
     ) -> None:
         """As Tally.compare, but for what came and went between the two looks."""

@@ -172,7 +172,7 @@ class NodeUnderRestore:
         return min(wanted, memory // 4)
 
 
-def configuration(
+def configuration(  # noqa: PLR0913 (each is a value of the file, by name)
     facts: GaleraFacts,
     target: TargetCluster,
     node: TargetNode,

@@ -84,7 +84,7 @@ def _reader(node: Mariadb) -> Iterator[Mariadb]:
         node.script("", f"DROP USER IF EXISTS {account};")
 
 
-def _of_table(
+def _of_table(  # noqa: PLR0913 (where to read, what is likely there, how long, and what was not read)
     reader: Mariadb,
     table: TableName,
     columns: Sequence[str],

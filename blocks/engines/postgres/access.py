@@ -25,7 +25,7 @@ _BY_CERTIFICATE = "cert"
 _Network = IPv4Network | IPv6Network
 
 
-def from_source_only(
+def from_source_only(  # noqa: PLR0913 (the rules, the clients, and what is the source's)
     rules: Iterable[Rule],
     role: str,
     database: str,
@@ -53,7 +53,7 @@ def from_source_only(
         yield finding(FindingId.ACCESS_FROM_SOURCE_ONLY, f"role {role}", text)
 
 
-def untold(
+def untold(  # noqa: PLR0913 (as from_source_only)
     rules: Iterable[Rule],
     role: str,
     database: str,

@@ -83,7 +83,7 @@ _LACKING = "42501"
 """SQLSTATE of what a role may not do."""
 
 
-def application_write(
+def application_write(  # noqa: PLR0913 (what is written, and how its refusal is judged)
     application: Psql,
     database: str,
     statement: str,

@@ -49,7 +49,7 @@ class Cluster:
     `archive` is where its log is put, `spaces` are its tablespaces: oid -> directory.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each is a place on the host)
         self,
         using: Restoration,
         host: Host,

@@ -73,7 +73,7 @@ def is_installed_name(library: str) -> bool:
     return _LIBRARY.fullmatch(library) is not None
 
 
-def postgresql_conf(
+def postgresql_conf(  # noqa: PLR0913 (each is a value of the file, by name)
     facts: PostgresFacts,
     *,
     address: str,

@@ -263,7 +263,7 @@ def _by_key(rows: Iterable[_Keyed]) -> dict[tuple[str, str], _Keyed]:
     return {row.key: row for row in rows}
 
 
-def compare(
+def compare(  # noqa: PLR0913 (what was counted, and all that it is held against)
     tally: Tally,
     label: str,
     found: int,

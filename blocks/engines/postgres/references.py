@@ -194,7 +194,7 @@ def _read(control: Psql, database: str, lead: str, queries: Sequence[str], found
     found.rows += [(f"{lead}{row['object']}", str(row["text"])) for row in rows]
 
 
-def _read_rows(
+def _read_rows(  # noqa: PLR0913 (where to read, what is likely there, how long, and what was found)
     control: Psql,
     database: str,
     table: Mapping[str, Any],
@@ -234,7 +234,7 @@ def _read_rows(
         _read_compressed(control, database, place, subject, likely, until, found)
 
 
-def _read_compressed(
+def _read_compressed(  # noqa: PLR0913 (where to read, what is likely there, how long, and what was found)
     control: Psql,
     database: str,
     place: str,
@@ -264,7 +264,7 @@ def _read_compressed(
         found.rows += [(subject, text) for text in read if like.search(readings.without_hex(text))]
 
 
-def _read_large(
+def _read_large(  # noqa: PLR0913 (where to read, what is likely there, how long, and what was found)
     control: Psql, lead: str, database: str, likely: str, seconds: float, found: Texts
 ) -> None:
     """Large objects that look like `likely`, page by page."""

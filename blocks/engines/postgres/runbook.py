@@ -16,7 +16,7 @@ from blocks.stores.s3 import S3Store
 _TAR = "tar -x --no-same-owner --no-same-permissions --exclude='pg_tblspc/*'"
 
 
-def commands(
+def commands(  # noqa: PLR0913 (each is a place in the commands, by name)
     manifest: Manifest,
     facts: SetFacts,
     log: Mapping[str, SealedObject],

@@ -16,7 +16,7 @@ from blocks.repositories.farside.writer import SetWriter
 class SetCopier:
     """Carries a set from the source's store to the recovery domain's, and resumes."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (from where, to where, and what is copied)
         self,
         source: FailureDomain,
         recovery: FailureDomain,

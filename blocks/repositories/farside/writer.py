@@ -63,7 +63,7 @@ class CapturedLike(Protocol):
 class SetWriter:
     """A new set in the source's store. Follows the log until it is abandoned or the host dies."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each is a value of the set)
         self,
         domain: FailureDomain,
         plan: str,
@@ -102,7 +102,7 @@ class SetWriter:
         """This rehearsal's directory on `host`."""
         return f"{host.work_root}/{self.rehearsal_id}"
 
-    def seal(
+    def seal(  # noqa: PLR0913 (each is an option of the job, by name)
         self,
         host: Host,
         argv: Sequence[str],
@@ -148,7 +148,7 @@ class SetWriter:
         """What needs the log: `end` is called once it is not followed any more. See Follower."""
         return nullcontext() if self._follower is None else self._follower.guarding(end)
 
-    def follow(
+    def follow(  # noqa: PLR0913 (each is an option of the job, by name)
         self,
         host: Host,
         argv: Sequence[str],
