@@ -88,7 +88,7 @@ def of(text: str) -> tuple[str, ...]:
 
 
 def bare(text: str) -> str:
-    """A text whose escapes are no part of a name: `\\ndb1` is none."""
+    r"""A text whose escapes are no part of a name: `\ndb1` is none."""
     return _ESCAPE.sub(" ", text)
 
 

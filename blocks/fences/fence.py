@@ -171,6 +171,7 @@ class Fence(DomainPart, ABC):
 
 
 def when(attempt: Attempt) -> datetime:
+    """When an attempt was seen: what attempts are sorted by."""
     return attempt.at
 
 

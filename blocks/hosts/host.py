@@ -242,4 +242,5 @@ def _program(argv: Sequence[str]) -> str:
 
 
 def draft_name(name: str) -> str:
+    """A hidden name for a file while it is written, another one at each call."""
     return f".{name}.{secrets.token_hex(4)}.part"

@@ -21,6 +21,7 @@ class LocalProcess(Process):
         self._stdin, self._out, self._err = popen.stdin, popen.stdout, popen.stderr
 
     def write(self, data: bytes) -> None:
+        """See Process."""
         rest = memoryview(data)
         try:
             while rest:
@@ -29,10 +30,12 @@ class LocalProcess(Process):
             raise self._input_refused() from error
 
     def close_input(self) -> None:
+        """See Process."""
         with contextlib.suppress(OSError, ValueError):
             self._stdin.close()
 
     def kill(self) -> None:
+        """See Process."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._popen.pid, signal.SIGKILL)
 

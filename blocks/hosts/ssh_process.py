@@ -22,6 +22,7 @@ class SSHProcess(Process):
         self._channel = channel
 
     def write(self, data: bytes) -> None:
+        """See Process. Raises also where the host takes nothing for WRITE_SECONDS."""
         rest = memoryview(data)
         try:
             # In slices: paramiko copies what is left each time that the window is full.
@@ -32,6 +33,7 @@ class SSHProcess(Process):
             raise self._input_refused() from error
 
     def close_input(self) -> None:
+        """See Process."""
         briefly(self._channel.shutdown_write)
 
     def kill(self) -> None:

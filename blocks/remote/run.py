@@ -332,6 +332,7 @@ def _died(host: Host, job: Job, process: Process) -> AgentFailed | AgentInterrup
 
 
 def where(host: Host, job: Job) -> dict[str, str]:
+    """The place of a job, as errors take it."""
     return {"operation": name_of(job), "domain": host.domain, "host": host.name}
 
 

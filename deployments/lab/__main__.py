@@ -57,6 +57,7 @@ Events = Annotated[bool, typer.Option("--events", hidden=True)]
 
 @app.callback()
 def lab(context: typer.Context, root: Root = None) -> None:
+    """Say to every command where the lab is."""
     # Files are for their owner, directories too; what services share is opened by hand.
     os.umask(0o022)
     context.obj = Places.at(root)

@@ -39,6 +39,7 @@ class Authority:
 
     @property
     def pem(self) -> str:
+        """The certificate, as PEM."""
         return self.trustme.cert_pem.bytes().decode()
 
     def issue(self, name: str, *addresses: str) -> Issued:

@@ -47,6 +47,7 @@ class Status:
 
     @property
     def up(self) -> bool:
+        """Whether the lab is whole: built, not lost, and every service ready."""
         built = self.state is not None and self.state.built
         return built and not self.lost and all(s.pid and s.ready for s in self.services)
 

@@ -42,32 +42,40 @@ class Places:
 
     @property
     def state(self) -> Path:
+        """The file that says what the lab is."""
         return self.root / "lab.json"
 
     @property
     def lock(self) -> Path:
+        """The file that is locked by what changes the lab."""
         return self.root / ".lock"
 
     @property
     def plans(self) -> Path:
+        """The directory of the lab's plans."""
         return self.root / "plans"
 
     @property
     def ledger(self) -> Path:
+        """The directory of what the writers had confirmed."""
         return self.root / "ledger"
 
     @property
     def fence(self) -> Path:
+        """The directory of the lab's fence."""
         return self.root / "fence"
 
     @property
     def processes(self) -> Path:
+        """The directory of notes about the lab's processes."""
         return self.root / "processes"
 
     def operator(self, domain: str) -> Path:
+        """The orchestrator's credentials for a domain."""
         return self.root / "operator" / domain
 
     def tree(self, domain: str) -> Path:
+        """All that belongs to a domain, and is lost with it."""
         return self.root / domain
 
     def host(self, domain: str, host: str) -> Path:
@@ -79,6 +87,7 @@ class Places:
         return self.tree(domain) / "runtime"
 
     def python(self, domain: str) -> Path:
+        """The domain's own interpreter."""
         return self.runtime(domain) / "python" / "bin" / "python3"
 
     def packet_filter(self, domain: str) -> Path:
@@ -90,9 +99,11 @@ class Places:
         return self.host(domain, "vault") / "secrets"
 
     def store(self, domain: str) -> Path:
+        """The objects in the domain's store."""
         return self.tree(domain) / "store"
 
     def logs(self, domain: str) -> Path:
+        """What the domain's services say."""
         return self.tree(domain) / "logs"
 
     @property

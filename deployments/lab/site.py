@@ -47,6 +47,7 @@ class Site:
 
     @property
     def name(self) -> str:
+        """The name of its domain."""
         return self.domain.name
 
     @property

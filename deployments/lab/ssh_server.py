@@ -36,17 +36,21 @@ class Door(asyncssh.SSHServer):
         self._connection: asyncssh.SSHServerConnection | None = None
 
     def connection_made(self, conn: "asyncssh.SSHServerConnection") -> None:
+        """Keep the connection of a client. See asyncssh.SSHServer."""
         self._connection = conn
 
     def begin_auth(self, username: str) -> bool:
+        """Let in the one account, by its keys. See asyncssh.SSHServer."""
         if username == ACCOUNT and self._connection:
             self._connection.set_authorized_keys(self._authorized_keys)
         return True
 
     def password_auth_supported(self) -> bool:
+        """No: only keys are. See asyncssh.SSHServer."""
         return False
 
     def kbdint_auth_supported(self) -> bool:
+        """No: only keys are. See asyncssh.SSHServer."""
         return False
 
 

@@ -42,10 +42,12 @@ class State:
 
     @property
     def network(self) -> Network:
+        """What the hosts of the lab are."""
         return "netns" if self.namespaces else "loopback"
 
     @property
     def sites(self) -> tuple[Site, Site]:
+        """East and west."""
         return (
             Site(EAST, self.east, self.parts, self.namespaces),
             Site(WEST, self.west, self.parts, self.namespaces),

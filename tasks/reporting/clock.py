@@ -52,13 +52,17 @@ class Listener(Protocol):
 class Silence:
     """The listener that does nothing."""
 
-    def stage_started(self, stage: str, attempt: int) -> None: ...
+    def stage_started(self, stage: str, attempt: int) -> None:
+        """See Listener."""
 
-    def step_started(self, stage: str, step: str) -> None: ...
+    def step_started(self, stage: str, step: str) -> None:
+        """See Listener."""
 
-    def stage_moved(self, stage: str, size: int, expected: int | None) -> None: ...
+    def stage_moved(self, stage: str, size: int, expected: int | None) -> None:
+        """See Listener."""
 
-    def stage_ended(self, stage: Stage) -> None: ...
+    def stage_ended(self, stage: Stage) -> None:
+        """See Listener."""
 
 
 @dataclass(slots=True)

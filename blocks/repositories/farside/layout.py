@@ -26,12 +26,17 @@ def stem(name: str) -> str:
 
 
 def prefix_of(plan: str, set_id: str) -> str:
+    """What the keys of all objects of a set begin with."""
     return f"sets/{plan}/{set_id}/"
 
 
 def signed_document(
     store: ObjectStore, binding: Binding, kind: type[Document], set_id: str, name: str
 ) -> Document:
+    """A document of a set whose signature and plan are as `binding` wants them.
+
+    Raises ManifestForged, ManifestMalformed, ForeignSet, and what the store raises.
+    """
     key = prefix_of(binding.plan, set_id) + name
     try:
         return binding.document(kind, set_id, store.get(key))

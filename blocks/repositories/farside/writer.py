@@ -46,18 +46,24 @@ class Load:
 class FactsLike(Protocol):
     """What an engine knows of a source (see `blocks.engines.facts.Facts`)."""
 
-    def to_json(self) -> Mapping[str, Any]: ...
+    def to_json(self) -> Mapping[str, Any]:
+        """As it stands in the manifest."""
 
 
 class CapturedLike(Protocol):
     """What an engine learned while capturing (see `blocks.engines.engine.Captured`)."""
 
     @property
-    def taken_at(self) -> datetime: ...
+    def taken_at(self) -> datetime:
+        """The moment that the backup is of."""
+
     @property
-    def completed_at(self) -> datetime: ...
+    def completed_at(self) -> datetime:
+        """When the backup was complete."""
+
     @property
-    def facts(self) -> FactsLike: ...
+    def facts(self) -> FactsLike:
+        """What was learned about the source meanwhile."""
 
 
 class SetWriter:

@@ -113,10 +113,12 @@ class Ground:
 
     @property
     def east(self) -> Site:
+        """The source's site."""
         return self.state.sites[0]
 
     @property
     def west(self) -> Site:
+        """The recovery site."""
         return self.state.sites[1]
 
     @property
