@@ -79,12 +79,15 @@ class Engine(StrictBlock, ABC):
     @property
     @abstractmethod
     def source_endpoints(self) -> list[tuple[str, int]]:
-        """Address and port of every source server: none may answer once it is lost."""
+        """Address and port of every source server: none may answer once it is lost.
+
+        Empty for a database without a server.
+        """
 
     @property
     @abstractmethod
     def predicted_nodes(self) -> tuple[Node, ...]:
-        """The nodes that a restore will make."""
+        """The nodes that a restore will make; the port is 0 where nothing listens."""
 
     @property
     def passwords(self) -> tuple[str, ...]:

@@ -17,7 +17,11 @@ ROWS_NOT_SEARCHED = "addresses of the source in the rows of tables, unless the p
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """What in a restored service names something of the source, and what could not be searched."""
+    """What in a restored service names something of the source, and what could not be searched.
+
+    Anything `unseen` makes the check `dependencies` unknown. What is never searched is in
+    `Restored.not_verified` instead.
+    """
 
     found: tuple[Finding, ...] = ()
     unseen: tuple[str, ...] = ()

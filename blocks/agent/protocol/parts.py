@@ -60,7 +60,8 @@ class TarTarget:
     """Extract a tar into `directory`, which is made if it is missing.
 
     It may hold directories and plain files below that; symbolic links whose whole path matches the
-    pattern `left_out` are not extracted; anything else is refused (`untar`).
+    pattern `left_out` are not extracted; anything else is refused (`untar`), pax headers and GNU's
+    long names too.
     """
 
     kind: Literal["tar"] = "tar"
