@@ -15,7 +15,6 @@ from blocks.hosts.ssh import SSHHost
 from blocks.ownership import Belongings
 from blocks.stores import AnyStore
 from blocks.vaults import AnyVault
-from blocks.vaults.host import HostVault
 
 
 class FailureDomain(DomainPart):
@@ -112,7 +111,7 @@ class FailureDomain(DomainPart):
         names |= {
             host.address.partition(".")[0] for host in self.machines() if not is_ip(host.address)
         }
-        return {name.lower() for name in (*names, self.store.bucket)}
+        return {name.lower() for name in (*names, self.store.short_name)}
 
     @property
     def belongings(self) -> Belongings:
@@ -153,10 +152,8 @@ class FailureDomain(DomainPart):
 
     def machines(self) -> list[Host]:
         """Its hosts, and the one that its vault is on, if that is another one."""
-        if not isinstance(self.vault, HostVault):
-            return list(self.hosts)
-        known = {_machine(host) for host in self.hosts}
-        return [*self.hosts, *([self.vault.host] if _machine(self.vault.host) not in known else [])]
+        known, lent = {_machine(host) for host in self.hosts}, self.vault and self.vault.machine
+        return [*self.hosts, *([lent] if lent and _machine(lent) not in known else [])]
 
     def _places(self) -> set[str]:
         # A local host is part of farside's own machine, not of a place that can be lost alone.

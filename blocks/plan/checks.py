@@ -15,7 +15,6 @@ from blocks.engines.registry import catalogue
 from blocks.evidence.catalogue import FindingId
 from blocks.hosts.ssh import SSHHost
 from blocks.ownership import canonical
-from blocks.vaults.host import HostVault
 
 if TYPE_CHECKING:
     from blocks.plan.model import Plan
@@ -57,17 +56,15 @@ def missing_files(plan: "Plan") -> Iterator[Mistake]:
         hosts: list[tuple[Place, Any]] = [
             ((side, "hosts", number), host) for number, host in enumerate(domain.hosts)
         ]
-        if isinstance(domain.vault, HostVault):
-            vault: Place = (side, "vault")
-            hosts.append(((*vault, "host"), domain.vault.host))
-            if not isinstance(domain.vault.host, SSHHost):
-                yield from _unreadable((*vault, "directory"), Path(domain.vault.directory), "ls")
+        if vault := domain.vault:
+            hosts.append(((side, "vault", "host"), vault.machine))
+            if folder := vault.folder_here:
+                yield from _unreadable((side, "vault", "directory"), folder, "ls")
         for place, host in hosts:
             if isinstance(host, SSHHost):
                 yield from _unreadable((*place, "identity_file"), host.identity_file)
-        for field in ("ca_file", "credentials_file"):
-            if path := getattr(domain.store, field):
-                yield from _unreadable((side, "store", field), path)
+        for file in domain.store.own_files():
+            yield from _unreadable((side, "store", file.field), file.path)
 
 
 def _unreadable(place: Place, path: Path, how: str = "read") -> Iterator[Mistake]:
@@ -94,16 +91,15 @@ def _of_the_source(plan: "Plan") -> Iterator[Mistake]:
     for number, host in enumerate(recovery.hosts):
         if isinstance(host, SSHHost) and owned(host.address):
             yield ("recovery", "hosts", number, "address"), text.format(host.address)
-    vault = recovery.vault
-    lent = vault.host if isinstance(vault, HostVault) else None
-    if isinstance(lent, SSHHost) and owned(lent.address):
-        yield ("recovery", "vault", "host", "address"), text.format(lent.address)
-    if isinstance(vault, HostVault) and not isinstance(lent, SSHHost):
-        yield from _keys_of_the_source(source, Path(vault.directory))
+    if vault := recovery.vault:
+        lent = vault.machine
+        if isinstance(lent, SSHHost) and owned(lent.address):
+            yield ("recovery", "vault", "host", "address"), text.format(lent.address)
+        if folder := vault.folder_here:
+            yield from _keys_of_the_source(source, folder)
     for address, _ in recovery.store.endpoints():
         if owned(address):
-            field = "endpoint" if recovery.store.endpoint else "region"
-            yield ("recovery", "store", field), text.format(address)
+            yield ("recovery", "store", recovery.store.address_field), text.format(address)
     for node in plan.engine.predicted_nodes:
         if owned(node.address):
             yield _place_of(plan.engine, node.address), text.format(node.address)
@@ -122,9 +118,8 @@ def _keys_of_the_source(source: FailureDomain, directory: Path) -> Iterator[Mist
     if source.belongings.paths_in(str(directory)) or source.belongings.paths_in(str(real)):
         yield place, f"{directory} is inside the paths of {source.name}, the domain that is lost"
         return
-    theirs = source.vault
-    if isinstance(theirs, HostVault) and not isinstance(theirs.host, SSHHost):
-        lost = Path(theirs.directory).expanduser().resolve()
+    if theirs := source.vault and source.vault.folder_here:
+        lost = theirs.expanduser().resolve()
         if real == lost or lost in real.parents:
             yield place, f"{directory} is the vault of {source.name}, the domain that is lost"
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import shlex
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -13,18 +14,22 @@ from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, PrivateAttr, field_validator
+from typing_extensions import override
 
 from blocks.agent.transfer.http import content_md5
 from blocks.block import url_port
 from blocks.errors import FarsideError, PermanentError
+from blocks.evidence.catalogue import FindingId
 from blocks.stores.store import (
     PUT_SECONDS,
     URL_SECONDS,
     AccessDenied,
+    LoginLine,
     ObjectArchived,
     ObjectInfo,
     ObjectMissing,
     ObjectStore,
+    OwnFile,
     StoreRefused,
     StoreUnavailable,
     StoreUntrusted,
@@ -33,6 +38,7 @@ from blocks.stores.store import (
 
 DOCUMENT_BYTES = 2**28
 """What is read of an object at most: the manifest of some 30 TB."""
+_KEYS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 _BATCH = 1000
 """Objects that S3 removes with one request."""
 
@@ -247,6 +253,55 @@ class S3Store(ObjectStore):
         """See ObjectStore."""
         url = urlsplit(self.endpoint or f"https://s3.{self.region}.amazonaws.com")
         return [(url.hostname or "", url.port or 443)]
+
+    @property
+    @override
+    def short_name(self) -> str:
+        return self.bucket
+
+    @property
+    @override
+    def address_field(self) -> str:
+        return "endpoint" if self.endpoint else "region"
+
+    @override
+    def fetch_commands(self, folder: str) -> tuple[str, ...]:
+        base = f"{self.endpoint or f'https://s3.{self.region}.amazonaws.com'}/{self.bucket}"
+        trust = ' --cacert "$STORE_CA"' if self.ca_pem else ""
+        return (
+            '# STORE_LOGIN: a file of one line:  user = "ACCESS_KEY_ID:SECRET_ACCESS_KEY"',
+            ': "${STORE_LOGIN:?}"',
+            *(
+                [f'STORE_CA=$(mktemp); printf %s {shlex.quote(self.ca_pem)} > "$STORE_CA"']
+                if self.ca_pem
+                else []
+            ),
+            'fetch() { for key in "$@"; do curl -gfsS --config "$STORE_LOGIN"'
+            f" --aws-sigv4 {shlex.quote(f'aws:amz:{self.region}:s3')}{trust}"
+            f' {shlex.quote(f"{base}/{self.prefix}{folder}")}"$key" || return; done; }}',
+        )
+
+    @override
+    def own_files(self) -> Iterator[OwnFile]:
+        if self.ca_file:
+            yield OwnFile("ca_file", self.ca_file, FindingId.CA_IN_SOURCE)
+        if self.credentials_file:
+            finding = FindingId.CREDENTIAL_FROM_SOURCE
+            yield OwnFile("credentials_file", self.credentials_file, finding)
+
+    @override
+    def login_lines(self) -> Iterator[LoginLine]:
+        if (file := self.credentials_file) is None:
+            return
+        try:
+            lines = file.expanduser().read_text("utf-8", "replace").splitlines()
+        except OSError:
+            return
+        for number, line in enumerate(lines, 1):
+            name, _, value = line.partition("=")
+            if name.strip() not in _KEYS:
+                told = value if name.strip() == "credential_process" else line
+                yield LoginLine(file, number, told.strip())
 
     def close(self) -> None:
         """See ObjectStore."""

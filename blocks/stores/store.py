@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from blocks.block import DomainPart
 from blocks.errors import PermanentError, TransientError
@@ -71,6 +72,27 @@ class Upload:
     key: str
     upload_id: str
     started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OwnFile:
+    """A file on farside's own machine with which a store is used.
+
+    `field` is the plan's, `finding` the id of what it is if it leads to the lost domain.
+    """
+
+    field: str
+    path: Path
+    finding: FindingId
+
+
+@dataclass(frozen=True, slots=True)
+class LoginLine:
+    """A line of a file of credentials that says where those come from. It holds no secret."""
+
+    file: Path
+    number: int
+    text: str
 
 
 class ObjectStore(DomainPart, ABC):
@@ -149,6 +171,31 @@ class ObjectStore(DomainPart, ABC):
     @abstractmethod
     def endpoints(self) -> list[tuple[str, int]]:
         """Address and port where the store answers."""
+
+    @property
+    @abstractmethod
+    def short_name(self) -> str:
+        """By which name people call it, such as that of its bucket."""
+
+    @property
+    @abstractmethod
+    def address_field(self) -> str:
+        """The field of a plan that says where it answers."""
+
+    @abstractmethod
+    def fetch_commands(self, folder: str) -> tuple[str, ...]:
+        """Lines of a runbook, for a shell: `fetch KEY...` then prints objects of `folder`.
+
+        They work without farside, and say which file each secret is to be put into.
+        """
+
+    def own_files(self) -> Iterator[OwnFile]:
+        """Files on this machine with which it is used: authorities, credentials."""
+        yield from ()
+
+    def login_lines(self) -> Iterator[LoginLine]:
+        """What its files of credentials say of where those come from; nothing if unreadable."""
+        yield from ()
 
     @abstractmethod
     def close(self) -> None:

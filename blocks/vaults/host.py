@@ -1,8 +1,10 @@
 """Secrets in files on a host, or told by a command there."""
 
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field, SecretStr
+from typing_extensions import override
 
 from blocks.block import Directory
 from blocks.errors import PermanentError
@@ -63,6 +65,16 @@ class HostVault(KeyVault):
         "a vault that must be unlocked, as in [age, -d, -i, /root/unlock]. Without it, the files "
         "themselves are read.",
     )
+
+    @property
+    @override
+    def machine(self) -> Host:
+        return self.host
+
+    @property
+    @override
+    def folder_here(self) -> Path | None:
+        return None if isinstance(self.host, SSHHost) else Path(self.directory)
 
     def join(self, domain: str) -> None:
         """See DomainPart."""

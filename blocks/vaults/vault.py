@@ -2,12 +2,14 @@
 
 import re
 from abc import ABC, abstractmethod
+from pathlib import Path
 
 from pydantic import SecretStr
 
 from blocks.block import DomainPart
 from blocks.errors import PermanentError
 from blocks.evidence.catalogue import FindingId
+from blocks.hosts.host import Host
 
 PUBLIC = ".pub"
 """What the name of a secret's public half ends with."""
@@ -45,6 +47,16 @@ class KeyVault(DomainPart, ABC):
     @abstractmethod
     def close(self) -> None:
         """Close what is open; the next use opens it again."""
+
+    @property
+    def machine(self) -> Host | None:
+        """The host that holds the secrets; None where none does."""
+        return None
+
+    @property
+    def folder_here(self) -> Path | None:
+        """The directory of the secrets on farside's own machine; None if they are elsewhere."""
+        return None
 
     def exposed(self) -> dict[str, str]:
         """Secret -> why other accounts could read or replace it; raises as `read` does."""

@@ -13,7 +13,7 @@ from blocks.evidence.catalogue import FindingId, Severity
 from blocks.evidence.findings import Finding, finding
 from blocks.hosts.ssh import SSHHost
 from blocks.ownership import Belongings, hosts_in
-from blocks.stores.s3 import S3Store
+from blocks.stores.store import LoginLine
 from tasks.context import Rehearsal
 from tasks.inspect import ownership
 from tasks.inspect.inspection import STAGE
@@ -31,10 +31,10 @@ def files_in_use(rehearsal: Rehearsal) -> Iterator[Finding]:
         for host in recovery.machines()
         if isinstance(host, SSHHost)
     ]
-    if isinstance(store := recovery.store, S3Store):
-        file = store.credentials_file
-        used.append((FindingId.CREDENTIAL_FROM_SOURCE, "the store's credentials_file", file))
-        used.append((FindingId.CA_IN_SOURCE, "the store's ca_file", store.ca_file))
+    used += [
+        (file.finding, f"the store's {file.field}", file.path)
+        for file in recovery.store.own_files()
+    ]
     own = FindingId.CONTROL_PLANE_IN_SOURCE
     used += [
         (own, "farside's Python", Path(sys.executable)),
@@ -78,17 +78,9 @@ def settings_in_use(rehearsal: Rehearsal) -> Iterator[Finding]:
         used |= dict.fromkeys(hosts_in(value), f"${name}")
         for _, found in foreign.lines(value):
             yield _leading(f"${name}", f"farside runs with ${name}, which names {found}")
-    if isinstance(store := rehearsal.recovery.store, S3Store):
-        for line, text in _section(store):
-            used |= dict.fromkeys(hosts_in(text), f"{store.credentials_file}:{line}")
-            for program in text.split()[:1]:
-                if program.startswith("/") and (found := origins.origin(program, foreign)):
-                    yield _credential(store, f"credential_process: {found}")
-            for path in origins.of_commands(text.split()):
-                for number, found in foreign.lines(origins.text_of(path)):
-                    yield _credential(store, f"{path}: its line {number} names {found}")
-            for _, found in foreign.lines(text):
-                yield _credential(store, f"line {line} names {found}")
+    for told in rehearsal.recovery.store.login_lines():
+        used |= dict.fromkeys(hosts_in(told.text), f"{told.file}:{told.number}")
+        yield from _logins_from_source(told, foreign)
     for file in _SEARCHED:
         try:
             text = Path(file).read_text("utf-8", "replace")
@@ -105,18 +97,20 @@ def settings_in_use(rehearsal: Rehearsal) -> Iterator[Finding]:
             yield finding(FindingId.NAME_RESOLVES_TO_SOURCE, item.name, text, STAGE)
 
 
-def _section(store: S3Store) -> Iterator[tuple[int, str]]:
-    """Lines of the store's credentials file that say where its credentials come from: no keys."""
-    if store.credentials_file is None:
-        return
-    try:
-        lines = store.credentials_file.expanduser().read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return
-    for number, line in enumerate(lines, 1):
-        name, _, value = line.partition("=")
-        if name.strip() not in ("aws_access_key_id", "aws_secret_access_key", "aws_session_token"):
-            yield number, value.strip() if name.strip() == "credential_process" else line.strip()
+def _logins_from_source(line: LoginLine, foreign: Belongings) -> Iterator[Finding]:
+    """What a line of a file of credentials runs or names that is the source's."""
+
+    def from_source(text: str) -> Finding:
+        return finding(FindingId.CREDENTIAL_FROM_SOURCE, str(line.file), text, STAGE)
+
+    for program in line.text.split()[:1]:
+        if program.startswith("/") and (found := origins.origin(program, foreign)):
+            yield from_source(f"credential_process: {found}")
+    for path in origins.of_commands(line.text.split()):
+        for number, found in foreign.lines(origins.text_of(path)):
+            yield from_source(f"{path}: its line {number} names {found}")
+    for _, found in foreign.lines(line.text):
+        yield from_source(f"line {line.number} names {found}")
 
 
 def _all_of_source(line: str, rehearsal: Rehearsal) -> bool:
@@ -129,7 +123,3 @@ def _leading(subject: str, text: str) -> Finding:
     return finding(
         FindingId.NAME_RESOLVES_TO_SOURCE, subject, text, STAGE, severity=Severity.MEDIUM
     )
-
-
-def _credential(store: S3Store, text: str) -> Finding:
-    return finding(FindingId.CREDENTIAL_FROM_SOURCE, str(store.credentials_file), text, STAGE)

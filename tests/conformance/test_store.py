@@ -4,9 +4,11 @@ import http.client
 import os
 import socket
 import ssl
+import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -233,3 +235,23 @@ def test_it_answers_where_it_says(store: ObjectStore) -> None:
 def test_a_plan_keeps_it_as_it_is(store: ObjectStore) -> None:
     document = store.model_dump(mode="json")
     assert type(store).model_validate(document).model_dump(mode="json") == document
+
+
+def test_what_it_names_are_fields_of_a_plan(store: ObjectStore) -> None:
+    fields = type(store).model_fields
+    assert store.address_field in fields
+    for file in store.own_files():
+        assert (file.field in fields, Path(file.path).is_file()) == (True, True)
+    assert store.short_name
+
+
+def test_what_its_login_says_holds_no_secret(store: ObjectStore) -> None:
+    for line in store.login_lines():
+        assert "secret" not in line.text
+        assert line.file.read_text().splitlines()[line.number - 1].endswith(line.text)
+
+
+def test_a_runbook_can_be_run_by_a_shell(store: ObjectStore) -> None:
+    script = "\n".join(store.fetch_commands("sets/one/"))
+    subprocess.run(["sh", "-n"], input=script.encode(), check=True)
+    assert "fetch()" in script

@@ -5,6 +5,7 @@ import pytest
 from blocks.artifact.age.keys import generate_identity, recipient_of
 from blocks.errors import FarsideError
 from blocks.evidence.uses import new_ledger
+from blocks.hosts.local import LocalHost
 from blocks.vaults.vault import KeyVault, SecretMissing
 from tests.conformance.table import VAULTS, Implementation
 from tests.conformance.worlds import VaultUnderTest
@@ -101,3 +102,8 @@ def test_close_and_use_again(vault: KeyVault) -> None:
 def test_a_plan_keeps_it_as_it_is(vault: KeyVault) -> None:
     document = vault.model_dump(mode="json")
     assert type(vault).model_validate(document).model_dump(mode="json") == document
+
+
+def test_where_it_lies(vault: KeyVault) -> None:
+    host, folder = vault.machine, vault.folder_here
+    assert folder is None or (folder.is_dir() and isinstance(host, LocalHost))

@@ -10,14 +10,12 @@ from blocks.engines.command.plan import TargetSystem
 from blocks.engines.command.running import filled
 from blocks.evidence.record import RunbookStep
 from blocks.repositories.farside.reader import fetch_commands
-from blocks.stores.s3 import S3Store
 
 
 def commands(
     manifest: Manifest, recovery: FailureDomain, target: TargetSystem
 ) -> tuple[RunbookStep, ...]:
     """Fetch, open and restore, as a shell does it."""
-    assert isinstance(recovery.store, S3Store)
     (sealed,) = manifest.objects
     keys = " ".join(shlex.quote(volume.key) for volume in sealed.volumes)
     where = f"{recovery.name}/{target.host}"

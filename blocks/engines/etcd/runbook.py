@@ -8,7 +8,6 @@ from blocks.engines.etcd.plan import TargetCluster
 from blocks.engines.etcd.restore import RAISE
 from blocks.evidence.record import RunbookStep
 from blocks.repositories.farside.reader import fetch_commands
-from blocks.stores.s3 import S3Store
 
 
 def commands(
@@ -19,7 +18,6 @@ def commands(
     `version` is the source's. `BIN`, `DATA`, `CLIENT` and `PEER` (URLs) may be set before. A
     cluster of one is at once writable; `etcdctl member add` makes it larger.
     """
-    assert isinstance(recovery.store, S3Store)
     first, quote = target.members[0], shlex.quote
     where = f"{recovery.name}/{first.host}, as the user who will own the database"
     (snapshot,) = manifest.objects

@@ -10,7 +10,6 @@ from blocks.engines.galera.plan import TargetCluster
 from blocks.engines.galera.restore import FORGET, administrators, configuration
 from blocks.evidence.record import RunbookStep
 from blocks.repositories.farside.reader import fetch_commands
-from blocks.stores.s3 import S3Store
 
 
 def commands(
@@ -21,7 +20,6 @@ def commands(
     `BIN`, `SERVER`, `DATA`, `ADDRESS` and `PORT` may be set before. More nodes join with a
     configuration of their own and an empty directory: the first one sends them all of it.
     """
-    assert isinstance(recovery.store, S3Store)
     first, quote = target.nodes[0], shlex.quote
     where = f"{recovery.name}/{first.host}, as the user who will own the database"
     (backup,) = manifest.objects

@@ -10,7 +10,7 @@ from blocks.engines.postgres.psql import quote_conninfo
 from blocks.engines.postgres.settings import REPLAY_LIMITS, carried
 from blocks.evidence.record import RunbookStep
 from blocks.repositories.farside.reader import fetch_commands
-from blocks.stores.s3 import S3Store
+from blocks.stores.store import ObjectStore
 
 # The restore makes its own links; another archive's would lead it elsewhere.
 _TAR = "tar -x --no-same-owner --no-same-permissions --exclude='pg_tblspc/*'"
@@ -20,7 +20,7 @@ def commands(  # noqa: PLR0913 (each is a place in the commands, by name)
     manifest: Manifest,
     facts: SetFacts,
     log: Mapping[str, SealedObject],
-    store: S3Store,
+    store: ObjectStore,
     *,
     bin_dir: str,
     data_dir: str,

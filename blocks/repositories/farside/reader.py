@@ -1,7 +1,6 @@
 """Reads a backup set of the recovery store."""
 
 import secrets
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -24,7 +23,7 @@ from blocks.remote.leases import StoreLeases
 from blocks.remote.run import run_job
 from blocks.repositories.farside.binding import Binding, Document
 from blocks.repositories.farside.layout import LOG, MANIFEST, Moved, prefix_of, signed_document
-from blocks.stores.s3 import S3Store
+from blocks.stores.store import ObjectStore
 
 ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 """S3 storage classes whose objects are retrieved in hours, before they can be read."""
@@ -138,22 +137,11 @@ class SetReader:
         return done.sealed_bytes
 
 
-def fetch_commands(store: S3Store, plan: str, set_id: str) -> tuple[str, ...]:
+def fetch_commands(store: ObjectStore, plan: str, set_id: str) -> tuple[str, ...]:
     """Shell functions for the runbook: `fetch KEY...` prints objects, `unseal` opens a stream."""
-    base = f"{store.endpoint or f'https://s3.{store.region}.amazonaws.com'}/{store.bucket}"
-    prefix = f"{store.prefix.strip('/')}/" if store.prefix.strip("/") else ""
-    trust = ' --cacert "$STORE_CA"' if store.ca_pem else ""
     return (
-        '# STORE_LOGIN: a file of one line:  user = "ACCESS_KEY_ID:SECRET_ACCESS_KEY"',
         "# IDENTITY: a file with the age identity from the recovery vault",
-        ': "${STORE_LOGIN:?}" "${IDENTITY:?}"',
-        *(
-            [f'STORE_CA=$(mktemp); printf %s {shlex.quote(store.ca_pem)} > "$STORE_CA"']
-            if store.ca_pem
-            else []
-        ),
-        'fetch() { for key in "$@"; do curl -gfsS --config "$STORE_LOGIN"'
-        f" --aws-sigv4 {shlex.quote(f'aws:amz:{store.region}:s3')}{trust}"
-        f' {shlex.quote(f"{base}/{prefix}{prefix_of(plan, set_id)}")}"$key" || return; done; }}',
+        ': "${IDENTITY:?}"',
+        *store.fetch_commands(prefix_of(plan, set_id)),
         'unseal() { age -d -i "$IDENTITY" | zstd -q -d; }',
     )
