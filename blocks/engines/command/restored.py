@@ -152,7 +152,7 @@ class RestoredSystem(Restored):
                 rows[int(number)] = moment(at)
             except (ValueError, OverflowError, OSError):
                 raise self._no_time("ticks_argv", line, "an id, a tab and a time") from None
-        return ticks_of(rows)
+        return ticks_of(rows, rows.__getitem__)
 
     def _no_time(self, name: str, said: str, wanted: str) -> PermanentError:
         shown = told(said, password_of(self.using.recovery, self._target.password))[:80]

@@ -1,6 +1,8 @@
 """What must hold before users of a restored etcd cluster may come."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from blocks.engines.checks import Answer, CheckSpec, judged
@@ -138,9 +140,10 @@ def _quorum_write(
     first, last = target.endpoints[0], target.endpoints[-1]
     key, wrong, subjects = f"{app.prefix}farside-{rehearsal_id}", list[str](), tuple[str, ...]()
     try:
-        application.at(first).put(key, rehearsal_id)
-        found = [item.value.decode(errors="replace") for item in application.at(last).get(key)]
-        application.at(first).text("del", key)
+        with _removed(application, key):
+            application.at(first).put(key, rehearsal_id)
+            found = [item.value.decode(errors="replace") for item in application.at(last).get(key)]
+            application.at(first).text("del", key)
         if found != [rehearsal_id]:
             wrong.append(f"read {found}")
     except NotAllowed as error:
@@ -149,6 +152,17 @@ def _quorum_write(
         wrong.append(error.message)
         subjects = (SUBJECT.format("NOSPACE"),)
     return judged(wrong, f"read back {rehearsal_id}", subjects=subjects)
+
+
+@contextmanager
+def _removed(client: Etcdctl, key: str) -> Iterator[None]:
+    """If what is inside breaks off, a key that it may have written goes: `key-space` would tell."""
+    try:
+        yield
+    except FarsideError:
+        with suppress(FarsideError):
+            client.text("del", key)
+        raise
 
 
 # -- a member that dies -------------------------------------------------------------------------

@@ -71,7 +71,11 @@ def _key_space(root: Etcdctl, target: TargetCluster, kept: Snapshot, rehearsal_i
     """
     now = _now(root)
     served = kept.revision + RAISED_BY if now >= kept.revision + RAISED_BY else kept.newest
-    hashes, silent = _hashes(root.at(*target.endpoints), served)
+    members = root.at(*target.endpoints)
+    hashes, silent = _hashes(members, served)
+    if now != served and any(isinstance(error, Compacted) for error in silent):
+        # Some versions have no hash of the compacted revision once another follows it: see `hash`.
+        hashes, silent = _hashes(members, now)
     wrong = [
         f"{endpoint} has hash {has}"
         for endpoint, has in hashes.items()

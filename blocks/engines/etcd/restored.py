@@ -147,12 +147,12 @@ class EtcdRestored(Restored):
     @override
     def heartbeat(self, database: str, table: str) -> Ticks:
         """A tick is a key, `table` followed by its number, whose value is its time."""
-        rows = dict[int, datetime]()
+        rows = dict[int, str]()
         for item in self._root.all(table):
             number = item.key.decode(errors="replace").removeprefix(table)
             if number.isdecimal():
-                rows[int(number)] = datetime.fromisoformat(item.value.decode(errors="replace"))
-        return ticks_of(rows)
+                rows[int(number)] = item.value.decode(errors="replace")
+        return ticks_of(rows, lambda newest: datetime.fromisoformat(rows[newest]))
 
     @override
     def stop(self) -> None:

@@ -337,9 +337,43 @@ def test_an_idle_source_that_is_compacted_at_its_head(
     else:
         with pytest.raises(etcdctl.Compacted):
             restored.key_space(facts, compacted=0).run()
+    # The application's own write comes first, and leaves nothing but a newer revision.
+    writing = checks.quorum_write(restored.root, APP, restored.target, "r0")
+    assert status(writing) is CheckStatus.PASSED
+    assert status(restored.key_space(facts)) is CheckStatus.PASSED
     restored.root.put("/shop/c", "3")
     restored.root.text("del", "/shop/b")
     failed(restored.key_space(facts), "changed or deleted")
+
+
+def test_a_write_that_breaks_off_leaves_no_key(
+    start: Callable[..., One], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the keys would differ from the source's, for which no restore is to blame."""
+    one = start()
+    one.root.put("/shop/a", "1")
+    facts = one.snapshot()
+
+    def silent(*_: object) -> None:
+        raise TransientError("it does not answer", operation="etcdctl")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Etcdctl, "get", silent)
+        writing = checks.quorum_write(one.root, APP, one.target, "r0")
+        assert status(writing) is CheckStatus.UNKNOWN
+    assert status(one.key_space(facts)) is CheckStatus.PASSED
+
+
+def test_a_heartbeat_is_as_new_as_its_newest_row(start: Callable[..., One]) -> None:
+    """No other row's time is read: an odd one hides nothing."""
+    root = start().root
+    for number, value in ((1, "odd"), (2, "2026-01-02T03:04:05+00:00")):
+        root.put(f"/beats/{number}", value)
+    service = service_of(NOTHING)
+    service.__dict__["_root"] = root
+    ticks = service.heartbeat("", "/beats/")
+    assert (ticks.count, ticks.newest_id, ticks.first_missing) == (2, 2, None)
+    assert str(ticks.newest_at) == "2026-01-02 03:04:05+00:00"
 
 
 def test_a_snapshot_file_that_cannot_be_read_is_unknown(tmp_path: Path) -> None:
@@ -503,9 +537,14 @@ def test_what_users_and_roles_are_granted_is_compared(start: Callable[..., One])
 
 def not_verified(facts: EtcdFacts) -> str:
     """What no check of a service looks at that was restored of such a source."""
+    return "\n".join(service_of(facts).not_verified)
+
+
+def service_of(facts: EtcdFacts) -> EtcdRestored:
+    """A service that was restored of such a source."""
     using: Any = SimpleNamespace(facts=facts)
     made = engine({}, {})
-    service = EtcdRestored(
+    return EtcdRestored(
         using,
         nodes=(),
         administrator="root",
@@ -513,7 +552,6 @@ def not_verified(facts: EtcdFacts) -> str:
         application=made.application,
         raised=False,
     )
-    return "\n".join(service.not_verified)
 
 
 def test_a_member_that_differs_in_what_it_grants_is_seen(
