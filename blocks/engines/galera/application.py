@@ -1,12 +1,13 @@
 """Whether the application gets in, and what is written commits."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from blocks.engines.checks import Answer, CheckSpec, judged, unknown
 from blocks.engines.galera.mariadb import LoginRefused, Mariadb, NotAllowed, identifier
 from blocks.engines.galera.nodes import Nodes
-from blocks.errors import PermanentError
+from blocks.errors import FarsideError, PermanentError, TransientError
 from blocks.evidence.catalogue import FindingId
 
 # Of the session; a statement may say more of its rows than one number (triggers, REPLACE).
@@ -23,6 +24,8 @@ class Written:
 
     added: int = 0
     removed: int = 0
+    known: bool = True
+    """Whether it is; not if the write broke off, which may have committed."""
 
 
 def login(application: Callable[[], Mariadb], user: str, database: str) -> CheckSpec:
@@ -60,6 +63,9 @@ def application_write(
             return unknown(error.message)
         except PermanentError as error:
             wrong.append(error.message)
+        except (TransientError, ValueError):
+            written.known = False
+            raise
         return judged(wrong, f"{changed} rows written")
 
     expected = f"{user} commits a write in {database}"
@@ -88,6 +94,10 @@ def committed_write(nodes: Nodes, rehearsal_id: str) -> CheckSpec:
                 wrong += [f"{host} does not see what {by} wrote" for by in nodes if by not in found]
         finally:
             first.script("", f"DROP DATABASE {database};")
+        # Until it is gone from each: their definitions are compared later.
+        for node in nodes.values():
+            with suppress(FarsideError):
+                node.script("", f"{synced} SELECT 1;")
         return judged(wrong, f"{len(nodes)} rows, read at {len(nodes)} nodes")
 
     expected = "a row committed at each node is read at all"

@@ -106,7 +106,11 @@ def _hold_differing(so_far: _Counted, written: Written) -> str:
     for table, (now, then) in so_far.differing.items():
         if more > written.added if now > then else fewer > written.removed:
             text = f"{table.label} has {now} rows, where the source had {then}"
-            so_far.tally.fail(text)
+            if written.known:
+                so_far.tally.fail(text)
+            else:
+                why = "lost, or the application's own write, which broke off"
+                so_far.tally.unseen.append(f"{text}: {why}")
     return f"; {more - fewer:+} by the application's own write" if differences else ""
 
 

@@ -295,7 +295,7 @@ def _told(place: tuple[int | str, ...], text: str) -> str:
     """What of the facts has another form than it must have; names are the source's word."""
     if place == ("bytes",):
         return "its size is no number"
-    return f"{'.'.join(map(str, place))[:80]!r}: {text}"
+    return f"{'.'.join(map(str, place))[:80]!r}: {text[:200]}"
 
 
 def _unfit(wrong: list[str]) -> PermanentError:

@@ -46,8 +46,10 @@ from blocks.engines.galera import (
 from blocks.engines.galera import runbook as by_hand
 from blocks.engines.galera.application import Written
 from blocks.engines.galera.facts import GaleraFacts, Plugin, Since, Table, read
+from blocks.engines.galera.last_look import LastLook
 from blocks.engines.galera.mariadb import LoginRefused, Mariadb, NotAllowed, SqlError, Untrusted
 from blocks.engines.galera.plan import TargetCluster, TargetNode
+from blocks.engines.galera.tally import Tally
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.record import Check, CheckStatus
 from blocks.hosts.local import LocalHost
@@ -281,6 +283,20 @@ def test_rows_of_the_application_s_own_write_are_no_difference(node: Mariadb) ->
         failed(counted(node, facts, written), "own.a has 4 rows, where the source had 2")
     finally:
         node.script("", "DROP DATABASE own;")
+
+
+def test_rows_after_a_write_that_broke_off_are_unknown() -> None:
+    """It may have committed before its connection was lost."""
+
+    def lost() -> Mariadb:
+        raise TransientError("the server has gone away", operation="mariadb")
+
+    written, table = Written(), Table("own", "a", "INNODB", exact=1)
+    unknown(application.application_write(lost, "shop", "own", "INSERT ...", written), "gone away")
+    so_far = counts._Counted(Tally(), LastLook(None), differing={table: (2, 1)})
+    counts._hold_differing(so_far, written)
+    assert not so_far.tally.wrong
+    assert "broke off" in so_far.tally.unseen[0]
 
 
 def test_a_plugin_with_work_of_its_own_is_seen(node: Mariadb) -> None:
