@@ -1,12 +1,11 @@
 """Whether rows, and the values of sequences, are as many and as high as at the source."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from blocks.engines.checks import Answer, CheckSpec
 from blocks.engines.common.tally import NOT_ASKED
 from blocks.engines.galera import sequences as going_on
 from blocks.engines.galera import survey
-from blocks.engines.galera.application import Written
 from blocks.engines.galera.facts import (
     GaleraFacts,
     KnownSequence,
@@ -40,17 +39,14 @@ class _Counted:
     rows: int = 0
     exactly: int = 0
     """Tables that were counted at the source, too."""
-    differing: dict[Table, tuple[int, int]] = field(default_factory=dict)
-    """Of those, the ones with another number: what there is, and what there was."""
 
 
-def row_counts(node: Mariadb, facts: GaleraFacts, written: Written) -> CheckSpec:
+def row_counts(node: Mariadb, facts: GaleraFacts) -> CheckSpec:
     """Every table is there with as many rows as were counted at the source.
 
     Where it counted none (a large table, or one that was written to) its own estimate has to do:
     no fewer rows than half of it, for it comes from a few pages. A table that had EMPTIED rows and
-    has none now fails as well. Tables in memory are empty. What the application has `written` since
-    it was restored is no difference.
+    has none now fails as well. Tables in memory are empty.
     """
 
     def run() -> Answer:
@@ -58,9 +54,9 @@ def row_counts(node: Mariadb, facts: GaleraFacts, written: Written) -> CheckSpec
         present = {item.label for item in survey.names(node)}
         for item in wanted:
             _count(node, item, counted, is_there=item.label in present)
-        tally, own = counted.tally, _hold_differing(counted, written)
+        tally = counted.tally
         right = f"{counted.rows:,} rows in {len(wanted)} tables: {counted.exactly} as counted"
-        right += f" at the source, {len(wanted) - counted.exactly} by its estimates{own}"
+        right += f" at the source, {len(wanted) - counted.exactly} by its estimates"
         if not (tally.wrong or tally.unseen or tally.seen):
             text = "the source showed no table: nothing was compared"
             return Answer(CheckStatus.UNKNOWN, text)
@@ -90,28 +86,13 @@ def _count(node: Mariadb, table: Table, so_far: _Counted, *, is_there: bool) -> 
         if table.exact is not None:
             so_far.exactly += 1
             if counted != table.exact:
-                so_far.differing[table] = (counted, table.exact)
+                tally.fail(f"{name} has {counted} rows, where the source had {table.exact}")
         elif table.rows is None:
             tally.unseen.append(f"{name} has {counted} rows, and the source had no estimate")
         else:
             # Of other engines, a table may lose all its rows with none of them counted.
             deleted = last.deleted if table.engine == "INNODB" else None
             _hold_estimate(tally, name, counted, table.rows, moved, deleted)
-
-
-def _hold_differing(so_far: _Counted, written: Written) -> str:
-    """Fail for rows more, or fewer, than the application has written; says what is its own."""
-    differences = [now - then for now, then in so_far.differing.values()]
-    more, fewer = sum(n for n in differences if n > 0), sum(-n for n in differences if n < 0)
-    for table, (now, then) in so_far.differing.items():
-        if more > written.added if now > then else fewer > written.removed:
-            text = f"{table.label} has {now} rows, where the source had {then}"
-            if written.known:
-                so_far.tally.fail(text)
-            else:
-                why = "lost, or the application's own write, which broke off"
-                so_far.tally.unseen.append(f"{text}: {why}")
-    return f"; {more - fewer:+} by the application's own write" if differences else ""
 
 
 def _hold_estimate(  # noqa: PLR0913 (what was counted, and all that it is held against)

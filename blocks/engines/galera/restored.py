@@ -20,7 +20,6 @@ from blocks.engines.galera import (
     soundness,
     unverified,
 )
-from blocks.engines.galera.application import Written
 from blocks.engines.galera.facts import own
 from blocks.engines.galera.mariadb import Mariadb, identifier, literal
 from blocks.engines.galera.nodes import HOURS
@@ -65,7 +64,6 @@ class GaleraRestored(Restored):
         self._application = application
         self._controls = controls
         self._first = first
-        self._written = Written()
 
     @cached_property
     def _client(self) -> Mariadb:
@@ -93,10 +91,6 @@ class GaleraRestored(Restored):
         yield application.login(lambda: self._client, app.user, app.database)
         for asked in questions:
             yield question(asked, partial(self._asked, asked))
-        if app.write is not None:
-            yield application.application_write(
-                lambda: self._client, app.user, app.database, app.write, self._written
-            )
         yield application.committed_write(nodes, self.using.rehearsal_id)
 
     def _asked(self, asked: SqlQuestion) -> str:
@@ -105,16 +99,20 @@ class GaleraRestored(Restored):
     @override
     def integrity(self) -> Iterator[CheckSpec]:
         """What compares whole tables comes last."""
-        nodes, facts = self._controls, own(self.using.facts)
+        nodes, facts, app = self._controls, own(self.using.facts), self._application
         yield isolation.plugins(nodes, facts)
         yield accounts.accounts(nodes, facts)
         yield accounts.privileges(nodes, facts)
         yield objects.definitions(nodes, facts)
-        yield counts.row_counts(nodes[self.host], facts, self._written)
+        yield counts.row_counts(nodes[self.host], facts)
         yield counts.sequences(nodes, facts)
         yield soundness.table_checks(nodes, facts)
         if len(nodes) > 1:
             yield membership.agree(nodes)
+        if app.write is not None:  # after what counts rows
+            yield application.application_write(
+                lambda: self._client, app.user, app.database, app.write
+            )
 
     @override
     def failover(self) -> CheckSpec | None:

@@ -5,7 +5,7 @@ since. Whether something was, the server's own counters tell, read again just be
 lost; without that second look (a retained set, a standby) a number is an estimate, and says so.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
@@ -39,16 +39,11 @@ _WRITTEN = "it may have been written to"
 SLACK_ROWS = 10
 """A number that is no exact one may be off by so many rows, or by a tenth."""
 
-Written = Mapping[tuple[str, str, str], int]
-"""Database, schema and table -> how many more rows a restored service has written to it."""
-NOTHING: Written = {}
-
 
 def row_counts(
     control: Psql,
     databases: Iterable[Database],
     last: LastLook = NO_LOOK,
-    written: Written = NOTHING,
 ) -> CheckSpec:
     """Every table and materialized view is there, with the rows that it must have.
 
@@ -58,12 +53,12 @@ def row_counts(
     One that was counted and has come back empty never passes, unless the source emptied it, or was
     writing to it at one of the two looks, or had deleted from it before the only one.
     Unlogged tables are empty: no backup holds them. Where values are stored apart from their rows,
-    all are read. What was `written` to the restored service meanwhile does not count.
+    all are read.
     """
     return CheckSpec(
         "row-counts",
         "every table of the manifest, with its rows (a tenth less where they are estimated)",
-        lambda: _Rows(control, last, written).answer(databases),
+        lambda: _Rows(control, last).answer(databases),
         FindingId.INCOMPLETE_RESTORE,
         grows=True,
     )
@@ -72,8 +67,8 @@ def row_counts(
 class _Rows:
     """Counts the rows of the tables of all databases."""
 
-    def __init__(self, control: Psql, last: LastLook, written: Written) -> None:
-        self._control, self._last, self._written = control, last, written
+    def __init__(self, control: Psql, last: LastLook) -> None:
+        self._control, self._last = control, last
         self._tally = Tally()
         self._exact = self._about = self._tables = self._total = 0
 
@@ -109,7 +104,6 @@ class _Rows:
                 continue
             with self._tally.looking(label):
                 found = _count(self._control, name, here)
-                found -= self._written.get((name, *table.key), 0)
                 self._tables, self._total = self._tables + 1, self._total + found
                 if not here.unlogged:
                     is_count = table.count is not None
@@ -142,7 +136,6 @@ def large_objects(
     control: Psql,
     databases: Iterable[Database],
     last: LastLook = NO_LOOK,
-    written: Written = NOTHING,
 ) -> CheckSpec:
     """The large objects that there were, and all pages of their contents.
 
@@ -151,15 +144,13 @@ def large_objects(
     return CheckSpec(
         "large-objects",
         "the manifest's large objects",
-        partial(_large_objects, control, databases, last, written),
+        partial(_large_objects, control, databases, last),
         FindingId.INCOMPLETE_RESTORE,
         grows=True,
     )
 
 
-def _large_objects(
-    control: Psql, databases: Iterable[Database], last: LastLook, written: Written
-) -> Answer:
+def _large_objects(control: Psql, databases: Iterable[Database], last: LastLook) -> Answer:
     tally, exact, total = Tally(), 0, 0
     for database in databases:
         name, had = database.name, database.large_objects
@@ -169,14 +160,12 @@ def _large_objects(
         with tally.looking(name):
             objects, contents = "pg_largeobject_metadata", "pg_largeobject"
             found = control.rows(name, LARGE_OBJECTS)[0]["count"]
-            found -= written.get((name, "pg_catalog", objects), 0)
             tally.seen, total = tally.seen + 1, total + found
             moves = Moves(database, last)
             moved = moves.of("pg_catalog", objects)
             held = compare(tally, name, found, had, True, moved, strict=True)
             if (pages := database.object_pages) is not None:
                 found = control.rows(name, OBJECT_PAGES, timeout=HOURS)[0]["count"]
-                found -= written.get((name, "pg_catalog", contents), 0)
                 moved = moves.of("pg_catalog", contents)
                 label = f"{name}: pages of contents"
                 held &= compare(tally, label, found, pages, True, moved, strict=True)

@@ -70,7 +70,6 @@ class PostgresRestored(Restored):
         self._facts = own(using.facts)
         self._last: LastLook = using.last_look or NO_LOOK
         self._control = servers.control()
-        self._written = application.Written()
 
     @cached_property
     def _installed(self) -> Installation:
@@ -97,8 +96,6 @@ class PostgresRestored(Restored):
             yield self._on(place, self._login(place, questions))
         for asked in questions:
             yield question(asked, partial(self._asked, asked))
-        if self._application.write is not None:
-            yield self._application_write(self._application.write)
         if self._target.standbys:
             yield from self._replication()
         yield application.committed_write(self._control, self.using.rehearsal_id)
@@ -150,7 +147,6 @@ class PostgresRestored(Restored):
             statement,
             compare.read_only(self._facts, app.role, app.database, self._last),
             same_grants,
-            self._written,
         )
 
     def _replication(self) -> Iterator[CheckSpec]:
@@ -174,15 +170,17 @@ class PostgresRestored(Restored):
         control, last, here = self._control, self._last, self._databases.here
         yield checks.roles(control, self._facts, last)
         yield checks.schema(control, here, last)
-        yield counts.row_counts(control, here, last, self._written.rows)
+        yield counts.row_counts(control, here, last)
         yield checks.sequences(control, here, last)
-        yield counts.large_objects(control, here, last, self._written.rows)
+        yield counts.large_objects(control, here, last)
         for place in self._target.places:
             yield self._on(place, self._loadable(place))
         yield checks.indexes_valid(control, here, last)
         for place in self._target.places:
             there = self.servers.control(place)
             yield self._on(place, checks.collations(there, here, last))
+        if (write := self._application.write) is not None:  # after what counts rows
+            yield self._application_write(write)
         yield indexes.btrees(control, here)
         yield from self._all_pages()
 

@@ -17,6 +17,7 @@ from blocks.engines.galera import (
     accounts,
     application,
     compare,
+    counts,
     isolation,
     membership,
     objects,
@@ -25,7 +26,6 @@ from blocks.engines.galera import (
     survey,
 )
 from blocks.engines.galera import plan as plans
-from blocks.engines.galera.application import Written
 from blocks.engines.galera.facts import Plugin, Table
 from blocks.engines.galera.mariadb import LoginRefused, Mariadb, Untrusted, literal
 from blocks.engines.galera.plan import TargetNode, address_and_port
@@ -43,7 +43,7 @@ from deployments.lab.parts import galera
 from deployments.lab.places import Places
 from tests import mechanisms
 from tests.blocks.engines.conformance import EngineConformance
-from tests.blocks.engines.test_galera_truth import FACTS, UNCHANGED, counted, failed, passed
+from tests.blocks.engines.test_galera_truth import FACTS, UNCHANGED, failed, passed
 
 HOSTS = ("ga1", "ga2", "ga3")
 
@@ -190,7 +190,7 @@ def test_every_check_of_the_data_can_fail(plan: Plan, living: dict[str, Mariadb]
     changed = {**facts.definitions, "view shop.wealth": "another", "event shop.x": "y"}
     differing = objects.definitions(living, replace(facts, definitions=changed))
     failed(differing, "view shop.wealth differs", "event shop.x is missing")
-    passed(counted(first, facts))
+    passed(counts.row_counts(first, facts))
     passed(accounts.accounts(living, facts))
     passed(soundness.table_checks(living, facts))
     more = replace(
@@ -198,7 +198,7 @@ def test_every_check_of_the_data_can_fail(plan: Plan, living: dict[str, Mariadb]
         tables=(Table("shop", "gone", "INNODB", 1), Table("shop", "accounts", "INNODB", 9000)),
         accounts=("user gone@%",),
     )
-    failed(counted(first, more), "gone is missing", "1000 of about 9000")
+    failed(counts.row_counts(first, more), "gone is missing", "1000 of about 9000")
     failed(accounts.accounts(living, more), "gone@% is missing")
     first.script("shop", "CREATE TABLE torn (id INT PRIMARY KEY, v INT, KEY (v)) ENGINE = MyISAM;")
     first.script("shop", "CREATE TABLE odd (id INT PRIMARY KEY);")
@@ -249,7 +249,7 @@ def test_logins_can_fail(plan: Plan, places: Places) -> None:
         login(replace(shop, ca_file=west)).run()
 
     def write(statement: str, client: Mariadb = shop) -> CheckSpec:
-        return application.application_write(lambda: client, "shop", "shop", statement, Written())
+        return application.application_write(lambda: client, "shop", "shop", statement)
 
     passed(write(str(engine.application.write)))
     failed(write("UPDATE accounts SET balance = 0 WHERE id < 0"), "wrote nothing")

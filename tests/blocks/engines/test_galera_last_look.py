@@ -28,7 +28,6 @@ from blocks.engines.galera.mariadb import Mariadb, SqlError
 from blocks.evidence.record import CheckStatus
 from tests.blocks.engines.test_galera_truth import (
     UNCHANGED,
-    counted,
     facts_of,
     failed,
     home,
@@ -87,7 +86,7 @@ def every(source: Source, facts: GaleraFacts) -> dict[str, CheckSpec]:
     node = source.node
     found = [
         objects.definitions({"here": node}, facts),
-        counted(node, facts),
+        counts.row_counts(node, facts),
         accounts.accounts({"here": node}, facts),
         accounts.access({"here": node}, facts),
         accounts.privileges({"here": node}, facts),
@@ -235,7 +234,7 @@ def test_what_came_and_went_between_is_unknown(source: Source) -> None:
 
 
 def rows(source: Source, facts: GaleraFacts) -> CheckSpec:
-    return counted(source.node, facts)
+    return counts.row_counts(source.node, facts)
 
 
 def test_rows_that_the_source_deleted_are_no_loss(source: Source) -> None:

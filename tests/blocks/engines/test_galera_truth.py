@@ -25,7 +25,6 @@ from blocks.domain import FailureDomain
 from blocks.engines.checks import CheckSpec, run_check
 from blocks.engines.galera import (
     accounts,
-    application,
     backup,
     compare,
     counting,
@@ -44,12 +43,9 @@ from blocks.engines.galera import (
     unverified,
 )
 from blocks.engines.galera import runbook as by_hand
-from blocks.engines.galera.application import Written
 from blocks.engines.galera.facts import GaleraFacts, Plugin, Since, Table, read
-from blocks.engines.galera.last_look import LastLook
 from blocks.engines.galera.mariadb import LoginRefused, Mariadb, NotAllowed, SqlError, Untrusted
 from blocks.engines.galera.plan import TargetCluster, TargetNode
-from blocks.engines.galera.tally import Tally
 from blocks.errors import PermanentError, TransientError
 from blocks.evidence.record import Check, CheckStatus
 from blocks.hosts.local import LocalHost
@@ -192,11 +188,6 @@ def facts_of(node: Mariadb) -> GaleraFacts:
     )
 
 
-def counted(node: Mariadb, facts: GaleraFacts, written: Written | None = None) -> CheckSpec:
-    """The check of rows, of a service that its application has not written to."""
-    return counts.row_counts(node, facts, written or Written())
-
-
 def _found(check: CheckSpec, status: CheckStatus, words: tuple[str, ...]) -> Check:
     found = run_check(check)
     assert found.status is status, found
@@ -236,67 +227,15 @@ def test_rows_are_counted_where_nothing_was_written(node: Mariadb) -> None:
     assert tables["q"].exact is None, "it was written to since it was counted"
     assert "exact" not in tables["q"].to_json()
     facts = replace(FACTS, tables=tuple(tables.values()))
-    passed(counted(node, facts))
+    passed(counts.row_counts(node, facts))
     node.script("", "DELETE FROM shop.t WHERE id = 7;")
     try:
-        failed(counted(node, facts), "shop.t has 999 rows, where the source had 1000")
+        failed(counts.row_counts(node, facts), "shop.t has 999 rows, where the source had 1000")
     finally:
         node.script("", "INSERT INTO shop.t VALUES (7, 'x');")
-    unknown(counted(node, FACTS), "no table")
+    unknown(counts.row_counts(node, FACTS), "no table")
     nothing = (Table("shop", "t", "INNODB"),)
-    unknown(counted(node, replace(FACTS, tables=nothing)), "no estimate")
-
-
-def test_rows_of_the_application_s_own_write_are_no_difference(node: Mariadb) -> None:
-    """It writes before rows are counted; what it wrote hides nothing else that is more, or gone."""
-    node.script(
-        "",
-        "CREATE DATABASE own; USE own; CREATE TABLE a (id INT PRIMARY KEY);"
-        "CREATE TABLE log (id INT PRIMARY KEY AUTO_INCREMENT); INSERT INTO a VALUES (1), (2);"
-        "CREATE TRIGGER noted AFTER INSERT ON a FOR EACH ROW INSERT INTO log VALUES (NULL);",
-    )
-    there = {"a": 2, "log": 0}
-    tables = tuple(Table("own", name, "INNODB", rows, exact=rows) for name, rows in there.items())
-    facts, app = replace(FACTS, tables=tables), replace(node, neutral=False)
-
-    def write(statement: str) -> Written:
-        written = Written()
-        passed(application.application_write(lambda: app, "root", "own", statement, written))
-        return written
-
-    try:
-        passed(counted(node, facts, Written()))
-        written = write("INSERT INTO a VALUES (3)")
-        assert (written.added, written.removed) == (2, 0)
-        found = passed(counted(node, facts, written))
-        assert str(found.actual).endswith("; +2 by the application's own write")
-        failed(counted(node, facts), "own.a has 3 rows, where the source had 2", "own.log has 1")
-        node.script("own", "DELETE FROM log; DELETE FROM a WHERE id < 3;")
-        failed(counted(node, facts, written), "own.a has 1 rows, where the source had 2")
-        node.script("own", "INSERT INTO a VALUES (1), (2);")
-        written = write("DELETE FROM a WHERE id < 3")
-        assert (written.added, written.removed) == (0, 2)
-        failed(counted(node, facts, written), "own.log has 2 rows, where the source had 0")
-        node.script("own", "DELETE FROM log;")
-        passed(counted(node, facts, written))
-        node.script("own", "DELETE FROM a; INSERT INTO a VALUES (1), (2), (3), (4);")
-        failed(counted(node, facts, written), "own.a has 4 rows, where the source had 2")
-    finally:
-        node.script("", "DROP DATABASE own;")
-
-
-def test_rows_after_a_write_that_broke_off_are_unknown() -> None:
-    """It may have committed before its connection was lost."""
-
-    def lost() -> Mariadb:
-        raise TransientError("the server has gone away", operation="mariadb")
-
-    written, table = Written(), Table("own", "a", "INNODB", exact=1)
-    unknown(application.application_write(lost, "shop", "own", "INSERT ...", written), "gone away")
-    so_far = counts._Counted(Tally(), LastLook(None), differing={table: (2, 1)})
-    counts._hold_differing(so_far, written)
-    assert not so_far.tally.wrong
-    assert "broke off" in so_far.tally.unseen[0]
+    unknown(counts.row_counts(node, replace(FACTS, tables=nothing)), "no estimate")
 
 
 def test_a_plugin_with_work_of_its_own_is_seen(node: Mariadb) -> None:
@@ -468,7 +407,7 @@ def test_no_table_of_another_server_is_opened(tmp_path: Path) -> None:
             facts = replace(facts, tables=counting.exact(node, before, facts.tables))
             assert before.keys() == {("app", "own"), ("shop", "t")}
             both = {"ga1": node, "ga2": node}
-            passed(counted(node, facts))
+            passed(counts.row_counts(node, facts))
             passed(objects.definitions({"here": node}, facts))
             passed(soundness.table_checks(both, facts))
             passed(membership.agree(both))
@@ -518,11 +457,11 @@ def test_names_that_look_alike_are_of_two_tables(node: Mariadb) -> None:
         indexes = {"index alike.Orders.PRIMARY", "index alike.orders.PRIMARY", "index alike.cafe.b"}
         assert indexes < facts.definitions.keys()
         passed(objects.definitions({"here": node}, facts))
-        passed(counted(node, facts))
+        passed(counts.row_counts(node, facts))
         node.script("alike", "DROP TABLE orders; ALTER TABLE cafe DROP COLUMN c;")
         found = objects.definitions({"here": node}, facts)
         failed(found, "table alike.orders is missing", "table alike.cafe differs")
-        failed(counted(node, facts), "alike.orders is missing")
+        failed(counts.row_counts(node, facts), "alike.orders is missing")
     finally:
         node.script("", "DROP DATABASE alike; DROP DATABASE `MySQL`;")
 

@@ -159,21 +159,6 @@ class TestCounts:
         last = last_look(shop)
         assert rows(shop, there, last).status is PASSED
 
-    def test_what_the_applications_own_write_did_is_taken_off(
-        self, made: Server, shop: Psql
-    ) -> None:
-        """It comes before the count: users need it sooner."""
-        settle(made)
-        there, last, written = of(shop), last_look(shop), application_checks.Written()
-        write = "DELETE FROM item WHERE id <= 900; INSERT INTO item VALUES (5000, 'new')"
-        app = made.psql(options="")
-        check = run_check(application_checks.application_write(app, "shop", write, written=written))
-        assert check.status is PASSED, check
-        assert written.rows == {("shop", "public", "item"): -899}
-        check = run_check(counts.row_counts(shop, there, last, written.rows))
-        assert (check.status, "1 of them compared exactly" in str(check.actual)) == (PASSED, True)
-        assert rows(shop, there, last).status is FAILED, "else the rows are lost"
-
     def test_what_has_neither_count_nor_estimate(self, shop: Psql) -> None:
         there = of(shop)
         tables = tuple(replace(item, count=None, rows=None) for item in there[0].tables or ())
