@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -148,7 +149,8 @@ class _Lines(bars.Progress):
     def get_renderables(self) -> Iterable[RenderableType]:
         """See rich."""
         for task in self.tasks:
-            self.update(task.id)  # forgets old samples, so that a stall shows
+            with suppress(KeyError):  # its stage begins again, on another line
+                self.update(task.id)  # forgets old samples, so that a stall shows
         yield from super().get_renderables()
         if self.note:
             yield Text(" ").join([self.frame(), Text(self.note)])

@@ -143,3 +143,13 @@ def test_off_a_terminal_a_long_stage_says_how_far_it_is_twice_a_minute() -> None
         "restore: 210 MB of 441 MB (48%) 7.00 MB/s",
         "restore: 420 MB of 441 MB (95%)",
     ]
+
+
+def test_a_line_that_goes_away_while_it_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage that is tried again drops its line, whatever the thread that draws has just seen."""
+    progress, _ = moving(Clock(), 100)
+    lines = progress._lines
+    seen = lines.tasks
+    progress.stage_started("restore", 3)
+    monkeypatch.setattr(type(lines), "tasks", property(lambda _: seen))
+    assert "attempt 2" in shown(progress, 100)
