@@ -10,7 +10,7 @@ from deployments.lab.domains import EAST, WEST
 from deployments.lab.places import Network, Places, check_owner, write
 from deployments.lab.site import Site
 
-STATE_VERSION = 4
+STATE_VERSION = 5
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
