@@ -5,7 +5,7 @@ from blocks.engines.postgres.counting import USER_SCHEMAS
 
 TABLES = f"""
 SELECT n.nspname AS schema, c.relname AS name, c.relpersistence = 'u' AS unlogged,
-       has_table_privilege(c.oid, 'SELECT') AS readable,
+       coalesce(has_table_privilege(c.oid, 'SELECT'), false) AS readable,
        pg_relation_filenode(c.oid) AS file, c.reltoastrelid <> 0 AS apart,
        CASE WHEN c.reltuples < 0 THEN nullif(live.rows, 0)
             WHEN live.rows = 0 THEN c.reltuples::bigint
@@ -21,6 +21,7 @@ where there are two; NULL without one.
 A table that is emptied, rewritten or created again has another file, in a physical backup as
 well. The planner's estimate is as old as the last ANALYZE; the statistics count rows twice that
 were inserted in the transaction of an ANALYZE, and are empty after a crash and on a standby.
+Of one that is dropped meanwhile, the server tells no privilege: that is not readable.
 """
 
 INDEXES = """

@@ -53,7 +53,8 @@ ORDER BY pages LIMIT {MOST_TABLES}
 
 COUNTERS = f"""
 SELECT n.nspname AS schema, c.relname AS name,
-       pg_relation_filenode(c.oid)::text || ' ' || pg_stat_get_tuples_inserted(c.oid)
+       coalesce(pg_relation_filenode(c.oid)::text, '0')
+         || ' ' || pg_stat_get_tuples_inserted(c.oid)
          || ' ' || pg_stat_get_tuples_updated(c.oid) AS written,
        pg_stat_get_tuples_deleted(c.oid) AS deleted
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -63,4 +64,7 @@ WHERE c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND current_setting('tr
                   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
                   AND l.mode ~ '^(RowExclusive|ShareRowExclusive|Exclusive|AccessExclusive)')
 """
-"""What has been written to each table, of those to which nobody is writing now."""
+"""What has been written to each table, of those to which nobody is writing now.
+
+One that is dropped meanwhile has no file any more: 0.
+"""

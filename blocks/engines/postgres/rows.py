@@ -173,13 +173,14 @@ class Table:
     """A table or filled materialized view.
 
     `rows` is an estimate, `count` exact; None is not known. `apart` is whether it has values that
-    are stored apart (TOAST), `file` tells it from another one of its name.
+    are stored apart (TOAST), `file` tells it from another one of its name, `readable` is None in
+    older sets if it was dropped while the source was asked.
     """
 
     schema: str
     name: str
     unlogged: bool = False
-    readable: bool = True
+    readable: bool | None = True
     file: str | None = None
     apart: bool = False
     rows: int | None = None

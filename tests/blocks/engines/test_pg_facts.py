@@ -158,6 +158,14 @@ def test_honest_facts_are_taken_whatever_people_call_their_objects() -> None:
     read(SetFacts, FACTS)
 
 
+def test_a_table_that_was_dropped_while_the_source_was_asked_refuses_no_set() -> None:
+    """Of such a one, older versions have stored that nothing is known of its privileges."""
+    gone = {"schema": "public", "name": "staging", "readable": None}
+    database = {"name": "shop", "bytes": 1, "extensions": [], "tables": [gone]}
+    (found,) = read(SetFacts, FACTS | {"databases": [database]}).databases[0].tables or ()
+    assert not found.readable
+
+
 @pytest.mark.parametrize(
     ("wrong", "place"),
     [
