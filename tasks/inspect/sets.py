@@ -39,15 +39,15 @@ def _keys(plan: Plan) -> list[str]:
 def _absent(domain: FailureDomain, names: Sequence[tuple[str, str]]) -> Iterator[Finding]:
     there = domain.vault.names() if domain.vault is not None else []
     lacks = "holds no such secret" if domain.vault is not None else "does not exist"
-    for name, set_id in names:
+    for name, finding_id in names:
         if name not in there:
             own = (
                 None
-                if set_id == FindingId.KEY_ONLY_IN_SOURCE
+                if finding_id == FindingId.KEY_ONLY_IN_SOURCE
                 else f"Put it there, under the name {name}."
             )
             text = f"the vault of {domain.name} {lacks}"
-            yield finding(set_id, name, text, STAGE, remedy=own)
+            yield finding(finding_id, name, text, STAGE, remedy=own)
 
 
 def authentic(rehearsal: Rehearsal, reader: SetReader) -> Manifest:

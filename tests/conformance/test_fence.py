@@ -13,6 +13,7 @@ from tests.conformance.conftest import ID
 from tests.conformance.table import FENCES, Implementation
 from tests.conformance.worlds import FenceUnderTest
 
+pytestmark = pytest.mark.slow(3)
 OTHER = "r20260101-000000-bbbbbb"
 
 

@@ -240,6 +240,7 @@ def test_writing_to_a_process_that_has_ended(host: Host) -> None:
                 process.write_line("x" * 10000)
 
 
+@pytest.mark.slow(60)  # OpenSSH starts 400 sessions
 def test_threads_share_a_host(host: Host) -> None:
     """So many that the ends of some fall together with the beginnings of others."""
     with ThreadPoolExecutor(8) as pool:

@@ -62,8 +62,10 @@ def committed_write(control: Psql, rehearsal_id: str) -> CheckSpec:
 def _committed_write(control: Psql, rehearsal_id: str) -> Answer:
     write, read, undo = write_probe(rehearsal_id)
     control.script(CLUSTER, write)
-    found = control.value(CLUSTER, read)
-    control.script(CLUSTER, undo)
+    try:
+        found = control.value(CLUSTER, read)
+    finally:
+        control.script(CLUSTER, undo)
     said = f"read back {found!r}"
     return judged([] if found == rehearsal_id else [said], said)
 

@@ -286,7 +286,7 @@ def failover(
     try:
         promote()
         if standby.value(CLUSTER, read) != rehearsal_id:
-            wrong.append("the row is lost")
+            wrong.append(f"the row is lost on {new}")
         standby.script(CLUSTER, undo)
         if standby.value(CLUSTER, "SELECT pg_is_in_recovery()") != "f":
             wrong.append(f"{new} is still a standby")
