@@ -122,7 +122,18 @@ def plan_reference() -> str:
         [the schema](../schema/plan.schema.json). Values carry their unit: a duration as `90s`,
         `15m` or `1h30m`, a rate as `400Mbit/s` or `50MB/s`, a size as `500GB` or `2TB`.
         """
-    return _page(lead, *_sections("Plan", plan_schema()))
+    taken = [
+        f"| `{label}` | {', '.join(sorted(engine.takes))} |"
+        for label, engine in sorted(engines().items())
+    ]
+    restores = [
+        "## What engines restore from",
+        "",
+        "| engine | material |",
+        "| --- | --- |",
+        *taken,
+    ]
+    return _page(lead, *_sections("Plan", plan_schema()), "\n".join(restores))
 
 
 def record_reference() -> str:

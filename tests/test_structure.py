@@ -89,7 +89,7 @@ LAYERS = (
     {"agent"},
     {"artifact"},
     {"ownership", "settings"},
-    {"errors", "readings", "ids", "limits", "workers"},
+    {"errors", "readings", "ids", "limits", "materials", "workers"},
 )
 """The parts of `blocks`, top to bottom: each imports only what is below it, or is its own."""
 

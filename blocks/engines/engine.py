@@ -19,6 +19,7 @@ from blocks.errors import PermanentError
 from blocks.evidence.catalogue import FindingId
 from blocks.evidence.findings import Finding
 from blocks.evidence.record import Node, RunbookStep
+from blocks.materials import Material
 from blocks.ownership import Belongings
 from blocks.repositories.farside.writer import SetWriter
 
@@ -65,6 +66,8 @@ class Engine(StrictBlock, ABC):
 
     label: ClassVar[str]
     """The `kind` by which a plan names it."""
+    takes: ClassVar[frozenset[Material]]
+    """What it restores from; what its own capture makes is one of these."""
     version_words: ClassVar[Mapping[str, str]] = {}
     """Programs of it that do nothing else when they are asked for their version, and the word that
     asks each. Others are never run for it."""

@@ -24,6 +24,7 @@ from blocks.evidence.catalogue import FindingId, Severity
 from blocks.evidence.findings import Finding, finding
 from blocks.evidence.record import Node, RunbookStep, SourceNode
 from blocks.hosts.host import Host
+from blocks.materials import Material
 from blocks.ownership import Belongings
 from blocks.remote.jobs import note_process
 from blocks.repositories.farside.writer import SetWriter
@@ -39,6 +40,7 @@ class Command(Engine):
     _block_type_slug = "farside-command"
 
     label: ClassVar[str] = "command"
+    takes: ClassVar[frozenset[Material]] = frozenset({Material.ARCHIVE})
     version_words: ClassVar[Mapping[str, str]] = asked_by("--version", "redis-cli", "redis-server")
     without_rows: ClassVar[str] = "farside knows no rows of a service that commands restore"
 

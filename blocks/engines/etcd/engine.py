@@ -30,6 +30,7 @@ from blocks.engines.facts import Facts
 from blocks.engines.restoration import Restoration, Steps
 from blocks.evidence.findings import Finding
 from blocks.evidence.record import Node, RunbookStep
+from blocks.materials import Material
 from blocks.ownership import Belongings
 from blocks.repositories.farside.writer import SetWriter
 
@@ -41,6 +42,7 @@ class Etcd(Engine):
     _block_type_slug = "farside-etcd"
 
     label: ClassVar[str] = "etcd"
+    takes: ClassVar[frozenset[Material]] = frozenset({Material.ETCD_SNAPSHOT})
     version_words: ClassVar[Mapping[str, str]] = {
         **asked_by("--version", "etcd"),
         **asked_by("version", "etcdctl", "etcdutl"),

@@ -30,6 +30,7 @@ from blocks.errors import PermanentError, TransientError
 from blocks.evidence.findings import Finding
 from blocks.evidence.record import Node, RunbookStep
 from blocks.hosts.host import Host
+from blocks.materials import Material
 from blocks.ownership import Belongings
 from blocks.repositories.farside.writer import SetWriter
 
@@ -45,6 +46,7 @@ class Galera(Engine):
     _block_type_slug = "farside-galera"
 
     label: ClassVar[str] = "galera"
+    takes: ClassVar[frozenset[Material]] = frozenset({Material.MARIADB_BACKUP})
     version_words: ClassVar[Mapping[str, str]] = asked_by(
         "--version",
         *("galera_recovery", "garbd", "mariadb", "mariadb-backup", "mariadb-dump", "mariadbd"),

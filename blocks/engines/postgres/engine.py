@@ -46,6 +46,7 @@ from blocks.hosts.host import Host
 from blocks.hosts.process import NOT_RUN
 from blocks.hosts.ssh import SSHHost
 from blocks.ids import name_of
+from blocks.materials import Material
 from blocks.ownership import Belongings
 from blocks.repositories.farside.writer import SetWriter
 
@@ -60,6 +61,7 @@ class Postgres(Engine, KnowsServers, KnowsDangers, TakesLastLook, HasLog):
     _block_type_slug = "farside-postgres"
 
     label: ClassVar[str] = "postgres"
+    takes: ClassVar[frozenset[Material]] = frozenset({Material.BASE_TAR})
     version_words: ClassVar[Mapping[str, str]] = asked_by(
         "--version",
         *("initdb", "pg_amcheck", "pg_basebackup", "pg_checksums", "pg_controldata", "pg_ctl"),
