@@ -8,7 +8,7 @@ import pytest
 from blocks.engines.postgres import access, privileges
 from blocks.engines.postgres.access import from_source_only, untold
 from blocks.engines.postgres.psql import CLUSTER
-from blocks.engines.postgres.rows import Rule
+from blocks.engines.postgres.rows import Login, Rule, rows_of
 from blocks.ownership import Belongings
 from tests.blocks.engines.servers import server
 
@@ -85,8 +85,9 @@ def test_files_that_are_included_keep_their_place_in_the_order() -> None:
             "\n" * 200 + "host all app 10.1.0.0/16 radius radiusservers=10.1.1.4 radiussecrets=x\n"
         )
         made.run("SELECT pg_reload_conf()")
-        seen = made.psql().rows(CLUSTER, access.RULES)
-        (login,) = made.psql().rows(CLUSTER, privileges._LOGINS)
+        seen = rows_of(Rule, made.psql().rows(CLUSTER, access.RULES))
+        (row,) = made.psql().rows(CLUSTER, privileges._LOGINS)
+    login = rows_of(Login, [row | {"options": "as text"}])[0]
     first, second = [access.place(rule) for rule in seen][:2]
     assert (first, second.partition(":")[0]) == ("first.conf:201", "pg_hba.conf")
     assert access.place(login) == "first.conf:201"
