@@ -6,7 +6,6 @@ add fields; a change that older readers would misread gets another `schema_versi
 
 import re
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +176,7 @@ class Record:
 
     def to_json(self) -> str:
         """The record as an indented JSON document."""
-        return _adapter().dump_json(self, indent=2).decode() + "\n"
+        return _ADAPTER.dump_json(self, indent=2).decode() + "\n"
 
     @staticmethod
     def from_json(text: str | bytes, origin: str = "record") -> "Record":
@@ -189,7 +188,7 @@ class Record:
         """
         _refuse_newer(text, origin)
         try:
-            return _adapter().validate_json(text)
+            return _ADAPTER.validate_json(text)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(str(part) for part in first["loc"]) or "document"
@@ -239,7 +238,7 @@ def load_all(folder: Path) -> list[Record]:
 
 def json_schema() -> dict[str, Any]:
     """The JSON schema of the record, as written to a file."""
-    return _adapter().json_schema(mode="serialization")
+    return _ADAPTER.json_schema(mode="serialization")
 
 
 def _met(actual: float | None, objective: float | None) -> bool | None:
@@ -270,6 +269,6 @@ def _refuse_newer(text: str | bytes, origin: str) -> None:
         )
 
 
-@cache
-def _adapter() -> TypeAdapter[Record]:
-    return TypeAdapter(Record)
+# Now, by one thread: for the descriptions, sources are parsed, and Python 3.11 cannot do that in
+# several threads at once ("AST constructor recursion depth mismatch").
+_ADAPTER = TypeAdapter(Record)
