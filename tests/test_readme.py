@@ -160,7 +160,7 @@ def test_everyday_commands(environment: dict[str, str], tmp_path: Path) -> None:
             assert "VERIFIED" in shell(line + results, environment)
         else:
             shell(line, environment)
-    code = next(text for language, text in BLOCKS if language == "python")
+    (code,) = (text for language, text in BLOCKS if language == "python" and "rehearsals" in text)
     code = code.replace('"rehearsals"', repr(str(tmp_path)))
     assert "verified" in shell(f"python - <<'END'\n{code}\nEND", environment)
     shell(lines[-1], environment)
