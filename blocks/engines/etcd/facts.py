@@ -158,7 +158,8 @@ def read(said: Mapping[str, Any]) -> EtcdFacts:
     """The facts of a manifest. Raises PermanentError where etcd's engine never says so."""
     try:
         facts = parsed(EtcdFacts, said)
-    except ValueError:
+        facts.source_nodes()  # of which each member has a URL, with a port
+    except (ValueError, IndexError):
         facts = None
     if facts is None or facts.snapshot is None or not _VERSION.fullmatch(facts.version):
         raise PermanentError(

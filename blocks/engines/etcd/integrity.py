@@ -20,7 +20,7 @@ from blocks.evidence.record import CheckStatus
 def revision(root: Etcdctl, kept: Snapshot) -> CheckSpec:
     """The revision was raised, and what lies between is compacted.
 
-    Who watches or caches cannot go on where the lost cluster was: etcd tells it to begin anew.
+    Who watches or caches cannot go on where the lost cluster was: etcd tells it to start again.
     """
     return CheckSpec(
         "revision",

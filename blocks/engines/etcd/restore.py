@@ -26,7 +26,7 @@ RAISED_BY = 1_000_000_000
 """How far the revision is raised, where the version can (3.4.27, 3.5.10, 3.6 and later): etcd's
 own advice for such a restore (its operations guide, Disaster recovery)."""
 RAISE = f"--bump-revision={RAISED_BY} --mark-compacted"
-"""Nobody who watches or caches goes on where the lost cluster was: it must begin anew."""
+"""Nobody who watches or caches goes on where the lost cluster was: it must start again."""
 _POLL_SECONDS = 0.1
 _TOOL = (
     'tool="$1/etcdutl"; test -x "$tool" || tool="$1/etcdctl";'

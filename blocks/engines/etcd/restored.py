@@ -119,7 +119,7 @@ class EtcdRestored(Restored):
     @override
     def not_verified(self) -> list[str]:
         facts = self._facts
-        missed = ["whether clients that watch or cache notice that they must begin anew"]
+        missed = ["whether clients that watch or cache notice that they must start again"]
         if facts.taken.digest is None:
             missed.append("the keys against the source's: the set has no digest of them")
         if facts.users:

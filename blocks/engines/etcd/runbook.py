@@ -50,7 +50,7 @@ def commands(
             (
                 f'fetch {keys} | unseal > "$DATA.snapshot"',
                 'TOOL="$BIN/etcdutl"; test -x "$TOOL" || TOOL="$BIN/etcdctl"',
-                # Clients that watch must begin anew; not every version can tell them so.
+                # Clients that watch must start again; not every version can tell them so.
                 'RAISE=; "$TOOL" snapshot restore --help | grep -q -e --bump-revision'
                 f' && RAISE="{RAISE}"',
                 '"$TOOL" snapshot restore "$DATA.snapshot" $RAISE --data-dir "$DATA"'

@@ -110,7 +110,7 @@ def _hold_estimate(  # noqa: PLR0913 (what was counted, and all that it is held 
     elif moved is None:
         tally.unseen.append(f"{text}: lost, or deleted since the survey; it was not asked again")
     elif moved.remade:
-        tally.unseen.append(f"{text}: the source emptied it, or made it anew, since the survey")
+        tally.unseen.append(f"{text}: the source emptied it, or created it again, since the survey")
     elif moved.written and (deleted is None or not _is_short(counted + deleted, least)):
         tally.unseen.append(f"{text}: the source may have deleted them since the survey")
     else:

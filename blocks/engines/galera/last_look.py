@@ -63,7 +63,7 @@ class LastLook:
         last = self.had(part, name, first)
         if found not in (first, last) and last is not NOT_ASKED:
             if self._remade(part, name):
-                tally.unseen.append(f"{text}: the source altered it, or made it anew, {_SINCE}")
+                tally.unseen.append(f"{text}: the source altered it, or created it again, {_SINCE}")
                 return
             if not (first or last) and self._since.statements != 0:
                 tally.unseen.append(f"{text}: the source may have made and dropped it {_SINCE}")

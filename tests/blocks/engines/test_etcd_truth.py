@@ -748,6 +748,8 @@ def test_facts_of_no_etcd_are_refused(version: str) -> None:
         {"bytes": "1"},
         {"bytes": True},
         {"members": [{"name": "kv1", "id": 1, "urls": []}]},
+        {"members": [{"name": "kv1", "id": "1", "urls": []}]},
+        {"members": [{"name": "kv1", "id": "1", "urls": ["https://10.1.0.1:nonsense"]}]},
         {"leases": {"1": "3600"}},
         {"snapshot": {"revision": 1}},
         {"snapshot": None},
